@@ -1,0 +1,168 @@
+"""Token store -> packed batches. Plumbing: rarely edited, the same in every copy.
+
+A token store (docs/reference/token-store.md) is read by path or URL through TensorStore; grain
+shuffles, shards over processes, prefetches and keeps the position that a checkpoint saves.
+"""
+
+import bisect
+import dataclasses
+import json
+import os
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import numpy as np
+import tensorstore as ts
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+STORE_SCHEMA = 1
+CONTEXT = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 28}})
+
+
+class DataError(Exception):
+    """The token store is missing, unreadable or does not fit."""
+
+
+class Batch(NamedTuple):
+    """Packed rows. A row holds whole documents, or pieces of one longer than a row."""
+
+    tokens: Int[Array, "B S"]
+    targets: Int[Array, "B S"]
+    segment_ids: Int[Array, "B S"]  # 1, 2, ... for the pieces of a row, 0 for padding
+    positions: Int[Array, "B S"]  # index within the piece
+    loss_weights: Float[Array, "B S"]  # 1 where the target is real, 0 on padding
+
+
+def store_url(path: str) -> str:
+    """A TensorStore key-value URL, ending in a slash, of a local path or a file:, gs:, s3: URL."""
+    url = path if "://" in path else f"file://{os.path.abspath(os.path.expanduser(path))}"
+    return url.rstrip("/") + "/"
+
+
+def brief(error: Exception) -> str:
+    """TensorStore's message without its dump of the spec."""
+    return str(error).partition(" [")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenStore:
+    """An opened token store."""
+
+    url: str
+    manifest: dict
+
+    @staticmethod
+    def open(path: str) -> "TokenStore":
+        """Raises DataError when there is no complete store of a known schema at `path`."""
+        url = store_url(path)
+        build = "./pants run tools/corpus -- build TEXT --out STORE"
+        try:
+            raw = bytes(ts.KvStore.open(url).result().read("manifest.json").result().value)
+            manifest = json.loads(raw or "null")
+        except ValueError as error:  # what TensorStore raises, and what is not JSON
+            raise DataError(f"{path}: cannot be read: {brief(error)}") from error
+        if not manifest:
+            raise DataError(f"{path}: no token store here (no manifest.json); {build} makes one")
+        if manifest.get("schema_version") != STORE_SCHEMA:
+            found = manifest.get("schema_version")
+            raise DataError(f"{path}: schema {found}, this reads {STORE_SCHEMA}; {build} again")
+        return TokenStore(url, manifest)
+
+    def array(self, name: str) -> ts.TensorStore:
+        """`train/tokens`, `train/offsets`, `heldout/...` or `token_bytes`, read lazily."""
+        spec = {"driver": "zarr3", "kvstore": f"{self.url}{name}/", "recheck_cached_data": False}
+        try:
+            return ts.open(spec, read=True, context=CONTEXT).result()
+        except ValueError as error:
+            raise DataError(f"{self.url}{name}: cannot be read: {brief(error)}") from error
+
+    def tokenizer(self):
+        """The store's Hugging Face tokenizer."""
+        from tokenizers import Tokenizer
+
+        raw = ts.KvStore.open(self.url).result().read(self.manifest["tokenizer"]["file"]).result()
+        return Tokenizer.from_buffer(bytes(raw.value))
+
+
+class PackedRows:
+    """Random access to the rows of one split, packed by a plan that depends on lengths alone.
+
+    A document of n tokens gives n - 1 positions, cut into pieces of at most S; every target is in
+    exactly one row. Shorter pieces share rows by best fit; the model lets none see another.
+    """
+
+    def __init__(self, store: TokenStore, split: str, sequence_length: int):
+        self.tokens = store.array(f"{split}/tokens")
+        offsets = np.asarray(store.array(f"{split}/offsets").read().result()).astype(np.int64)
+        self.length = sequence_length
+        positions = np.maximum(np.diff(offsets) - 1, 0)
+        pieces = -(-positions // sequence_length)
+        document = np.repeat(np.arange(len(positions)), pieces)
+        index = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        self.starts = offsets[document] + index * sequence_length
+        self.lengths = np.minimum(positions[document] - index * sequence_length, sequence_length)
+        self.full = np.flatnonzero(self.lengths == sequence_length)
+        self.shared = best_fit(self.lengths, sequence_length)
+
+    def __len__(self) -> int:
+        return len(self.full) + len(self.shared)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Row `index` as arrays of shape (S,)."""
+        arrays: list[Any] = [np.zeros(self.length, t) for t in (*["int32"] * 4, "float32")]
+        batch = Batch(*arrays)
+        alone = index < len(self.full)
+        pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
+        spans = [(int(self.starts[p]), int(self.lengths[p])) for p in pieces]
+        reads = [self.tokens[start : start + n + 1].read() for start, n in spans]
+        at = 0
+        for segment, ((_, n), read) in enumerate(zip(spans, reads, strict=True), start=1):
+            piece, here = read.result(), slice(at, at + n)
+            batch.tokens[here], batch.targets[here] = piece[:-1], piece[1:]
+            batch.segment_ids[here] = segment
+            batch.positions[here] = np.arange(n)
+            batch.loss_weights[here] = 1.0
+            at += n
+        return batch
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
+    """Groups the items shorter than `capacity` into bins, each filled with the longest that fit."""
+    by_length: dict[int, list[int]] = {}
+    for item in np.flatnonzero(lengths < capacity).tolist():
+        by_length.setdefault(int(lengths[item]), []).append(item)
+    left, bins = sorted(by_length), []
+    while left:
+        room, items = capacity, []
+        while (at := bisect.bisect_right(left, room) - 1) >= 0:
+            items.append(by_length[left[at]].pop())
+            room -= left[at]
+            if not by_length[left[at]]:
+                del left[at]
+        bins.append(items)
+    return bins
+
+
+def loader(store: TokenStore, split: str, *, batch_size: int, sequence_length: int, seed: int):
+    """An endless iterator of this process's share of each global batch, with get/set_state.
+
+    Step s of a run reads the same rows whatever the number of processes.
+    """
+    rows = PackedRows(store, split, sequence_length)
+    if len(rows) < batch_size:
+        raise DataError(
+            f"{store.url}: {split} gives {len(rows)} rows of {sequence_length} positions, less "
+            f"than one batch of {batch_size}; add text, or lower --batch-size"
+        )
+    dataset = grain.MapDataset.source(rows).seed(seed).shuffle().repeat()
+    dataset = dataset[jax.process_index() :: jax.process_count()]
+    dataset = dataset.batch(batch_size // jax.process_count())
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def to_devices(batch: Batch) -> Batch:
+    """This process's rows as global arrays, split over the mesh's batch axes."""
+    sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), P(("replica", "data"), None))
+    return Batch(*(jax.make_array_from_process_local_data(sharding, x) for x in batch))

@@ -1,0 +1,179 @@
+"""A store gives back every document, byte for byte, and is the same however it was built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+import tools.corpus.__main__  # noqa: F401  (run as a process below)
+from tools.corpus.build import Pace, Settings, build
+from tools.corpus.documents import HELDOUT, SLICE_BYTES, TRAIN, slices, split_of
+from tools.corpus.inputs import plan_inputs
+from tools.corpus.reading import open_array, read_document, verify
+from tools.corpus.tokenizer import BOS, load_encoder
+
+
+def write_jsonl(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+def decode(store: Path) -> dict[str, list[bytes]]:
+    """Every document of each split, decoded."""
+    tokenizer = Tokenizer.from_file(str(store / "tokenizer.json"))
+    manifest = verify(store)
+    return {
+        split: [
+            tokenizer.decode(
+                read_document(store, split, index)[1:].tolist(), skip_special_tokens=False
+            ).encode()
+            for index in range(manifest["splits"][split]["documents"])
+        ]
+        for split in ("train", "heldout")
+    }
+
+
+def by_split(texts: list[str], fraction: float) -> dict[str, list[bytes]]:
+    """The documents each split should hold, in order."""
+    splits: dict[str, list[bytes]] = {"train": [], "heldout": []}
+    for data in (text.encode() for text in texts if text):
+        held_out = int(hashlib.sha256(data).hexdigest()[:16], 16) / 2**64 < fraction
+        splits["heldout" if held_out else "train"].append(data)
+    return splits
+
+
+def test_every_document_decodes_to_its_bytes(tmp_path: Path, words: str) -> None:
+    texts = [f"{number}: {words[number:]}\r\n\x00\t" for number in range(50)]
+    source = write_jsonl(tmp_path / "a.jsonl", texts)
+    settings = Settings(vocab_size=320, heldout_fraction=0.3, shard_length=5000)
+    result = build(plan_inputs([source]), tmp_path / "out", settings)
+    assert decode(result.store) == by_split(texts, 0.3)
+    assert result.manifest["splits"]["heldout"]["documents"] > 5
+    assert len(list((result.store / "train/tokens/c").iterdir())) > 3
+    assert not (tmp_path / "out.partial").exists()
+    assert not list(result.store.rglob("*.__lock"))
+    first = read_document(result.store, "train", 0)
+    assert first[0] == 0 and first.dtype == np.uint16
+
+
+def test_token_bytes_add_up_to_the_documents(tmp_path: Path, words: str, tokenizer: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [words, "ab\n", words[5:]])
+    store = build(
+        plan_inputs([source]), tmp_path / "out", Settings(tokenizer, heldout_fraction=0)
+    ).store
+    sizes = open_array(store / "token_bytes").read().result()
+    assert sizes[0] == 0
+    for index, text in enumerate([words, "ab\n", words[5:]]):
+        assert sizes[read_document(store, "train", index)].sum() == len(text.encode())
+
+
+def test_same_bytes_whatever_the_cores_and_batches(
+    tmp_path: Path, words: str, run, digests
+) -> None:
+    texts = [words[number:] * (1 + number % 3) for number in range(60)]
+    source = write_jsonl(tmp_path / "a.jsonl", texts)
+    found = []
+    for threads in ("1", "7"):
+        out = tmp_path / f"threads{threads}"
+        flags = ["--out", out, "--vocab-size", "320", "--heldout-fraction", "0.2"]
+        done = run("-m", "tools.corpus", "build", source, *flags, RAYON_NUM_THREADS=threads)
+        assert done.returncode == 0, done.stderr
+        found.append(digests(out))
+    settings = Settings(vocab_size=320, heldout_fraction=0.2)
+    for index, pace in enumerate([Pace(1, 1, 1), Pace(30_000, 1000, 70_000)]):
+        out = tmp_path / f"pace{index}"
+        found.append(digests(build(plan_inputs([source]), out, settings, pace=pace).store))
+    assert all(other == found[0] for other in found[1:])
+
+
+def test_manifest_holds_no_place_and_no_clock(tmp_path: Path, words: str) -> None:
+    for place in ("here", "elsewhere"):
+        (tmp_path / place).mkdir()
+        write_jsonl(tmp_path / place / "a.jsonl", [words])
+        source = tmp_path / place / "a.jsonl"
+        build(plan_inputs([source]), tmp_path / place / "out", Settings(vocab_size=300))
+    manifests = [(tmp_path / p / "out/manifest.json").read_text() for p in ("here", "elsewhere")]
+    assert manifests[0] == manifests[1]
+    assert str(tmp_path) not in manifests[0]
+
+
+def test_adding_documents_moves_none_between_splits(
+    tmp_path: Path, words: str, tokenizer: Path
+) -> None:
+    texts = [f"{number} {words[:100]}" for number in range(80)]
+    settings = Settings(tokenizer, heldout_fraction=0.25)
+    few = build(
+        plan_inputs([write_jsonl(tmp_path / "few.jsonl", texts[:40])]), tmp_path / "few", settings
+    )
+    many = build(
+        plan_inputs([write_jsonl(tmp_path / "many.jsonl", texts[::-1])]),
+        tmp_path / "many",
+        settings,
+    )
+    before, after = decode(few.store), decode(many.store)
+    assert before["heldout"] and set(before["heldout"]) < set(after["heldout"])
+    assert set(before["train"]) < set(after["train"])
+
+
+@pytest.mark.parametrize(
+    ("first", "split"), [(0, HELDOUT), (0x3F, HELDOUT), (0x40, TRAIN), (0xFF, TRAIN)]
+)
+def test_split_by_the_first_eight_bytes(first: int, split: int) -> None:
+    assert split_of(bytes([first]) + bytes(31), 0.25) == split
+    assert split_of(bytes([first]) + b"\xff" * 7 + bytes(24), 0.25) == split
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ab cd e_f(1):\n      x = 'y z'\n" * 12_000,
+        "word" * 100_000,
+        "語" * 200_000,
+        " \n" * 150_000,
+    ],
+    ids=["code", "no spaces", "wide", "blank"],
+)
+def test_a_long_document_in_slices(
+    tmp_path: Path, tokenizer: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory and streamed alike; where slices end at words, tokens are those of the whole."""
+    source = tmp_path / "long.txt"
+    source.write_bytes(text.encode())
+    stores = []
+    for name, limit in (("memory", 64 << 20), ("streamed", 1 << 10)):
+        monkeypatch.setattr("tools.corpus.records.MAX_RECORD_BYTES", limit)
+        settings = Settings(tokenizer, heldout_fraction=0)
+        pace = Pace(1 << 16, 10, 1 << 17)
+        stores.append(build(plan_inputs([source]), tmp_path / name, settings, pace=pace).store)
+    tokens = [read_document(store, "train", 0) for store in stores]
+    assert (tokens[0] == tokens[1]).all()
+    assert decode(stores[0])["train"] == [text.encode()]
+    with source.open("rb") as stream:
+        sizes = [len(data) for data in slices(stream)]
+    assert len(sizes) > 1 and max(sizes) <= 4 * SLICE_BYTES + 4
+    if " c" in text:
+        encoder = load_encoder(tokenizer.read_text(encoding="utf-8"), "tokenizer")
+        assert (tokens[0][1:] == encoder.encode([text])[0]).all()
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4))
+@example(texts=[f"before {BOS} after", BOS, f"{BOS}{BOS}\n"])
+@example(texts=["\ufeff\u2028\r\n\x85", "a\x00b", "\U0010ffff ̈"])
+def test_any_text_round_trips(texts: list[str], tokenizer: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        source = write_jsonl(directory / "a.jsonl", ["always one", *texts])
+        settings = Settings(tokenizer, heldout_fraction=0)
+        store = build(plan_inputs([source]), directory / "out", settings).store
+        assert decode(store)["train"] == [t.encode() for t in ["always one", *texts] if t]

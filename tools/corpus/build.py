@@ -1,0 +1,420 @@
+"""Build a token store: plan, tokenizer, then one resumable pass that encodes on all cores."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.corpus import store as stores
+from tools.corpus.documents import SPLITS, Piece, Position, Skip, read_pieces
+from tools.corpus.encode import Batch, Pace, Writer, batches, open_appenders
+from tools.corpus.errors import CorpusError, InputError
+from tools.corpus.inputs import Plan, fingerprint, hash_files
+from tools.corpus.journal import Journal, State
+from tools.corpus.progress import Advance, Progress
+from tools.corpus.reading import read_manifest
+from tools.corpus.tokenizer import (
+    SAMPLE_BYTES,
+    Encoder,
+    load_encoder,
+    read_tokenizer,
+    sample_pieces,
+    train_tokenizer,
+)
+
+_CANT_WRITE = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
+_REMEMBERED_BYTES = 1 << 20  # hashing a smaller file again costs less than remembering it
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What, besides the inputs, decides the bytes of a store.
+
+    `tokenizer` is a tokenizer.json to use; without one a byte-level BPE of `vocab_size` entries
+    is trained on at most `sample_bytes` of the training split. `shard_length` is in tokens.
+    """
+
+    tokenizer: Path | None = None
+    bos_token: str | None = None
+    vocab_size: int = 4096
+    sample_bytes: int = SAMPLE_BYTES
+    heldout_fraction: float = 0.01
+    text_field: str = "text"
+    shard_length: int = stores.SHARD_LENGTH
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.heldout_fraction < 1:
+            raise InputError(
+                f"--heldout-fraction {self.heldout_fraction}: must be at least 0 and below 1"
+            )
+        chunk = min(self.shard_length, stores.CHUNK_LENGTH)
+        if chunk < 1 or self.shard_length % chunk:
+            raise InputError(
+                f"shard_length {self.shard_length}: must be a multiple of {stores.CHUNK_LENGTH} "
+                "tokens, or fewer"
+            )
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """`already_there` if the store had been built before; `messages` of skipped records."""
+
+    store: Path
+    manifest: dict[str, Any]
+    already_there: bool = False
+    resumed: bool = False
+    messages: tuple[str, ...] = field(default=(), repr=False)
+
+
+def build(
+    plan: Plan,
+    out: Path,
+    settings: Settings | None = None,
+    *,
+    skip_bad: bool = False,
+    restart: bool = False,
+    wait: bool = False,
+    pace: Pace | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Encode the plan's documents into a token store at `out`.
+
+    The work lies in `<out>.partial` until it is renamed whole; a killed build resumes from its
+    last commit and gives the same bytes. `restart` discards such work. `wait` waits for another
+    process that builds the same store, instead of refusing.
+
+    Raises InputError for bad input or settings and CorpusError for a store or partial work of
+    other inputs, a full disk or a place that can't be written.
+    """
+    settings = settings or Settings()
+    progress = progress or Progress()
+    partial = out.with_name(out.name + ".partial")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        out.with_name(out.name + ".lock").touch()
+    except OSError as error:
+        raise CorpusError(
+            f"{error.filename}: {error.strerror}; choose an --out that can be written"
+        ) from None
+    with _disk_errors(out):
+        with _lock(out.with_name(out.name + ".lock"), out, wait):
+            job = _Job(plan, out, partial, settings, skip_bad, pace or Pace(), progress)
+            return job.run(restart)
+
+
+class _Job:
+    """One build, with the lock held."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        partial: Path,
+        settings: Settings,
+        skip_bad: bool,
+        pace: Pace,
+        progress: Progress,
+    ) -> None:
+        self.plan = plan
+        self.out = out
+        self.partial = partial
+        self.settings = settings
+        self.skip_bad = skip_bad
+        self.pace = pace
+        self.progress = progress
+        self.tokenizer = read_tokenizer(settings.tokenizer) if settings.tokenizer else None
+        self.messages: list[str] = []
+
+    def run(self, restart: bool) -> BuildResult:
+        if restart:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        if self.out.exists() and not (self.out / stores.MANIFEST).exists():
+            raise CorpusError(f"{self.out}: exists and is no token store; choose another --out")
+        self._hash()
+        if (self.out / stores.MANIFEST).exists():
+            manifest = self._same_store()
+            shutil.rmtree(self.partial, ignore_errors=True)
+            return BuildResult(self.out, manifest, already_there=True)
+        journal, state = self._journal()
+        resumed = state.started
+        try:
+            encoder, text = self._encoder()
+            if not state.finished:
+                self._encode(encoder, journal, state)
+        except InputError:
+            if not state.started:  # nothing to keep, so don't stand in a corrected run's way
+                shutil.rmtree(self.partial)
+            raise
+        manifest = self._finish(encoder, text, state)
+        return BuildResult(self.out, manifest, resumed=resumed, messages=tuple(self.messages))
+
+    def _hash(self) -> None:
+        if self.plan.verified:  # the packages' own digests, checked while reading
+            return
+        cache = self.partial / "files.json"
+        known = json.loads(cache.read_bytes()) if cache.exists() else {}
+        with self.progress.phase("hashing", self.plan.total_bytes) as advance:
+            self.plan = hash_files(self.plan, known, advance)
+        if (self.out / stores.MANIFEST).exists():
+            return
+        self.partial.mkdir(exist_ok=True)
+        known = {
+            fingerprint(file): file.sha256
+            for file in self.plan.files
+            if file.size >= _REMEMBERED_BYTES
+        }
+        stores.write_durably(cache, json.dumps(known))
+
+    def _identity(self) -> dict[str, Any]:
+        """What a store's bytes follow from, as its manifest records it."""
+        settings = self.settings
+        recorded: dict[str, Any] = {
+            "text_field": settings.text_field,
+            "bos_token": settings.bos_token,
+            "shard_length": settings.shard_length,
+        }
+        if self.tokenizer is not None:
+            recorded["tokenizer_sha256"] = hashlib.sha256(self.tokenizer.encode()).hexdigest()
+        else:
+            recorded["vocab_size"] = settings.vocab_size
+            recorded["sample_bytes"] = settings.sample_bytes
+        return {
+            "schema_version": stores.SCHEMA_VERSION,
+            "heldout_fraction": settings.heldout_fraction,
+            "settings": recorded,
+            "sources": self.plan.source_digests(),
+        }
+
+    def _same_store(self) -> dict[str, Any]:
+        manifest = read_manifest(self.out)
+        recorded = {key: manifest.get(key) for key in self._identity()}
+        recorded["sources"] = [
+            {key: source[key] for key in ("name", "sha256", "bytes")}
+            for source in manifest["sources"]
+        ]
+        for key, value in self._identity().items():
+            if recorded[key] != value:
+                raise CorpusError(
+                    f"{self.out}: holds a token store of other {key.replace('_', ' ')}; "
+                    "choose another --out or remove it"
+                )
+        return manifest
+
+    def _journal(self) -> tuple[Journal, State]:
+        self.partial.mkdir(exist_ok=True)
+        journal = Journal(self.partial / "journal.jsonl")
+        identity = self._identity()
+        found = journal.load()
+        if found is None:
+            journal.begin(identity)
+            return journal, State()
+        recorded, state = found
+        if recorded != identity and not state.started:  # nothing to lose: start over
+            (self.partial / stores.TOKENIZER).unlink(missing_ok=True)
+            journal.begin(identity)
+            return journal, State()
+        for key, value in identity.items():
+            if recorded.get(key) != value:
+                raise CorpusError(
+                    f"{self.partial}: holds unfinished work on other {key.replace('_', ' ')}; "
+                    "give the same inputs and flags again, or pass --restart to discard it"
+                )
+        if state.bad and not self.skip_bad:
+            raise CorpusError(
+                f"{self.partial}: holds unfinished work that skipped {state.bad} records; "
+                "pass --skip-bad again, or --restart to discard it"
+            )
+        return journal, state
+
+    def _pieces(
+        self, sliced: bool, start: Position | None = None, say: bool = False
+    ) -> Iterator[Piece | Skip]:
+        return read_pieces(
+            self.plan,
+            text_field=self.settings.text_field,
+            heldout_fraction=self.settings.heldout_fraction,
+            skip_bad=self.skip_bad,
+            sliced=sliced,
+            start=start,
+            on_skip=self._say if say else lambda message: None,
+        )
+
+    def _say(self, message: str) -> None:
+        if len(self.messages) < 20:
+            self.messages.append(message)
+
+    def _encoder(self) -> tuple[Encoder, str]:
+        """The tokenizer, given or trained; a trained one is kept for a resumed build."""
+        settings = self.settings
+        if self.tokenizer is not None:
+            encoder = load_encoder(self.tokenizer, str(settings.tokenizer), settings.bos_token)
+            return encoder, self.tokenizer
+        kept = self.partial / stores.TOKENIZER
+        if not kept.exists():
+            with self.progress.phase("sampling", self.plan.total_bytes) as advance:
+                pieces = _counted(self._pieces(sliced=True), _Place(self.plan, advance))
+                sample = sample_pieces(pieces, settings.sample_bytes)
+            if not len(sample):
+                raise InputError("no training text: every document is empty, skipped or held out")
+            with self.progress.phase("training the tokenizer"):
+                stores.write_durably(kept, train_tokenizer(sample.texts(), settings.vocab_size))
+        text = kept.read_text(encoding="utf-8")
+        return load_encoder(text, stores.TOKENIZER), text
+
+    def _encode(self, encoder: Encoder, journal: Journal, state: State) -> None:
+        writer = Writer(self.partial, encoder, self.settings.shard_length, journal, state)
+        pending = batches(
+            self._pieces(encoder.sliced, state.position, say=True), state.position, self.pace
+        )
+
+        def following() -> Batch | None:
+            return next(pending, None)
+
+        uncommitted = 0
+        with (
+            self.progress.phase("encoding", self.plan.total_bytes) as advance,
+            ThreadPoolExecutor(1) as reader,
+        ):
+            place = _Place(self.plan, advance)
+            upcoming = reader.submit(following)
+            while (batch := upcoming.result()) is not None:
+                upcoming = reader.submit(following)  # read while the cores encode
+                completed = writer.write(batch)
+                uncommitted += batch.size
+                if completed or uncommitted >= self.pace.commit_bytes:
+                    writer.commit()
+                    uncommitted = 0
+                place.reached(batch.after, batch.consumed)
+        if not state.splits[0].documents:
+            raise InputError("no training text: every document is empty, skipped or held out")
+        state.finished = True
+        writer.commit()
+        writer.close()
+
+    def _finish(self, encoder: Encoder, text: str, state: State) -> dict[str, Any]:
+        """Write what is left, the manifest last, and move the store to its place."""
+        store = self.partial / "store"
+        splits = {}
+        for name, appenders, split in zip(
+            SPLITS,
+            open_appenders(self.partial, encoder, self.settings.shard_length, state),
+            state.splits,
+            strict=True,
+        ):
+            splits[name] = {
+                "documents": split.documents,
+                "tokens": split.tokens,
+                "bytes": split.bytes,
+                "tokens_sha256": appenders[0].finish(),
+                "offsets_sha256": appenders[1].finish(),
+            }
+        stores.write_array(store / "token_bytes", encoder.token_bytes())
+        stores.write_durably(store / stores.TOKENIZER, text)
+        identity = self._identity()
+        for index, source in enumerate(identity["sources"]):
+            source["documents"] = state.source_documents.get(index, 0)
+        manifest = identity | {
+            "dtype": encoder.dtype,
+            "exact_token_bytes": encoder.byte_level,
+            "vocab_size": encoder.vocab_size,
+            "bos_id": encoder.bos_id,
+            "tokenizer": {
+                "file": stores.TOKENIZER,
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            },
+            "splits": splits,
+            "skipped": {**self.plan.skipped, **state.skipped},
+        }
+        manifest["digest"] = stores.manifest_digest(manifest)
+        for leftover in store.rglob("*.__lock"):  # of a write that was killed
+            leftover.unlink()
+        stores.write_durably(store / stores.MANIFEST, stores.render_manifest(manifest))
+        store.rename(self.out)
+        shutil.rmtree(self.partial)
+        return manifest
+
+
+class _Place:
+    """Turns positions in the plan into steps of progress, in bytes of the input files."""
+
+    def __init__(self, plan: Plan, advance: Advance) -> None:
+        self._starts = [0]
+        for file in plan.files:
+            self._starts.append(self._starts[-1] + file.size)
+        self._advance = advance
+        self._done = 0
+
+    def reached(self, after: Position, consumed: int) -> None:
+        done = self._starts[after.file] + consumed
+        self._advance(done - self._done)
+        self._done = done
+
+
+def _counted(pieces: Iterator[Piece | Skip], place: _Place) -> Iterator[Piece | Skip]:
+    for count, piece in enumerate(pieces):
+        yield piece
+        if count % 64 == 0:
+            place.reached(piece.after, piece.consumed)
+
+
+@contextmanager
+def _lock(path: Path, out: Path, wait: bool) -> Generator[None]:
+    """Hold the store's lock file; a killed process lets go of it by itself."""
+    while True:
+        with path.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise CorpusError(
+                    f"{out}: another process is building this store; wait for it to end"
+                ) from None
+            # The holder before us removed the file: whoever comes now would lock a new one.
+            if not path.exists() or not os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Generator[None]:
+    """Turn a full disk or missing rights, in our writes or TensorStore's, into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANT_WRITE:
+            raise
+        place = error.filename or out
+        raise CorpusError(
+            f"{place}: {error.strerror or error}; make room or choose another --out, then run "
+            "again: finished work is kept"
+        ) from error
+    except ValueError as error:  # TensorStore's, which names the system's error in its text
+        found = re.search(r"os_error_code='(\d+)'", str(error))
+        if not found or int(found[1]) not in _CANT_WRITE:
+            raise
+        raise CorpusError(
+            f"{out}: {os.strerror(int(found[1]))}; make room or choose another --out, then run "
+            "again: finished work is kept"
+        ) from error

@@ -1,0 +1,199 @@
+"""The command line: `python -m tools.corpus build | default | inspect`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from tools.corpus.errors import CorpusError
+
+# Without "(default: None)": the help says what leaving the flag out does.
+_PATH = tyro.conf.arg(metavar="PATH", help_behavior_hint="")
+_TOKEN = tyro.conf.arg(metavar="TOKEN", help_behavior_hint="")
+_INT = tyro.conf.arg(metavar="INT", help_behavior_hint="")
+
+
+@dataclass(frozen=True)
+class Build:
+    """Encode your own text into a token store.
+
+    A .txt file is a document; a line of .jsonl, .jsonl.gz or .jsonl.zst and a row of .parquet is
+    one too. A directory gives its files with these endings; a quoted glob such as 'src/**/*.py'
+    gives any plain text. Memory stays flat; run the same command again after a kill to resume.
+    """
+
+    inputs: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="INPUT...", help_behavior_hint=""),
+    ]
+    """Directories, files or quoted globs, read in this order."""
+    out: Path
+    """Where the store goes; the work lies in OUT.partial until it is complete."""
+    tokenizer: Annotated[Path | None, _PATH] = None
+    """A Hugging Face tokenizer.json to use. Default: train a byte-level BPE on the input."""
+    vocab_size: int = 4096
+    """Entries of a trained vocabulary, the document token and 256 bytes included."""
+    bos_token: Annotated[str | None, _TOKEN] = None
+    """The special token of --tokenizer that starts every document, if it is not a known one."""
+    text_field: str = "text"
+    """The field of a JSON or Parquet record that holds the text."""
+    heldout_fraction: float = 0.01
+    """Fraction of documents held out, 0 to 1, chosen by the digest of their bytes."""
+    sample_mib: int = 64
+    """Training text of the tokenizer at most, in MiB, chosen by digest."""
+    skip_bad: bool = False
+    """Leave out records that can't be used, and count them by reason, instead of stopping."""
+    restart: bool = False
+    """Discard the unfinished work of an earlier build."""
+
+
+@dataclass(frozen=True)
+class Default:
+    """Prepare the default corpus: the Python source of the installed jax, numpy and scipy."""
+
+    cache_dir: Annotated[Path | None, _PATH] = None
+    """Where stores lie. Default: $GRUG_CACHE, else $XDG_CACHE_HOME/grug, else ~/.cache/grug."""
+    max_documents: Annotated[int | None, _INT] = None
+    """A slice of this many documents, for trying things out."""
+    vocab_size: int = 4096
+    """Entries of the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Print what a token store holds, check it, or show one of its documents."""
+
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+    """A complete token store."""
+    document: Annotated[int | None, _INT] = None
+    """Print the text of this document, counted from 0."""
+    split: Literal["train", "heldout"] = "train"
+    """The split that --document counts in."""
+    verify: bool = False
+    """Read all of the store and check its digests, offsets and document starts."""
+
+
+Command = (
+    Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Default, tyro.conf.subcommand("default")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 1 for an expected failure, 2 for bad input or flags."""
+    command = tyro.cli(
+        Command,
+        prog="python -m tools.corpus",
+        description="Text to token store (docs/reference/token-store.md).",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        if isinstance(command, Build):
+            _build(command)
+        elif isinstance(command, Default):
+            _default(command)
+        else:
+            _inspect(command)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _build(command: Build) -> None:
+    from tools.corpus.build import Settings, build
+    from tools.corpus.inputs import plan_inputs
+    from tools.corpus.progress import terminal_progress
+
+    settings = Settings(
+        tokenizer=command.tokenizer,
+        bos_token=command.bos_token,
+        vocab_size=command.vocab_size,
+        sample_bytes=command.sample_mib << 20,
+        heldout_fraction=command.heldout_fraction,
+        text_field=command.text_field,
+    )
+    result = build(
+        plan_inputs(command.inputs),
+        command.out,
+        settings,
+        skip_bad=command.skip_bad,
+        restart=command.restart,
+        progress=terminal_progress(),
+    )
+    for message in result.messages:
+        print(f"skipped {message}", file=sys.stderr)
+    if result.already_there:
+        print(f"{result.store}: already there")
+    elif result.resumed:
+        print(f"{result.store}: resumed and complete")
+    print(summary(result.manifest), end="")
+
+
+def _default(command: Default) -> None:
+    from tools.corpus.default import prepare_default
+
+    store = prepare_default(
+        command.cache_dir, max_documents=command.max_documents, vocab_size=command.vocab_size
+    )
+    print(store)
+
+
+def _inspect(command: Inspect) -> None:
+    from tools.corpus.reading import read_document, read_manifest, verify
+
+    if command.document is None:
+        manifest = verify(command.store) if command.verify else read_manifest(command.store)
+        print(summary(manifest), end="")
+        if command.verify:
+            print("verified: every digest, offset and document start agrees")
+        return
+    from tokenizers import Tokenizer
+
+    if command.verify:
+        verify(command.store)
+    manifest = read_manifest(command.store)
+    tokens = read_document(command.store, command.split, command.document)
+    tokenizer = Tokenizer.from_file(str(command.store / manifest["tokenizer"]["file"]))
+    text = tokenizer.decode(tokens[1:].tolist(), skip_special_tokens=False)
+    if sys.stdout.isatty():  # a document must not drive the terminal
+        text = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    sys.stdout.write(text)
+
+
+def summary(manifest: dict[str, Any]) -> str:
+    """A store's manifest in a few lines."""
+    lines = [f"digest      {manifest['digest']}"]
+    lines.append(f"vocabulary  {manifest['vocab_size']:,} entries, {manifest['dtype']} tokens")
+    for name in ("train", "heldout"):
+        split = manifest["splits"][name]
+        ratio = split["bytes"] / max(split["tokens"], 1)
+        lines.append(
+            f"{name:<10}  {split['documents']:,} documents, {split['tokens']:,} tokens, "
+            f"{split['bytes']:,} bytes, {ratio:.3f} bytes a token"
+        )
+    for source in manifest["sources"]:
+        lines.append(
+            f"source      {source['name']}: {source['documents']:,} documents, "
+            f"{source['bytes']:,} bytes"
+        )
+    for reason, count in manifest["skipped"].items():
+        lines.append(f"skipped     {reason}: {count:,}")
+    if not manifest["splits"]["heldout"]["documents"]:
+        lines.append("note        nothing is held out; a larger --heldout-fraction would")
+    return "\n".join(lines) + "\n"

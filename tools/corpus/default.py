@@ -1,0 +1,129 @@
+"""The embedded default corpus: the Python source of the installed jax, numpy and scipy.
+
+The lock pins those wheels by hash, so the corpus is the same wherever the lock is installed, and
+nothing is downloaded for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools.corpus.errors import CorpusError
+from tools.corpus.inputs import InputFile, Plan
+
+if TYPE_CHECKING:
+    from tools.corpus.progress import Progress
+
+PACKAGES = ("jax", "numpy", "scipy")
+VOCAB_SIZE = 4096
+HELDOUT_FRACTION = 0.01
+# Raise it when the same wheels and settings give other bytes than before, so that stores cached
+# by an earlier version are not taken for today's.
+_RECIPE = 1
+
+# Written by the build, so that they differ between platforms or builds of one release.
+_GENERATED = ("__config__.py", "version.py", "_version.py", "_distributor_init.py")
+# Only in wheels for Python 3.11, so that every supported Python has the same corpus.
+_LEFT_OUT = ("numpy/distutils/",)
+
+
+def prepare_default(
+    cache_dir: Path | None = None,
+    *,
+    packages: tuple[str, ...] = PACKAGES,
+    max_documents: int | None = None,
+    vocab_size: int = VOCAB_SIZE,
+    heldout_fraction: float = HELDOUT_FRACTION,
+    progress: Progress | None = None,
+) -> Path:
+    """The default corpus as a token store, built on the first call and found on later ones.
+
+    It lies in `<cache_dir>/corpora/<digest>`; `cache_dir` is by default `$GRUG_CACHE`, else
+    `$XDG_CACHE_HOME/grug`, else `~/.cache/grug`. `max_documents` takes that many documents,
+    spread over the packages, for tests. Safe to call from several processes at once.
+
+    Raises CorpusError if a package is missing or its installed files are not those of its wheel.
+    """
+    plan = plan_packages(packages, max_documents)
+    key = _key(plan, vocab_size, heldout_fraction)
+    store = (cache_dir or default_cache_dir()) / "corpora" / key
+    if (store / "manifest.json").exists():
+        return store
+
+    from tools.corpus.build import Settings, build
+    from tools.corpus.progress import terminal_progress
+
+    settings = Settings(vocab_size=vocab_size, heldout_fraction=heldout_fraction)
+    return build(plan, store, settings, wait=True, progress=progress or terminal_progress()).store
+
+
+def default_cache_dir() -> Path:
+    """Where prepared corpora are kept, by the environment."""
+    if named := os.environ.get("GRUG_CACHE"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "grug"
+
+
+def plan_packages(packages: tuple[str, ...] = PACKAGES, max_documents: int | None = None) -> Plan:
+    """The .py files of installed packages with the digests of their wheels; reads no file.
+
+    Raises CorpusError if a package is missing or was not installed from a wheel.
+    """
+    sources: list[str] = []
+    files: list[InputFile] = []
+    for index, package in enumerate(packages):
+        try:
+            distribution = metadata.distribution(package)
+        except metadata.PackageNotFoundError:
+            raise CorpusError(
+                f"{package}: not installed, but the default corpus is made of it; run in an "
+                "environment made from the lock"
+            ) from None
+        files += _package_files(index, package, distribution)
+        sources.append(f"{package}=={distribution.version}")
+    if max_documents is not None:
+        # By a part of the digest that doesn't decide a document's split.
+        chosen = sorted(files, key=lambda file: file.sha256[16:])[:max_documents]
+        files = [file for file in files if file in set(chosen)]
+    return Plan(tuple(sources), tuple(files), verified=True)
+
+
+def _package_files(
+    source: int, package: str, distribution: metadata.Distribution
+) -> list[InputFile]:
+    record = distribution.read_text("RECORD")
+    if not record:
+        raise CorpusError(f"{package}: installed without a RECORD; install it from its wheel")
+    files = []
+    for name, digest, size in csv.reader(record.splitlines()):
+        if not name.endswith(".py") or name.startswith(("../", "/")) or ".dist-info/" in name:
+            continue
+        if name.rpartition("/")[2] in _GENERATED or name.startswith(_LEFT_OUT) or size == "0":
+            continue
+        if not digest.startswith("sha256="):
+            raise CorpusError(f"{package}: {name} has no sha256 in RECORD; install its wheel")
+        encoded = digest.removeprefix("sha256=")
+        sha256 = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).hex()
+        path = Path(str(distribution.locate_file(name)))
+        files.append(InputFile(source, name, path, "text", int(size), 0, sha256))
+    return sorted(files, key=lambda file: file.name)
+
+
+def _key(plan: Plan, vocab_size: int, heldout_fraction: float) -> str:
+    """Names the store by all that its bytes follow from, the tokenizers library among it."""
+    content = {
+        "recipe": _RECIPE,
+        "sources": plan.source_digests(),
+        "vocab_size": vocab_size,
+        "heldout_fraction": heldout_fraction,
+        "tokenizers": metadata.version("tokenizers"),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

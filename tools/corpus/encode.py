@@ -1,0 +1,137 @@
+"""The encoding pass: pieces to batches, batches to tokens, tokens to both splits' arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tools.corpus.documents import SPLITS, Piece, Position, Skip
+from tools.corpus.journal import Journal, State
+from tools.corpus.store import Appender
+from tools.corpus.tokenizer import Encoder
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the work is cut up, which no byte of the result depends on; sizes in bytes of text."""
+
+    batch_bytes: int = 4 << 20  # encodings take about 40 times their text, so this is 200 MiB
+    batch_pieces: int = 1 << 14
+    commit_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pieces to encode at once, `size` bytes of text, and the reasons of records skipped between.
+
+    `after` is the position behind the batch, `consumed` the bytes read of the file it ends in.
+    """
+
+    pieces: list[Piece]
+    skips: list[str]
+    size: int
+    after: Position
+    consumed: int = 0
+
+
+def batches(pieces: Iterator[Piece | Skip], start: Position, pace: Pace) -> Iterator[Batch]:
+    """Pieces in their order, cut where a batch reaches one of the limits of `pace`."""
+    batch: list[Piece] = []
+    skips: list[str] = []
+    size, after, consumed = 0, start, 0
+    for piece in pieces:
+        after, consumed = piece.after, piece.consumed
+        if isinstance(piece, Skip):
+            skips.append(piece.reason)
+        else:
+            batch.append(piece)
+            size += piece.size
+        if size >= pace.batch_bytes or len(batch) + len(skips) >= pace.batch_pieces:
+            yield Batch(batch, skips, size, after, consumed)
+            batch, skips, size = [], [], 0
+    if batch or skips:
+        yield Batch(batch, skips, size, after, consumed)
+
+
+def open_appenders(
+    partial: Path, encoder: Encoder, shard: int, state: State
+) -> list[tuple[Appender, Appender]]:
+    """The (tokens, offsets) arrays of each split, as of the state."""
+    store, tails = partial / "store", partial / "tails"
+    store.mkdir(exist_ok=True)
+    tails.mkdir(exist_ok=True)
+    pairs = []
+    for name, split in zip(SPLITS, state.splits, strict=True):
+
+        def appender(kind: str, dtype: str, length: int, name: str = name) -> Appender:
+            array = f"{name}/{kind}"
+            digests = state.shards.get(array)
+            return Appender(store, tails, array, dtype, shard=shard, length=length, digests=digests)
+
+        tokens = appender("tokens", encoder.dtype, split.tokens)
+        offsets = appender("offsets", "uint64", split.documents_written)
+        pairs.append((tokens, offsets))
+    return pairs
+
+
+class Writer:
+    """Encodes batches into both splits' arrays and keeps the state that a resume needs."""
+
+    def __init__(
+        self, partial: Path, encoder: Encoder, shard: int, journal: Journal, state: State
+    ) -> None:
+        self._encoder = encoder
+        self._journal = journal
+        self._state = state
+        self._appenders = open_appenders(partial, encoder, shard, state)
+        for (_, offsets), split in zip(self._appenders, state.splits, strict=True):
+            if split.documents_written == 0:
+                offsets.append(np.zeros(1, np.uint64))
+                split.documents_written = 1
+
+    def write(self, batch: Batch) -> bool:
+        """Encode and append a batch; true if a shard was completed."""
+        encoded = self._encoder.encode([piece.text for piece in batch.pieces])
+        bos = np.array([self._encoder.bos_id], self._encoder.dtype)
+        tokens: tuple[list[np.ndarray], ...] = ([], [])
+        offsets: tuple[list[int], ...] = ([], [])
+        state = self._state
+        for piece, ids in zip(batch.pieces, encoded, strict=True):
+            split = state.splits[piece.split]
+            if piece.first:
+                tokens[piece.split].append(bos)
+                split.tokens += 1
+            tokens[piece.split].append(ids)
+            split.tokens += len(ids)
+            split.bytes += piece.size
+            if piece.last:
+                split.documents += 1
+                split.documents_written += 1
+                offsets[piece.split].append(split.tokens)
+                state.count_document(piece.source)
+        for reason in batch.skips:
+            state.count_skip(reason)
+        state.position = batch.after
+        completed = False
+        for index, (token_array, offset_array) in enumerate(self._appenders):
+            if tokens[index]:
+                completed |= token_array.append(np.concatenate(tokens[index]))
+            completed |= offset_array.append(np.array(offsets[index], np.uint64))
+        return completed
+
+    def close(self) -> None:
+        for pair in self._appenders:
+            for array in pair:
+                array.close()
+
+    def commit(self) -> None:
+        arrays = [array for pair in self._appenders for array in pair]
+        for array in arrays:
+            array.sync()
+            self._state.shards[array.name] = array.digests
+        self._journal.commit(self._state)
+        for array in arrays:
+            array.drop_stale()

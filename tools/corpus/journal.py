@@ -1,0 +1,132 @@
+"""The journal of an unfinished build: one JSON line for each commit, the last whole one counts."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.corpus.documents import Position
+
+# What a plan or an empty document gives is no bad record: --skip-bad doesn't concern it.
+_HARMLESS = ("empty",)
+
+
+@dataclass
+class SplitState:
+    """Totals of one split; `bytes` of UTF-8 text. `documents_written` counts offsets written."""
+
+    documents: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    documents_written: int = 0
+
+
+@dataclass
+class State:
+    """What has been encoded, up to `position`."""
+
+    position: Position = field(default_factory=Position)
+    splits: tuple[SplitState, SplitState] = field(
+        default_factory=lambda: (SplitState(), SplitState())
+    )
+    source_documents: dict[int, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    shards: dict[str, list[str]] = field(default_factory=dict)
+    finished: bool = False
+
+    @property
+    def started(self) -> bool:
+        """Whether there is work to lose; a document may be half done."""
+        return any(split.tokens for split in self.splits)
+
+    @property
+    def bad(self) -> int:
+        return sum(count for reason, count in self.skipped.items() if reason not in _HARMLESS)
+
+    def count_document(self, source: int) -> None:
+        self.source_documents[source] = self.source_documents.get(source, 0) + 1
+
+    def count_skip(self, reason: str) -> None:
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+class Journal:
+    """Appends commits to `path`; a line cut short by a kill is ignored and overwritten."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._committed: dict[str, Any] = {}
+
+    def begin(self, identity: dict[str, Any]) -> None:
+        self._path.write_bytes(b"")
+        self._append({"identity": identity})
+
+    def load(self) -> tuple[dict[str, Any], State] | None:
+        """The identity and last committed state, or None if nothing was committed."""
+        if not self._path.exists():
+            return None
+        identity, state, whole = None, State(), 0
+        with self._path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                whole += len(line)
+                entry = json.loads(line)
+                if identity is None:
+                    identity = entry["identity"]
+                else:
+                    _apply(state, entry)
+        if identity is None:
+            return None
+        os.truncate(self._path, whole)
+        self._committed = _flatten(state)
+        return identity, state
+
+    def commit(self, state: State) -> None:
+        """Append what changed since the last commit, durably."""
+        flat = _flatten(state)
+        entry = {
+            "position": list(state.position),
+            "splits": [asdict(split) for split in state.splits],
+            "skipped": state.skipped,
+            "finished": state.finished,
+            # Only what is new, so that a journal of many sources or shards stays small.
+            "source_documents": [
+                [source, count]
+                for source, count in state.source_documents.items()
+                if self._committed.get("sources", {}).get(source) != count
+            ],
+            "shards": {
+                name: digests[self._committed.get("shards", {}).get(name, 0) :]
+                for name, digests in state.shards.items()
+            },
+        }
+        self._append(entry)
+        self._committed = flat
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        with self._path.open("ab") as stream:
+            stream.write(json.dumps(entry, sort_keys=True).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _flatten(state: State) -> dict[str, Any]:
+    return {
+        "sources": dict(state.source_documents),
+        "shards": {name: len(digests) for name, digests in state.shards.items()},
+    }
+
+
+def _apply(state: State, entry: dict[str, Any]) -> None:
+    state.position = Position(*entry["position"])
+    first, second = (SplitState(**split) for split in entry["splits"])
+    state.splits = (first, second)
+    state.skipped = entry["skipped"]
+    state.finished = entry["finished"]
+    state.source_documents.update(dict(entry["source_documents"]))
+    for name, digests in entry["shards"].items():
+        state.shards.setdefault(name, []).extend(digests)

@@ -1,0 +1,79 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, nothing by default."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TextIO
+
+Advance = Callable[[int], None]
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Shows nothing. `phase` yields a function that takes the bytes done since its last call."""
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        yield lambda count: None
+
+
+class PlainProgress(Progress):
+    """A line at the end of each phase, and one every few seconds in a long one."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        started = said = time.monotonic()
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done, said
+            done += count
+            now = time.monotonic()
+            if now - said >= _SECONDS_BETWEEN_LINES:
+                said = now
+                self._line(name, done, total, now - started)
+
+        yield advance
+        self._line(name, done, None, time.monotonic() - started)
+
+    def _line(self, name: str, done: int, total: int | None, seconds: float) -> None:
+        text = f"{name}: "
+        if done:
+            text += f"{done / 1e6:.1f}"
+            text += f" of {total / 1e6:.1f} MB, " if total else " MB, "
+            text += f"{done / 1e6 / max(seconds, 1e-9):.1f} MB/s, "
+        print(f"{text}{seconds:.1f} s", file=self._stream, flush=True)
+
+
+class BarProgress(Progress):
+    """A bar with bytes done, bytes in all, speed and time left."""
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        from rich import progress
+        from rich.console import Console
+
+        columns = [
+            progress.TextColumn("{task.description:<24}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+        ]
+        if total is None:
+            columns = [columns[0], progress.SpinnerColumn(), progress.TimeElapsedColumn()]
+        with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(name, total=total)
+            yield lambda count: bar.advance(task, count)
+            bar.update(task, completed=total)
+
+
+def terminal_progress() -> Progress:
+    """The progress that suits standard error."""
+    return BarProgress() if sys.stderr.isatty() else PlainProgress()

@@ -1,0 +1,128 @@
+"""Reading a token store: the manifest, a document, and whether all of it is what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from tools.corpus.documents import SPLITS
+from tools.corpus.errors import CorpusError
+from tools.corpus.store import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    TOKENIZER,
+    combine_digests,
+    manifest_digest,
+)
+
+
+def read_manifest(store: Path) -> dict[str, Any]:
+    """The manifest of a complete store. Raises CorpusError if there is none of this schema."""
+    try:
+        manifest = json.loads((store / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorpusError(f"{store}: no {MANIFEST}, so no complete token store") from None
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{store}/{MANIFEST}: not readable ({error})") from None
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise CorpusError(
+            f"{store}: schema version {version}, this tool reads {SCHEMA_VERSION}; build it anew"
+        )
+    return manifest
+
+
+def open_array(path: Path) -> Any:
+    """The array at `path`. Raises CorpusError if it can't be opened."""
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
+    try:
+        return ts.open(spec, read=True).result()
+    except ValueError as error:
+        raise CorpusError(f"{path}: not a zarr array ({str(error).splitlines()[0]})") from None
+
+
+def read_document(store: Path, split: str, index: int) -> np.ndarray:
+    """Tokens of document `index` of a split, uint16 or uint32 [tokens], BOS first."""
+    offsets = open_array(store / split / "offsets")
+    documents = offsets.shape[0] - 1
+    if not 0 <= index < documents:
+        raise CorpusError(f"{store}: {split} holds {documents} documents, counted from 0")
+    start, stop = offsets[index : index + 2].read().result()
+    return open_array(store / split / "tokens")[int(start) : int(stop)].read().result()
+
+
+def read_shards(path: Path) -> Iterator[np.ndarray]:
+    """The values of an array, one shard at a time."""
+    array = open_array(path)
+    shard = array.chunk_layout.write_chunk.shape[0]
+    for start in range(0, array.shape[0], shard):
+        stop = min(start + shard, array.shape[0])
+        try:
+            yield array[start:stop].read().result()
+        except ValueError as error:
+            raise CorpusError(
+                f"{path}: values from {start} on are damaged ({str(error).splitlines()[0]}); "
+                "build the store anew"
+            ) from None
+
+
+def verify(store: Path) -> dict[str, Any]:
+    """Read the whole store and check it against its manifest, which is returned.
+
+    Raises CorpusError at the first thing that doesn't agree: digests, lengths, offsets, document
+    starts, or the bytes that the tokens stand for.
+    """
+    manifest = read_manifest(store)
+    _check(store, manifest_digest(manifest) == manifest["digest"], "the manifest's own digest")
+    tokenizer = (store / TOKENIZER).read_bytes()
+    digest = hashlib.sha256(tokenizer).hexdigest()
+    _check(store, digest == manifest["tokenizer"]["sha256"], "the tokenizer's digest")
+    sizes = open_array(store / "token_bytes").read().result()
+    _check(store, len(sizes) == manifest["vocab_size"], "the length of token_bytes")
+    for name in SPLITS:
+        _verify_split(store, name, manifest, sizes)
+    return manifest
+
+
+def _verify_split(store: Path, name: str, manifest: dict[str, Any], sizes: np.ndarray) -> None:
+    recorded = manifest["splits"][name]
+    digests, tokens, size, documents = [], 0, 0, 0
+    for values in read_shards(store / name / "tokens"):
+        digests.append(_digest(values))
+        tokens += len(values)
+        _check(store, int(values.max()) < len(sizes), f"{name}: a token's range")
+        size += int(sizes[values].sum(dtype=np.uint64))
+        documents += int((values == manifest["bos_id"]).sum())
+    _check(store, tokens == recorded["tokens"], f"{name}: the number of tokens")
+    _check(store, combine_digests(digests) == recorded["tokens_sha256"], f"{name}: tokens")
+    _check(store, documents == recorded["documents"], f"{name}: the number of document tokens")
+    if manifest["exact_token_bytes"]:
+        _check(store, size == recorded["bytes"], f"{name}: the tokens' bytes")
+    digests, starts, previous = [], 0, -1
+    for values in read_shards(store / name / "offsets"):
+        digests.append(_digest(values))
+        starts += len(values)
+        steps = np.diff(values.astype(np.int64), prepend=previous)
+        _check(store, bool((steps > 0).all()), f"{name}: the order of offsets")
+        previous = int(values[-1])
+    _check(store, starts == recorded["documents"] + 1, f"{name}: the number of offsets")
+    _check(store, previous == tokens, f"{name}: the last offset")
+    _check(store, combine_digests(digests) == recorded["offsets_sha256"], f"{name}: offsets")
+
+
+def _digest(values: np.ndarray) -> str:
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little.tobytes()).hexdigest()
+
+
+def _check(store: Path, agrees: bool, what: str) -> None:
+    if not agrees:
+        raise CorpusError(
+            f"{store}: {what} doesn't agree with {MANIFEST}; the store is damaged, build it anew"
+        )
