@@ -57,7 +57,7 @@ class TokenStore:
     def open(path: str) -> "TokenStore":
         """Raises DataError when there is no complete store of a known schema at `path`."""
         url = store_url(path)
-        build = "./pants run tools/corpus -- build TEXT --out STORE"
+        build = "./pants run corpus -- build TEXT --out STORE"
         try:
             raw = bytes(ts.KvStore.open(url).result().read("manifest.json").result().value)
             manifest = json.loads(raw or "null")

@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if not cfg.data:
             raise DataError(
-                "--data names no token store; make one with ./pants run tools/corpus -- build "
+                "--data names no token store; make one with ./pants run corpus -- build "
                 "TEXT --out STORE, or let ./pants run launch prepare the default"
             )
         print(f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {cfg.run_dir}", flush=True)
