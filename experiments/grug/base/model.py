@@ -36,17 +36,17 @@ class ModelConfig:
 
     vocab_size: int = 4096
     """Token ids the model knows: at least the token store's."""
-    d_model: int = 256
+    d_model: int = 128
     """Width of the residual stream."""
     n_layers: int = 4
     """Transformer blocks."""
-    n_heads: int = 4
+    n_heads: int = 2
     """Query heads."""
-    n_kv_heads: int = 2
+    n_kv_heads: int = 1
     """Key/value heads, each shared by n_heads / n_kv_heads query heads."""
     head_dim: int = 64
     """Width of one head."""
-    d_ff: int = 1024
+    d_ff: int = 512
     """Width of the MLP's hidden layer."""
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies; raise it with the sequence length."""
@@ -250,6 +250,7 @@ class Transformer(eqx.Module):
     """Token ids in, final hidden states out; `logits` and `loss_sums` apply the untied head."""
 
     embed: Float[Array, "V D"]
+    embed_norm: RMSNorm
     blocks: Block  # every array has a leading axis of L layers
     final_norm: RMSNorm
     head: Float[Array, "D V"]
@@ -260,7 +261,9 @@ class Transformer(eqx.Module):
         k_embed, k_blocks, k_head = jax.random.split(key, 3)
         d, v = cfg.d_model, cfg.vocab_size
         return Transformer(
-            embed=truncated_normal(k_embed, (v, d), 1.0, P("model", "data")),
+            # Small, so that AdamW's steps turn a row quickly; embed_norm makes it of unit size.
+            embed=truncated_normal(k_embed, (v, d), 0.05, P("model", "data")),
+            embed_norm=RMSNorm.init(d),
             blocks=jax.vmap(lambda k: Block.init(cfg, key=k))(
                 jax.random.split(k_blocks, cfg.n_layers)
             ),
@@ -286,7 +289,7 @@ class Transformer(eqx.Module):
         dtype = jnp.dtype(cfg.compute_dtype)
         rope = rope_angles(positions, cfg.head_dim, cfg.rope_theta)
         embed = gather(self.embed, P(None, None), dtype)
-        x = embed.at[tokens].get(out_sharding=P(BATCH, None, None))
+        x = self.embed_norm(embed.at[tokens].get(out_sharding=P(BATCH, None, None)))
 
         def layer(x: Array, block: Block) -> tuple[Array, None]:
             return block(x, rope, segment_ids), None

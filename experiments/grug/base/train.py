@@ -57,15 +57,15 @@ class TrainConfig:
     """Go on from the newest checkpoint in run_dir; start there if it has no run yet."""
     seed: int = 0
     """Of the weights and of the order of the data."""
-    steps: int = 300
+    steps: int = 1200
     """Optimizer updates."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Rows an update, over all devices and microbatches."""
     sequence_length: int = 256
     """Positions in a row."""
     microbatches: int = 1
     """Parts the batch is computed in, one after another: less memory, the same update."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     """Peak of the schedule."""
     schedule: Literal["cosine", "wsd"] = "cosine"
     """After warmup: a cosine to zero, or stay at the peak and end in a linear decay (WSD)."""
@@ -85,11 +85,11 @@ class TrainConfig:
     """Weight of the squared log normaliser in the loss."""
     ema_decay: float = 0.0
     """Decay of the running average of the weights, evaluated beside them; 0 keeps none."""
-    eval_every: int = 100
+    eval_every: int = 400
     """Steps between evaluations; the last step is always evaluated. 0: only the last."""
-    eval_batches: int = 16
+    eval_batches: int = 32
     """Held-out batches an evaluation reads, the same ones every time."""
-    checkpoint_every: int = 100
+    checkpoint_every: int = 200
     """Steps between checkpoints; the last step is always saved."""
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept."""

@@ -1,0 +1,191 @@
+"""The same model and training step in PyTorch, eager or compiled.
+
+Runs under the interpreter of an environment of its own: no lock holds torch.
+"""
+
+import sys
+
+import numpy as np
+import torch  # pants: no-infer-dep  # ty: ignore[import-not-found]
+import torch.nn.functional as F  # pants: no-infer-dep  # ty: ignore[import-not-found]
+from torch import Tensor, nn  # pants: no-infer-dep  # ty: ignore[import-not-found]
+
+from tests.benchmarks.worker import Job, Step, cores, serve
+
+Rope = tuple[Tensor, Tensor]
+
+
+def rope_angles(positions: Tensor, head_dim: int, theta: float) -> Rope:
+    """Cosine and sine, (B, 1, S, head_dim / 2)."""
+    exponents = torch.arange(head_dim // 2, dtype=torch.float32) / (head_dim // 2)
+    angles = positions[:, None, :, None] * theta**-exponents
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rope: Rope) -> Tensor:
+    cos, sin = rope
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+class Attention(nn.Module):
+    def __init__(self, model: dict):
+        super().__init__()
+        width = model["d_model"]
+        self.heads, self.kv_heads, self.head_dim = (
+            model[name] for name in ("n_heads", "n_kv_heads", "head_dim")
+        )
+        self.q = nn.Linear(width, self.heads * self.head_dim, bias=False)
+        self.k = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
+        self.v = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
+        self.o = nn.Linear(self.heads * self.head_dim, width, bias=False)
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=1e-6)
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=1e-6)
+
+    def forward(self, x: Tensor, rope: Rope, mask: Tensor) -> Tensor:
+        rows, length, _ = x.shape
+        q, k, v = (
+            linear(x).view(rows, length, heads, self.head_dim).transpose(1, 2)
+            for linear, heads in (
+                (self.q, self.heads),
+                (self.k, self.kv_heads),
+                (self.v, self.kv_heads),
+            )
+        )
+        q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        return self.o(y.transpose(1, 2).reshape(rows, length, -1))
+
+
+class Block(nn.Module):
+    def __init__(self, model: dict):
+        super().__init__()
+        width, hidden = model["d_model"], model["d_ff"]
+        self.attn_norm = nn.RMSNorm(width, eps=1e-6)
+        self.attn = Attention(model)
+        self.mlp_norm = nn.RMSNorm(width, eps=1e-6)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor, rope: Rope, mask: Tensor) -> Tensor:
+        x = x + self.attn(self.attn_norm(x), rope, mask)
+        return x + self.down(F.relu(self.up(self.mlp_norm(x))).square())
+
+
+class Transformer(nn.Module):
+    def __init__(self, model: dict, z_loss: float):
+        super().__init__()
+        self.head_dim, self.rope_theta, self.z_loss = (
+            model["head_dim"],
+            model["rope_theta"],
+            z_loss,
+        )
+        self.embed = nn.Embedding(model["vocab_size"], model["d_model"])
+        self.embed_norm = nn.RMSNorm(model["d_model"], eps=1e-6)
+        self.blocks = nn.ModuleList(Block(model) for _ in range(model["n_layers"]))
+        self.final_norm = nn.RMSNorm(model["d_model"], eps=1e-6)
+        self.head = nn.Linear(model["d_model"], model["vocab_size"], bias=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        segment_ids: Tensor,
+        positions: Tensor,
+        loss_weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The loss and the cross-entropy in it, means over the real targets."""
+        length = tokens.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        mask = causal & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
+        rope = rope_angles(positions, self.head_dim, self.rope_theta)
+        x = self.embed_norm(self.embed(tokens))
+        for block in self.blocks:
+            x = block(x, rope, mask)
+        logits = self.head(self.final_norm(x)).flatten(0, 1)
+        weights = loss_weights.flatten() / loss_weights.sum()
+        targets = targets.flatten()
+        nll = F.cross_entropy(logits, targets, reduction="none")
+        log_z = nll + logits.gather(1, targets[:, None])[:, 0]  # half the time of logsumexp
+        cross_entropy = (nll * weights).sum()
+        return cross_entropy + self.z_loss * (log_z.square() * weights).sum(), cross_entropy
+
+
+# The template's weights and ours; {} is the layer.
+NAMES = {
+    "embed": "embed.weight",
+    "embed_norm.scale": "embed_norm.weight",
+    "blocks.attn_norm.scale": "blocks.{}.attn_norm.weight",
+    "blocks.attn.w_q": "blocks.{}.attn.q.weight",
+    "blocks.attn.w_k": "blocks.{}.attn.k.weight",
+    "blocks.attn.w_v": "blocks.{}.attn.v.weight",
+    "blocks.attn.w_o": "blocks.{}.attn.o.weight",
+    "blocks.attn.q_norm.scale": "blocks.{}.attn.q_norm.weight",
+    "blocks.attn.k_norm.scale": "blocks.{}.attn.k_norm.weight",
+    "blocks.mlp_norm.scale": "blocks.{}.mlp_norm.weight",
+    "blocks.mlp.w_up": "blocks.{}.up.weight",
+    "blocks.mlp.w_down": "blocks.{}.down.weight",
+    "final_norm.scale": "final_norm.weight",
+    "head": "head.weight",
+}
+
+
+@torch.no_grad()
+def load(model: Transformer, weights: dict[str, np.ndarray]) -> None:
+    """Copies the template's weights; its blocks are stacked. KeyError: one has no place here."""
+    for name, values in weights.items():
+        layers = values if name.startswith("blocks.") else [values]
+        for layer, value in enumerate(layers):
+            parameter = model.get_parameter(NAMES[name].format(layer))
+            tensor = torch.from_numpy(np.array(value))
+            if parameter.ndim == 2 and name != "embed":
+                tensor = tensor.reshape(parameter.shape[::-1]).T  # (in, out) there, (out, in) here
+            parameter.copy_(tensor)
+
+
+def make_optimizer(model: Transformer, config: dict) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1]},
+            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},  # norms
+        ],
+        lr=config["learning_rate"],
+        betas=(config["beta1"], config["beta2"]),
+        weight_decay=config["weight_decay"],
+        fused=True,
+    )
+
+
+def build(job: Job) -> Step:
+    torch.set_num_threads(cores())
+    config = job.config
+    model = Transformer(config["model"], config["z_loss"])
+    load(model, job.weights)
+    optimizer = make_optimizer(model, config)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["steps"])
+    batches = [
+        {
+            name: torch.from_numpy(np.array(values)).to(
+                torch.long if name in ("tokens", "targets") else None
+            )
+            for name, values in batch.items()
+        }
+        for batch in job.batches
+    ]
+    forward = torch.compile(model) if "--compile" in sys.argv else model
+
+    def step(index: int) -> tuple[Tensor, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        loss, cross_entropy = forward(**batches[index % len(batches)])
+        loss.backward()
+        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config["grad_clip"])
+        optimizer.step()
+        schedule.step()
+        return cross_entropy.detach(), grad_norm
+
+    return step
+
+
+if __name__ == "__main__":
+    serve(build, {"torch": torch.__version__})
