@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import optax
 
-from experiments.grug.base.data import Batch, to_devices
+from experiments.grug.base.data import Batch
 from experiments.grug.base.launch import PRESETS
+from experiments.grug.base.packing import to_devices
 from experiments.grug.base.train import (
     TrainConfig,
     TrainState,

@@ -36,10 +36,7 @@ def describe(x: Any) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run, of which the newest `keep` stay.
-
-    A save copies to host memory, then writes while training goes on.
-    """
+    """The newest `keep` checkpoints of a run. A save copies, then writes while training goes on."""
 
     def __init__(self, run_dir: str, *, keep: int):
         self.url = store_url(run_dir) + "checkpoints/"
@@ -56,10 +53,7 @@ class Checkpoints:
         return sorted(int(k[0].removeprefix("step-")) for k in keys if k[1:] == ["COMMIT"])
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        """Starts to write `state` (a tree of arrays) and `meta` (JSON); a no-op if `step` exists.
-
-        `meta` must hold "config"; restore compares it.
-        """
+        """Starts to write arrays and `meta` (JSON with "config"); nothing if `step` exists."""
         self.wait()
         if step in self.steps():
             return
@@ -75,11 +69,8 @@ class Checkpoints:
                 "codecs": [{"name": "bytes"}, {"name": "crc32c"}],
             }
             # A chunk of zeros must be written too: on reading, a missing one is a fault.
-            spec = self._spec(step, name) | {
-                "metadata": metadata,
-                "store_data_equal_to_fill_value": True,
-            }
-            array = ts.open(spec, create=True).result()
+            options = {"metadata": metadata, "store_data_equal_to_fill_value": True}
+            array = ts.open(self._spec(step, name) | options, create=True).result()
             for shard in x.addressable_shards:
                 if shard.replica_id == 0:
                     # A copy: the step donates its buffers, and on a CPU asarray shares them.
@@ -136,9 +127,8 @@ class Checkpoints:
             array = ts.open(spec).result()
             spec = x.sharding.spec if x.sharding else P()  # None: an unsharded scalar
             sharding = NamedSharding(jax.sharding.get_mesh(), spec)
-            return jax.make_array_from_callback(
-                x.shape, sharding, lambda index: array[index].read().result()
-            )
+            load = lambda index: array[index].read().result()  # noqa: E731
+            return jax.make_array_from_callback(x.shape, sharding, load)
 
         try:
             arrays = [read(name, x) for name, x in wanted.items()]

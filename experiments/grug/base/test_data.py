@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.grug.base.data import DataError, PackedRows, TokenStore, best_fit, loader
+from experiments.grug.base.data import DataError, TokenStore
+from experiments.grug.base.packing import PackedRows, best_fit, loader
 
 LENGTH = 16
 

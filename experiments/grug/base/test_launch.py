@@ -102,7 +102,7 @@ def test_plan_counts_and_allocates_nothing(capsys):
     assert len(jax.live_arrays()) == before
     text = capsys.readouterr().out
     cfg = launch.parse(["--preset", "1b"]).train
-    parameters = 1_191_288_832
+    parameters = 1_191_290_880
     assert f"{parameters:,}" in text
     assert f"{cfg.steps * cfg.batch_size * cfg.sequence_length:,}" in text
     weights = re.search(r"weights +([\d,.]+) MiB", text)

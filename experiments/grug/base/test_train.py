@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from experiments.grug.base.checkpoint import CheckpointError
-from experiments.grug.base.data import TokenStore, loader, to_devices
+from experiments.grug.base.data import TokenStore
 from experiments.grug.base.model import ModelConfig
+from experiments.grug.base.packing import loader, to_devices
 from experiments.grug.base.train import (
     Preempted,
     TrainConfig,

@@ -22,8 +22,9 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from experiments.grug.base.checkpoint import Checkpoints
-from experiments.grug.base.data import Batch, PackedRows, TokenStore, loader, to_devices
+from experiments.grug.base.data import Batch, TokenStore
 from experiments.grug.base.model import BATCH, ModelConfig, RMSNorm, Transformer
+from experiments.grug.base.packing import PackedRows, loader, to_devices
 from experiments.grug.base.record import read_metrics, write_record
 from experiments.grug.base.runlog import RunLog, StepMeter, StopSignal
 
