@@ -103,11 +103,11 @@ class RunLog:
         bar = progress.Progress(
             progress.TextColumn("step {task.completed}/{task.total}"),
             progress.BarColumn(),
-            progress.TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} tokens/s"),
+            progress.TextColumn("{task.fields[now]}"),
             progress.TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self.task = bar.add_task("", total=self.steps, completed=self.first, loss=math.nan, speed=0)
+        self.task = bar.add_task("", total=self.steps, completed=self.first, now="compiling")
         bar.start()
         self.closers.append(bar.stop)
         return bar
@@ -124,7 +124,8 @@ class RunLog:
         loss, speed = row["train/loss"], row["throughput/tokens_per_second"]
         held_out = f"  held out {row['eval/bpb']:.3f} bits per byte" if "eval/bpb" in row else ""
         if self.bar:
-            self.bar.update(self.task, completed=step, loss=loss, speed=speed)
+            now = f"loss {loss:.3f}  {speed:,.0f} tokens/s"
+            self.bar.update(self.task, completed=step, now=now)
             if held_out:
                 self.bar.console.print(f"step {step}{held_out}")
         elif held_out or step % max(1, self.steps // 20) == 0 or step == self.first + 1:
