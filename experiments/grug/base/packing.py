@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from experiments.grug.base.data import Batch, DataError, TokenStore
+from experiments.grug.base.model import BATCH
 
 
 class PackedRows:
@@ -92,5 +93,5 @@ def loader(store: TokenStore, split: str, *, batch_size: int, sequence_length: i
 
 def to_devices(batch: Batch) -> Batch:
     """This process's rows as global arrays, split over the mesh's batch axes."""
-    sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), P(("replica", "data"), None))
+    sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), P(BATCH, None))
     return Batch(*(jax.make_array_from_process_local_data(sharding, x) for x in batch))
