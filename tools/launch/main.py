@@ -74,8 +74,8 @@ def main(arguments: list[str]) -> int:
 def become(module: str, flags: list[str]) -> NoReturn:
     """Replaces this process by the variant's, so that signals and its exit code are its own."""
     environment = {
-        # On two CPU cores a quarter of a step went into page faults of XLA's buffers; huge pages
-        # need one fault for 512 of them. Must be set before a process starts.
+        # Fewer page faults of XLA's buffers on a CPU: a huge page is one fault for 512. Must be set
+        # before a process starts.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         # The second start compiles nothing that the first did.
         "JAX_COMPILATION_CACHE_DIR": str(default_cache_dir() / "xla"),
