@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+MESH_AXES = ("replica", "data", "model")
 BATCH = ("replica", "data")  # the mesh axes that split batch rows
 
 

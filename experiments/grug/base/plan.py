@@ -5,16 +5,15 @@ import os
 
 import jax
 
-from experiments.grug.base.model import BATCH
+from experiments.grug.base.model import MESH_AXES
 from experiments.grug.base.train import TrainConfig, TrainState, make_optimizer, mesh_shape
 
 
 def plan(cfg: TrainConfig) -> str:
     """What a run would take, by shapes alone."""
     shape = mesh_shape(cfg, jax.device_count())
-    axes = (*BATCH, "model")
-    explicit = (jax.sharding.AxisType.Explicit,) * 3
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(shape, axes, explicit)):
+    explicit = (jax.sharding.AxisType.Explicit,) * len(MESH_AXES)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(shape, MESH_AXES, explicit)):
         state = jax.eval_shape(lambda: TrainState.init(cfg, make_optimizer(cfg)))
 
     def per_device(tree) -> int:
@@ -44,7 +43,7 @@ def plan(cfg: TrainConfig) -> str:
             f"FLOPs per token   {flops:.3g}",
             f"tokens            {tokens:,} in {cfg.steps:,} steps",
             f"FLOPs in total    {flops * tokens:.3g}",
-            f"mesh              {dict(zip(axes, shape, strict=True))}",
+            f"mesh              {dict(zip(MESH_AXES, shape, strict=True))}",
             "memory per device",
             *(f"  {name:<24} {size / 2**20:>12,.1f} MiB" for name, size in memory.items()),
             f"  {'together':<24} {total / 2**20:>12,.1f} MiB {fits}",

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from experiments.grug.base.checkpoint import Checkpoints
 from experiments.grug.base.data import Batch, TokenStore
-from experiments.grug.base.model import BATCH, ModelConfig, RMSNorm, Transformer
+from experiments.grug.base.model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Transformer
 from experiments.grug.base.packing import PackedRows, loader, to_devices
 from experiments.grug.base.record import read_metrics, write_record
 from experiments.grug.base.runlog import RunLog, StepMeter, StopSignal
@@ -159,7 +159,8 @@ def make_mesh(cfg: TrainConfig) -> jax.sharding.Mesh:
     shape, devices = mesh_shape(cfg, jax.device_count()), jax.device_count()
     if math.prod(shape) != devices:
         raise ValueError(f"mesh={shape} takes {math.prod(shape)} of the {devices} devices here")
-    return jax.make_mesh(shape, (*BATCH, "model"), axis_types=(AxisType.Explicit,) * 3)
+    explicit = (AxisType.Explicit,) * len(MESH_AXES)
+    return jax.make_mesh(shape, MESH_AXES, axis_types=explicit)
 
 
 def make_schedule(cfg: TrainConfig) -> optax.Schedule:
