@@ -5,24 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pants.backend.python import target_types_rules
-from pants.backend.python.dependency_inference import rules as inference
-from pants.backend.python.target_types import (
-    PythonRequirementTarget,
-    PythonSourcesGeneratorTarget,
-)
-from pants.backend.python.util_rules import pex, pex_from_targets, python_sources
+from pants.backend.python import register as python
 from pants.backend.shell.target_types import ShellSourcesGeneratorTarget
-from pants.core import target_types as core_target_types
+from pants.core import register as core
 from pants.core.goals.check import CheckResults
 from pants.core.goals.fmt import FmtResult
 from pants.core.goals.lint import LintResult
-from pants.core.util_rules import source_files
+from pants.core.goals.test import TestResult
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
+from pants.engine.addresses import Addresses
 from pants.engine.rules import QueryRule
+from pants.engine.target import DependenciesRequest
 from pants.testutil.rule_runner import RuleRunner
 
 from grug import register
+from grug.contract import ContractRequest
+from grug.isolation import IsolationLintRequest
 from grug.ruff import RuffFmtRequest, RuffLintRequest
 from grug.shellcheck import ShellcheckRequest
 from grug.ty import TyRequest
@@ -31,13 +29,19 @@ OPTIONS = (
     "--backend-packages=pants.backend.python",
     "--python-enable-resolves",
     "--python-default-resolve=tools",
-    "--python-resolves={'tools': 'tools/locks/tools.lock'}",
+    "--python-resolves={'tools': 'tools/locks/tools.lock', 'cpu': 'tools/locks/cpu.lock'}",
     "--python-interpreter-constraints=['CPython>=3.11,<3.14']",
     "--python-interpreter-versions-universe=['3.9', '3.10', '3.11', '3.12', '3.13']",
-    "--python-infer-use-rust-parser=false",
+    "--python-infer-use-rust-parser=true",
+    "--python-infer-string-imports",
+    "--pytest-install-from-resolve=cpu",
+    "--pytest-requirements=['pytest']",
     "--source-root-patterns=/",
 )
-COPIED = ("tools/locks/tools.lock", "tools/ruff.toml", "tools/ty.toml")
+COPIED = (
+    *("tools/locks/cpu.lock", "tools/locks/tools.lock", "tools/ruff.toml", "tools/ty.toml"),
+    *(f"tools/{name}/*.py" for name in ("archive", "diff", "isolation", "variants")),
+)
 INHERITED = {
     "HOME",
     "PANTS_PEX_CLI_KNOWN_VERSIONS",
@@ -54,26 +58,35 @@ def runner() -> RuleRunner:
     """Runs this repository's backend; its build root holds the tools' lock and configuration."""
     runner = RuleRunner(
         rules=[
-            *core_target_types.rules(),
-            *inference.rules(),
-            *pex.rules(),
-            *pex_from_targets.rules(),
-            *python_sources.rules(),
-            *source_files.rules(),
-            *target_types_rules.rules(),
+            *core.rules(),
+            *python.rules(),
             *register.rules(),
+            QueryRule(Addresses, [DependenciesRequest]),
             QueryRule(CheckResults, [TyRequest]),
             QueryRule(FmtResult, [RuffFmtRequest.Batch]),
+            QueryRule(LintResult, [IsolationLintRequest.Batch]),
             QueryRule(LintResult, [RuffLintRequest.Batch]),
             QueryRule(LintResult, [ShellcheckRequest.Batch]),
             QueryRule(SourceFiles, [SourceFilesRequest]),
+            QueryRule(TestResult, [ContractRequest.Batch]),
         ],
         target_types=[
-            PythonRequirementTarget,
-            PythonSourcesGeneratorTarget,
+            *core.target_types(),
+            *python.target_types(),
             ShellSourcesGeneratorTarget,
+            *register.target_types(),
         ],
     )
     runner.set_options(OPTIONS, env_inherit=INHERITED)
-    runner.write_files({path: Path(path).read_text() for path in COPIED})
+    copied = (path for pattern in COPIED for path in Path().glob(pattern))
+    runner.write_files({str(path): path.read_text() for path in copied})
+    runner.write_files({"tools/locks/BUILD": LOCKS, "tests/contract/BUILD": SUITE})
     return runner
+
+
+LOCKS = """
+resource(name="tools-lock", source="tools.lock")
+resource(name="cpu-lock", source="cpu.lock")
+python_requirement(name="pytest", requirements=["pytest"], resolve="cpu")
+"""
+SUITE = "python_sources(name='suite', sources=['*.py'], resolve='cpu')"

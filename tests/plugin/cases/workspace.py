@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from pants.core.goals.lint import LintResult, LintTargetsRequest
 from pants.core.util_rules.partitions import _EmptyMetadata
-from pants.engine.addresses import Address
-from pants.engine.target import FieldSet, Target
+from pants.engine.addresses import Address, Addresses
+from pants.engine.target import Dependencies, DependenciesRequest, FieldSet, Target
 from pants.testutil.rule_runner import RuleRunner
 
 
@@ -27,3 +27,10 @@ def lint(
     field_sets = tuple(field_set_type.create(target) for target in targets)
     batch = request_type.Batch("", field_sets, partition_metadata=_EmptyMetadata())
     return runner.request(LintResult, [batch])
+
+
+def dependencies(runner: RuleRunner, address: Address) -> list[str]:
+    """Specs of a target's direct dependencies, as every goal resolves them."""
+    target = runner.get_target(address)
+    found = runner.request(Addresses, [DependenciesRequest(target[Dependencies])])
+    return [dependency.spec for dependency in found]

@@ -1,14 +1,30 @@
-"""The backend `grug`: which rules Pants loads."""
+"""The backend `grug`: which rules and target types Pants loads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from pants.engine.rules import Rule
+from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 
-from grug import ruff, shellcheck, ty
+from grug import contract, isolation, launcher, ruff, shellcheck, tool, ty, variants
+from grug import target_types as types
+
+
+def target_types() -> Iterable[type[Target]]:
+    return types.target_types()
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*ruff.rules(), *shellcheck.rules(), *ty.rules())
+    return (
+        *contract.rules(),
+        *isolation.rules(),
+        *launcher.rules(),
+        *ruff.rules(),
+        *shellcheck.rules(),
+        *tool.rules(),
+        *ty.rules(),
+        *types.rules(),
+        *variants.rules(),
+    )

@@ -1,0 +1,151 @@
+"""Configs and presets: what they hold, what they refuse."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.contract.harness import mesh_sizes
+
+# Fields of the template's configs. A variant may add to them, with a docstring each. Change these
+# lists only together with base: every copy carries every field and every reader must know it.
+MODEL_FIELDS = (
+    "vocab_size d_model n_layers n_heads n_kv_heads head_dim d_ff rope_theta scan_unroll "
+    "remat_layers loss_chunk compute_dtype"
+).split()
+TRAIN_FIELDS = (
+    "model data run_dir resume seed steps batch_size sequence_length microbatches learning_rate "
+    "schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip z_loss ema_decay "
+    "eval_every eval_batches checkpoint_every keep_checkpoints mesh tensorboard wandb"
+).split()
+PRESETS = ["tiny", "130m", "350m", "1b"]
+
+
+def field_docstrings(path: Path, class_name: str) -> set[str]:
+    """Names of a class's fields that a string follows."""
+    (node,) = (
+        n
+        for n in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(n, ast.ClassDef) and n.name == class_name
+    )
+    return {
+        field.target.id
+        for field, after in zip(node.body, node.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(after.value.value, str) and after.value.value.strip()
+    }
+
+
+@pytest.mark.contract("config-fields")
+@pytest.mark.parametrize(
+    "module, class_name, expected",
+    [("model", "ModelConfig", MODEL_FIELDS), ("train", "TrainConfig", TRAIN_FIELDS)],
+)
+def test_fields_of_the_template_are_kept_and_others_explained(
+    variant, module, class_name, expected
+):
+    config = getattr(getattr(variant, module), class_name)
+    names = [field.name for field in dataclasses.fields(config)]
+    absent = [name for name in expected if name not in names]
+    assert not absent, f"{class_name} lacks {absent}: a variant adds fields, it removes none"
+    assert [name for name in names if name in expected] == expected, "the order has changed"
+    explained = field_docstrings(variant.directory / f"{module}.py", class_name)
+    mute = [name for name in names if name not in expected and name not in explained]
+    assert not mute, f"{class_name}: added without a docstring: {mute}"
+
+
+@pytest.mark.contract("config")
+@pytest.mark.parametrize("module, class_name", [("model", "ModelConfig"), ("train", "TrainConfig")])
+def test_configs_construct_and_are_frozen(variant, module, class_name):
+    config = getattr(getattr(variant, module), class_name)()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, dataclasses.fields(config)[0].name, None)
+
+
+@pytest.mark.contract("config")
+def test_every_preset_resolves(variant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert variant.launch.PRESETS
+    for name, preset in variant.launch.PRESETS.items():
+        assert isinstance(preset, variant.train.TrainConfig), name
+        resolved = variant.launch.resolve(preset)
+        assert resolved.model.compute_dtype in ("float32", "bfloat16"), name
+        assert resolved.run_dir, name
+        kept = dataclasses.replace(preset.model, compute_dtype=resolved.model.compute_dtype)
+        assert resolved == dataclasses.replace(preset, model=kept, run_dir=resolved.run_dir), name
+        assert variant.launch.resolve(resolved) == resolved, name
+        devices = jax.device_count()
+        assert len(variant.train.mesh_shape(resolved, devices)) == len(variant.model.MESH_AXES)
+
+
+@pytest.mark.contract("presets")
+def test_presets_are_those_of_the_template(variant):
+    assert list(variant.launch.PRESETS) == PRESETS
+    for name in PRESETS:
+        command = variant.launch.parse(["--preset", name, "--run-dir", "r"])
+        assert command.preset == name
+        resolved = dataclasses.replace(variant.launch.PRESETS[name], run_dir="r")
+        assert command.train == variant.launch.resolve(resolved)
+    models = [preset.model for preset in variant.launch.PRESETS.values()]
+    assert models == [preset.model for preset in variant.presets()], "larger names, larger models"
+
+
+@pytest.mark.contract("config")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: 0} for name in "vocab_size d_model n_layers n_heads n_kv_heads".split()),
+        *({name: 0} for name in "head_dim d_ff scan_unroll loss_chunk".split()),
+        {"n_heads": 3, "n_kv_heads": 2},
+        {"remat_layers": 1000},
+        {"remat_layers": -1},
+    ],
+    ids=str,
+)
+def test_a_model_that_does_not_fit_is_named(variant, changes):
+    name, value = next(iter(changes.items()))
+    with pytest.raises(ValueError, match=rf"\b{name}={value}\b"):
+        dataclasses.replace(variant.presets()[0].model, **changes)
+
+
+@pytest.mark.contract("config")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: 0} for name in "steps batch_size microbatches eval_batches".split()),
+        *({name: 0} for name in "checkpoint_every keep_checkpoints".split()),
+        {"microbatches": 3, "batch_size": 8},
+        {"ema_decay": 1.0},
+        {"ema_decay": -0.5},
+    ],
+    ids=str,
+)
+def test_a_run_that_does_not_fit_is_named(variant, changes):
+    name, value = next(iter(changes.items()))
+    with pytest.raises(ValueError, match=rf"\b{name}={value}\b"):
+        dataclasses.replace(variant.presets()[0], **changes)
+
+
+@pytest.mark.contract("config")
+def test_a_sequence_that_its_loss_cannot_chunk_is_named(variant):
+    preset = variant.presets()[0]
+    model = dataclasses.replace(preset.model, loss_chunk=8)
+    with pytest.raises(ValueError, match=r"\bsequence_length=12\b"):
+        dataclasses.replace(preset, model=model, sequence_length=12)
+
+
+@pytest.mark.contract("config")
+@pytest.mark.parametrize("axis", ["replica", "data", "model"])
+def test_a_mesh_that_does_not_fit_is_named(variant, axis):
+    """7 devices divide no size of this config."""
+    preset = variant.presets()[0]
+    model = dataclasses.replace(preset.model, vocab_size=320, loss_chunk=8)
+    mesh = mesh_sizes(variant, {axis: 7})
+    cfg = dataclasses.replace(preset, model=model, batch_size=8, sequence_length=8, mesh=mesh)
+    with pytest.raises(ValueError, match=r"\w=\d+.*\b7\b"):
+        variant.train.mesh_shape(cfg, 7)
+    with pytest.raises(ValueError, match="mesh="):
+        variant.train.mesh_shape(dataclasses.replace(cfg, mesh=mesh_sizes(variant, {axis: 0})), 7)

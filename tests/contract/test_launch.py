@@ -1,0 +1,47 @@
+"""What the command line says before a run."""
+
+import dataclasses
+import re
+
+import jax
+import pytest
+
+from tests.contract.harness import make_abstract_mesh, make_init, mesh_sizes
+
+
+@pytest.mark.contract("help")
+def test_help_names_every_flag(variant, capsys):
+    with pytest.raises(SystemExit) as ended:
+        variant.launch.main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    flags = ["preset", "plan"]
+    flags += [f.name for f in dataclasses.fields(variant.train.TrainConfig) if f.name != "model"]
+    flags += [f"model.{f.name}" for f in dataclasses.fields(variant.model.ModelConfig)]
+    absent = [f for f in flags if not re.search(rf"--{f.replace('_', '-')}\b", text)]
+    assert not absent, f"--help does not name {absent}"
+
+
+@pytest.mark.contract("help")
+def test_plan_tells_sizes_and_allocates_nothing(variant, capsys):
+    cfg = variant.presets()[-1]
+    name = next(name for name, preset in variant.launch.PRESETS.items() if preset is cfg)
+    shape = mesh_sizes(variant, {"replica": 2, "data": 8})
+    held = jax.live_arrays()  # held, so that none of them goes and makes room for another
+    before = len(held)
+    mesh = ["--mesh", *map(str, shape)]
+    assert variant.launch.main(["--plan", "--preset", name, *mesh]) == 0
+    now = len(jax.live_arrays())
+    assert now == before, "the plan has allocated arrays"
+    text = capsys.readouterr().out
+    with jax.sharding.use_abstract_mesh(make_abstract_mesh(variant, shape)):
+        model = jax.eval_shape(make_init(variant, cfg)).model
+    parameters = sum(x.size for x in jax.tree.leaves(model))
+    tokens = cfg.steps * cfg.batch_size * cfg.sequence_length
+    flops = cfg.model.flops_per_token(cfg.sequence_length)
+    numbers = (f"{parameters:,}", f"{flops:.3g}", f"{tokens:,}", f"{flops * tokens:.3g}")
+    absent = [number for number in numbers if number not in text]
+    assert not absent, f"--plan does not tell {absent}"
+    assert re.search(r"memory per device", text)
+    for part in ("weights", "gradients", "optimizer", "activations", "together"):
+        assert re.search(rf"^ *{part}\b.* [\d,.]+ MiB", text, re.MULTILINE), part

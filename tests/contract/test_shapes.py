@@ -1,0 +1,130 @@
+"""One training step of the largest preset on meshes of 8 devices, by shapes alone.
+
+Nothing is allocated: the largest preset's weights, optimizer state and batch would not fit on the
+machine that runs this, and no array is left behind.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.contract.harness import (
+    abstract_batch,
+    hidden_states,
+    leaves,
+    make_abstract_mesh,
+    make_init,
+    make_step,
+    mesh_sizes,
+)
+
+DEVICES = 8
+# What may stay whole on every device: norm scales, a router.
+WHOLE = 0.05
+
+
+def fitting_mesh(variant, cfg, axis: str) -> tuple[int, ...]:
+    """As many of the devices as fit along `axis`, the others along `data`."""
+    for size in (8, 4, 2):
+        rest = {"data": DEVICES // size} if size < DEVICES else {}
+        shape = mesh_sizes(variant, {**rest, axis: size})
+        try:
+            if variant.train.mesh_shape(dataclasses.replace(cfg, mesh=shape), DEVICES) == shape:
+                return shape
+        except ValueError:
+            continue
+    raise AssertionError(f"the largest preset fits no mesh of {DEVICES} devices along {axis}")
+
+
+@pytest.fixture(scope="module")
+def traced(variant):
+    """`traced(axis)`: the mesh, the state and batch before a step, the state and metrics after."""
+    cfg = variant.launch.resolve(variant.presets()[-1])
+
+    @functools.cache
+    def trace(axis: str) -> tuple[Any, ...]:
+        mesh = make_abstract_mesh(variant, fitting_mesh(variant, cfg, axis))
+        with jax.sharding.use_abstract_mesh(mesh):
+            state = jax.eval_shape(make_init(variant, cfg))
+            batch = abstract_batch(variant, cfg, mesh)
+            hidden = jax.eval_shape(
+                lambda model, *inputs: hidden_states(model(*inputs)),
+                *(state.model, batch.tokens, batch.segment_ids, batch.positions),
+            )
+            return mesh, state, hidden, *jax.eval_shape(make_step(variant, cfg), state, batch)
+
+    return trace
+
+
+def describe(tree: Any) -> dict[str, tuple]:
+    """Shape, type and sharding of every leaf; an unsharded scalar has none."""
+    return {
+        name: (x.shape, np.dtype(x.dtype).name, tuple(x.sharding.spec) if x.sharding else ())
+        for name, x in leaves(tree).items()
+    }
+
+
+def sizes(tree: Any) -> tuple[int, int]:
+    """Bytes on one device, and of everything once."""
+    arrays = jax.tree.leaves(tree)
+    shards = [x.sharding.shard_shape(x.shape) if x.sharding else x.shape for x in arrays]
+    one = sum(math.prod(n) * x.dtype.itemsize for n, x in zip(shards, arrays, strict=True))
+    return one, sum(x.size * x.dtype.itemsize for x in arrays)
+
+
+def assert_a_step_keeps_its_state(variant, traced, axis: str) -> None:
+    held = jax.live_arrays()  # held, so that none of them goes and makes room for another
+    before = len(held)
+    mesh, state, hidden, after, metrics = traced(axis)
+    now = len(jax.live_arrays())
+    assert now == before, "tracing has allocated arrays"
+    same_structure = jax.tree.structure(after) == jax.tree.structure(state)
+    assert same_structure, "a step turns the state into another kind of tree"
+    ours, theirs = describe(after), describe(state)
+    assert {k: v for k, v in ours.items() if v != theirs[k]} == {}
+    assert metrics
+    for name, (shape, dtype, _) in describe(metrics).items():
+        assert shape == () and dtype in ("float32", "int32"), f"{name}: {dtype}{shape}"
+    rows = math.prod(mesh.shape[axis] for axis in variant.model.BATCH)
+    assert hidden.sharding.shard_shape(hidden.shape)[0] * rows == hidden.shape[0]
+
+
+@pytest.mark.contract("abstract-meshes")
+def test_data_parallel(variant, traced):
+    assert_a_step_keeps_its_state(variant, traced, "replica")
+    mesh, state, *_ = traced("replica")
+    assert mesh.shape["replica"] == DEVICES
+    one, together = sizes(state)
+    assert one == together
+    assert together > 2**32, "too small to prove that nothing is allocated"
+
+
+@pytest.mark.contract("abstract-meshes")
+def test_fully_sharded_data_parallel(variant, traced):
+    assert_a_step_keeps_its_state(variant, traced, "data")
+    mesh, state, *_ = traced("data")
+    assert mesh.shape["data"] == DEVICES
+    one, together = sizes(state)
+    assert one <= (1 + WHOLE) * together / DEVICES, "more than a share of it is on every device"
+
+
+@pytest.mark.contract("abstract-meshes")
+def test_tensor_parallel(variant, traced):
+    assert_a_step_keeps_its_state(variant, traced, "model")
+    _, state, *_ = traced("model")
+    one, together = sizes(state)
+    assert one <= (1 + WHOLE) * together / DEVICES, "more than a share of it is on every device"
+
+
+@pytest.mark.contract("abstract-meshes")
+def test_every_other_axis(variant, traced):
+    for axis in set(variant.model.MESH_AXES) - {"replica", "data", "model"}:
+        assert_a_step_keeps_its_state(variant, traced, axis)
+        _, state, *_ = traced(axis)
+        one, together = sizes(state)
+        assert one < together / 2, f"{axis} splits too little"

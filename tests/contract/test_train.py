@@ -1,0 +1,224 @@
+"""Steps and short runs: finite, repeatable, learning, resumable, on record."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import platform
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from tests.contract.harness import (
+    SignalDuring,
+    assert_same_bits,
+    checkpoint_bytes,
+    leaves,
+    make_init,
+    make_mesh,
+    rows,
+    take_steps,
+    values,
+)
+
+# A variant may add metrics; it keeps these.
+METRICS = {
+    "step",
+    "train/loss",
+    "train/grad_norm",
+    "optim/learning_rate",
+    *(f"throughput/{name}" for name in ("tokens_per_second", "step_time", "loading_time")),
+    *(f"throughput/{name}" for name in ("total_tokens", "flops_per_token")),
+}
+HELD_OUT = {"eval/loss", "eval/bpb"}
+EMA = {"eval/ema/loss", "eval/ema/bpb"}
+
+
+@pytest.mark.contract("finite-step")
+def test_a_step_is_finite(steps):
+    for tree in (*steps.states, *steps.metrics):
+        bad = [name for name, x in tree.items() if not np.isfinite(x).all()]
+        assert not bad, f"not finite: {bad}"
+    first, last = steps.states[0], steps.states[-1]
+    assert (first["step"], last["step"]) == (0, 3)
+    moved = [n for n in first if n.startswith("model/") and (first[n] != last[n]).any()]
+    assert moved, "three steps leave every weight as it was"
+
+
+@pytest.mark.contract("finite-step")
+def test_the_same_seed_gives_the_same_steps(variant, run_config, steps, one_device):
+    again = take_steps(variant, run_config, 2)
+    for ours, theirs in (
+        *zip(steps.states[:3], again.states, strict=True),
+        *zip(steps.metrics[:2], again.metrics, strict=True),
+    ):
+        assert_same_bits(ours, theirs)
+
+
+@pytest.mark.contract("loss-falls")
+def test_loss_falls_below_what_token_frequencies_give(variant, store, run_config, whole):
+    """Frequencies alone can be learned by a model that ignores its context."""
+    opened = variant.data.TokenStore.open(store)
+    counts = {}
+    for split in ("train", "heldout"):
+        tokens = opened.array(f"{split}/tokens").read().result()
+        counts[split] = np.bincount(tokens, minlength=run_config.model.vocab_size)
+    frequencies = (counts["train"] + 1) / (counts["train"] + 1).sum()
+    share = counts["heldout"] / counts["heldout"].sum()
+    known = -np.sum(share * np.log(frequencies))
+    losses = [row["train/loss"] for row in rows(whole)]
+    held_out = [row["eval/loss"] for row in rows(whole) if "eval/loss" in row]
+    assert np.mean(losses[-5:]) < np.mean(losses[:2]) - 1.0
+    assert held_out[-1] < known - 0.25, f"token frequencies alone give {known:.2f} nats"
+    assert held_out[-1] < held_out[0]
+
+
+@pytest.mark.contract("metrics")
+def test_every_promised_metric_is_there_and_finite(variant, run_config, whole):
+    lines = rows(whole)
+    assert [line["step"] for line in lines] == [*range(1, run_config.steps + 1)]
+    for line in lines:
+        evaluated = line["step"] % run_config.eval_every == 0
+        promised = METRICS | HELD_OUT | EMA if evaluated else METRICS
+        absent = promised - line.keys()
+        assert not absent, f"step {line['step']} lacks {sorted(absent)}"
+        assert all(math.isfinite(value) for value in line.values()), line
+        assert evaluated or not any(name.startswith("eval/") for name in line)
+    tokens = run_config.batch_size * run_config.sequence_length
+    assert [line["throughput/total_tokens"] for line in lines[:2]] == [tokens, 2 * tokens]
+    flops = run_config.model.flops_per_token(run_config.sequence_length)
+    assert {line["throughput/flops_per_token"] for line in lines} == {flops}
+    rates = [line["optim/learning_rate"] for line in lines]
+    assert 0 < max(rates) <= run_config.learning_rate * 1.001 and min(rates) >= 0
+    sizes = variant.data.TokenStore.open(run_config.data).manifest["splits"]["heldout"]
+    tokens_per_byte = lines[-1]["eval/bpb"] / lines[-1]["eval/loss"] * math.log(2)
+    assert tokens_per_byte == pytest.approx(sizes["tokens"] / sizes["bytes"], rel=0.2)
+
+
+def computed(line: dict[str, float]) -> dict[str, float]:
+    """A line of metrics less what a clock put there."""
+    return {k: v for k, v in line.items() if not k.startswith("throughput/")}
+
+
+@pytest.mark.contract("ema")
+def test_no_ema_is_no_ema_and_the_same_losses(variant, run_config, whole, without_ema, one_device):
+    off = dataclasses.replace(run_config, ema_decay=0.0)
+    assert jax.eval_shape(make_init(variant, off)).ema is None
+    for ours, theirs in zip(rows(without_ema), rows(whole), strict=True):
+        assert not any("ema" in name for name in ours)
+        assert computed(ours) == {k: v for k, v in computed(theirs).items() if "ema" not in k}
+
+
+@pytest.mark.contract("ema")
+def test_the_ema_is_the_running_average_of_the_weights(run_config, steps):
+    def part(state, name: str) -> dict[str, np.ndarray]:
+        prefix = f"{name}/"
+        return {k.removeprefix(prefix): x for k, x in state.items() if k.startswith(prefix)}
+
+    expected = part(steps.states[0], "model")
+    assert_same_bits(part(steps.states[0], "ema"), expected)
+    for state in steps.states[1:]:
+        now = part(state, "model")
+        decay = run_config.ema_decay
+        expected = {k: decay * x + (1 - decay) * now[k] for k, x in expected.items()}
+        average = part(state, "ema")
+        assert average.keys() == expected.keys()
+        for name, x in expected.items():
+            np.testing.assert_allclose(average[name], x, atol=1e-6, err_msg=name)
+    moved = [np.abs(x - now[name]).max() for name, x in expected.items()]
+    assert max(moved) > 1e-3, "the average differs from the weights"
+
+
+@pytest.mark.contract("ema")
+def test_held_out_losses_of_the_ema_are_its_own(whole):
+    line = rows(whole)[-1]
+    assert line["eval/ema/loss"] != line["eval/loss"]
+    assert line["eval/ema/loss"] == pytest.approx(line["eval/loss"], rel=0.5)
+
+
+@pytest.mark.contract("checkpoint")
+@pytest.mark.parametrize("sizes", [{}, {"data": 8}], ids=["one device", "another mesh"])
+def test_a_checkpoint_gives_the_state_back_bit_for_bit(variant, run_config, steps, sizes, tmp_path):
+    config, position = {"any": 1}, {"at": [1, 2]}
+    with jax.set_mesh(make_mesh(variant)):
+        checkpoints = variant.checkpoint.Checkpoints(str(tmp_path), keep=1)
+        checkpoints.save(3, steps.last, {"config": config, "data_position": position})
+        checkpoints.wait()
+    with jax.set_mesh(make_mesh(variant, **sizes)):
+        like = jax.eval_shape(make_init(variant, run_config))
+        again = variant.checkpoint.Checkpoints(str(tmp_path), keep=1)
+        assert again.steps() == [3]
+        state, meta = again.restore(3, like, config)
+    assert meta["data_position"] == position
+    assert_same_bits(values(state), steps.states[-1])
+    for name, x in leaves(like).items():
+        if x.sharding:
+            assert leaves(state)[name].sharding.spec == x.sharding.spec, name
+
+
+@pytest.mark.contract("resume")
+def test_an_interrupted_and_resumed_run_is_the_run(
+    variant, run_config, whole, tmp_path, monkeypatch, one_device
+):
+    stop = run_config.checkpoint_every + 1
+    cfg = dataclasses.replace(run_config, run_dir=str(tmp_path), resume=True)
+    loader = variant.train.loader
+
+    def signalling_loader(store, split, **sizes):
+        batches = loader(store, split, **sizes)
+        return SignalDuring(batches, stop) if split == "train" else batches
+
+    with monkeypatch.context() as patch:
+        patch.setattr(variant.train, "loader", signalling_loader)
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(variant.train.Preempted) as stopped:
+            variant.train.train(cfg)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [row["step"] for row in rows(tmp_path)] == [*range(1, stop + 1)]
+    variant.train.train(cfg)
+    ours, theirs = ([computed(line) for line in rows(path)] for path in (tmp_path, whole))
+    assert ours == theirs
+    ours, theirs = (checkpoint_bytes(path, run_config.steps) for path in (tmp_path, whole))
+    assert theirs and ours.keys() == theirs.keys()
+    differing = [name for name in ours if ours[name] != theirs[name]]
+    assert not differing, f"files of the last checkpoint that differ: {differing}"
+    attempts = json.loads((tmp_path / "run.json").read_text())["attempts"]
+    assert [attempt["from_step"] for attempt in attempts] == [0, stop]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.contract("record")
+def test_the_record_holds_every_source_byte_for_byte(variant, whole):
+    record = json.loads((whole / "run.json").read_text())
+    (attempt,) = record["attempts"]
+    copy = whole / "sources" / attempt["sources_digest"][:16]
+    assert record["variant"] == variant.directory.name
+    assert {path.name for path in copy.iterdir()} == set(record["sources"])
+    for path in variant.sources():
+        assert record["sources"].get(path.name) == sha256(path.read_bytes()), path.name
+        assert (copy / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.contract("record")
+def test_the_record_holds_config_data_lock_and_versions(variant, run_config, whole):
+    record = json.loads((whole / "run.json").read_text())
+    assert record["schema_version"] == variant.record.RUN_SCHEMA
+    assert record["config"] == json.loads(json.dumps(dataclasses.asdict(run_config)))
+    assert record["data"] == variant.data.TokenStore.open(run_config.data).manifest
+    lock = variant.directory.parents[2] / "tools/locks/cpu.lock"
+    assert record["lock"] == sha256(lock.read_bytes())
+    (attempt,) = record["attempts"]
+    assert attempt["from_step"] == 0
+    assert {"git", "command"} <= attempt.keys()
+    assert attempt["devices"]["platform"] == jax.default_backend()
+    assert attempt["devices"]["count"] == jax.device_count()
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "numpy", "equinox")}
+    versions["python"] = platform.python_version()
+    assert {name: attempt["versions"].get(name) for name in versions} == versions

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+from pants.backend.python.target_types import (
+    PythonResolveField,
+    PythonSourceTarget,
+    PythonTestsTimeoutField,
+    PythonTestTarget,
+)
+from pants.engine.addresses import Address
+from pants.engine.internals.scheduler import ExecutionError
+from pants.engine.target import Tags
+from pants.testutil.rule_runner import RuleRunner
+
+from grug.target_types import GrugContract
+from tests.plugin.cases.workspace import dependencies
+
+TEMPLATE = {"model.py": "", "train.py": "", "launch.py": ""}
+
+
+def write_variant(runner: RuleRunner, directory: str, build: str, files: dict[str, str]) -> None:
+    runner.write_files({f"{directory}/{n}": t for n, t in {"BUILD": build, **files}.items()})
+
+
+def file_target(runner: RuleRunner, directory: str, name: str):
+    return runner.get_target(Address(directory, relative_file_path=name))
+
+
+def test_one_line_makes_sources_tests_and_the_contract(runner: RuleRunner) -> None:
+    here = "experiments/grug/whole"
+    files = {**TEMPLATE, "test_model.py": "", "conftest.py": "", "kernels/fast.py": ""}
+    write_variant(runner, here, "grug_variant()", files)
+    assert type(file_target(runner, here, "model.py")) is PythonSourceTarget
+    assert type(file_target(runner, here, "conftest.py")) is PythonSourceTarget
+    assert type(file_target(runner, here, "kernels/fast.py")) is PythonSourceTarget
+    assert type(file_target(runner, here, "test_model.py")) is PythonTestTarget
+    contract = runner.get_target(Address(here, generated_name="contract"))
+    assert type(contract) is GrugContract
+
+
+def test_fields_reach_what_they_are_for(runner: RuleRunner) -> None:
+    here = "experiments/grug/fields"
+    build = "grug_variant(resolve='cpu', timeout=77, tags=['slow'], accelerators=['cpu', 'tpu'])"
+    write_variant(runner, here, build, {**TEMPLATE, "test_model.py": ""})
+    model, test = (file_target(runner, here, name) for name in ("model.py", "test_model.py"))
+    contract = runner.get_target(Address(here, generated_name="contract"))
+    assert [t[PythonResolveField].value for t in (model, test, contract)] == ["cpu"] * 3
+    assert [t[PythonTestsTimeoutField].value for t in (test, contract)] == [77] * 2
+    assert not model.has_field(PythonTestsTimeoutField)
+    assert all(t[Tags].value == ("slow",) for t in (model, test, contract))
+
+
+def test_an_unknown_accelerator_is_named(runner: RuleRunner) -> None:
+    write_variant(runner, "experiments/grug/odd", "grug_variant(accelerators=['abacus'])", TEMPLATE)
+    with pytest.raises(ExecutionError, match="names 'abacus'.*has cpu, gpu, tpu"):
+        file_target(runner, "experiments/grug/odd", "model.py")
+    runner.write_files({"experiments/grug/odd/BUILD": "grug_variant()"})
+
+
+def test_a_speedrun_of_one_file_has_no_contract(runner: RuleRunner) -> None:
+    here = "experiments/speedrun/2026-01-31_fast"
+    write_variant(runner, here, "grug_variant()", {"run.py": "import json\n"})
+    assert type(file_target(runner, here, "run.py")) is PythonSourceTarget
+    with pytest.raises(ExecutionError, match="contract"):
+        runner.get_target(Address(here, generated_name="contract"))
+
+
+def test_who_records_a_run_has_all_sources_and_the_lock(runner: RuleRunner) -> None:
+    here = "experiments/grug/recorded"
+    files = {**TEMPLATE, "record.py": "", "test_model.py": "", "conftest.py": ""}
+    write_variant(runner, here, "grug_variant()", files)
+    record = dependencies(runner, Address(here, relative_file_path="record.py"))
+    assert record == [
+        f"{here}/launch.py",
+        f"{here}/model.py",
+        f"{here}/train.py",
+        "tools/locks:tools-lock",
+    ]
+    assert dependencies(runner, Address(here, relative_file_path="model.py")) == []
+
+
+def test_the_contract_reaches_the_variant_and_the_suite(runner: RuleRunner) -> None:
+    here = "experiments/grug/held"
+    write_variant(runner, here, "grug_variant(resolve='cpu')", {**TEMPLATE, "test_model.py": ""})
+    found = dependencies(runner, Address(here, generated_name="contract"))
+    assert found == [
+        f"{here}/launch.py",
+        f"{here}/model.py",
+        f"{here}/train.py",
+        "tests/contract:suite",
+    ]

@@ -1,0 +1,134 @@
+import json
+
+import pytest
+
+from tools.diff.histogram import Counts
+from tools.variants.__main__ import main
+from tools.variants.facts import compare
+from tools.variants.listing import listing, reasons
+
+NAMES = ("experiments/grug/moe", "experiments/grug/base")
+VARIANT = {
+    "path": "experiments/grug/moe",
+    "accelerators": ["cpu"],
+    "locks": ["tools/locks/cpu.lock"],
+    "contract": True,
+    "facts": {"files": 2, "lines": 1234, "added": 20, "deleted": 3},
+}
+REQUEST = {"variants": [VARIANT], "changed": None, "suite": "tests/contract"}
+LEDGER = """
+## base
+- path: experiments/grug/base
+- origin: none
+- status: active
+- bucket: template
+- purpose: p
+- verdict: v
+## moe
+- path: experiments/grug/moe
+- origin: base
+- status: active
+- bucket: MLP/activation
+- purpose: p
+- verdict: v
+"""
+
+
+def test_a_copy_that_only_says_its_own_name_has_no_changes():
+    base = {"model.py": b"import experiments.grug.base.data\n# experiments/grug/base\n"}
+    copy = {"model.py": base["model.py"].replace(b"base", b"moe")}
+    facts = compare(copy, base, NAMES)
+    assert (facts.files, facts.lines, facts.changed) == (1, 2, Counts(0, 0))
+
+
+def test_changed_added_and_missing_files_count():
+    base = {"same.py": b"1\n", "edited.py": b"1\n2\n3\n", "gone.py": b"1\n2\n"}
+    copy = {"same.py": b"1\n", "edited.py": b"1\n9\n3\n4\n", "new.py": b"1\n"}
+    assert compare(copy, base, NAMES).changed == Counts(added=3, deleted=3)
+    assert compare(copy, None, NAMES).changed is None
+
+
+@pytest.mark.parametrize(
+    "changed, why",
+    [
+        ([], []),
+        (["experiments/grug/moe2/model.py", "docs/index.md", "tools/locks/tpu.lock"], []),
+        (["experiments/grug/moe/model.py"], ["sources: model.py"]),
+        (
+            ["experiments/grug/moe/a/b.py", "experiments/grug/moe/BUILD"],
+            ["sources: a/b.py", "BUILD"],
+        ),
+        (["tools/locks/cpu.lock"], ["lock: tools/locks/cpu.lock"]),
+        (["tests/contract/test_model.py"], ["contract suite: test_model.py"]),
+        (["tests/contractual.py"], []),
+    ],
+)
+def test_reasons(changed, why):
+    assert reasons(VARIANT, changed, "tests/contract") == why
+
+
+def test_a_variant_without_a_contract_is_not_changed_by_it():
+    assert reasons(VARIANT | {"contract": False}, ["tests/contract/x.py"], "tests/contract") == []
+
+
+def run(tmp_path, capsys, request: dict, *flags: str, ledger: str = LEDGER) -> tuple[int, str, str]:
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    (tmp_path / "ledger.md").write_text(ledger)
+    code = main(["list", str(tmp_path / "request.json"), str(tmp_path / "ledger.md"), *flags])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_table(tmp_path, capsys):
+    code, out, _ = run(tmp_path, capsys, REQUEST)
+    head, line = out.splitlines()
+    assert code == 0
+    assert head.split()[:5] == ["name", "path", "origin", "status", "bucket"]
+    for part in ("moe", "base", "active", "MLP/activation", "1,234", "+20 -3", "cpu"):
+        assert part in line
+
+
+def test_names_json_and_reasons(tmp_path, capsys):
+    request = REQUEST | {"changed": ["experiments/grug/moe/BUILD"]}
+    assert run(tmp_path, capsys, request, "--format=names")[1] == "moe\n"
+    (row,) = json.loads(run(tmp_path, capsys, request, "--format=json")[1])["variants"]
+    assert row["reasons"] == ["BUILD"] and row["added"] == 20
+    assert "because of" in run(tmp_path, capsys, request)[1]
+
+
+def test_an_empty_set_says_so(tmp_path, capsys):
+    request = REQUEST | {"changed": ["README.md"]}
+    assert run(tmp_path, capsys, request)[:2] == (0, "No variant changed.\n")
+    assert run(tmp_path, capsys, request, "--format=names")[:2] == (0, "")
+    assert json.loads(run(tmp_path, capsys, request, "--format=json")[1])["variants"] == []
+    assert run(tmp_path, capsys, REQUEST | {"variants": []})[1] == "No variant here.\n"
+
+
+def test_a_directory_without_an_entry_is_unrecorded():
+    out = listing(REQUEST, [], "json")
+    (row,) = json.loads(out)["variants"]
+    assert (row["name"], row["status"], row["origin"]) == ("moe", "unrecorded", None)
+
+
+def test_a_wrong_ledger_ends_with_1_and_its_lines(tmp_path, capsys):
+    wrong = LEDGER.replace("MLP/activation", "MLP")
+    code, out, err = run(tmp_path, capsys, REQUEST, ledger=wrong)
+    assert (code, out) == (1, "") and "ledger.md:13: unknown bucket 'MLP'" in err
+
+
+def test_origins_are_paths(tmp_path, capsys):
+    (tmp_path / "ledger.md").write_text(LEDGER)
+    assert main(["origins", str(tmp_path / "ledger.md")]) == 0
+    paths = json.loads(capsys.readouterr().out)["paths"]
+    assert paths == {"experiments/grug/base": None, "experiments/grug/moe": "experiments/grug/base"}
+    assert main(["origins", str(tmp_path / "absent.md")]) == 0
+
+
+def test_facts_of_directories(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("base", "a\nb\n"), ("moe", "a\nc\nd\n")):
+        (tmp_path / "experiments/grug" / name).mkdir(parents=True)
+        (tmp_path / "experiments/grug" / name / "model.py").write_text(text)
+    assert main(["facts", *NAMES]) == 0
+    expected = {"files": 1, "lines": 3, "added": 2, "deleted": 1}
+    assert json.loads(capsys.readouterr().out) == expected

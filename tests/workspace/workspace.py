@@ -1,0 +1,56 @@
+"""A copy of this workspace to run ./pants in."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+COPIED = (
+    *(".ci", "BUILD", "README.md", "mkdocs.yml", "pants", "pants.toml", "pytest.ini"),
+    *("docs/reports", "experiments/grug/base", "tests/contract", "tools"),
+)
+CACHES = shutil.ignore_patterns("__pycache__")
+
+
+class Workspace:
+    """A git repository of its own with the workspace's tools, its base, and copies of base."""
+
+    def __init__(self, source: Path, root: Path):
+        """Copies `source`, the workspace, to `root`, an empty directory."""
+        self.root = root
+        for name in COPIED:
+            if (source / name).is_dir():
+                shutil.copytree(source / name, root / name, ignore=CACHES)
+            else:
+                shutil.copy2(source / name, root / name)
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def fork(self, name: str) -> Path:
+        """A variant that is base under another name."""
+        copy = self.root / "experiments/grug" / name
+        shutil.copytree(self.root / "experiments/grug/base", copy)
+        for file in copy.glob("*.py"):
+            text = file.read_text()
+            file.write_text(text.replace("experiments.grug.base", f"experiments.grug.{name}"))
+        return copy
+
+    def git(self, *args: str) -> None:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        subprocess.run(["git", *identity, *args], cwd=self.root, check=True)
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message=a state")
+
+    def pants(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["./pants", "--no-dynamic-ui", *args],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+        )
+
+    def stop(self) -> None:
+        for pid in self.root.glob(".pids/*/pantsd/pid"):
+            os.kill(int(pid.read_text()), signal.SIGTERM)

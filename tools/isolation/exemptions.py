@@ -1,0 +1,143 @@
+"""What the contract suite checks in every variant, and a variant's exemptions from it.
+
+A variant that means to differ says so in one of its own sources, on a line of its own:
+
+    # grug: no-contract CHECK until YYYY-MM-DD: REASON
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import difflib
+import io
+import re
+import tokenize
+
+CHECKS: dict[str, str] = {
+    "abstract-meshes": "One step keeps shapes, dtypes and shardings on meshes of 8 devices.",
+    "causality": "Nothing of a later token reaches an earlier position.",
+    "checkpoint": "A checkpoint gives the training state back bit for bit, on any mesh.",
+    "config": "Configs and presets construct and resolve; a bad value is named.",
+    "config-fields": "Every config field of base is there; an added one has a docstring.",
+    "document-isolation": "Packed documents do not see each other.",
+    "ema": "The EMA is the running average of the weights and changes no loss.",
+    "files": "The files of base are there, within their bounds of length.",
+    "finite-step": "A step is finite and the same bit for bit when made again.",
+    "help": "--help names every flag; --plan tells sizes and allocates nothing.",
+    "loss-falls": "The loss falls on real text, below what token frequencies alone give.",
+    "metrics": "A run writes one line a step with every metric that base promises.",
+    "presets": "The presets are tiny, 130m, 350m and 1b.",
+    "record": "A run's record holds its sources, config, lock and versions.",
+    "resume": "An interrupted and resumed run is the uninterrupted one bit for bit.",
+}
+"""Name of each check, and in one line what it holds."""
+
+SYNTAX = "# grug: no-contract CHECK until YYYY-MM-DD: REASON"
+"""How an exemption is written."""
+
+_EXEMPTION = re.compile(
+    r"no-contract\s+(?P<check>\S+?)(\s+until\b\s*(?P<until>[^\s:]*))?\s*:(?P<reason>.*)"
+)
+_SHORTEST_REASON = 10
+_LONGEST = datetime.timedelta(days=366)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exemption:
+    """A variant's statement that one check does not hold for it, for a while."""
+
+    path: str
+    line: int
+    check: str
+    until: datetime.date
+    """The last day on which it counts."""
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something to correct; the message holds the offending value and the remedy."""
+
+    path: str
+    line: int
+    message: str
+
+
+def find(path: str, text: str) -> tuple[list[Exemption], list[Problem]]:
+    """The exemptions in the Python source `text`, and those that are not understood.
+
+    Only comments count, not strings. A source that is no Python has neither: other tools say so.
+    """
+    exemptions: list[Exemption] = []
+    problems: list[Problem] = []
+    for token in _comments(text):
+        said = token.string.lstrip("#").strip()
+        if not said.startswith("grug:"):
+            continue
+        line = token.start[0]
+        alone = not token.line[: token.start[1]].strip()
+        found = _parse(said.removeprefix("grug:").strip()) if alone else _NOT_ALONE
+        if isinstance(found, str):
+            problems.append(Problem(path, line, found))
+        else:
+            exemptions.append(Exemption(path, line, *found))
+    return exemptions, problems
+
+
+def overdue(exemptions: list[Exemption], today: datetime.date) -> list[Problem]:
+    """A problem for each exemption past its date, or with one more than a year ahead."""
+    problems = []
+    for e in exemptions:
+        if e.until < today:
+            message = (
+                f"the exemption from {e.check} ended on {e.until}: remove this line, or decide "
+                "anew and give a later date"
+            )
+        elif e.until > today + _LONGEST:
+            message = (
+                f"the exemption from {e.check} lasts until {e.until}: a year from today "
+                f"({today}) is the most"
+            )
+        else:
+            continue
+        problems.append(Problem(e.path, e.line, message))
+    return problems
+
+
+_NOT_ALONE = f"an exemption stands on a line of its own: {SYNTAX}"
+
+
+def _comments(text: str) -> list[tokenize.TokenInfo]:
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return []
+    if any(token.type == tokenize.ERRORTOKEN for token in tokens):  # CPython 3.11 goes on
+        return []
+    return [token for token in tokens if token.type == tokenize.COMMENT]
+
+
+def _parse(said: str) -> tuple[str, datetime.date, str] | str:
+    """(check, until, reason), or the message of what is wrong."""
+    match = _EXEMPTION.fullmatch(said)
+    if not match:
+        return f"{said!r} is not understood; write {SYNTAX}"
+    check, until, reason = match["check"], match["until"], match["reason"].strip()
+    if check not in CHECKS:
+        near = difflib.get_close_matches(check, CHECKS, n=3) or sorted(CHECKS)
+        return f"no check is called {check!r}; did you mean {', '.join(near)}?"
+    if not until:
+        return f"the exemption from {check} has no date; write {SYNTAX}"
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", until):
+            raise ValueError(until)
+        date = datetime.date.fromisoformat(until)
+    except ValueError:
+        return f"{until!r} is no date; write until YYYY-MM-DD"
+    if len(reason) < _SHORTEST_REASON:
+        return (
+            f"the exemption from {check} gives {reason!r} as its reason: say in a sentence why the "
+            "variant means to differ"
+        )
+    return check, date, reason

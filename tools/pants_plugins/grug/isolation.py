@@ -1,0 +1,373 @@
+"""Who may depend on what: variants on themselves, tools on tools, nothing on a variant but tests.
+
+Every goal that resolves dependencies stops at a forbidden one; `lint` lists all of them by file and
+line, without stopping the other linters. What each variant's source says is read by
+tools/isolation/; this file compares addresses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pants.backend.python.subsystems.setup import PythonSetup
+from pants.backend.python.target_types import (
+    PythonRequirementModulesField,
+    PythonRequirementsField,
+    PythonRunGoalUseSandboxField,
+    PythonSourceField,
+)
+from pants.base.build_environment import get_buildroot
+from pants.core.goals.lint import LintResult, LintTargetsRequest
+from pants.core.target_types import (
+    FilesGeneratorTarget,
+    FileTarget,
+    ResourcesGeneratorTarget,
+    ResourceTarget,
+)
+from pants.core.util_rules.partitions import PartitionerType
+from pants.engine.addresses import Address
+from pants.engine.fs import PathGlobs, Snapshot
+from pants.engine.process import (
+    FallibleProcessResult,
+    Process,
+    ProcessCacheScope,
+    ProcessResult,
+)
+from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
+from pants.engine.target import (
+    Dependencies,
+    FieldSet,
+    ValidatedDependencies,
+    ValidateDependenciesRequest,
+    WrappedTarget,
+    WrappedTargetRequest,
+)
+from pants.engine.unions import UnionRule
+from pants.option.option_types import SkipOption
+from pants.option.subsystem import Subsystem
+from pants.util.logging import LogLevel
+
+from grug.target_types import ContractVariantField, GrugVariant
+from grug.tool import OwnTool
+from grug.workspace import GrugSubsystem, directory_of
+
+# What a BUILD file of a variant may declare: all else is made by grug_variant, or reaches out.
+ALLOWED_TARGETS = (
+    GrugVariant,
+    FileTarget,
+    FilesGeneratorTarget,
+    ResourceTarget,
+    ResourcesGeneratorTarget,
+)
+
+
+class IsolationError(Exception):
+    """A dependency that the workspace's rules forbid; the message names rule and remedy."""
+
+
+@dataclass(frozen=True)
+class VariantScanRequest:
+    """What one variant's files say. `today` (YYYY-MM-DD) asks for overdue exemptions too."""
+
+    variant: str
+    today: str = ""
+
+
+@dataclass(frozen=True)
+class VariantScan:
+    """Lines `path:line: message`; a finding comes with the path it is about."""
+
+    findings: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...]
+    has_exemptions: bool
+
+    @staticmethod
+    def of(result: FallibleProcessResult) -> VariantScan:
+        if result.exit_code not in (0, 1):
+            raise IsolationError(f"tools/isolation failed:\n{result.stderr.decode()}")
+        report = json.loads(result.stdout)
+
+        def line(item: dict[str, Any]) -> str:
+            return f"{item['path']}:{item['line']}: {item['message']}"
+
+        return VariantScan(
+            tuple((item["path"], line(item)) for item in report["findings"]),
+            tuple(line(item) for item in report["problems"]),
+            bool(report["exemptions"]),
+        )
+
+
+@rule(desc="Read a variant for ways out of it", level=LogLevel.DEBUG)
+async def scan_variant(request: VariantScanRequest) -> VariantScan:
+    snapshot = await Get(Snapshot, PathGlobs([f"{request.variant}/**/*.py"]))
+    dated = (f"--today={request.today}",) if request.today else ()
+    result = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "isolation",
+            ("scan", f"--root={get_buildroot()}", *dated, request.variant, *snapshot.files),
+            description=f"Read {request.variant} for ways out of it",
+            input_digest=snapshot.digest,
+        ),
+    )
+    return VariantScan.of(result)
+
+
+@dataclass(frozen=True)
+class IsolationFieldSet(FieldSet):
+    required_fields = (Dependencies,)
+
+    contract: ContractVariantField
+    use_sandbox: PythonRunGoalUseSandboxField
+
+
+class ValidateIsolation(ValidateDependenciesRequest):
+    field_set_type = IsolationFieldSet
+
+
+async def _validate_kind(
+    address: Address, variant: str, field_set: IsolationFieldSet, python_setup: PythonSetup
+) -> None:
+    generator = address.maybe_convert_to_target_generator()
+    declared = await Get(
+        WrappedTarget, WrappedTargetRequest(generator, description_of_origin="grug isolation")
+    )
+    if not isinstance(declared.target, ALLOWED_TARGETS):
+        raise IsolationError(
+            f"{generator.spec} is a {declared.target.alias}.\n\n"
+            f"Rule: {variant}/BUILD declares a grug_variant, files and resources, nothing else.\n"
+            "Remedy: remove that target; grug_variant makes those of its Python files."
+        )
+    use_sandbox = field_set.use_sandbox.value
+    if use_sandbox is None:
+        use_sandbox = python_setup.default_run_goal_use_sandbox
+    if not use_sandbox:
+        raise IsolationError(
+            f"{address.spec} would run outside the sandbox, where every file of the workspace is "
+            "at hand.\n\nRule: a variant runs with its own files alone.\n"
+            "Remedy: remove run_goal_use_sandbox from its BUILD file, and "
+            "default_run_goal_use_sandbox from pants.toml."
+        )
+
+
+@rule
+async def validate_isolation(
+    request: ValidateIsolation, grug: GrugSubsystem, python_setup: PythonSetup
+) -> ValidatedDependencies:
+    field_set, address = request.field_set, request.field_set.address
+    variant = grug.variant_of(f"{directory_of(address)}/")
+    if variant is None:
+        _validate_outside(address, request.dependencies, grug)
+        return ValidatedDependencies()
+    await _validate_kind(address, variant, field_set, python_setup)
+    forbidden = [
+        dependency
+        for dependency in request.dependencies
+        if not _may_use(address, variant, dependency, field_set, grug)
+    ]
+    scan = await Get(VariantScan, VariantScanRequest(variant))
+    own = address.filename if address.is_file_target else None
+    # A link is no file of a target: any of the variant's targets may be reached through it.
+    said = [line for path, line in scan.findings if path == own or _is_link(line)]
+    if not (forbidden or said):
+        return ValidatedDependencies()
+    # What an import line already names is not said twice.
+    unsaid = [d for d in forbidden if not any(_package(d) in line for line in said)]
+    lines = [*said, *(f"{address.spec}: depends on {d.spec}" for d in unsaid)]
+    raise IsolationError(
+        "\n".join(lines)
+        + f"\n\nRule: {variant}/ reaches only its own files and third-party requirements.\n"
+        f"Remedy: copy the code into {variant}/ and import it from there. Until then no goal that "
+        f"needs these files runs; `{_goal('lint', variant)}` lists every such line."
+    )
+
+
+def _goal(goal: str, variant: str) -> str:
+    return f"./pants {goal} {variant}::"
+
+
+def _is_link(line: str) -> bool:
+    return ": is a symbolic link to " in line
+
+
+def _package(dependency: Address) -> str:
+    """`experiments.grug.base`, for the target of a file there."""
+    return directory_of(dependency).replace("/", ".")
+
+
+def _may_use(
+    address: Address,
+    variant: str,
+    dependency: Address,
+    field_set: IsolationFieldSet,
+    grug: GrugSubsystem,
+) -> bool:
+    if dependency.spec_path == grug.requirements:
+        return True
+    if field_set.contract.value and dependency.spec_path == grug.contract:
+        return True  # the contract's tests, which no variant can edit, look at the variant
+    return grug.variant_of(f"{directory_of(dependency)}/") == variant
+
+
+def _validate_outside(
+    address: Address, dependencies: Iterable[Address], grug: GrugSubsystem
+) -> None:
+    """The rules for all that is not in a variant."""
+    here = f"{directory_of(address)}/"
+
+    def under(directory: str, path: str = here) -> bool:
+        return path.startswith(f"{directory}/")
+
+    if under(grug.requirements):
+        allowed, rule_said = grug.requirements, "a requirement depends on requirements only"
+    elif under(grug.tools):
+        allowed, rule_said = grug.tools, "tools depend on tools only"
+    elif under(grug.tests) or address.spec == grug.launcher:
+        return
+    else:
+        allowed, rule_said = "", "only tests and the launcher depend on variants"
+
+    def is_forbidden(dependency: Address) -> bool:
+        path = f"{directory_of(dependency)}/"
+        return not under(allowed, path) if allowed else grug.variant_of(path) is not None
+
+    forbidden = [dependency.spec for dependency in dependencies if is_forbidden(dependency)]
+    if forbidden:
+        raise IsolationError(
+            f"{address.spec} depends on {', '.join(forbidden)}.\n\n"
+            f"Rule: {rule_said}, so that an experiment can be changed or deleted without looking "
+            "further.\nRemedy: copy the code, or pass it data (a file, a path) instead."
+        )
+
+
+@dataclass(frozen=True)
+class RequirementFieldSet(FieldSet):
+    required_fields = (Dependencies, PythonRequirementsField)
+
+    requirements: PythonRequirementsField
+    modules: PythonRequirementModulesField
+
+
+class ValidateRequirement(ValidateDependenciesRequest):
+    field_set_type = RequirementFieldSet
+
+
+@rule
+async def validate_requirement(
+    request: ValidateRequirement, grug: GrugSubsystem
+) -> ValidatedDependencies:
+    """A requirement is third-party: nothing that leads back into the workspace."""
+    field_set = request.field_set
+    tops = {path.split("/")[0] for path in (*grug.roots, grug.tools, grug.tests)}
+    local = [str(r) for r in field_set.requirements.value if (r.url or "").startswith("file:")]
+    modules = [m for m in field_set.modules.value or () if m.split(".")[0] in tops]
+    if local or modules:
+        raise IsolationError(
+            f"{field_set.address.spec} brings code of the workspace in as a third party: "
+            f"{', '.join([*local, *modules])}.\n\n"
+            "Rule: requirements come from the package index.\n"
+            "Remedy: copy the code into the variant that needs it."
+        )
+    return ValidatedDependencies()
+
+
+class IsolationSubsystem(Subsystem):
+    options_scope = "grug-isolation"
+    name = "grug-isolation"
+    help = "Lists every way in which a variant reaches outside its directory."
+
+    skip = SkipOption("lint")
+
+
+@dataclass(frozen=True)
+class IsolationLintFieldSet(FieldSet):
+    required_fields = (PythonSourceField,)
+
+    source: PythonSourceField
+
+
+class IsolationLintRequest(LintTargetsRequest):
+    field_set_type = IsolationLintFieldSet
+    tool_subsystem = IsolationSubsystem  # ty: ignore[invalid-assignment]
+    partitioner_type = PartitionerType.DEFAULT_SINGLE_PARTITION
+
+
+@dataclass(frozen=True)
+class TodayRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class Today:
+    date: str  # YYYY-MM-DD
+
+
+@rule
+async def find_today(_: TodayRequest) -> Today:
+    """A process, and one a session: a rule's own answer would be kept for days by the daemon."""
+    result = await Get(
+        ProcessResult,
+        Process(
+            ("/bin/date", "+%F"),
+            description="Ask for today's date",
+            cache_scope=ProcessCacheScope.PER_SESSION,
+            level=LogLevel.TRACE,
+        ),
+    )
+    return Today(result.stdout.decode().strip())
+
+
+async def _links(variants: Iterable[str]) -> list[str]:
+    process = await Get(
+        Process,
+        OwnTool(
+            "isolation",
+            ("links", f"--root={get_buildroot()}", *variants),
+            description="Look for symbolic links out of variants",
+        ),
+    )
+    anew = dataclasses.replace(process, cache_scope=ProcessCacheScope.PER_SESSION)
+    result = await Get(FallibleProcessResult, Process, anew)
+    return [line for _, line in VariantScan.of(result).findings]
+
+
+@rule(desc="Lint the isolation of variants", level=LogLevel.DEBUG)
+async def lint_isolation(
+    request: IsolationLintRequest.Batch[IsolationLintFieldSet, Any],
+    grug: GrugSubsystem,
+) -> LintResult:
+    paths = (field_set.source.file_path for field_set in request.elements)
+    variants = sorted({variant for path in paths if (variant := grug.variant_of(path))})
+    scans = await MultiGet(Get(VariantScan, VariantScanRequest(variant)) for variant in variants)
+    # What no content shows is asked anew each time: where links lead, and what day it is.
+    fresh = await _links(variants) if variants else ()
+    dated = [variant for variant, scan in zip(variants, scans) if scan.has_exemptions]
+    if dated:
+        today = await Get(Today, TodayRequest())
+        scans += await MultiGet(
+            Get(VariantScan, VariantScanRequest(variant, today.date)) for variant in dated
+        )
+    findings = {
+        line for scan in scans for _, line in scan.findings if " symbolic link " not in line
+    }
+    lines = sorted({*findings, *fresh, *(line for scan in scans for line in scan.problems)})
+    return LintResult(
+        exit_code=1 if lines else 0,
+        stdout="\n".join(lines),
+        stderr="",
+        linter_name=request.tool_name,
+        partition_description=None,
+    )
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return (
+        *collect_rules(),
+        *IsolationLintRequest.rules(),
+        UnionRule(ValidateDependenciesRequest, ValidateIsolation),
+        UnionRule(ValidateDependenciesRequest, ValidateRequirement),
+    )

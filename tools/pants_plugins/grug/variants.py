@@ -1,0 +1,225 @@
+"""`variants`: lists the experiments; with --changed-since, those that a change touches, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from pants.backend.python.subsystems.setup import PythonSetup
+from pants.backend.python.target_types import PythonResolveField
+from pants.base.specs import Specs
+from pants.engine.addresses import Addresses
+from pants.engine.collection import Collection
+from pants.engine.console import Console
+from pants.engine.fs import CreateDigest, Digest, FileContent, MergeDigests, PathGlobs
+from pants.engine.goal import Goal, GoalSubsystem, Outputting
+from pants.engine.process import FallibleProcessResult, ProcessResult
+from pants.engine.rules import Get, MultiGet, Rule, collect_rules, goal_rule, rule
+from pants.engine.target import (
+    AllTargets,
+    AllUnexpandedTargets,
+    HydratedSources,
+    HydrateSourcesRequest,
+    Target,
+)
+from pants.option.option_types import EnumOption
+from pants.util.frozendict import FrozenDict
+from pants.util.logging import LogLevel
+
+from grug.target_types import (
+    AcceleratorsField,
+    ContractVariantField,
+    GrugVariant,
+    VariantSourcesField,
+)
+from grug.tool import OwnTool
+from grug.workspace import GrugSubsystem
+
+USES = ("archive", "diff")  # the other tools that tools/variants/ imports
+
+
+class AllVariants(Collection[Target]):
+    """Every `grug_variant` of the workspace, by address."""
+
+
+@rule
+async def all_variants(targets: AllUnexpandedTargets) -> AllVariants:
+    found = (target for target in targets if isinstance(target, GrugVariant))
+    return AllVariants(sorted(found, key=lambda target: target.address))
+
+
+@dataclass(frozen=True)
+class VariantFactsRequest:
+    variant: Target
+    origin: Target | None
+
+
+@dataclass(frozen=True)
+class VariantFacts:
+    json: str
+
+
+@rule(desc="Count a variant's lines", level=LogLevel.DEBUG)
+async def count_variant(request: VariantFactsRequest) -> VariantFacts:
+    """A process a variant, so that an edit counts that variant alone anew."""
+    compared = [t for t in (request.variant, request.origin) if t is not None]
+    sources = await MultiGet(
+        Get(HydratedSources, HydrateSourcesRequest(t[VariantSourcesField])) for t in compared
+    )
+    paths = tuple(t.address.spec_path for t in compared)
+    digest = await Get(Digest, MergeDigests(s.snapshot.digest for s in sources))
+    result = await Get(
+        ProcessResult,
+        OwnTool(
+            "variants",
+            ("facts", *paths),
+            description=f"Count the lines of {paths[0]}",
+            input_digest=digest,
+            uses=USES,
+        ),
+    )
+    return VariantFacts(result.stdout.decode())
+
+
+class VariantsFormat(Enum):
+    table = "table"
+    json = "json"
+    names = "names"
+
+
+class VariantsSubsystem(Outputting, GoalSubsystem):
+    name = "variants"
+    help = (
+        "List the experiments: all, those named, or with --changed-since=REF those whose sources, "
+        "BUILD file, lock or contract tests a change touches, with the reason for each."
+    )
+
+    format = EnumOption(default=VariantsFormat.table, help="How to list them.")
+
+
+class Variants(Goal):
+    subsystem_cls = VariantsSubsystem
+    environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger as a file, and what it says of origins; `faults` where it cannot be read."""
+
+    digest: Digest
+    origins: FrozenDict[str, str]
+    faults: str
+
+
+@rule
+async def read_ledger(grug: GrugSubsystem) -> Ledger:
+    digest = await Get(Digest, PathGlobs([grug.ledger]))
+    result = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "variants",
+            ("origins", grug.ledger),
+            description="Read the ledger",
+            input_digest=digest,
+            uses=USES,
+        ),
+    )
+    if result.exit_code:
+        return Ledger(digest, FrozenDict(), result.stderr.decode().rstrip())
+    paths = json.loads(result.stdout)["paths"]
+    return Ledger(digest, FrozenDict({k: v for k, v in paths.items() if v}), "")
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    """What the targets of a variant say: the locks they install from, and if a contract is kept."""
+
+    locks: tuple[str, ...]
+    contract: bool
+
+
+class AllBuildFacts(FrozenDict[str, BuildFacts]):
+    """By the variant's directory."""
+
+
+@rule
+async def find_build_facts(
+    targets: AllTargets, grug: GrugSubsystem, python_setup: PythonSetup
+) -> AllBuildFacts:
+    members: dict[str, list[Target]] = {}
+    for target in targets:
+        variant = grug.variant_of(f"{target.address.spec_path}/")
+        if variant and target.has_field(PythonResolveField):
+            members.setdefault(variant, []).append(target)
+
+    def facts(own: list[Target]) -> BuildFacts:
+        names = {target[PythonResolveField].normalized_value(python_setup) for target in own}
+        locks = {python_setup.resolves[name] for name in names if name in python_setup.resolves}
+        contract = any(target.has_field(ContractVariantField) for target in own)
+        return BuildFacts(tuple(sorted(locks)), contract)
+
+    return AllBuildFacts({variant: facts(own) for variant, own in members.items()})
+
+
+@goal_rule
+async def list_variants(
+    console: Console,
+    subsystem: VariantsSubsystem,
+    specs: Specs,
+    every: AllVariants,
+    build_facts: AllBuildFacts,
+    ledger: Ledger,
+    grug: GrugSubsystem,
+) -> Variants:
+    if ledger.faults:
+        console.print_stderr(ledger.faults)
+        return Variants(exit_code=1)
+    by_path = {target.address.spec_path: target for target in every}
+    changes = specs.includes.from_change_detection
+    shown = list(by_path)
+    if specs and not changes:
+        named = await Get(Addresses, Specs, specs)
+        variants = {grug.variant_of(f"{address.spec_path}/") for address in named}
+        shown = [path for path in by_path if path in variants]
+    facts = await MultiGet(
+        Get(
+            VariantFacts,
+            VariantFactsRequest(by_path[path], by_path.get(ledger.origins.get(path, ""))),
+        )
+        for path in shown
+    )
+    request = {
+        "suite": grug.contract,
+        "changed": sorted(s.file for s in specs.includes.file_literals) if changes else None,
+        "variants": [
+            {
+                "path": path,
+                "accelerators": by_path[path][AcceleratorsField].value or (),
+                "locks": build_facts[path].locks if path in build_facts else (),
+                "contract": path in build_facts and build_facts[path].contract,
+                "facts": json.loads(fact.json),
+            }
+            for path, fact in zip(shown, facts)
+        ],
+    }
+    content = FileContent("request.json", json.dumps(request, sort_keys=True).encode())
+    asked = await Get(Digest, CreateDigest([content]))
+    result = await Get(
+        ProcessResult,
+        OwnTool(
+            "variants",
+            ("list", content.path, grug.ledger, f"--format={subsystem.format.value}"),
+            description="List the variants",
+            input_digest=await Get(Digest, MergeDigests((asked, ledger.digest))),
+            uses=USES,
+        ),
+    )
+    with subsystem.output(console) as write:
+        write(result.stdout.decode())
+    return Variants(exit_code=0)
+
+
+def rules() -> Iterable[Rule]:
+    return collect_rules()

@@ -1,0 +1,78 @@
+"""What `./pants variants` thinks with; the plugin runs each command in a sandbox.
+
+    python -m tools.variants origins LEDGER             {"paths": {path: its origin's path or null}}
+    python -m tools.variants facts VARIANT [ORIGIN]     {"files", "lines", "added", "deleted"}
+    python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
+
+A ledger that is not there is an empty one. Exit code 1 and one line a fault for one that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import get_args
+
+from tools.archive.ledger import Entry, LedgerError, parse
+from tools.variants.facts import compare
+from tools.variants.listing import Format, listing
+
+
+def read_ledger(path: str) -> list[Entry]:
+    file = Path(path)
+    return parse(file.read_text(encoding="utf-8"), path) if file.exists() else []
+
+
+def read_sources(directory: str) -> dict[str, bytes]:
+    root = Path(directory)
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*.py"))}
+
+
+def origins(ledger: str) -> dict[str, str | None]:
+    entries = read_ledger(ledger)
+    paths = {entry.name: entry.path for entry in entries}
+    return {entry.path: paths.get(entry.origin) for entry in entries}
+
+
+def facts(variant: str, origin: str | None) -> dict[str, int | None]:
+    sources = read_sources(origin) if origin else {}
+    found = compare(read_sources(variant), sources or None, (variant, origin or ""))
+    changed = found.changed
+    return {
+        "files": found.files,
+        "lines": found.lines,
+        "added": changed.added if changed else None,
+        "deleted": changed.deleted if changed else None,
+    }
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="variants")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("origins").add_argument("ledger")
+    facts_of = commands.add_parser("facts")
+    facts_of.add_argument("variant")
+    facts_of.add_argument("origin", nargs="?")
+    listed = commands.add_parser("list")
+    listed.add_argument("request", type=Path)
+    listed.add_argument("ledger")
+    listed.add_argument("--format", choices=get_args(Format), default="table")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "origins":
+            print(json.dumps({"paths": origins(options.ledger)}, sort_keys=True))
+        elif options.command == "facts":
+            print(json.dumps(facts(options.variant, options.origin), sort_keys=True))
+        else:
+            request = json.loads(options.request.read_text())
+            sys.stdout.write(listing(request, read_ledger(options.ledger), options.format))
+    except LedgerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
