@@ -1,0 +1,216 @@
+"""Command line of this variant: presets, the plan, a run and a look at what it learned.
+
+./pants run experiments/grug/moe/launch.py -- --data STORE --preset tiny --steps 100
+"""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax.sharding import PartitionSpec as P
+
+from experiments.grug.moe.checkpoint import CheckpointError
+from experiments.grug.moe.data import DataError, TokenStore
+from experiments.grug.moe.model import BATCH, ModelConfig, Transformer
+from experiments.grug.moe.plan import plan
+from experiments.grug.moe.record import VARIANT, loss_curve
+from experiments.grug.moe.train import (
+    Preempted,
+    TrainConfig,
+    TrainError,
+    make_mesh,
+    train,
+)
+
+Preset = Literal["tiny", "130m", "350m", "1b"]
+
+# Base's presets at the same FLOPs a token: the shared MLP and the chosen experts are together as
+# wide as base's MLP. The names are base's too: so many parameters are active.
+PRESETS: dict[str, TrainConfig] = {
+    "tiny": TrainConfig(model=ModelConfig(scan_unroll=4)),
+    "130m": TrainConfig(
+        model=ModelConfig(
+            vocab_size=32_768,
+            d_model=768,
+            n_layers=12,
+            n_heads=12,
+            n_kv_heads=4,
+            d_ff=1024,
+            n_experts=32,
+            top_k=4,
+            d_expert=512,
+        ),
+        steps=5_000,
+        batch_size=256,
+        sequence_length=2048,
+        learning_rate=1.5e-3,
+        warmup_steps=250,
+        eval_every=500,
+        checkpoint_every=500,
+    ),
+    "350m": TrainConfig(
+        model=ModelConfig(
+            vocab_size=32_768,
+            d_model=1024,
+            n_layers=24,
+            n_heads=16,
+            n_kv_heads=4,
+            d_ff=1024,
+            n_experts=32,
+            top_k=4,
+            d_expert=768,
+        ),
+        steps=13_500,
+        batch_size=256,
+        sequence_length=2048,
+        learning_rate=1e-3,
+        warmup_steps=500,
+        eval_every=1_000,
+        checkpoint_every=1_000,
+    ),
+    "1b": TrainConfig(
+        model=ModelConfig(
+            vocab_size=32_768,
+            d_model=2048,
+            n_layers=24,
+            n_heads=16,
+            n_kv_heads=4,
+            head_dim=128,
+            d_ff=2048,
+            n_experts=32,
+            top_k=4,
+            d_expert=1536,
+            remat_layers=24,
+        ),
+        steps=22_000,
+        batch_size=256,
+        sequence_length=4096,
+        learning_rate=6e-4,
+        warmup_steps=1_000,
+        eval_every=1_000,
+        checkpoint_every=1_000,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Trains this variant. Every field of the preset can be overridden."""
+
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    preset: Preset = "tiny"
+    """Where the other defaults come from."""
+    plan: bool = False
+    """Print sizes, FLOPs, memory and shardings, and stop: nothing is allocated or read. The mesh
+    may name more devices than there are."""
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Reads the command line; tyro ends the process on --help (0) and on bad values (2)."""
+    preset: Preset = "tiny"
+    for flag, value in zip(argv, [*argv[1:], ""], strict=False):
+        name, _, after = flag.partition("=")
+        preset = next(
+            (p for p in get_args(Preset) if [name, after or value] == ["--preset", p]), preset
+        )
+    default = Command(train=PRESETS[preset], preset=preset)
+    command = tyro.cli(Command, args=argv, default=default, prog=f"launch {VARIANT}")
+    return dataclasses.replace(command, train=resolve(command.train))
+
+
+def resolve(cfg: TrainConfig) -> TrainConfig:
+    """Replaces what depends on the machine by its value, so that the record holds it."""
+    model = cfg.model
+    if model.compute_dtype == "auto":
+        # A CPU has no bfloat16 matrix units that XLA uses: float32 is as fast and exact.
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        model = dataclasses.replace(model, compute_dtype=dtype)
+    run_dir = cfg.run_dir
+    if not run_dir:
+        taken = (p.name.rpartition("-")[2] for p in Path("runs").glob(f"{VARIANT}-*"))
+        run_dir = f"runs/{VARIANT}-{max((int(n) for n in taken if n.isdecimal()), default=0) + 1}"
+    return dataclasses.replace(cfg, model=model, run_dir=run_dir)
+
+
+def sample(model: Transformer, prompt: list[int], length: int, *, temperature: float) -> list[int]:
+    """`length` tokens that continue the prompt, drawn with a fixed key.
+
+    Runs the whole window for every token: a look at the model, not a way to serve it.
+    """
+    rows = math.prod(jax.sharding.get_mesh().shape[a] for a in BATCH)  # every shard needs a row
+    window = len(prompt) + length
+    tokens = np.zeros((rows, window), np.int32)
+    tokens[:, : len(prompt)] = prompt
+    by_row = P(BATCH, None)
+
+    def grow(tokens, key):
+        positions = jnp.broadcast_to(jnp.arange(window)[None], tokens.shape, out_sharding=by_row)
+
+        def one(at, tokens):
+            hidden = model(tokens, jnp.zeros_like(positions), positions)
+            here = jax.lax.dynamic_slice_in_dim(hidden, at - 1, 1, axis=1)
+            logits = jax.reshard(model.logits(here), P(None, None, None))[0, 0] / temperature
+            token = jax.random.categorical(jax.random.fold_in(key, at), logits)
+            return jnp.where(jnp.arange(window)[None] == at, token, tokens)
+
+        return jax.lax.fori_loop(len(prompt), window, one, tokens)
+
+    grown = jax.jit(grow)(jax.device_put(tokens, by_row), jax.random.PRNGKey(0))
+    return np.asarray(grown)[0, len(prompt) :].tolist()
+
+
+def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) -> None:
+    """What a person wants to see of a finished run."""
+    store = TokenStore.open(cfg.data)
+    end = int(store.array("heldout/offsets")[1].read().result())
+    prompt = store.array("heldout/tokens")[: min(end, 48)].read().result().tolist()
+    length = min(160, cfg.sequence_length - len(prompt))
+    tokenizer = store.tokenizer()
+    learned = tokenizer.decode(sample(model, prompt, length, temperature=0.7))
+    print(f"\ntraining loss, nats a token\n{loss_curve(history)}")
+    print(f"\n--- held-out prompt ---\n{tokenizer.decode(prompt)}")
+    print(f"--- the model goes on ---\n{learned}\n---")
+    best = history[-1]
+    for name in ("eval/bpb", "eval/ema/bpb"):
+        if name in best:
+            print(f"{name}: {best[name]:.3f} bits per byte on held-out documents")
+    print(f"run: {cfg.run_dir}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 the run cannot go on, 2 bad command line, 143 preempted (SIGTERM)."""
+    try:
+        command = parse(sys.argv[1:] if argv is None else argv)
+        cfg = command.train
+        if command.plan:
+            print(plan(cfg))
+            return 0
+        if not cfg.data:
+            raise DataError(
+                "--data names no token store; make one with ./pants run corpus -- build "
+                "TEXT --out STORE, or let ./pants run launch prepare the default"
+            )
+        print(f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {cfg.run_dir}", flush=True)
+        with jax.set_mesh(make_mesh(cfg)):
+            result = train(cfg)
+            show(result.model, cfg, result.history)
+        return 0
+    except Preempted as stop:
+        print(f"{VARIANT}: {stop}; --run-dir {cfg.run_dir} --resume goes on", file=sys.stderr)
+        return stop.exit_code
+    except (TrainError, DataError, CheckpointError, ValueError) as error:
+        print(f"{VARIANT}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # before the first step, while there is nothing to save
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

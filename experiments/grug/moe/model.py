@@ -1,0 +1,649 @@
+"""The grug language model with a mixture of experts in the place of base's MLP.
+
+Read top to bottom: config, norm, rotary positions, attention, MLP, experts, block, transformer,
+loss.
+
+Dimension letters; an einsum uses the same ones in lower case:
+    B batch rows      S sequence positions   D model width   N query heads   K key/value heads
+    H head width      F shared MLP width     V vocabulary    L layers   R = H / 2 rotary pairs
+    E experts         G width of an expert   T tokens        C experts a token chooses
+    M rows of a buffer, each one token on its way to one expert
+
+Mesh axes; the shape of the mesh alone chooses the parallelism (every function here runs under
+`jax.set_mesh`):
+    replica  whole copies of the weights: plain data parallelism
+    data     batch rows, and a shard of every weight: FSDP
+    expert   batch rows, and whole experts: expert parallelism. Other weights are copied along it
+    model    heads, MLP and expert columns, vocabulary entries: tensor parallelism
+"""
+
+import dataclasses
+from functools import partial
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from experiments.grug.moe.dispatch import (
+    BLOCK,
+    grouped_matmul,
+    put,
+    rank_in_group,
+    slots,
+    take,
+    worst_case_blocks,
+    worst_case_rows,
+)
+
+MESH_AXES = ("replica", "data", "expert", "model")
+BATCH = ("replica", "data", "expert")  # the mesh axes that split batch rows
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the model. Behaviours are edits in a copy, not knobs.
+
+    Raises:
+        ValueError: sizes that do not fit together; the message says what to change.
+    """
+
+    vocab_size: int = 4096
+    """Token ids the model knows: at least the token store's."""
+    d_model: int = 128
+    """Width of the residual stream."""
+    n_layers: int = 4
+    """Transformer blocks."""
+    n_heads: int = 2
+    """Query heads."""
+    n_kv_heads: int = 1
+    """Key/value heads, each shared by n_heads / n_kv_heads query heads."""
+    head_dim: int = 64
+    """Width of one head."""
+    d_ff: int = 256
+    """Width of the hidden layer of the shared MLP, which sees every token."""
+    n_experts: int = 8
+    """Routed experts in each layer."""
+    top_k: int = 2
+    """Experts that each token chooses."""
+    d_expert: int = 128
+    """Width of one expert's hidden layer."""
+    balance_rate: float = 1e-3
+    """Step of the bias that keeps the experts' loads even; 0 leaves them to themselves."""
+    router_z: float = 1e-3
+    """Weight in the loss of the routers' squared log normaliser, summed over layers."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary frequencies; raise it with the sequence length."""
+    scan_unroll: int = 1
+    """Iterations of a scan (over layers, over loss chunks) compiled together: 1 compiles fastest,
+    more may run faster."""
+    remat_layers: int = 0
+    """Leading layers that recompute their activations in the backward pass: less memory, more
+    time."""
+    loss_chunk: int = 64
+    """Positions of each row whose float32 logits exist at once in the loss."""
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of activations and matrix products. auto: float32 on a CPU, else bfloat16."""
+
+    def __post_init__(self):
+        sizes = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff")
+        experts = ("n_experts", "top_k", "d_expert")
+        for name in (*sizes, *experts, "scan_unroll", "loss_chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}: "
+                "every key/value head serves the same number of query heads"
+            )
+        if self.top_k > self.n_experts:
+            raise ValueError(
+                f"top_k={self.top_k} is more than n_experts={self.n_experts}: a token chooses an "
+                "expert once"
+            )
+        if self.top_k == 1 < self.n_experts:
+            raise ValueError(
+                f"top_k=1 of n_experts={self.n_experts}: gates sum to 1, so that a lone one is "
+                "constant and teaches its router nothing; use 2 or more"
+            )
+        for name in ("balance_rate", "router_z"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} is odd: rotary positions turn pairs")
+        if not 0 <= self.remat_layers <= self.n_layers:
+            raise ValueError(
+                f"remat_layers={self.remat_layers}: must lie between 0 and n_layers={self.n_layers}"
+            )
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Training FLOPs a token: 6 a matrix weight (PaLM, arXiv:2204.02311, appendix B).
+
+        Counts active weights: of the experts, those that one token chooses.
+
+        Attention counts the causal half only, (S + 1) / 2 keys a query. Document boundaries
+        reduce it further; that is not counted, so that a run's MFU does not depend on its text.
+        """
+        attention = 2 * self.d_model * (self.n_heads + self.n_kv_heads) * self.head_dim
+        mlp = 2 * self.d_model * (self.d_ff + self.top_k * self.d_expert)
+        mlp += self.d_model * self.n_experts  # the router
+        weights = self.n_layers * (attention + mlp) + self.d_model * self.vocab_size
+        scores = self.n_layers * 2 * self.n_heads * self.head_dim * (sequence_length + 1) / 2
+        return 6.0 * (weights + scores)
+
+    def idle_parameters(self) -> int:
+        """Weights of the experts that a token does not choose."""
+        idle = self.n_experts - self.top_k
+        return self.n_layers * idle * 2 * self.d_model * self.d_expert
+
+
+def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec: P) -> Array:
+    """Float32 normal(0, std) values cut at 3 standard deviations, born sharded as `spec`."""
+    return std * jax.random.truncated_normal(key, -3.0, 3.0, shape, jnp.float32, out_sharding=spec)
+
+
+def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
+    """All-gathers a weight's `data` shards just before use; its transpose is a reduce-scatter.
+
+    The cast comes first, so that bfloat16 crosses the wire.
+    """
+    return jax.reshard(weight.astype(dtype), spec)
+
+
+class RMSNorm(eqx.Module):
+    """Root-mean-square norm over the last axis (arXiv:1910.07467), statistics in float32."""
+
+    scale: Float[Array, "*L width"]
+
+    @staticmethod
+    def init(width: int) -> "RMSNorm":
+        return RMSNorm(jnp.ones(width, out_sharding=P(None)))
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        x32 = x.astype(jnp.float32)
+        x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)
+        return (x32 * jnp.expand_dims(self.scale, range(x.ndim - 1))).astype(x.dtype)
+
+
+Rope = tuple[Float[Array, "B S 1 R"], Float[Array, "B S 1 R"]]
+
+
+def rope_angles(positions: Int[Array, "B S"], head_dim: int, theta: float) -> Rope:
+    """Cosine and sine of each position's rotation (RoFormer, arXiv:2104.09864), in float32."""
+    exponents = jnp.arange(head_dim // 2, dtype=jnp.float32) / (head_dim // 2)
+    angles = positions.astype(jnp.float32)[:, :, None, None] * (theta**-exponents)[None, None, None]
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: Float[Array, "B S heads H"], rope: Rope) -> Float[Array, "B S heads H"]:
+    """Turns the pair (x[i], x[i + H/2]) of every head by its position's angle."""
+    cos, sin = rope
+    left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+class Attention(eqx.Module):
+    """Grouped-query causal attention that never leaves a document, with QK-norm."""
+
+    w_q: Float[Array, "*L D N H"]
+    w_k: Float[Array, "*L D K H"]
+    w_v: Float[Array, "*L D K H"]
+    w_o: Float[Array, "*L N H D"]
+    q_norm: RMSNorm
+    k_norm: RMSNorm
+
+    @staticmethod
+    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Attention":
+        k_q, k_k, k_v, k_o = jax.random.split(key, 4)
+        d, n, k, h = cfg.d_model, cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
+        # Residual projections shrink with depth so that the stream's variance does not grow with
+        # it (GPT-2).
+        out_std = (n * h) ** -0.5 / (2 * cfg.n_layers) ** 0.5
+        return Attention(
+            w_q=truncated_normal(k_q, (d, n, h), d**-0.5, P("data", "model", None)),
+            w_k=truncated_normal(k_k, (d, k, h), d**-0.5, P("data", "model", None)),
+            w_v=truncated_normal(k_v, (d, k, h), d**-0.5, P("data", "model", None)),
+            w_o=truncated_normal(k_o, (n, h, d), out_std, P("model", None, "data")),
+            q_norm=RMSNorm.init(h),
+            k_norm=RMSNorm.init(h),
+        )
+
+    def __call__(
+        self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
+    ) -> Float[Array, "B S D"]:
+        by_head = P(None, "model", None)
+        q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q, by_head, x.dtype))
+        k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
+        v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
+        q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
+        y = attend(q, k, v, segment_ids)
+        w_o = gather(self.w_o, P("model", None, None), x.dtype)
+        return jnp.einsum("bsnh,nhd->bsd", y, w_o, out_sharding=P(BATCH, None, None))
+
+
+def attend(
+    q: Float[Array, "B S N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    segment_ids: Int[Array, "B S"],
+) -> Float[Array, "B S N H"]:
+    """softmax(q k / sqrt(H)) v over the keys of the same document that are not in the future.
+
+    A row and a head need no other device: each one attends over its own share (shard_map).
+    """
+
+    def local(q: Array, k: Array, v: Array, segment_ids: Array) -> Array:
+        same_document: Bool[Array, "B 1 S S"] = (
+            segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
+        )
+        return jax.nn.dot_product_attention(q, k, v, mask=same_document, is_causal=True)
+
+    heads = P(BATCH, None, "model", None)
+    specs = (heads, heads, heads, P(BATCH, None))
+    return jax.shard_map(local, in_specs=specs, out_specs=heads)(q, k, v, segment_ids)
+
+
+class MLP(eqx.Module):
+    """Two matrices around a squared ReLU (Primer, arXiv:2109.08668)."""
+
+    w_up: Float[Array, "*L D F"]
+    w_down: Float[Array, "*L F D"]
+
+    @staticmethod
+    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "MLP":
+        k_up, k_down = jax.random.split(key)
+        d, f = cfg.d_model, cfg.d_ff
+        out_std = f**-0.5 / (2 * cfg.n_layers) ** 0.5
+        return MLP(
+            w_up=truncated_normal(k_up, (d, f), d**-0.5, P("data", "model")),
+            w_down=truncated_normal(k_down, (f, d), out_std, P("model", "data")),
+        )
+
+    def __call__(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+        up = jnp.einsum("bsd,df->bsf", x, gather(self.w_up, P(None, "model"), x.dtype))
+        w_down = gather(self.w_down, P("model", None), x.dtype)
+        hidden = jnp.square(jax.nn.relu(up))
+        return jnp.einsum("bsf,fd->bsd", hidden, w_down, out_sharding=P(BATCH, None, None))
+
+
+class Routing(NamedTuple):
+    """What routers did with real tokens (padding is left out); it adds up over microbatches."""
+
+    load: Int[Array, "*L E"]  # tokens that each expert computed, counted where it did
+    wanted: Int[Array, "*L"]  # tokens that were to be computed: top_k for each
+    z: Float[Array, "*L"]  # sum over tokens of the router's squared log normaliser
+
+
+class MoE(eqx.Module):
+    """A shared MLP for every token beside routed ones, of which each token chooses top_k.
+
+    Gates are sigmoid scores normalised over the chosen experts (DeepSeek-V3, arXiv:2412.19437,
+    equations 13 to 15): one expert's score does not depend on the others', so that the bias is a
+    threshold of its own for each, and what they add together is of one size for every token.
+
+    No loss balances the experts: a bias that enters the choice alone, not the gate, follows their
+    load after every step (arXiv:2408.15664; `Transformer.balanced`).
+    """
+
+    w_router: Float[Array, "*L D E"]
+    bias: Float[Array, "*L E"]  # state rather than weight: no gradient, no decay
+    w_up: Float[Array, "*L E D G"]
+    w_down: Float[Array, "*L E G D"]
+    shared: MLP
+    top_k: int = eqx.field(static=True)
+
+    @staticmethod
+    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "MoE":
+        k_router, k_up, k_down, k_shared = jax.random.split(key, 4)
+        d, e, g = cfg.d_model, cfg.n_experts, cfg.d_expert
+        out_std = g**-0.5 / (2 * cfg.n_layers) ** 0.5
+        return MoE(
+            w_router=truncated_normal(k_router, (d, e), d**-0.5, P("data", None)),
+            bias=jnp.zeros(e, out_sharding=P(None)),
+            w_up=truncated_normal(k_up, (e, d, g), d**-0.5, P("expert", "data", "model")),
+            w_down=truncated_normal(k_down, (e, g, d), out_std, P("expert", "model", "data")),
+            shared=MLP.init(cfg, key=k_shared),
+            top_k=cfg.top_k,
+        )
+
+    def __call__(
+        self, x: Float[Array, "B S D"], real: Bool[Array, "B S"]
+    ) -> tuple[Float[Array, "B S D"], Routing]:
+        # In float32 throughout: a rounded score would choose another expert (Switch Transformer,
+        # arXiv:2101.03961, section 2.4).
+        w_router = gather(self.w_router, P(None, None), jnp.dtype(jnp.float32))
+        logits = jnp.einsum(
+            "bsd,de->bse", x.astype(jnp.float32), w_router, precision=jax.lax.Precision.HIGHEST
+        )
+        log_z = jax.nn.logsumexp(logits, axis=-1)  # kept small (ST-MoE, arXiv:2202.08906, eq. 5)
+        routed, load = route(
+            x,
+            logits,
+            real,
+            self.bias,
+            gather(self.w_up, P("expert", None, "model"), x.dtype),
+            gather(self.w_down, P("expert", "model", None), x.dtype),
+            self.top_k,
+        )
+        wanted = self.top_k * jnp.sum(real, dtype=jnp.int32)
+        z = jnp.sum(jnp.where(real, jnp.square(log_z), 0.0))
+        return self.shared(x) + routed, Routing(load, wanted, z)
+
+
+def route(
+    x: Float[Array, "B S D"],
+    logits: Float[Array, "B S E"],
+    real: Bool[Array, "B S"],
+    bias: Float[Array, "E"],
+    w_up: Float[Array, "E D G"],
+    w_down: Float[Array, "E G D"],
+    top_k: int,
+) -> tuple[Float[Array, "B S D"], Int[Array, "E"]]:
+    """Gated sum over each token's chosen experts, and how many real tokens each expert computed.
+
+    Each device routes its own tokens and computes its own experts (shard_map).
+    """
+
+    def local(x, logits, real, bias, w_up, w_down):
+        scores = jax.nn.sigmoid(logits.reshape(-1, logits.shape[-1]))
+        _, chosen = jax.lax.top_k(jax.lax.stop_gradient(scores) + bias[None], top_k)
+        gates = jnp.take_along_axis(scores, chosen, axis=1)
+        gates = gates / (jnp.sum(gates, axis=1, keepdims=True) + 1e-20)
+        rows = jnp.repeat(x.reshape(-1, x.shape[-1]), top_k, axis=0)
+        rows, load = through_experts(
+            rows, chosen.reshape(-1), jnp.repeat(real.reshape(-1), top_k), w_up, w_down, top_k
+        )
+        rows = rows.reshape(*chosen.shape, x.shape[-1])
+        y = jax.lax.psum(jnp.einsum("tc,tcd->td", gates.astype(x.dtype), rows), "model")
+        return y.reshape(x.shape), jax.lax.psum(load, ("replica", "data"))
+
+    tokens, columns = P(BATCH, None, None), P("expert", None, "model")
+    specs = (tokens, tokens, P(BATCH, None), P(None), columns, P("expert", "model", None))
+    out_specs = (tokens, P("expert"))
+    y, load = jax.shard_map(local, in_specs=specs, out_specs=out_specs)(
+        x, logits, real, bias, w_up, w_down
+    )
+    return y, jax.reshard(load, P(None))
+
+
+def through_experts(
+    rows: Float[Array, "M D"],
+    expert: Int[Array, "M"],
+    real: Bool[Array, "M"],
+    w_up: Float[Array, "local_E D local_G"],
+    w_down: Float[Array, "local_E local_G D"],
+    top_k: int,
+) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
+    """Each row's output from its expert, wherever on the `expert` axis that one lives.
+
+    Every device has room for all that the others could send it, so that no token is ever dropped:
+    safe in the worst case, generous in the usual one.
+    """
+    devices, here = jax.lax.axis_size("expert"), w_up.shape[0]
+    if devices == 1:
+        return expert_mlps(rows, expert, real, w_up, w_down)
+    room = worst_case_rows(rows.shape[0], top_k, here)
+    target = expert // here
+    rank, _ = rank_in_group(target, devices)
+    slot = slots(rank < room, target * room + rank, devices * room)
+    # all_to_all rather than ragged_all_to_all, which a CPU cannot run.
+    swap = partial(jax.lax.all_to_all, axis_name="expert", split_axis=0, concat_axis=0, tiled=True)
+    received, there = expert_mlps(
+        swap(put(rows, slot, devices * room)),
+        swap(put(expert % here, slot, devices * room, empty=here)),
+        swap(put(real, slot, devices * room)),
+        w_up,
+        w_down,
+    )
+    return take(swap(received), slot), there
+
+
+def expert_mlps(
+    rows: Float[Array, "M D"],
+    expert: Int[Array, "M"],
+    real: Bool[Array, "M"],
+    w_up: Float[Array, "local_E D local_G"],
+    w_down: Float[Array, "local_E local_G D"],
+) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
+    """Each row through its expert of this device (none if `expert` is the number of experts).
+
+    The rows of an expert are brought together, each expert's beginning a new block. The counts
+    are of real rows that have a place in a block.
+    """
+    experts = w_up.shape[0]
+    rank, sizes = rank_in_group(expert, experts)
+    blocks = -(-sizes // BLOCK)
+    ends = jnp.cumsum(blocks)
+    starts = BLOCK * (ends - blocks)
+    capacity = worst_case_blocks(rows.shape[0], experts)
+    first = starts[jnp.minimum(expert, experts - 1)]
+    slot = slots(expert < experts, first + rank, capacity * BLOCK)
+    owner = jnp.searchsorted(ends, jnp.arange(capacity), side="right")  # experts: an unused block
+    grouped = put(rows, slot, capacity * BLOCK)
+    hidden = jnp.square(jax.nn.relu(grouped_matmul(grouped, w_up, blocks, owner)))
+    out = take(grouped_matmul(hidden, w_down, blocks, owner), slot)
+    computed = put(real, slot, capacity * BLOCK).reshape(capacity, BLOCK)
+    is_owner = owner[:, None] == jnp.arange(experts)[None]
+    per_block = jnp.sum(computed, axis=1, dtype=jnp.int32)
+    return out, jnp.sum(jnp.where(is_owner, per_block[:, None], 0), axis=0)
+
+
+class Block(eqx.Module):
+    """Pre-norm residual block: attention, then experts."""
+
+    attn_norm: RMSNorm
+    attn: Attention
+    mlp_norm: RMSNorm
+    mlp: MoE
+
+    @staticmethod
+    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Block":
+        k_attn, k_mlp = jax.random.split(key)
+        return Block(
+            attn_norm=RMSNorm.init(cfg.d_model),
+            attn=Attention.init(cfg, key=k_attn),
+            mlp_norm=RMSNorm.init(cfg.d_model),
+            mlp=MoE.init(cfg, key=k_mlp),
+        )
+
+    def __call__(
+        self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
+    ) -> tuple[Float[Array, "B S D"], Routing]:
+        x = x + self.attn(self.attn_norm(x), rope, segment_ids)
+        y, routing = self.mlp(self.mlp_norm(x), segment_ids > 0)
+        return x + y, routing
+
+
+class Transformer(eqx.Module):
+    """Token ids in, final hidden states out; `logits` and `loss_sums` apply the untied head."""
+
+    embed: Float[Array, "V D"]
+    embed_norm: RMSNorm
+    blocks: Block  # every array has a leading axis of L layers
+    final_norm: RMSNorm
+    head: Float[Array, "D V"]
+    cfg: ModelConfig = eqx.field(static=True)
+
+    @staticmethod
+    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Transformer":
+        k_embed, k_blocks, k_head = jax.random.split(key, 3)
+        d, v = cfg.d_model, cfg.vocab_size
+        return Transformer(
+            # Small, so that AdamW's steps turn a row quickly; embed_norm makes it of unit size.
+            embed=truncated_normal(k_embed, (v, d), 0.05, P("model", "data")),
+            embed_norm=RMSNorm.init(d),
+            blocks=jax.vmap(lambda k: Block.init(cfg, key=k))(
+                jax.random.split(k_blocks, cfg.n_layers)
+            ),
+            final_norm=RMSNorm.init(d),
+            head=truncated_normal(k_head, (d, v), d**-0.5, P("data", "model")),
+            cfg=cfg,
+        )
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B S"],
+        segment_ids: Int[Array, "B S"],
+        positions: Int[Array, "B S"],
+    ) -> Float[Array, "B S D"]:
+        """Final hidden states.
+
+        Args:
+            tokens: token ids.
+            segment_ids: which packed document each token belongs to; attention stays within.
+            positions: index of each token in its document; it restarts with every document.
+        """
+        return self.hidden_and_routing(tokens, segment_ids, positions)[0]
+
+    def hidden_and_routing(
+        self,
+        tokens: Int[Array, "B S"],
+        segment_ids: Int[Array, "B S"],
+        positions: Int[Array, "B S"],
+    ) -> tuple[Float[Array, "B S D"], Routing]:
+        """Final hidden states, and what each layer's router did with tokens that are no padding.
+
+        Padding is segment 0.
+        """
+        cfg = self.cfg
+        dtype = jnp.dtype(cfg.compute_dtype)
+        rope = rope_angles(positions, cfg.head_dim, cfg.rope_theta)
+        embed = gather(self.embed, P(None, None), dtype)
+        x = self.embed_norm(embed.at[tokens].get(out_sharding=P(BATCH, None, None)))
+
+        def layer(x: Array, block: Block) -> tuple[Array, Routing]:
+            return block(x, rope, segment_ids)
+
+        routings = []
+        # The first layers are the ones to recompute: their activations live longest.
+        for first, last, wrap in (
+            (0, cfg.remat_layers, jax.checkpoint),
+            (cfg.remat_layers, cfg.n_layers, lambda f: f),
+        ):
+            if first < last:
+                part = jax.tree.map(lambda w, span=slice(first, last): w[span], self.blocks)
+                unroll = min(cfg.scan_unroll, last - first)
+                x, routing = jax.lax.scan(wrap(layer), x, part, unroll=unroll)
+                routings.append(routing)
+        return self.final_norm(x), jax.tree.map(lambda *x: jnp.concatenate(x), *routings)
+
+    def balanced(self, load: Int[Array, "L E"]) -> "Transformer":
+        """The same model, every expert's bias moved by balance_rate towards an even load.
+
+        Only whether an expert had too much counts, not how much (arXiv:2408.15664, algorithm 1).
+        """
+        # In integers: exact, so the same on every mesh.
+        missing = jnp.sum(load, axis=1, keepdims=True) - self.cfg.n_experts * load
+        step = self.cfg.balance_rate * jnp.sign(missing).astype(jnp.float32)
+        return eqx.tree_at(lambda model: model.blocks.mlp.bias, self, self.blocks.mlp.bias + step)
+
+    def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
+        """Float32 logits of the next token, for sampling: small batches only."""
+        head = gather(self.head, P(None, "model"), hidden.dtype)
+        return jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
+
+    def loss_sums(
+        self,
+        hidden: Float[Array, "B S D"],
+        targets: Int[Array, "B S"],
+        weights: Float[Array, "B S"],
+        z_loss: float,
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Weighted sums over tokens of (cross-entropy + z-loss, cross-entropy alone), in nats.
+
+        Only the first carries a gradient. z_loss scales the square of the log normaliser, which
+        keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
+        """
+        head = gather(self.head, P(None, "model"), hidden.dtype)
+        chunk = min(self.cfg.loss_chunk, hidden.shape[1])
+        if hidden.shape[1] % chunk:
+            raise ValueError(
+                f"loss_chunk={chunk} does not divide the sequence length {hidden.shape[1]}"
+            )
+        total, cross_entropy = chunked_loss(
+            hidden, head, targets, weights, chunk, z_loss, self.cfg.scan_unroll
+        )
+        return total, jax.lax.stop_gradient(cross_entropy)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def chunked_loss(
+    hidden: Float[Array, "B S D"],
+    head: Float[Array, "D V"],
+    targets: Int[Array, "B S"],
+    weights: Float[Array, "B S"],
+    chunk: int,
+    z_loss: float,
+    unroll: int,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sums of (loss, cross-entropy), holding float32 logits of `chunk` positions at a time.
+
+    The forward pass leaves the gradients behind, since a chunk's logits are at hand then and the
+    loss is a scalar: no logits are stored and none computed twice (the idea of Liger Kernel's
+    fused linear cross-entropy, arXiv:2410.10989). The gradient is that of the first sum.
+    """
+    sums, _ = _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, gradients=False)
+    return sums
+
+
+def _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, *, gradients):
+    def chunks(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+
+    def one_chunk(carry, xs):
+        loss, cross_entropy, d_head = carry
+        h, t, w = xs
+        logits = jnp.einsum("bsd,dv->bsv", h, head, preferred_element_type=jnp.float32)
+        is_target = t[:, :, None] == jnp.arange(logits.shape[-1])[None, None, :]
+        log_z = jax.nn.logsumexp(logits, axis=-1)
+        nll = w * (log_z - jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1))
+        loss += jnp.sum(nll + w * z_loss * jnp.square(log_z))
+        cross_entropy += jnp.sum(nll)
+        if not gradients:
+            return (loss, cross_entropy, d_head), None
+        probability = jnp.exp(logits - log_z[:, :, None])
+        d_logits = probability * (1 + 2 * z_loss * log_z)[:, :, None] - is_target.astype(
+            jnp.float32
+        )
+        d_logits = (d_logits * w[:, :, None]).astype(h.dtype)
+        d_hidden = jnp.einsum("bsv,dv->bsd", d_logits, head, out_sharding=P(BATCH, None, None))
+        d_head += jnp.einsum(
+            "bsd,bsv->dv",
+            h,
+            d_logits,
+            preferred_element_type=jnp.float32,
+            out_sharding=P(None, "model"),
+        )
+        return (loss, cross_entropy, d_head), d_hidden
+
+    zero = jnp.zeros((), jnp.float32)
+    d_head = (
+        jnp.zeros(head.shape, jnp.float32, out_sharding=P(None, "model")) if gradients else None
+    )
+    xs = (chunks(hidden), chunks(targets), chunks(weights))
+    (loss, cross_entropy, d_head), d_hidden = jax.lax.scan(
+        one_chunk, (zero, zero, d_head), xs, unroll=unroll
+    )
+    if gradients:
+        d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(hidden.shape)
+    return (loss, cross_entropy), (d_hidden, d_head)
+
+
+def _chunked_loss_forward(hidden, head, targets, weights, chunk, z_loss, unroll):
+    sums, gradients = _loss_scan(
+        hidden, head, targets, weights, chunk, z_loss, unroll, gradients=True
+    )
+    return sums, (*gradients, jnp.zeros((), head.dtype))
+
+
+def _chunked_loss_backward(chunk, z_loss, unroll, residuals, cotangents):
+    d_hidden, d_head, like_head = residuals
+    scale = cotangents[0]
+    d_hidden = d_hidden * scale.astype(d_hidden.dtype)
+    return d_hidden, (d_head * scale).astype(like_head.dtype), None, None
+
+
+chunked_loss.defvjp(_chunked_loss_forward, _chunked_loss_backward)

@@ -1,0 +1,82 @@
+"""What a run would take, from shapes alone. Plumbing, edited for the experts."""
+
+import math
+import os
+
+import jax
+
+from experiments.grug.moe.model import MESH_AXES
+from experiments.grug.moe.train import TrainConfig, TrainState, make_optimizer, mesh_shape
+
+
+def plan(cfg: TrainConfig) -> str:
+    """What a run would take, by shapes alone."""
+    shape = mesh_shape(cfg, jax.device_count())
+    explicit = (jax.sharding.AxisType.Explicit,) * len(MESH_AXES)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(shape, MESH_AXES, explicit)):
+        state = jax.eval_shape(lambda: TrainState.init(cfg, make_optimizer(cfg)))
+
+    def per_device(tree) -> int:
+        leaves = [x for x in jax.tree.leaves(tree) if x.sharding]  # None: an unsharded scalar
+        return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+
+    parameters = sum(x.size for x in jax.tree.leaves(state.model))
+    tokens = cfg.steps * cfg.batch_size * cfg.sequence_length
+    flops = cfg.model.flops_per_token(cfg.sequence_length)
+    memory = {
+        "weights": per_device(state.model),
+        "gradients": per_device(state.model),
+        "optimizer": per_device(state.optimizer),
+        "weights' running average": per_device(state.ema),
+        "activations (estimate)": activation_bytes(cfg, shape),
+    }
+    total = sum(memory.values())
+    limit = device_memory()
+    fits = f"of {limit / 2**30:.1f} GiB: {'fits' if total < limit else 'DOES NOT FIT'}"
+    shardings = {
+        jax.tree_util.keystr(path, simple=True, separator="."): x
+        for path, x in jax.tree_util.tree_leaves_with_path(state.model)
+    }
+    return "\n".join(
+        [
+            f"parameters        {parameters:,}",
+            f"active per token  {parameters - cfg.model.idle_parameters():,}",
+            f"FLOPs per token   {flops:.3g}",
+            f"tokens            {tokens:,} in {cfg.steps:,} steps",
+            f"FLOPs in total    {flops * tokens:.3g}",
+            f"mesh              {dict(zip(MESH_AXES, shape, strict=True))}",
+            "memory per device",
+            *(f"  {name:<24} {size / 2**20:>12,.1f} MiB" for name, size in memory.items()),
+            f"  {'together':<24} {total / 2**20:>12,.1f} MiB {fits}",
+            "weights and their sharding",
+            *(f"  {n:<24} {x.shape!s:<24} {x.sharding.spec}" for n, x in shardings.items()),
+        ]
+    )
+
+
+def activation_bytes(cfg: TrainConfig, mesh_shape: tuple[int, ...]) -> int:
+    """Rough bytes a device keeps for the backward pass, and of one loss chunk's logits.
+
+    Counts what each layer saves (inputs, norms, projections, attention weights in float32, MLP,
+    experts) or, for a recomputed layer, its input alone plus one layer at work.
+    """
+    m, s = cfg.model, cfg.sequence_length
+    replica, shards, experts, parallel = mesh_shape
+    rows = cfg.batch_size / cfg.microbatches / (replica * shards * experts)
+    width = 2 if m.compute_dtype == "bfloat16" else 4
+    heads = (2 * m.n_heads + 2 * m.n_kv_heads) * m.head_dim
+    # A device has room for all that the others could send it: see model.through_experts.
+    copies = experts * min(m.top_k, m.n_experts // experts)
+    stored = width * (4 * m.d_model + (heads + 2 * m.d_ff) / parallel)
+    stored += width * copies * (2 * m.d_model + 2 * m.d_expert / parallel)
+    layer = rows * s * (stored + 4 * m.n_heads * s / parallel)
+    recomputed = m.remat_layers * rows * s * width * m.d_model + bool(m.remat_layers) * layer
+    logits = 2 * 4 * rows * min(m.loss_chunk, s) * m.vocab_size / parallel
+    return int((m.n_layers - m.remat_layers) * layer + recomputed + logits)
+
+
+def device_memory() -> int:
+    """Bytes one device has: its own memory, or its share of a CPU host's."""
+    stats = jax.devices()[0].memory_stats() or {}
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats.get("bytes_limit", host // jax.local_device_count())

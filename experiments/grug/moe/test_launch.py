@@ -1,0 +1,161 @@
+"""The command line: presets, overrides, the plan, a run from end to end."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.grug.moe import launch
+from experiments.grug.moe.model import ModelConfig
+from experiments.grug.moe.plan import plan
+from experiments.grug.moe.record import loss_curve
+from experiments.grug.moe.train import TrainConfig
+
+SMALL = (
+    "--model.vocab-size 64 --model.d-model 32 --model.n-layers 2 --model.head-dim 8 "
+    "--model.d-ff 64 --model.d-expert 32 --model.loss-chunk 8 --sequence-length 32 --batch-size 8 "
+    "--steps 3 --warmup-steps 1 --eval-batches 1"
+).split()
+
+
+def test_config_fields_are_frozen():
+    """A new field is one more thing that every copy carries and every reader must know."""
+    assert [f.name for f in dataclasses.fields(ModelConfig)] == (
+        "vocab_size d_model n_layers n_heads n_kv_heads head_dim d_ff "
+        "n_experts top_k d_expert balance_rate router_z "  # base has none of these
+        "rope_theta scan_unroll remat_layers loss_chunk compute_dtype"
+    ).split()
+    assert [f.name for f in dataclasses.fields(TrainConfig)] == (
+        "model data run_dir resume seed steps batch_size sequence_length microbatches "
+        "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
+        "z_loss ema_decay eval_every eval_batches checkpoint_every keep_checkpoints mesh "
+        "tensorboard wandb"
+    ).split()
+
+
+@pytest.mark.parametrize(
+    "preset, low, high",
+    [("tiny", 1e6, 4e6), ("130m", 120e6, 150e6), ("350m", 300e6, 400e6), ("1b", 1e9, 1.3e9)],
+)
+def test_presets_have_the_size_of_their_name(preset, low, high):
+    """The name counts what is active: the experts at rest are several times that."""
+    text = plan(launch.parse(["--preset", preset]).train)
+    total, active = (
+        int(line[1].replace(",", ""))
+        for line in re.finditer(r"(?:parameters|active per token) +([\d,]+)", text)
+    )
+    assert low < active < high
+    assert total > 1.4 * active
+
+
+@pytest.mark.parametrize(
+    "preset, flops",
+    [("tiny", 8_260_608), ("130m", 717_281_280), ("350m", 2_088_910_848), ("1b", 7_952_695_296)],
+)
+def test_presets_cost_what_base_costs(preset, flops):
+    """FLOPs a token of base's presets of the same names: a comparison at equal compute."""
+    cfg = launch.PRESETS[preset]
+    ours = cfg.model.flops_per_token(cfg.sequence_length)
+    np.testing.assert_allclose(ours, flops, rtol=0.005)
+    assert ours > flops  # by the routers
+
+
+def test_any_field_can_be_overridden():
+    flags = "--preset 130m --steps 7 --model.d-ff 512 --mesh 2 -1 1 1 --schedule wsd --resume"
+    cfg = launch.parse(flags.split()).train
+    assert (cfg.steps, cfg.model.d_ff, cfg.mesh, cfg.schedule) == (7, 512, (2, -1, 1, 1), "wsd")
+    assert cfg.resume and cfg.model.d_model == launch.PRESETS["130m"].model.d_model
+    assert launch.parse(["--preset=1b"]).train.model.n_layers == 24
+
+
+def test_the_next_free_run_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch.parse([]).train.run_dir == "runs/moe-1"
+    for name in ("moe-1", "moe-9", "moe-mine", "other-12"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert launch.parse([]).train.run_dir == "runs/moe-10"
+
+
+def test_help_explains_every_field(capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch.main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for config in (TrainConfig, ModelConfig):
+        for field in dataclasses.fields(config):
+            if field.name != "model":
+                assert f"{field.name.replace('_', '-')} " in text
+    assert "Rows an update, over all devices and microbatches" in " ".join(text.split())
+
+
+def test_bad_command_lines_end_with_2(capsys):
+    for flags in (["--no-such-flag", "1"], ["--steps", "many"], ["--preset", "huge"]):
+        with pytest.raises(SystemExit) as ended:
+            launch.main(flags)
+        assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--batch-size", "3", "--microbatches", "2"], "batch_size=3 is not a multiple"),
+        ([], "--data names no token store"),
+        (["--data", "/nowhere/at/all"], "no token store here"),
+        (
+            ["--data", "x", "--mesh", "3", "1", "1", "1", "--batch-size", "6"],
+            "takes 3 of the 8 devices",
+        ),
+    ],
+)
+def test_expected_failures_are_one_line(flags, message, capsys, tmp_path):
+    assert launch.main([*flags, "--run-dir", str(tmp_path)]) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_plan_counts_and_allocates_nothing(capsys):
+    before = len(jax.live_arrays())
+    assert launch.main(["--plan", "--preset", "1b", "--mesh", "2", "16", "4", "4"]) == 0
+    assert len(jax.live_arrays()) == before
+    text = capsys.readouterr().out
+    cfg = launch.parse(["--preset", "1b"]).train
+    parameters, experts = 5_420_722_944, 24 * 32 * 2 * 2048 * 1536
+    idle = experts * 28 // 32
+    assert f"parameters        {parameters:,}" in text
+    assert f"active per token  {parameters - idle:,}" in text
+    assert f"{cfg.steps * cfg.batch_size * cfg.sequence_length:,}" in text
+    weights = re.search(r"weights +([\d,.]+) MiB", text)
+    assert weights
+    # float32, experts split over 16 x 4 x 4, the rest over 16 x 4; the norm scales are whole on
+    # every device
+    split = 4 * (experts / 256 + (parameters - experts) / 64)
+    np.testing.assert_allclose(float(weights[1].replace(",", "")), split / 2**20, rtol=0.05)
+    spec = r"P\(None, 'expert', 'data', 'model'\)"
+    assert re.search(r"blocks.mlp.w_up +\(24, 32, 2048, 1536\) +" + spec, text)
+
+
+def test_loss_curve_falls_from_left_to_right():
+    curve = loss_curve([{"step": i + 1, "train/loss": 9.0 - i / 50} for i in range(300)])
+    lines = curve.splitlines()
+    assert lines[0].index("*") < lines[9].index("*")
+    assert "8.96" in lines[0] and "step 1 to 300" in lines[-1]
+
+
+def test_trains_resumes_and_shows_what_was_learned(store, tmp_path, capsys):
+    with jax.numpy_dtype_promotion("standard"):
+        flags = [*SMALL, "--data", store, "--run-dir", str(tmp_path / "run")]
+        assert launch.main(flags) == 0
+        text = capsys.readouterr().out
+        for part in ("step 3/3", "training loss", "held-out prompt", "the model goes on"):
+            assert part in text
+        assert f"run: {tmp_path / 'run'}" in text
+        assert launch.main(flags) == 1
+        assert "is not empty: add --resume" in capsys.readouterr().err
+        assert launch.main([*flags, "--resume"]) == 0
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert [attempt["from_step"] for attempt in record["attempts"]] == [0, 3]
+    assert record["config"]["model"]["compute_dtype"] == "float32"
+    assert list((tmp_path / "run/tensorboard").iterdir())

@@ -1,0 +1,497 @@
+"""The training loop: one pure, jitted, donated step, and the story of a run around it.
+
+Read top to bottom: config, optimizer, state, step, evaluation, loop.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from experiments.grug.moe.checkpoint import Checkpoints
+from experiments.grug.moe.data import Batch, TokenStore
+from experiments.grug.moe.model import (
+    BATCH,
+    MESH_AXES,
+    ModelConfig,
+    RMSNorm,
+    Routing,
+    Transformer,
+)
+from experiments.grug.moe.packing import PackedRows, loader, to_devices
+from experiments.grug.moe.record import read_metrics, write_record
+from experiments.grug.moe.runlog import RunLog, StepMeter, StopSignal
+
+
+class TrainError(Exception):
+    """The run cannot start or go on; the message says why and what to do."""
+
+
+class Preempted(Exception):
+    """A signal asked the run to stop after `step`; its state is saved."""
+
+    def __init__(self, step: int, signal_number: int):
+        super().__init__(f"preempted at step {step}")
+        self.exit_code = 128 + signal_number
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything a run depends on. A run's numbers follow from this, the sources and the data.
+
+    Raises:
+        ValueError: values that do not fit together; the message says what to change.
+    """
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: str = ""
+    """Token store: a path, or a gs: or s3: URL."""
+    run_dir: str = ""
+    """Where metrics, checkpoints and the record go; by default the next free runs/VARIANT-N."""
+    resume: bool = False
+    """Go on from the newest checkpoint in run_dir; start there if it has no run yet."""
+    seed: int = 0
+    """Of the weights and of the order of the data."""
+    steps: int = 1200
+    """Optimizer updates."""
+    batch_size: int = 8
+    """Rows an update, over all devices and microbatches."""
+    sequence_length: int = 256
+    """Positions in a row."""
+    microbatches: int = 1
+    """Parts the batch is computed in, one after another: less memory, the same update."""
+    learning_rate: float = 1e-2
+    """Peak of the schedule."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """After warmup: a cosine to zero, or stay at the peak and end in a linear decay (WSD)."""
+    warmup_steps: int = 20
+    """Updates of linear warmup."""
+    decay_fraction: float = 0.3
+    """Share of the updates that the wsd schedule spends decaying."""
+    weight_decay: float = 0.1
+    """Decoupled (AdamW), on matrices, not on norms nor on the routers' biases."""
+    beta1: float = 0.9
+    """Decay of AdamW's first moment."""
+    beta2: float = 0.95
+    """Decay of AdamW's second moment."""
+    grad_clip: float = 1.0
+    """Largest global gradient norm."""
+    z_loss: float = 1e-4
+    """Weight of the squared log normaliser in the loss."""
+    ema_decay: float = 0.0
+    """Decay of the running average of the weights, evaluated beside them; 0 keeps none."""
+    eval_every: int = 400
+    """Steps between evaluations; the last step is always evaluated. 0: only the last."""
+    eval_batches: int = 32
+    """Held-out batches an evaluation reads, the same ones every time."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints; the last step is always saved."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+    mesh: tuple[int, int, int, int] = (1, -1, 1, 1)
+    """Devices along (replica, data, expert, model); one -1 takes the devices that are left."""
+    tensorboard: bool = True
+    """Write TensorBoard events into run_dir."""
+    wandb: bool = False
+    """Log to Weights & Biases; the package wandb must be installed."""
+
+    # What a resumed run may change: it decides where and how often, never what is computed.
+    FREE = (
+        *("data", "run_dir", "resume", "eval_every", "eval_batches", "checkpoint_every"),
+        *("keep_checkpoints", "mesh", "tensorboard", "wandb"),
+    )
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "microbatches", "eval_batches", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.keep_checkpoints < 1:
+            raise ValueError("keep_checkpoints=0 would delete what was just saved; use 1 or more")
+        if self.batch_size % self.microbatches:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not a multiple of "
+                f"microbatches={self.microbatches}"
+            )
+        if self.sequence_length % min(self.model.loss_chunk, self.sequence_length):
+            raise ValueError(
+                f"model.loss_chunk={self.model.loss_chunk} does not divide "
+                f"sequence_length={self.sequence_length}"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay}: must be at least 0 and below 1")
+
+    def identity(self, store: TokenStore) -> dict[str, Any]:
+        """What a checkpoint must agree on to be resumed: the config less FREE, and the data."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in self.FREE}
+        model = {f"model.{k}": v for k, v in fields.pop("model").items()}
+        return {**fields, **model, "data_digest": store.manifest["digest"]}
+
+
+def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, int, int, int]:
+    """cfg.mesh with its -1 filled in. Raises ValueError where the run cannot be split that way."""
+    known = math.prod(n for n in cfg.mesh if n != -1)
+    if cfg.mesh.count(-1) > 1 or known < 1:
+        raise ValueError(f"mesh={cfg.mesh}: sizes are at least 1, and one of them may be -1")
+    replica, shards, experts, parallel = (
+        max(1, devices // known) if n == -1 else n for n in cfg.mesh
+    )
+    rows = cfg.batch_size // cfg.microbatches
+    for name, size, parts in (
+        ("batch_size / microbatches", rows, replica * shards * experts),
+        ("model.d_model", cfg.model.d_model, shards),
+        ("model.n_experts", cfg.model.n_experts, experts),
+        ("model.d_expert", cfg.model.d_expert, parallel),
+        ("model.n_kv_heads", cfg.model.n_kv_heads, parallel),
+        ("model.d_ff", cfg.model.d_ff, parallel),
+        ("model.vocab_size", cfg.model.vocab_size, parallel),
+    ):
+        if size % parts:
+            raise ValueError(
+                f"{name}={size} cannot be split over {parts} devices: change it or "
+                f"mesh={(replica, shards, experts, parallel)} (replica, data, expert, model)"
+            )
+    return replica, shards, experts, parallel
+
+
+def make_mesh(cfg: TrainConfig) -> jax.sharding.Mesh:
+    """A mesh of all devices. Raises ValueError when cfg.mesh does not take them all."""
+    shape, devices = mesh_shape(cfg, jax.device_count()), jax.device_count()
+    if math.prod(shape) != devices:
+        raise ValueError(f"mesh={shape} takes {math.prod(shape)} of the {devices} devices here")
+    explicit = (AxisType.Explicit,) * len(MESH_AXES)
+    return jax.make_mesh(shape, MESH_AXES, axis_types=explicit)
+
+
+def make_schedule(cfg: TrainConfig) -> optax.Schedule:
+    """Learning rate by update: linear warmup, then cosine or WSD decay to zero."""
+    warmup = min(cfg.warmup_steps, cfg.steps - 1)
+    rise = optax.linear_schedule(0.0, cfg.learning_rate, warmup)
+    if cfg.schedule == "cosine":
+        fall = optax.cosine_decay_schedule(cfg.learning_rate, cfg.steps - warmup)
+        return optax.join_schedules([rise, fall], [warmup])
+    decay = max(1, round(cfg.decay_fraction * cfg.steps))
+    stay = optax.constant_schedule(cfg.learning_rate)
+    fall = optax.linear_schedule(cfg.learning_rate, 0.0, decay)
+    return optax.join_schedules([rise, stay, fall], [warmup, max(warmup, cfg.steps - decay)])
+
+
+def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
+    """Global-norm clipping, then AdamW (arXiv:1711.05101) without decay on scales and biases."""
+
+    def is_norm(node: Any) -> bool:
+        return isinstance(node, RMSNorm)
+
+    def decayed(model: Transformer) -> Any:
+        mask = jax.tree.map(lambda node: not is_norm(node), model, is_leaf=is_norm)
+        return eqx.tree_at(lambda m: m.blocks.mlp.bias, mask, False)
+
+    return optax.chain(
+        optax.clip_by_global_norm(cfg.grad_clip),
+        optax.adamw(
+            make_schedule(cfg),
+            b1=cfg.beta1,
+            b2=cfg.beta2,
+            weight_decay=cfg.weight_decay,
+            mask=decayed,
+        ),
+    )
+
+
+class TrainState(eqx.Module):
+    """All that changes from step to step; a checkpoint is this and the loader's position."""
+
+    step: Int[Array, ""]
+    model: Transformer
+    optimizer: optax.OptState
+    ema: Transformer | None
+    rng: Int[Array, "2"]
+    """Raw key for variants whose step draws numbers; base draws none."""
+
+    @staticmethod
+    def init(cfg: TrainConfig, optimizer: optax.GradientTransformation) -> "TrainState":
+        init_key, rng = jax.random.split(jax.random.PRNGKey(cfg.seed))
+        model = Transformer.init(cfg.model, key=init_key)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            model=model,
+            optimizer=optimizer.init(model),
+            ema=jax.tree.map(jnp.copy, model) if cfg.ema_decay else None,
+            rng=rng,
+        )
+
+
+def loss_sums(model: Transformer, batch: Batch, z_loss: float) -> tuple[Array, Array]:
+    """Sums over the batch's real targets of (loss, cross-entropy), in nats."""
+    return loss_sums_and_routing(model, batch, z_loss)[:2]
+
+
+def loss_sums_and_routing(
+    model: Transformer, batch: Batch, z_loss: float
+) -> tuple[Array, Array, Routing]:
+    """`loss_sums`, and what the routers did."""
+    hidden, routing = model.hidden_and_routing(batch.tokens, batch.segment_ids, batch.positions)
+    loss, cross_entropy = model.loss_sums(hidden, batch.targets, batch.loss_weights, z_loss)
+    return loss + model.cfg.router_z * jnp.sum(routing.z), cross_entropy, routing
+
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+def routing_metrics(routing: Routing, top_k: int) -> Metrics:
+    """How even and how complete the routing of a batch was, over all layers."""
+    load, experts = routing.load.astype(jnp.float32), routing.load.shape[1]
+    computed = jnp.maximum(jnp.sum(load, axis=1, keepdims=True), 1.0)
+    wanted = jnp.maximum(jnp.sum(routing.wanted), 1).astype(jnp.float32)
+    dropped = jnp.sum(routing.wanted) - jnp.sum(routing.load)  # in integers: exact
+    share = load / computed
+    entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), axis=1)
+    return {
+        # Mean over layers; 1 is an even load.
+        "moe/load_entropy": jnp.mean(entropy) / math.log(experts) if experts > 1 else jnp.ones(()),
+        # The busiest expert of any layer; 1 is its even share.
+        "moe/max_load": jnp.max(share) * experts,
+        # Share of (token, expert) pairs that no expert computed; 0 but for a bug.
+        "moe/drop_rate": dropped.astype(jnp.float32) / wanted,
+        # Mean over layers and tokens.
+        "moe/router_z": jnp.sum(routing.z) * top_k / wanted,
+    }
+
+
+def make_train_step(
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    microbatches: int,
+    z_loss: float,
+    ema_decay: float,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """One update as a pure function; its state argument is donated.
+
+    The loss is a mean over the whole batch's real targets, so that the number of microbatches
+    changes nothing but rounding.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        count = jnp.maximum(jnp.sum(batch.loss_weights), 1.0)
+
+        def mean_loss(model: Transformer, part: Batch) -> tuple[Array, tuple[Array, Routing]]:
+            loss, cross_entropy, routing = loss_sums_and_routing(model, part, z_loss)
+            return loss / count, (cross_entropy / count, routing)
+
+        gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        if microbatches == 1:
+            (_, (loss, routing)), grads = gradient(state.model, batch)
+        else:
+
+            def accumulate(carry: Any, part: Batch) -> tuple[Any, Routing]:
+                (_, (loss, routing)), grads = gradient(state.model, part)
+                return jax.tree.map(jnp.add, carry, (loss, grads)), routing
+
+            zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.model))
+            parts = split_rows(batch, microbatches)
+            (loss, grads), routings = jax.lax.scan(accumulate, zeros, parts)
+            routing = jax.tree.map(lambda x: jnp.sum(x, axis=0), routings)
+        updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
+        model = optax.apply_updates(state.model, updates).balanced(routing.load)
+        ema = optax.incremental_update(model, state.ema, 1 - ema_decay) if state.ema else None
+        metrics = {
+            "train/loss": loss,
+            "train/grad_norm": optax.tree.norm(grads),
+            "optim/learning_rate": jnp.asarray(schedule(state.step)),
+            **routing_metrics(routing, model.cfg.top_k),
+        }
+        return TrainState(state.step + 1, model, opt_state, ema, state.rng), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def split_rows(batch: Batch, parts: int) -> Batch:
+    """(B, S) -> (parts, B / parts, S), every device keeping its own rows."""
+
+    def split(x: Array) -> Array:
+        by_row = P(BATCH, *[None] * x.ndim)
+        shape = (x.shape[0] // parts, parts, *x.shape[1:])
+        return jnp.moveaxis(jnp.reshape(x, shape, out_sharding=by_row), 1, 0)
+
+    return Batch(*map(split, batch))
+
+
+class Evaluator:
+    """Held-out loss (nats a token) and bits per byte, on the same batches every time."""
+
+    def __init__(self, store: TokenStore, cfg: TrainConfig):
+        rows = PackedRows(store, "heldout", cfg.sequence_length)
+        available = len(rows) // cfg.batch_size
+        sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
+        batches = loader(store, "heldout", **sizes, seed=0)
+        self.batches = [next(batches) for _ in range(min(cfg.eval_batches, available))]
+        self.token_bytes = jnp.asarray(store.array("token_bytes").read().result(), jnp.float32)
+
+        @jax.jit
+        def sums(model: Transformer, batch: Batch, token_bytes: Array) -> Array:
+            _, cross_entropy = loss_sums(model, batch, 0.0)
+            sizes = token_bytes.at[batch.targets].get(out_sharding=P(BATCH, None))
+            weights = batch.loss_weights
+            return jnp.stack([cross_entropy, jnp.sum(weights), jnp.sum(weights * sizes)])
+
+        self.sums = sums
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        """`eval/loss` and `eval/bpb`; the same under `eval/ema/` when the state holds an EMA."""
+        metrics = {}
+        for prefix, model in (("eval/", state.model), ("eval/ema/", state.ema)):
+            if model is not None:
+                results = [self.sums(model, to_devices(b), self.token_bytes) for b in self.batches]
+                nats, tokens, size = np.sum([np.asarray(r, np.float64) for r in results], axis=0)
+                metrics |= {
+                    f"{prefix}loss": nats / tokens,
+                    f"{prefix}bpb": nats / size / math.log(2),
+                }
+        return metrics
+
+
+def open_run(cfg: TrainConfig) -> bool:
+    """Makes run_dir; True if it holds a run to resume. Raises TrainError rather than overwrite."""
+    if "://" in cfg.run_dir:
+        raise TrainError(f"run_dir={cfg.run_dir}: a run directory is a local path")
+    os.makedirs(cfg.run_dir, exist_ok=True)
+    if os.listdir(cfg.run_dir) and not cfg.resume:
+        raise TrainError(
+            f"{cfg.run_dir} is not empty: add --resume to go on with its run, or give another "
+            "--run-dir"
+        )
+    return os.path.exists(os.path.join(cfg.run_dir, "run.json"))
+
+
+def restore(
+    cfg: TrainConfig, checkpoints: Checkpoints, like: TrainState, identity: dict[str, Any]
+) -> tuple[TrainState, dict[str, Any]] | None:
+    """The newest checkpoint's state and meta; None where the run ended before its first one.
+
+    Raises:
+        TrainError: checkpoints that must have been there are gone.
+        CheckpointError: the newest one is damaged or belongs to another configuration.
+    """
+    steps = checkpoints.steps()
+    if not steps:
+        done = len(read_metrics(Path(cfg.run_dir) / "metrics.jsonl"))
+        if done > cfg.checkpoint_every:
+            raise TrainError(
+                f"{cfg.run_dir} has metrics of {done} steps but no checkpoint: they were removed. "
+                "Put them back, or start anew in another --run-dir"
+            )
+        return None
+    return checkpoints.restore(steps[-1], like, identity)
+
+
+def open_store(cfg: TrainConfig) -> TokenStore:
+    """The run's token store. Raises TrainError when the model has too few token ids for it."""
+    store = TokenStore.open(cfg.data)
+    used, known = store.manifest["vocab_size"], cfg.model.vocab_size
+    if used > known:
+        raise TrainError(
+            f"{cfg.data} uses {used} token ids, the model knows {known}: add "
+            f"--model.vocab-size {used}"
+        )
+    return store
+
+
+@contextlib.contextmanager
+def last_good(checkpoints: Checkpoints) -> Generator[None]:
+    """Turns a step that is not finite into a TrainError that names where to go on from."""
+    try:
+        yield
+    except FloatingPointError as error:
+        checkpoints.wait()
+        steps = checkpoints.steps()
+        good = f"step {steps[-1]} in {checkpoints.url}" if steps else "none"
+        raise TrainError(f"{error}; last good checkpoint: {good}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """A finished run: the model to use (the EMA where there is one) and its rows of metrics."""
+
+    model: Transformer
+    history: list[dict[str, float]]
+
+
+def train(cfg: TrainConfig) -> TrainResult:
+    """Trains from step 0, or from the newest checkpoint, to cfg.steps under the current mesh.
+
+    Raises:
+        Preempted: SIGTERM or SIGINT came; the state is saved.
+        TrainError, DataError, CheckpointError: the run cannot start or go on.
+    """
+    resuming = open_run(cfg)
+    store = open_store(cfg)
+    optimizer, schedule = make_optimizer(cfg), make_schedule(cfg)
+    sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
+    batches = loader(store, "train", **sizes, seed=cfg.seed)
+    evaluate = Evaluator(store, cfg)
+    init = jax.jit(lambda: TrainState.init(cfg, optimizer))
+    train_step = make_train_step(
+        optimizer,
+        schedule,
+        microbatches=cfg.microbatches,
+        z_loss=cfg.z_loss,
+        ema_decay=cfg.ema_decay,
+    )
+
+    checkpoints = Checkpoints(cfg.run_dir, keep=cfg.keep_checkpoints)
+    identity = cfg.identity(store)
+    restored = restore(cfg, checkpoints, jax.eval_shape(init), identity) if resuming else None
+    if restored:
+        state, meta = restored
+        batches.set_state(meta["data_position"])
+    else:
+        state = init()
+    start = int(state.step)
+    write_record(Path(cfg.run_dir), dataclasses.asdict(cfg), store.manifest, start)
+
+    log = RunLog(Path(cfg.run_dir), start, cfg.steps, tensorboard=cfg.tensorboard, wandb=cfg.wandb)
+    meter = StepMeter(
+        tokens_per_step=cfg.batch_size * cfg.sequence_length,
+        flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
+    )
+    pending: tuple[int, Metrics, float] | None = None  # the step whose metrics are not read yet
+    step = start
+    with contextlib.closing(log), StopSignal() as stop, last_good(checkpoints):
+        while step < cfg.steps and stop.received is None:
+            began = time.perf_counter()
+            batch = to_devices(next(batches))
+            loading_time = time.perf_counter() - began
+            state, metrics = train_step(state, batch)
+            step += 1
+            if pending:  # read one step late: the device computes this step meanwhile
+                log.write(meter.row(*pending))
+            pending = (step, metrics, loading_time)
+
+            ends = step == cfg.steps
+            eval_due = ends or (cfg.eval_every > 0 and step % cfg.eval_every == 0)
+            save_due = ends or step % cfg.checkpoint_every == 0 or stop.received is not None
+            if eval_due or save_due:
+                row, pending = meter.row(*pending), None
+                log.write(row | evaluate(state) if eval_due else row)
+                if save_due:
+                    position = {"config": identity, "data_position": batches.get_state()}
+                    checkpoints.save(step, state, position)
+                meter.restart()
+            checkpoints.poll()
+        checkpoints.wait()
+    if step < cfg.steps and stop.received is not None:
+        raise Preempted(step, stop.received)
+    return TrainResult(state.model if state.ema is None else state.ema, log.history)
