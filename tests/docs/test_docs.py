@@ -15,7 +15,18 @@ from tools.launch.main import choose, find_variants
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-GOALS = {"run", "test", "fmt", "lint", "check", "package", "generate-lockfiles", "variants", "help"}
+GOALS = {
+    "run",
+    "test",
+    "fmt",
+    "lint",
+    "check",
+    "package",
+    "generate-lockfiles",
+    "variants",
+    "help",
+    "diff",
+}
 TOP = ("experiments/", "tools/", "tests/", "docs/", ".ci/")
 
 pages = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -8,7 +8,13 @@ from pathlib import Path
 
 COPIED = (
     *(".ci", "BUILD", "README.md", "mkdocs.yml", "pants", "pants.toml", "pytest.ini"),
-    *("docs/reports", "experiments/grug/base", "tests/contract", "tools"),
+    *(
+        "docs/reports",
+        "experiments/grug/buckets.json",
+        "experiments/grug/base",
+        "tests/contract",
+        "tools",
+    ),
 )
 CACHES = shutil.ignore_patterns("__pycache__")
 
@@ -23,6 +29,7 @@ class Workspace:
             if (source / name).is_dir():
                 shutil.copytree(source / name, root / name, ignore=CACHES)
             else:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, root / name)
         self.git("init", "--quiet", "--initial-branch=main")
 

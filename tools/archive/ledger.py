@@ -14,10 +14,12 @@ begins with two spaces goes on with the field above it:
       pay at equal active FLOPs
 
 Text between the list and the next heading is notes for people. Which fields there are: `FIELDS`.
+`parse` looks at the text alone; check.py looks at what it says of git and of directories.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Iterable
@@ -54,7 +56,9 @@ BUCKETS = (
 
 _HEADING = re.compile(r"##\s+(\S.*?)\s*")
 _FIELD = re.compile(r"- ([a-z][a-z -]*):(?:\s+(\S.*?))?\s*")
-_NAME = re.compile(r"[a-z0-9][\w-]*")
+# Names and paths become file names and links.
+NAME = re.compile(r"[a-z0-9][\w-]{0,79}", re.ASCII)
+_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 
 
 class LedgerError(Exception):
@@ -69,6 +73,8 @@ class Entry:
     line: int
     fields: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
+    notes: str = ""
+    """What people wrote below the list, as it stands."""
 
     def __getattr__(self, name: str) -> str:
         """`entry.superseded_by`, empty where it is not written."""
@@ -84,7 +90,16 @@ def parse(text: str, path: str) -> list[Entry]:
     Raises:
         LedgerError: every fault found, as `path:line: message`.
     """
+    entries, faults = read(text)
+    if faults:
+        raise LedgerError("\n".join(f"{path}:{number}: {what}" for number, what in faults))
+    return entries
+
+
+def read(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:
+    """The entries as far as they can be read, and every fault as (line, message), by line."""
     entries: list[Entry] = []
+    notes: list[list[str]] = []
     faults: list[tuple[int, str]] = []
     current: Entry | None = None
     key = ""  # the field that an indented line goes on with
@@ -93,6 +108,7 @@ def parse(text: str, path: str) -> list[Entry]:
         if heading:
             current, key = Entry(heading[1], number), ""
             entries.append(current)
+            notes.append([])
         elif current and item:
             key = item[1]
             if key not in FIELDS:
@@ -104,14 +120,15 @@ def parse(text: str, path: str) -> list[Entry]:
                 current.fields[key], current.lines[key] = item[2] or "", number
         elif current and key in current.fields and line.startswith("  ") and line.strip():
             current.fields[key] = f"{current.fields[key]} {line.strip()}".strip()
-        elif line.strip():
+        elif current and (line.strip() or notes[-1]):
             key = ""
+            notes[-1].append(line)
+    said = ("\n".join(lines).strip() for lines in notes)
+    entries = [dataclasses.replace(e, notes=n) for e, n in zip(entries, said, strict=True)]
     for entry in entries:
         faults += _faults(entry)
     faults += _between(entries)
-    if faults:
-        raise LedgerError("\n".join(f"{path}:{number}: {what}" for number, what in sorted(faults)))
-    return entries
+    return entries, sorted(faults)
 
 
 def _unknown(what: str, value: str, known: Iterable[str]) -> str:
@@ -123,8 +140,11 @@ def _unknown(what: str, value: str, known: Iterable[str]) -> str:
 def _faults(entry: Entry) -> list[tuple[int, str]]:
     """What is wrong with one entry by itself."""
     found: list[tuple[int, str]] = []
-    if not _NAME.fullmatch(entry.name):
+    if not NAME.fullmatch(entry.name):
         found.append((entry.line, f"{entry.name!r} is no name: letters, digits, '_' and '-'"))
+    if entry.path and not _PATH.fullmatch(entry.path):
+        message = f"{entry.path!r} is no path from the workspace's root, such as experiments/grug/x"
+        found.append((entry.lines["path"], message))
     for name in REQUIRED:
         if not entry.fields.get(name):
             found.append((entry.line, f"{entry.name} lacks '- {name}: ...' ({FIELDS[name]})"))

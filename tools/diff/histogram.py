@@ -8,9 +8,11 @@ the behaviour followed here (https://git-scm.com/docs/git-diff#_options, --diff-
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import accumulate
 from typing import NamedTuple
 
 # Lines that occur more often than this anchor nothing: git's limit.
@@ -36,8 +38,32 @@ class Counts:
         return Counts(self.added + other.added, self.deleted + other.deleted)
 
 
-def matches(old: Sequence[str | bytes], new: Sequence[str | bytes]) -> list[Match]:
-    """The runs of lines that both share, in order; what lies between them was changed."""
+class Budget:
+    """Work that may still be done: steps of the inner loops, roughly. None is without limit."""
+
+    def __init__(self, steps: int | None = None):
+        self.steps = steps
+        self.spent = 0
+        self.refused = 0
+
+    def take(self, steps: int) -> bool:
+        """Whether so many steps are left; they are then spent."""
+        if self.steps is not None and self.spent + steps > self.steps:
+            self.refused += 1
+            return False
+        self.spent += steps
+        return True
+
+
+def matches(
+    old: Sequence[str | bytes], new: Sequence[str | bytes], budget: Budget | None = None
+) -> list[Match]:
+    """The runs of lines that both share, in order; what lies between them was changed.
+
+    Without a budget this is what git does, however long it takes. With one, a region that would
+    cost more than is left keeps only the lines that it begins and ends with in common.
+    """
+    budget = budget or Budget()
     number: dict[str | bytes, int] = {}
     a = [number.setdefault(line, len(number)) for line in old]
     b = [number.setdefault(line, len(number)) for line in new]
@@ -47,9 +73,12 @@ def matches(old: Sequence[str | bytes], new: Sequence[str | bytes]) -> list[Matc
         a_low, a_high, b_low, b_high = regions.pop()
         if a_low == a_high or b_low == b_high:
             continue
+        if not budget.take(a_high - a_low + b_high - b_low):
+            found += _ends(a, a_low, a_high, b, b_low, b_high)
+            continue
         anchor, only_common = _anchor(a, a_low, a_high, b, b_low, b_high)
         if only_common:
-            found += _without_anchor(a, a_low, a_high, b, b_low, b_high)
+            found += _without_anchor(a, a_low, a_high, b, b_low, b_high, budget)
         elif anchor:
             found.append(anchor)
             regions.append((a_low, anchor.i, b_low, anchor.j))
@@ -99,9 +128,41 @@ def _anchor(
 
 
 def _without_anchor(
+    a: list[int], a_low: int, a_high: int, b: list[int], b_low: int, b_high: int, budget: Budget
+) -> list[Match]:
+    """Where every shared line is too common to anchor anything: the longest runs, as difflib.
+
+    The loop is that of SequenceMatcher.get_matching_blocks, but for the budget.
+    """
+    left, right = a[a_low:a_high], b[b_low:b_high]
+    matcher = SequenceMatcher(None, left, right, autojunk=False)
+    occurrences = Counter(right)
+    cost = list(accumulate((occurrences[line] for line in left), initial=0))
+    found = []
+    regions = [(0, len(left), 0, len(right))]
+    while regions:
+        i, i_end, j, j_end = regions.pop()
+        if not budget.take(cost[i_end] - cost[i]):
+            found += _ends(a, a_low + i, a_low + i_end, b, b_low + j, b_low + j_end)
+            continue
+        at = matcher.find_longest_match(i, i_end, j, j_end)
+        if not at.size:
+            continue
+        found.append(Match(a_low + at.a, b_low + at.b, at.size))
+        if i < at.a and j < at.b:
+            regions.append((i, at.a, j, at.b))
+        if at.a + at.size < i_end and at.b + at.size < j_end:
+            regions.append((at.a + at.size, i_end, at.b + at.size, j_end))
+    return found
+
+
+def _ends(
     a: list[int], a_low: int, a_high: int, b: list[int], b_low: int, b_high: int
 ) -> list[Match]:
-    """Where every shared line is too common to anchor anything: the longest runs, as difflib."""
-    matcher = SequenceMatcher(None, a[a_low:a_high], b[b_low:b_high], autojunk=False)
-    blocks = matcher.get_matching_blocks()
-    return [Match(a_low + m.a, b_low + m.b, m.size) for m in blocks if m.size]
+    """The equal lines that a region begins and ends with."""
+    room = min(a_high - a_low, b_high - b_low)
+    head = next((n for n in range(room) if a[a_low + n] != b[b_low + n]), room)
+    room -= head
+    tail = next((n for n in range(room) if a[a_high - 1 - n] != b[b_high - 1 - n]), room)
+    found = [Match(a_low, b_low, head), Match(a_high - tail, b_high - tail, tail)]
+    return [match for match in found if match.size]

@@ -1,7 +1,9 @@
 """What `./pants variants` thinks with; the plugin runs each command in a sandbox.
 
-    python -m tools.variants origins LEDGER             {"paths": {path: its origin's path or null}}
+    python -m tools.variants origins LEDGER
+        {"paths": {path: its origin's path or null}, "with_origin": [name, ...]}
     python -m tools.variants facts VARIANT [ORIGIN]     {"files", "lines", "added", "deleted"}
+    python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
     python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
 
 A ledger that is not there is an empty one. Exit code 1 and one line a fault for one that is wrong.
@@ -10,14 +12,16 @@ A ledger that is not there is an empty one. Exit code 1 and one line a fault for
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from tools.archive.ledger import Entry, LedgerError, parse
 from tools.variants.facts import compare
 from tools.variants.listing import Format, listing
+from tools.variants.sides import SidesError, sides
 
 
 def read_ledger(path: str) -> list[Entry]:
@@ -30,10 +34,13 @@ def read_sources(directory: str) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*.py"))}
 
 
-def origins(ledger: str) -> dict[str, str | None]:
+def origins(ledger: str) -> dict[str, Any]:
     entries = read_ledger(ledger)
     paths = {entry.name: entry.path for entry in entries}
-    return {entry.path: paths.get(entry.origin) for entry in entries}
+    return {
+        "paths": {entry.path: paths.get(entry.origin) for entry in entries},
+        "with_origin": [entry.name for entry in entries if entry.origin in paths],
+    }
 
 
 def facts(variant: str, origin: str | None) -> dict[str, int | None]:
@@ -55,6 +62,11 @@ def main(arguments: list[str]) -> int:
     facts_of = commands.add_parser("facts")
     facts_of.add_argument("variant")
     facts_of.add_argument("origin", nargs="?")
+    pair = commands.add_parser("sides")
+    pair.add_argument("ledger")
+    pair.add_argument("variant")
+    pair.add_argument("--against", default="")
+    pair.add_argument("--directories", nargs="*", default=[])
     listed = commands.add_parser("list")
     listed.add_argument("request", type=Path)
     listed.add_argument("ledger")
@@ -62,13 +74,17 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "origins":
-            print(json.dumps({"paths": origins(options.ledger)}, sort_keys=True))
+            print(json.dumps(origins(options.ledger), sort_keys=True))
         elif options.command == "facts":
             print(json.dumps(facts(options.variant, options.origin), sort_keys=True))
+        elif options.command == "sides":
+            entries = read_ledger(options.ledger)
+            found = sides(options.variant, options.against, entries, options.directories)
+            print(json.dumps(dataclasses.asdict(found), sort_keys=True))
         else:
             request = json.loads(options.request.read_text())
             sys.stdout.write(listing(request, read_ledger(options.ledger), options.format))
-    except LedgerError as error:
+    except (LedgerError, SidesError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -111,3 +111,29 @@ def test_the_ledger_of_this_repository():
     path = "docs/reports/grug-archive.md"
     names = [entry.name for entry in parse((ROOT / path).read_text(), path)]
     assert names[0] == "base"
+
+
+def test_notes_are_kept_as_they_stand():
+    base, moe = parse(BASE + "\nFirst\nparagraph.\n\n- a list\n" + MOE, "ledger.md")
+    assert base.notes == "First\nparagraph.\n\n- a list"
+    assert moe.notes == "Notes for people."
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "é", "a" * 81, "A"])
+def test_a_name_is_a_file_name(name):
+    assert any("is no name" in line for line in faults(BASE.replace("## base", f"## {name}")))
+
+
+def test_what_is_read_is_written_again():
+    """The fields say all that a list holds: written out, they parse to the same entries."""
+    entries = parse(BASE + MOE, "ledger.md")
+    text = "".join(
+        f"## {e.name}\n\n"
+        + "".join(f"- {k}: {v}\n" for k, v in e.fields.items())
+        + f"\n{e.notes}\n"
+        for e in entries
+    )
+    again = parse(text, "ledger.md")
+    assert [(e.name, e.fields, e.notes) for e in again] == [
+        (e.name, e.fields, e.notes) for e in entries
+    ]

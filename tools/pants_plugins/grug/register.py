@@ -8,21 +8,23 @@ from pants.engine.rules import Rule
 from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 
-from grug import contract, isolation, launcher, ruff, shellcheck, tool, ty, variants
+from grug import contract, diff, isolation, launcher, ruff, shellcheck, site, tool, ty, variants
 from grug import target_types as types
 
 
 def target_types() -> Iterable[type[Target]]:
-    return types.target_types()
+    return (*site.target_types(), *types.target_types())
 
 
 def rules() -> Iterable[Rule | UnionRule]:
     return (
         *contract.rules(),
+        *diff.rules(),
         *isolation.rules(),
         *launcher.rules(),
         *ruff.rules(),
         *shellcheck.rules(),
+        *site.rules(),
         *tool.rules(),
         *ty.rules(),
         *types.rules(),

@@ -8,17 +8,24 @@ from dataclasses import dataclass
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.target_types import ConsoleScript
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
-from pants.backend.python.util_rules.pex import PexRequest, PexRequirements
+from pants.backend.python.util_rules.pex import (
+    PexRequest,
+    PexRequirements,
+    VenvPex,
+    VenvPexProcess,
+)
 from pants.backend.python.util_rules.pex_environment import PythonExecutable
 from pants.backend.python.util_rules.pex_requirements import Resolve
 from pants.engine.fs import EMPTY_DIGEST, Digest, MergeDigests, PathGlobs
 from pants.engine.process import Process
-from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
+from pants.engine.rules import Get, Rule, collect_rules, rule
 from pants.util.logging import LogLevel
 
 from grug.workspace import GrugSubsystem
 
 TOOLS_RESOLVE = "tools"
+# The resolve whose packages the workspace's own tools may use.
+RUNS_IN = "cpu"
 
 
 def tool_pex(distribution: str, script: str) -> PexRequest:
@@ -37,30 +44,63 @@ def tool_pex(distribution: str, script: str) -> PexRequest:
 
 @dataclass(frozen=True)
 class OwnTool:
-    """One run of a tool of the workspace that needs nothing but Python: `tools/NAME/`."""
+    """One run of a tool of the workspace, `python -m MODULE ARGV`, over `input_digest`."""
 
-    name: str
+    module: str  # below the tools' directory: "variants", "diff.sizes"
     argv: tuple[str, ...]
     description: str
     input_digest: Digest = EMPTY_DIGEST
     uses: tuple[str, ...] = ()  # other tools that it imports
+    requirements: tuple[str, ...] = ()  # distributions from the lock of RUNS_IN; none is fastest
+    whole_resolve: str = ""  # instead of these, all that this resolve's lock names
+    output_files: tuple[str, ...] = ()
+    output_directories: tuple[str, ...] = ()
 
 
 @rule
 async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
-    """Straight from its sources: no Pex to build, and a start takes hundredths of a second."""
+    """Straight from its sources: no Pex of it to build, a start takes hundredths of a second."""
     constraints = InterpreterConstraints(python_setup.interpreter_constraints)
-    names = (request.name, *request.uses)
-    python, sources = await MultiGet(
-        Get(PythonExecutable, InterpreterConstraints, constraints),
-        Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names])),
+    names = (request.module.split(".")[0], *request.uses)
+    sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
+    digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
+    argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
+    if not (request.requirements or request.whole_resolve):
+        python = await Get(PythonExecutable, InterpreterConstraints, constraints)
+        return Process(
+            (python.path, "-B", *argv),
+            input_digest=digest,
+            description=request.description,
+            output_files=request.output_files,
+            output_directories=request.output_directories,
+            level=LogLevel.DEBUG,
+        )
+    whole = bool(request.whole_resolve)
+    pex = await Get(
+        VenvPex,
+        PexRequest(
+            output_filename=f"{request.whole_resolve or '-'.join(request.requirements)}.pex",
+            internal_only=True,
+            requirements=PexRequirements(
+                request.requirements,
+                from_superset=Resolve(request.whole_resolve or RUNS_IN, use_entire_lockfile=whole),
+                description_of_origin=f"the tool {request.module}",
+            ),
+            interpreter_constraints=constraints,
+        ),
     )
-    module = f"{grug.tools.replace('/', '.')}.{request.name}"
-    return Process(
-        (python.path, "-B", "-m", module, *request.argv),
-        input_digest=await Get(Digest, MergeDigests((sources, request.input_digest))),
-        description=request.description,
-        level=LogLevel.DEBUG,
+    return await Get(
+        Process,
+        VenvPexProcess(
+            pex,
+            argv=argv,
+            input_digest=digest,
+            extra_env={"PEX_EXTRA_SYS_PATH": "."},
+            description=request.description,
+            output_files=request.output_files,
+            output_directories=request.output_directories,
+            level=LogLevel.DEBUG,
+        ),
     )
 
 

@@ -51,6 +51,34 @@ async def all_variants(targets: AllUnexpandedTargets) -> AllVariants:
 
 
 @dataclass(frozen=True)
+class SelectedVariantsRequest:
+    specs: Specs
+
+
+@dataclass(frozen=True)
+class SelectedVariants:
+    """Directories of the variants that a command line names: all, where it names nothing.
+
+    With --changed-since all too: which of them count as changed is for tools/variants/ to say.
+    """
+
+    paths: tuple[str, ...]
+
+
+@rule
+async def select_variants(
+    request: SelectedVariantsRequest, every: AllVariants, grug: GrugSubsystem
+) -> SelectedVariants:
+    specs = request.specs
+    paths = tuple(target.address.spec_path for target in every)
+    if not specs or specs.includes.from_change_detection:
+        return SelectedVariants(paths)
+    named = await Get(Addresses, Specs, specs)
+    variants = {grug.variant_of(f"{address.spec_path}/") for address in named}
+    return SelectedVariants(tuple(path for path in paths if path in variants))
+
+
+@dataclass(frozen=True)
 class VariantFactsRequest:
     variant: Target
     origin: Target | None
@@ -110,6 +138,7 @@ class Ledger:
 
     digest: Digest
     origins: FrozenDict[str, str]
+    with_origin: tuple[str, ...]  # names
     faults: str
 
 
@@ -127,9 +156,10 @@ async def read_ledger(grug: GrugSubsystem) -> Ledger:
         ),
     )
     if result.exit_code:
-        return Ledger(digest, FrozenDict(), result.stderr.decode().rstrip())
-    paths = json.loads(result.stdout)["paths"]
-    return Ledger(digest, FrozenDict({k: v for k, v in paths.items() if v}), "")
+        return Ledger(digest, FrozenDict(), (), result.stderr.decode().rstrip())
+    said = json.loads(result.stdout)
+    origins = FrozenDict({path: origin for path, origin in said["paths"].items() if origin})
+    return Ledger(digest, origins, tuple(said["with_origin"]), "")
 
 
 @dataclass(frozen=True)
@@ -163,36 +193,39 @@ async def find_build_facts(
     return AllBuildFacts({variant: facts(own) for variant, own in members.items()})
 
 
-@goal_rule
-async def list_variants(
-    console: Console,
-    subsystem: VariantsSubsystem,
-    specs: Specs,
+@dataclass(frozen=True)
+class VariantListRequest:
+    """`changed` holds files, or is None where it does not matter what changed."""
+
+    paths: tuple[str, ...]
+    changed: tuple[str, ...] | None
+    form: str
+
+
+@dataclass(frozen=True)
+class VariantList:
+    text: str
+
+
+@rule(desc="List the variants", level=LogLevel.DEBUG)
+async def compose_list(
+    request: VariantListRequest,
     every: AllVariants,
     build_facts: AllBuildFacts,
     ledger: Ledger,
     grug: GrugSubsystem,
-) -> Variants:
-    if ledger.faults:
-        console.print_stderr(ledger.faults)
-        return Variants(exit_code=1)
+) -> VariantList:
     by_path = {target.address.spec_path: target for target in every}
-    changes = specs.includes.from_change_detection
-    shown = list(by_path)
-    if specs and not changes:
-        named = await Get(Addresses, Specs, specs)
-        variants = {grug.variant_of(f"{address.spec_path}/") for address in named}
-        shown = [path for path in by_path if path in variants]
     facts = await MultiGet(
         Get(
             VariantFacts,
             VariantFactsRequest(by_path[path], by_path.get(ledger.origins.get(path, ""))),
         )
-        for path in shown
+        for path in request.paths
     )
-    request = {
+    asked = {
         "suite": grug.contract,
-        "changed": sorted(s.file for s in specs.includes.file_literals) if changes else None,
+        "changed": request.changed,
         "variants": [
             {
                 "path": path,
@@ -201,23 +234,40 @@ async def list_variants(
                 "contract": path in build_facts and build_facts[path].contract,
                 "facts": json.loads(fact.json),
             }
-            for path, fact in zip(shown, facts)
+            for path, fact in zip(request.paths, facts)
         ],
     }
-    content = FileContent("request.json", json.dumps(request, sort_keys=True).encode())
-    asked = await Get(Digest, CreateDigest([content]))
+    content = FileContent("request.json", json.dumps(asked, sort_keys=True).encode())
+    question = await Get(Digest, CreateDigest([content]))
     result = await Get(
         ProcessResult,
         OwnTool(
             "variants",
-            ("list", content.path, grug.ledger, f"--format={subsystem.format.value}"),
+            ("list", content.path, grug.ledger, f"--format={request.form}"),
             description="List the variants",
-            input_digest=await Get(Digest, MergeDigests((asked, ledger.digest))),
+            input_digest=await Get(Digest, MergeDigests((question, ledger.digest))),
             uses=USES,
         ),
     )
+    return VariantList(result.stdout.decode())
+
+
+@goal_rule
+async def list_variants(
+    console: Console, subsystem: VariantsSubsystem, specs: Specs, ledger: Ledger
+) -> Variants:
+    if ledger.faults:
+        console.print_stderr(ledger.faults)
+        return Variants(exit_code=1)
+    selected = await Get(SelectedVariants, SelectedVariantsRequest(specs))
+    changed = None
+    if specs.includes.from_change_detection:
+        changed = tuple(sorted(spec.file for spec in specs.includes.file_literals))
+    listed = await Get(
+        VariantList, VariantListRequest(selected.paths, changed, subsystem.format.value)
+    )
     with subsystem.output(console) as write:
-        write(result.stdout.decode())
+        write(listed.text)
     return Variants(exit_code=0)
 
 

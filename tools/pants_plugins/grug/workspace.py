@@ -44,6 +44,10 @@ class GrugSubsystem(Subsystem):
         default="docs/reports/grug-archive.md",
         help="The ledger of experiments: origin, status and bucket of each.",
     )
+    buckets = StrOption(
+        default="experiments/grug/buckets.json",
+        help="Which change bucket each class and function of the template falls in.",
+    )
     accelerators = StrListOption(
         default=["cpu", "gpu", "tpu"], help="What a variant can name in `accelerators`."
     )

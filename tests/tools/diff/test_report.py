@@ -1,0 +1,235 @@
+"""Reports: well-formed, self-contained, escaped, the same bytes twice, readable in both themes."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tools.diff import data, html, markdown, style
+from tools.diff.compare import compare
+from tools.diff.model import Header, Size
+from tools.diff.sources import File, Source
+
+VOID = {"meta", "col", "br", "link", "img", "hr", "input"}
+EVIL = "<script>alert(1)</script><img src=x onerror=y>&\"'`|@team #1 ]( "
+OLD = f"""# {EVIL}
+import jax
+
+
+class Attention:
+    '''{EVIL}'''
+
+    def __call__(self, x):
+        return jax.nn.relu(x)  # {EVIL}
+
+
+class MLP:
+    width: int = 4
+
+    def __call__(self, x):
+        first = self.up(x)
+        second = self.activation(first)
+        third = self.down(second) + first
+        return third
+"""
+NEW = (
+    OLD.replace("relu(x)", "gelu(x)  # \u202egnihton\u200b\x07")
+    .replace("= 4", f"= '{EVIL[:12]}'")
+    .replace("\n\nclass Att", "\r\n\nclass Att")
+)
+HEADER = Header(EVIL, "new", "0123456789abcdef", EVIL, sizes=(Size("tiny", 10), Size(error=EVIL)))
+
+
+def compared(old, new):
+    return compare(source("experiments/grug/base", old), source("experiments/grug/new", new))
+
+
+def source(name, files):
+    return Source(name, {path: File(text.encode()) for path, text in files.items()})
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    many = "".join(f"line {n}\n" for n in range(60))
+    old = {"model.py": OLD, f"{EVIL}/x.py": "a = 1\n", "long.txt": many, "gone.bin": "\0"}
+    new = {"model.py": NEW, f"{EVIL}/x.py": "a = 2\n", "long.txt": many + "x" * 5000}
+    return compared(old, new)
+
+
+class Document(HTMLParser):
+    """Fails on a tag that is not closed in order, an attribute given twice, or a bare `<`."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.stack, self.tags, self.ids, self.links, self.text = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.stack, self.stack
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.links += [value for name, value in attrs if name == "href"]
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack and self.stack.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing(comparison):
+    text = html.page(comparison, HEADER)
+    page = Document(text)
+    assert len(page.ids) == len(set(page.ids))
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "img", "link", "iframe", "object", "form", "base", "svg"}
+    policy = [a["content"] for tag, a in page.tags if a.get("http-equiv")]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert not {"src", "srcset", "action"} & set(attributes)
+    assert "url(" not in text and "@import" not in text and "//" not in style.STYLE
+    assert text.index("Content-Security-Policy") < text.index("<style>")
+
+
+def test_landmarks_and_headings(comparison):
+    for write, first in ((html.page, 1), (html.fragment, 2)):
+        page = Document(write(comparison, HEADER))
+        levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+        assert levels[0] == first and levels.count(first) == 1
+        assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+        names = [tag for tag, _ in page.tags]
+        assert names.count("main") == (first == 1)
+        assert "header" in names and "nav" in names
+        labelled = [a["aria-labelledby"] for tag, a in page.tags if tag == "section"]
+        assert labelled and all(name in page.ids for name in labelled)
+
+
+def test_a_fragment_is_style_and_one_element(comparison):
+    text = html.fragment(comparison, HEADER)
+    assert not re.search(r"<(html|head|body|meta|title)\b", text)
+    assert text.startswith("<style>") and text.rstrip().endswith("</div>")
+    for selector in re.findall(r"(?:^|[}{])([^{}@]+)\{", style.STYLE):
+        assert all(".gd" in part for part in selector.split(",")), selector
+
+
+def test_every_line_has_a_deep_link(comparison):
+    page = Document(html.page(comparison, HEADER))
+    for at, file in enumerate(comparison.files):
+        if file.status != "unchanged":
+            for side, lines in (("L", file.old), ("R", file.new)):
+                for n in range(len(lines)):
+                    assert f"f{at}{side}{n + 1}" in page.ids
+
+
+def test_sources_cannot_write_markup(comparison):
+    text = html.page(comparison, HEADER)
+    assert "<script" not in text and "<img" not in text
+    assert "\u202e" not in text and "\u200b" not in text and "\x07" not in text
+    for code in ("U+202E", "U+200B", "U+0007"):
+        assert f'<span class="u">{code}</span>' in text
+    assert "x" * 5000 in text  # long lines are there, whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_any_text_makes_a_well_formed_page(old, new):
+    old, new = (text.encode("utf-8", "replace").decode() for text in (old, new))
+    for path in ("a.py", "a.txt"):
+        found = compared({path: old}, {path: new})
+        Document(html.page(found, Header(old, new)))
+        markdown.comment(found, Header(old, new))
+
+
+def test_the_same_bytes_twice_with_and_without_a_cache(comparison, tmp_path):
+    plain = html.page(comparison, HEADER)
+    assert html.page(compared(*_trees()), HEADER) == html.page(compared(*_trees()), HEADER)
+    assert html.page(comparison, HEADER, tmp_path) == plain
+    entries = sorted(tmp_path.iterdir())
+    assert entries
+    assert html.page(comparison, HEADER, tmp_path) == plain
+    assert sorted(tmp_path.iterdir()) == entries
+
+
+def _trees():
+    return {"model.py": OLD}, {"model.py": NEW}
+
+
+@pytest.mark.parametrize(
+    "entry", [b"", b"{}", b"[", b"\xff", b'[[0,99999,"k"]]', b'[[0,1,"k\\"><script>"]]', b"null"]
+)
+def test_a_damaged_cache_is_written_anew(entry, tmp_path):
+    found = compared({"a.py": "x = 1\n"}, {"a.py": "x = 2\n"})
+    header = Header("a", "b")
+    plain = html.page(found, header, tmp_path)
+    good = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path in good:
+        path.write_bytes(entry)
+    assert html.page(found, header, tmp_path) == plain
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == good
+
+
+def luminance(colour):
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [style.LIGHT, style.DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("pair", style.PAIRS, ids="-on-".join)
+def test_contrast(theme, pair):
+    light, dark = sorted((luminance(theme[name]) for name in pair), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_changes_are_told_by_signs_too():
+    for sign in ('td.r::before {\n  content: "- "', 'td.a::before {\n  content: "+ "'):
+        assert re.sub(r"\s+", "", sign) in re.sub(r"\s+", "", style.STYLE)
+
+
+def test_no_larger_than_difflib_by_much():
+    import difflib
+
+    old = [f"    value_{n} = compute(value_{n // 2}, {n}) if {n} else None\n" for n in range(1500)]
+    new = [line.replace("None", "0") if n % 30 == 0 else line for n, line in enumerate(old)]
+    ours = html.page(compared({"a.py": "".join(old)}, {"a.py": "".join(new)}), Header("a", "b"))
+    theirs = difflib.HtmlDiff().make_file(old, new)
+    assert len(ours.encode()) <= 1.6 * len(theirs.encode())
+
+
+def test_json(comparison):
+    text = data.document(comparison, HEADER)
+    answer = json.loads(text)
+    assert answer["schema_version"] == 1
+    assert answer["old"] == {"label": EVIL, "commit": "0123456789abcdef"}
+    assert answer["added"] == comparison.counts.added
+    assert [f["new_path"] for f in answer["files"]] == [f.new_path for f in comparison.files]
+    assert answer["sizes"]["old"]["parameters"] == 10
+    assert text == data.document(comparison, HEADER)
+
+
+def test_markdown_makes_no_mention_link_or_markup(comparison):
+    text = markdown.comment(comparison, HEADER)
+    # What is left once code spans are taken out.
+    bare = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text, flags=re.S)
+    for sign in ("@", "#1", "](", "<", "script", "\u202e"):
+        assert sign not in bare.replace("###", ""), sign
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows and all(line.endswith("|") for line in rows)
+
+
+@pytest.mark.parametrize("raw", ["a", "`", "``a`", "a|b", "", "\n", "a\u202eb"])
+def test_code_spans(raw):
+    span = markdown.span(raw)
+    fence = span[: len(span) - len(span.lstrip("`"))]
+    assert span.endswith(fence) and fence not in span[len(fence) : -len(fence)]
+    assert "\n" not in span and "\u202e" not in span

@@ -1,0 +1,101 @@
+"""What changed from an origin to a variant, as a page, a document or a comment.
+
+    python -m tools.diff OLD NEW [--format html|json|markdown] [--out FILE]
+
+OLD and NEW are directories (or files), or REF:PATH of a commit, so that deleted variants can still
+be compared. Exit code 0; 1 and one line where something is missing; 2 for a bad command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tools.diff import buckets, data, html, markdown, sizes
+from tools.diff.compare import compare
+from tools.diff.errors import DiffError
+from tools.diff.model import Header
+from tools.diff.sources import read
+
+# Where the template's change buckets are declared, from the workspace's root.
+BUCKETS = Path("experiments/grug/buckets.json")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="diff", description="Compares a variant with its origin.")
+    parser.add_argument("old", help="the origin: a directory, or REF:PATH")
+    parser.add_argument("new", help="the variant: a directory, or REF:PATH")
+    parser.add_argument("--format", choices=("html", "json", "markdown"), default="html")
+    parser.add_argument("--out", type=Path, help="where to write; default: standard output")
+    parser.add_argument("--fragment", action="store_true", help="html to put into another page")
+    parser.add_argument("--old-label", help="what to call the origin")
+    parser.add_argument("--new-label", help="what to call the variant")
+    parser.add_argument("--old-commit", default="", help="the origin's commit, shown as it is")
+    parser.add_argument("--new-commit", default="", help="the variant's commit, shown as it is")
+    parser.add_argument(
+        "--found", action="store_true", help="the origin was found by likeness, not recorded"
+    )
+    parser.add_argument(
+        "--buckets", type=Path, help=f"map of change buckets; default: {BUCKETS}, if it is there"
+    )
+    parser.add_argument("--sizes", type=Path, help='{"old": SIZE, "new": SIZE}')
+    parser.add_argument("--cache", type=Path, help="directory that keeps syntax colours")
+    parser.add_argument("--git-dir", help="the repository of REF:PATH")
+    return parser.parse_args(arguments)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is no UTF-8"
+        raise DiffError(f"{path}: {reason}; name a file that can be read") from error
+
+
+def report(options: argparse.Namespace) -> str:
+    """The report that a command line asks for.
+
+    Raises:
+        DiffError: something it names is missing or not what it should be.
+    """
+    path = options.buckets or (BUCKETS if BUCKETS.exists() else None)
+    known = buckets.parse(_read_text(path), path.name) if path else {}
+    old, new = read(options.old, options.git_dir), read(options.new, options.git_dir)
+    header = Header(
+        options.old_label or old.name or "old",
+        options.new_label or new.name or "new",
+        options.old_commit,
+        options.new_commit,
+        options.found,
+        sizes.parse(_read_text(options.sizes), options.sizes.name) if options.sizes else None,
+    )
+    comparison = compare(old, new, known)
+    if options.format == "json":
+        return data.document(comparison, header)
+    if options.format == "markdown":
+        return markdown.comment(comparison, header)
+    write = html.fragment if options.fragment else html.page
+    return write(comparison, header, options.cache)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    try:
+        # Names of files may hold bytes that are not UTF-8.
+        written = report(options).encode("utf-8", "backslashreplace")
+        if options.out:
+            options.out.write_bytes(written)
+        else:
+            sys.stdout.buffer.write(written)
+    except DiffError as error:
+        print(f"diff: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"diff: {error.filename}: {error.strerror}; choose another --out", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

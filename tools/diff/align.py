@@ -1,0 +1,233 @@
+"""Which line of the old file stands beside which of the new one.
+
+Lines are matched by the histogram diff on their text without blanks, with consistent renames and
+the variant's own name already undone. Where that would match lines of one definition with lines
+of another, classes and functions are matched by their qualified names first: an edited class that
+moved is compared with itself, and shown where it stands now.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tools.diff import python
+from tools.diff.histogram import Budget, matches
+from tools.diff.python import Definition, Tokens
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a pair of files: its lines, and what they say once names are undone."""
+
+    lines: tuple[str, ...]
+    plain: tuple[str, ...]
+    is_python: bool
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """What lines are matched by."""
+        return ["".join(line.split()) for line in self.plain]
+
+    @cached_property
+    def tree(self):
+        return python.parse("".join(self.plain)) if self.is_python else None
+
+    @cached_property
+    def outline(self) -> tuple[Definition, ...]:
+        return python.outline(self.tree, self.lines) if self.tree else ()
+
+    @cached_property
+    def tokens(self) -> Tokens | None:
+        return Tokens(self.plain, self.tree) if self.tree else None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A pair of matched lines, or a gap: lines of both sides without a partner."""
+
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    matched: bool = False
+
+
+@dataclass
+class Alignment:
+    """Items in the order they are shown; each line is in one of them.
+
+    `moved` are definitions shown where they stand now, as (old, new).
+    """
+
+    items: list[Item] = field(default_factory=list)
+    moved: list[tuple[Definition, Definition]] = field(default_factory=list)
+
+
+# Files in which more definitions moved are aligned by lines alone.
+MAX_MOVED = 200
+
+
+def align_as_git(old: Side, new: Side, budget: Budget) -> Alignment:
+    """The histogram diff of the lines as they are, but for the variant's own name."""
+    every = range(len(old.lines)), range(len(new.lines))
+    return _Aligner(old.lines, new.plain, budget).flow(*every)
+
+
+def align(
+    old: Side, new: Side, git: Alignment, same: Callable[[int, int], bool], budget: Budget
+) -> Alignment:
+    """The alignment to show: never one that leaves more lines to explain than git's does.
+
+    `same` says whether two matched lines mean the same.
+    """
+    every = range(len(old.lines)), range(len(new.lines))
+    plain = _Aligner(old.keys, new.keys, budget).flow(*every)
+    candidates = [plain]
+    common = {d.name for d in python.walk(old.outline)} & {d.name for d in python.walk(new.outline)}
+    if common and _crosses(plain, old, new, common):
+        aligner = _Aligner(old.keys, new.keys, budget)
+        aligner.alignment.items = aligner.definitions(*every, old.outline, new.outline)
+        if len(aligner.alignment.moved) <= MAX_MOVED:
+            candidates.insert(0, aligner.alignment)
+    limit = _unexplained(git, same)
+    return next((c for c in candidates if _unexplained(c, same) <= limit), git)
+
+
+def _unexplained(alignment: Alignment, same: Callable[[int, int], bool]) -> int:
+    return sum(
+        2 * (not same(item.old[0], item.new[0])) if item.matched else len(item.old) + len(item.new)
+        for item in alignment.items
+    )
+
+
+def _crosses(plain: Alignment, old: Side, new: Side, common: set[str]) -> bool:
+    """Whether lines of a definition are matched with another's, though both sides have both.
+
+    So it is too where definitions of both sides stand in another order.
+    """
+    order = [[d.name for d in python.walk(s.outline) if d.name in common] for s in (old, new)]
+    if order[0] != order[1]:
+        return True
+    owners = [_owners(side) for side in (old, new)]
+    for item in plain.items:
+        if item.matched:
+            a, b = owners[0][item.old[0]], owners[1][item.new[0]]
+            if a != b and a in common and b in common:
+                return True
+    return False
+
+
+def _owners(side: Side) -> list[str]:
+    """The innermost definition that each line belongs to."""
+    owners = [""] * len(side.lines)
+    for definition in python.walk(side.outline):
+        owners[definition.start : definition.end] = [definition.name] * (
+            definition.end - definition.start
+        )
+    return owners
+
+
+class _Aligner:
+    def __init__(self, old: Sequence[str], new: Sequence[str], budget: Budget):
+        self.old, self.new, self.budget = old, new, budget
+        self.alignment = Alignment()
+
+    def flow(self, old: Iterable[int], new: Iterable[int]) -> Alignment:
+        return Alignment(self.lines(old, new))
+
+    def lines(self, old: Iterable[int], new: Iterable[int]) -> list[Item]:
+        """Both sides' lines matched by the histogram alone."""
+        a, b = list(old), list(new)
+        items = []
+        i = j = 0
+        found = matches([self.old[n] for n in a], [self.new[n] for n in b], self.budget)
+        for match in [*found, None]:
+            i_end, j_end = (match.i, match.j) if match else (len(a), len(b))
+            if i < i_end or j < j_end:
+                items.append(Item(tuple(a[i:i_end]), tuple(b[j:j_end])))
+            if match:
+                i, j = i_end + match.size, j_end + match.size
+                pairs = zip(a[i_end:i], b[j_end:j], strict=True)
+                items += [Item((x,), (y,), True) for x, y in pairs]
+        return items
+
+    def definitions(
+        self,
+        old: Iterable[int],
+        new: Iterable[int],
+        old_definitions: Sequence[Definition],
+        new_definitions: Sequence[Definition],
+    ) -> list[Item]:
+        """Definitions of one name with each other, then what lies between them."""
+        before = _by_name(old_definitions)
+        after = _by_name(new_definitions)
+        pairs = [(before[name], after[name]) for name in after if name in before]
+        kept = _increasing([a.start for a, _ in pairs])
+        moved = [pair for n, pair in enumerate(pairs) if n not in kept]
+        gone = {n for a, _ in moved for n in range(a.start, a.end)}
+        elsewhere = {n for _, b in moved for n in range(b.start, b.end)}
+        a_lines = [n for n in old if n not in gone]
+        b_lines = [n for n in new if n not in elsewhere]
+        items: list[Item] = []
+        i = j = 0
+        for n in sorted(kept):
+            a, b = pairs[n]
+            i_start, j_start = bisect_left(a_lines, a.start), bisect_left(b_lines, b.start)
+            items += self.lines(a_lines[i:i_start], b_lines[j:j_start])
+            i, j = bisect_left(a_lines, a.end), bisect_left(b_lines, b.end)
+            items += self.inside(a, b)
+        items += self.lines(a_lines[i:], b_lines[j:])
+        if len(self.alignment.moved) + len(moved) > MAX_MOVED:
+            self.alignment.moved += moved
+            return []
+        for a, b in moved:
+            self.alignment.moved.append((a, b))
+            items = _insert(items, b.start, self.inside(a, b))
+        return items
+
+    def inside(self, a: Definition, b: Definition) -> list[Item]:
+        return self.definitions(range(a.start, a.end), range(b.start, b.end), a.inner, b.inner)
+
+
+def _by_name(definitions: Sequence[Definition]) -> dict[str, Definition]:
+    """Definitions by name, but for names defined twice and lines that two of them share."""
+    found: dict[str, Definition] = {}
+    twice = set()
+    end = 0
+    for definition in definitions:
+        if definition.name in found:
+            twice.add(definition.name)
+        if definition.start >= end:
+            found.setdefault(definition.name, definition)
+        end = max(end, definition.end)
+    return {name: definition for name, definition in found.items() if name not in twice}
+
+
+def _increasing(starts: Sequence[int]) -> set[int]:
+    """The positions of a longest increasing subsequence."""
+    tails: list[int] = []  # where the best subsequence of each length ends
+    values: list[int] = []  # and with which value
+    before: list[int] = []
+    for n, start in enumerate(starts):
+        at = bisect_left(values, start)
+        before.append(tails[at - 1] if at else -1)
+        tails[at : at + 1], values[at : at + 1] = [n], [start]
+    kept = set()
+    n = tails[-1] if tails else -1
+    while n >= 0:
+        kept.add(n)
+        n = before[n]
+    return kept
+
+
+def _insert(items: list[Item], line: int, more: list[Item]) -> list[Item]:
+    """Puts items where new line `line` comes; a gap that reaches across it is split."""
+    for at, item in enumerate(items):
+        if item.new and item.new[-1] > line:
+            if item.matched or item.new[0] > line:
+                return [*items[:at], *more, *items[at:]]
+            cut = bisect_left(item.new, line)
+            first, last = Item(item.old, item.new[:cut]), Item((), item.new[cut:])
+            return [*items[:at], first, *more, last, *items[at + 1 :]]
+    return [*items, *more]

@@ -1,0 +1,262 @@
+"""What the report reads from Python source: definitions, tokens by line, names that are bound.
+
+Sources are parsed, never run. One that cannot be parsed is compared as text.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import keyword
+import re
+import tokenize
+import warnings
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+
+Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A class, function, module-level constant, or what is left of a module.
+
+    Lines count from 0 and include decorators and the comments right above.
+    """
+
+    name: str
+    kind: str
+    start: int
+    end: int
+    node: ast.AST = field(repr=False, compare=False)
+    inner: tuple[Definition, ...] = ()
+
+
+def parse(text: str) -> ast.Module | None:
+    """The syntax tree; None where there is none (or it is too deep to be looked at)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except _BROKEN:
+        return None
+
+
+def outline(tree: ast.Module, lines: Sequence[str]) -> tuple[Definition, ...]:
+    """Classes and functions at the top, with the methods of classes, by line."""
+    return tuple(_definitions(tree.body, "", lines, 0))
+
+
+def _definitions(
+    body: list[ast.stmt], prefix: str, lines: Sequence[str], floor: int
+) -> Iterator[Definition]:
+    for node in body:
+        if isinstance(node, (ast.ClassDef, *Function)):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
+            while first > floor and lines[first - 1].lstrip().startswith("#"):
+                first -= 1
+            name, end = prefix + node.name, node.end_lineno or node.lineno
+            inner: tuple[Definition, ...] = ()
+            if isinstance(node, ast.ClassDef):
+                inner = tuple(_definitions(node.body, f"{name}.", lines, node.lineno))
+            kind = "class" if isinstance(node, ast.ClassDef) else "function"
+            yield Definition(name, kind, first, end, node, inner)
+        floor = node.end_lineno or floor
+
+
+def constants(tree: ast.Module) -> Iterator[Definition]:
+    """Names that the module binds at its top."""
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        if len(targets) == 1 and isinstance(targets[0], ast.Name):
+            end = node.end_lineno or node.lineno
+            yield Definition(targets[0].id, "constant", node.lineno - 1, end, node)
+
+
+def walk(definitions: Sequence[Definition]) -> Iterator[Definition]:
+    """All of them, outer before inner."""
+    for definition in definitions:
+        yield definition
+        yield from walk(definition.inner)
+
+
+def _is_text(stmt: ast.stmt) -> bool:
+    return (
+        isinstance(stmt, ast.Expr)
+        and isinstance(stmt.value, ast.Constant)
+        and isinstance(stmt.value.value, str)
+    )
+
+
+def equal(a: object, b: object, *, inner: bool = True, docs: bool = True) -> bool:
+    """Whether two trees mean the same; places in the source do not count.
+
+    Without `inner`, definitions in a class's body are left out: they have names of their own.
+    Without `docs`, so are docstrings, those of fields too.
+    """
+    stack = [(a, b)]
+    while stack:
+        a, b = stack.pop()
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, ast.AST):
+            for name in a._fields:
+                x, y = getattr(a, name, None), getattr(b, name, None)
+                if name == "body" and isinstance(x, list) and isinstance(y, list):
+                    kept = partial(_kept, a, inner, docs)
+                    x, y = list(filter(kept, x)), list(filter(kept, y))
+                stack.append((x, y))
+        elif isinstance(a, list) and isinstance(b, list):
+            if len(a) != len(b):
+                return False
+            stack += zip(a, b, strict=True)
+        elif a != b:
+            return False
+    return True
+
+
+_DEFINES = (ast.ClassDef, *Function)
+
+
+def _kept(owner: ast.AST, inner: bool, docs: bool, stmt: ast.stmt) -> bool:
+    """Whether a statement of a body is to be compared."""
+    if isinstance(owner, ast.ClassDef) and not inner and isinstance(stmt, _DEFINES):
+        return False
+    return docs or not isinstance(owner, _DEFINES) or not _is_text(stmt)
+
+
+Token = tuple[int, str]
+_DROPPED = (tokenize.NL, tokenize.ENDMARKER, tokenize.ENCODING)
+_SHAPE = (tokenize.INDENT, tokenize.DEDENT, tokenize.NEWLINE)
+_FSTRING_EDGE = {"FSTRING_START", "FSTRING_END"}
+_OPENING = {"(": ")", "[": "]", "{": "}"}
+
+
+class _Brackets:
+    """Finds commas before closing brackets that mean nothing: not those of `(a,)` and `x[a,]`."""
+
+    def __init__(self) -> None:
+        self.open: list[list[bool | int]] = []  # whether it is a call or a {}, commas inside
+        self.last = ""
+        self.comma: tuple[int, int] | None = None
+
+    def see(self, kind: int, text: str, place: tuple[int, int]) -> tuple[int, int] | None:
+        """Takes a token at a place; returns the place of a comma to drop."""
+        dropped = None
+        if kind == tokenize.OP and text in _OPENING:
+            name = self.last.isidentifier() and not keyword.iskeyword(self.last)
+            calls = text == "(" and (name or self.last in (")", "]"))
+            self.open.append([calls or text == "{", 0])
+        elif kind == tokenize.OP and text in _OPENING.values() and self.open:
+            free, commas = self.open.pop()
+            if self.comma and (free or commas > 1):
+                dropped = self.comma
+        elif kind == tokenize.OP and text == "," and self.open:
+            self.open[-1][1] += 1
+        if kind != tokenize.COMMENT:
+            self.comma = place if kind == tokenize.OP and text == "," and self.open else None
+            self.last = text
+        return dropped
+
+
+def tokens(lines: Sequence[str]) -> list[tuple[Token, ...]] | None:
+    """The tokens that begin in each line, alike for alike layouts; None where there are none.
+
+    Quotes, line breaks inside brackets and a comma before a closing bracket do not count;
+    indentation and comments do. A line inside a multi-line string counts as it is written.
+    """
+    found: list[list[Token]] = [[] for _ in range(len(lines) + 2)]
+    brackets = _Brackets()
+    try:
+        for token in tokenize.generate_tokens(io.StringIO("".join(lines), newline="\n").readline):
+            kind, text, row = token.type, token.string, token.start[0] - 1
+            if kind in _DROPPED:
+                continue
+            comma = brackets.see(kind, text, (row, len(found[row])))
+            if comma:
+                del found[comma[0]][comma[1]]
+            if kind in _SHAPE:
+                text = ""
+            elif kind == tokenize.STRING or tokenize.tok_name[kind] in _FSTRING_EDGE:
+                text = _unquoted(text)
+            if "\n" in text:
+                for at, piece in enumerate(text.split("\n")):
+                    found[row + at].append((kind, piece))
+            else:
+                found[row].append((kind, text))
+    except (tokenize.TokenError, *_BROKEN):
+        return None
+    return [tuple(line) for line in found]
+
+
+class Tokens:
+    """`tokens` of a parsed file, by line, read as far as they are asked for."""
+
+    def __init__(self, lines: Sequence[str], tree: ast.Module):
+        self.lines = lines
+        self.starts = [0]
+        end = 0
+        for node in tree.body:
+            decorators = getattr(node, "decorator_list", ())
+            start = min([node.lineno, *(d.lineno for d in decorators)]) - 1
+            if start >= end and start > self.starts[-1]:
+                self.starts.append(start)
+            end = node.end_lineno or node.lineno
+        self.read: dict[int, list[tuple[Token, ...]]] = {}
+
+    def __getitem__(self, line: int) -> tuple[Token, ...]:
+        at = bisect_right(self.starts, line) - 1
+        first = self.starts[at]
+        if at not in self.read:
+            last = self.starts[at + 1] if at + 1 < len(self.starts) else len(self.lines)
+            part = self.lines[first:last]
+            # What cannot be read is equal to nothing but itself.
+            unread: list[tuple[Token, ...]] = [((tokenize.ERRORTOKEN, text),) for text in part]
+            self.read[at] = tokens(part) or unread
+        return self.read[at][line - first]
+
+
+def comments(line: tuple[Token, ...]) -> list[str]:
+    return [text for kind, text in line if kind == tokenize.COMMENT]
+
+
+def ends_statement(line: tuple[Token, ...]) -> bool:
+    """Whether a logical line ends in this one: a statement's, a comment's or a blank one."""
+    return not line or line[-1][0] in (tokenize.NEWLINE, tokenize.COMMENT)
+
+
+@lru_cache(maxsize=8192)
+def _unquoted(text: str) -> str:
+    """A string's text with double quotes, where that changes nothing."""
+    if "'" not in text or "\n" in text:
+        return text
+    written = re.fullmatch(r"(\w*)'(?!'')(.*)'", text)
+    if not written:
+        # One end of an f-string, which is a token of its own from Python 3.12 on.
+        return f'{text[:-1]}"' if re.fullmatch(r"\w*'", text) else text
+    other = f'{written[1]}"{written[2]}"'
+    first, second = parse(text), parse(other)
+    same = first and second and equal(first, second)
+    return other if same else text
+
+
+def bound_names(tree: ast.Module) -> set[str]:
+    """Names that the source itself gives to something: not those it imports."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.ClassDef, *Function)):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias) and node.asname:
+            found.add(node.asname)
+    return {name for name in found if not keyword.issoftkeyword(name)}

@@ -1,0 +1,239 @@
+"""What became of each line: the rows of a report, from an alignment."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tools.diff import python
+from tools.diff.align import Alignment, Item, Side
+from tools.diff.histogram import Budget, matches
+from tools.diff.model import Kind, Marker, Row
+from tools.diff.moves import Place
+from tools.diff.words import difference, pair
+
+_PROSE = (".md", ".rst", ".txt")
+
+
+def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
+    """What became of old line i if new line j is what stands for it."""
+    if old.lines[i] == new.lines[j]:
+        return "same"
+    if old.lines[i] == new.plain[j]:
+        return "name"
+    a, b = old.plain[i], new.plain[j]
+    if a == b:
+        return "rename"
+    if a.rstrip("\r\n") == b.rstrip("\r\n"):
+        return "format"
+    if old.is_python and new.is_python:
+        if old.tokens is None or new.tokens is None:
+            return "changed"
+        return "format" if old.tokens[i] == new.tokens[j] else "changed"
+    return "format" if a.rstrip(" \t\r\n") == b.rstrip(" \t\r\n") else "changed"
+
+
+class Explained:
+    """The rows of one pair of files.
+
+    `went` and `came` are the moved lines of the old and of the new file: to and from which place.
+    """
+
+    def __init__(
+        self,
+        old: Side,
+        new: Side,
+        path: str,
+        moved: tuple[dict[int, Place], dict[int, Place]],
+        budget: Budget,
+    ):
+        self.old, self.new, self.path, self.budget = old, new, path, budget
+        self.went, self.came = moved
+        self.whole = _equal_data(old, new, path)
+
+    def rows(self, alignment: Alignment) -> tuple[tuple[Row, ...], tuple[Marker, ...]]:
+        """All rows in order, and where definitions stood that are shown where they are now."""
+        self.laid_out = _equal_definitions(self.old, self.new, alignment)
+        rows: list[Row] = []
+        markers: list[Marker] = []
+        waiting = sorted(alignment.moved, key=lambda pair: pair[0].start)
+        elsewhere = {line for a, _ in waiting for line in range(a.start, a.end)}
+        arrived = {b.start: a for a, b in waiting}
+        for item in alignment.items:
+            here = item.old and item.old[0] not in elsewhere
+            while here and waiting and item.old[0] >= waiting[0][0].end:
+                markers.append(Marker(len(rows), waiting[0][1].name, waiting[0][1].start))
+                waiting.pop(0)
+            came = arrived.pop(item.new[0], None) if item.new else None
+            if came:
+                markers.append(Marker(len(rows), came.name, came.start, True))
+            rows += self._matched(item) if item.matched else self._gap(item)
+        markers += [Marker(len(rows), b.name, b.start) for _, b in waiting]
+        return tuple(rows), tuple(markers)
+
+    def _matched(self, item: Item) -> list[Row]:
+        i, j = item.old[0], item.new[0]
+        kind = kind_of(self.old, self.new, i, j)
+        if kind == "changed" and self._laid_out(i, j):
+            kind = "format"
+        return [self._row(kind, i, j)]
+
+    def _row(self, kind: Kind, i: int | None, j: int | None) -> Row:
+        if kind == "same" or i is None or j is None:
+            return Row(kind, i, j)
+        found = difference(self.old.lines[i], self.new.lines[j], self.budget)
+        return Row(kind, i, j, found.old, found.new) if found else Row(kind, i, j)
+
+    def _laid_out(self, i: int | None, j: int | None) -> bool:
+        """Whether lines belong to code that means the same on both sides."""
+        before, after = self.laid_out
+        return self.whole or (
+            (i is None or i in before) and (j is None or j in after) and (i, j) != (None, None)
+        )
+
+    def _gap(self, item: Item) -> Iterator[Row]:
+        old = [i for i in item.old if i not in self.went]
+        new = [j for j in item.new if j not in self.came]
+        rest = self._replaced(old, new)
+        if len(old) == len(item.old) and len(new) == len(item.new):
+            yield from rest
+            return
+        # Moved lines go between the others, where both sides' order has them.
+        went = [i for i in item.old if i in self.went]
+        came = [j for j in item.new if j in self.came]
+        for row in [*rest, None]:
+            while went and (row is None or (row.old is not None and went[0] < row.old)):
+                yield Row("moved", went[0], None, link=self.went[went.pop(0)])
+            while came and (row is None or (row.new is not None and came[0] < row.new)):
+                yield Row("moved", None, came[0], link=self.came[came.pop(0)])
+            if row:
+                yield row
+
+    def _replaced(self, old: list[int], new: list[int]) -> Iterator[Row]:
+        """The lines of a gap that did not move."""
+        if old and new and self.old.tokens and self.new.tokens:
+            yield from self._statements(old, new)
+        elif old and new and self.path.endswith(_PROSE) and self._words(old, new):
+            yield from (self._row("format", i, j) for i, j in _side_by_side(old, new))
+        else:
+            yield from self._pairs(old, new)
+
+    def _words(self, old: Sequence[int], new: Sequence[int]) -> bool:
+        """Whether prose was only broken into other lines."""
+        return " ".join(self.old.plain[i] for i in old).split() == (
+            " ".join(self.new.plain[j] for j in new).split()
+        )
+
+    def _statements(self, old: list[int], new: list[int]) -> Iterator[Row]:
+        """Whole logical lines of equal tokens are matched; they differ in layout alone."""
+        a, b = _logical(self.old, old), _logical(self.new, new)
+        i = j = 0
+        found = matches([key for key, _ in a], [key for key, _ in b], self.budget)
+        for match in [*found, None]:
+            i_end, j_end = (match.i, match.j) if match else (len(a), len(b))
+            left = [n for _, lines in a[i:i_end] for n in lines]
+            right = [n for _, lines in b[j:j_end] for n in lines]
+            yield from self._pairs(left, right)
+            if match:
+                i, j = i_end + match.size, j_end + match.size
+                for (_, left), (_, right) in zip(a[i_end:i], b[j_end:j], strict=True):
+                    for x, y in _side_by_side(left, right):
+                        yield self._row("format", x, y)
+
+    def _pairs(self, old: list[int], new: list[int]) -> Iterator[Row]:
+        """Lines that were replaced, the most alike beside each other."""
+        texts = [self.old.plain[i] for i in old], [self.new.plain[j] for j in new]
+        alone: tuple[list[int], list[int]] = ([], [])
+        blank = self.old.is_python and not any(text.strip() for side in texts for text in side)
+        for x, y in [*pair(*texts, self.budget), (None, None)]:
+            if x is not None and y is None:
+                alone[0].append(old[x])
+            elif y is not None and x is None:
+                alone[1].append(new[y])
+            else:
+                for i, j in _side_by_side(*alone):
+                    laid_out = self._laid_out(i, j) or (blank and self._between(i, j))
+                    yield Row("format" if laid_out else "changed", i, j)
+                alone = ([], [])
+                if x is not None and y is not None:
+                    kind = kind_of(self.old, self.new, old[x], new[y])
+                    if kind == "changed" and self._laid_out(old[x], new[y]):
+                        kind = "format"
+                    yield self._row(kind, old[x], new[y])
+
+    def _between(self, i: int | None, j: int | None) -> bool:
+        """Whether blank lines stand between tokens, not inside a string."""
+        sides = ((self.old.tokens, i), (self.new.tokens, j))
+        return all(n is None or (tokens is not None and not tokens[n]) for tokens, n in sides)
+
+
+def _side_by_side(
+    old: Sequence[int], new: Sequence[int]
+) -> Iterator[tuple[int | None, int | None]]:
+    for n in range(max(len(old), len(new))):
+        yield old[n] if n < len(old) else None, new[n] if n < len(new) else None
+
+
+def _logical(side: Side, lines: Sequence[int]) -> list[tuple[str, list[int]]]:
+    """Lines grouped into logical ones, each with its tokens as one text."""
+    groups: list[tuple[str, list[int]]] = []
+    tokens = side.tokens
+    key: list[object] = []
+    group: list[int] = []
+    for n, line in enumerate(lines):
+        here = tokens[line] if tokens else ()
+        key += here
+        group.append(line)
+        ends = python.ends_statement(here) or n + 1 == len(lines)
+        if ends or lines[n + 1] != line + 1:
+            # A group without tokens is blank: it equals no other, so that it anchors nothing.
+            groups.append((repr(key) if key else f"blank {id(side)} {line}", group))
+            key, group = [], []
+    return groups
+
+
+def _equal_data(old: Side, new: Side, path: str) -> bool:
+    """Whether two JSON or TOML files hold the same values in the same order."""
+    read = {".json": json.loads, ".toml": tomllib.loads}.get(path[path.rfind(".") :])
+    if not read:
+        return False
+    try:
+        first, second = ("".join(side.plain) for side in (old, new))
+        if read is tomllib.loads and ("#" in first or "#" in second):
+            return False  # a comment may have changed
+        return repr(read(first)) == repr(read(second))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _equal_definitions(
+    old: Side, new: Side, alignment: Alignment
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Lines of definitions that changed in text but not in meaning, nor in their comments."""
+    touched: tuple[set[int], set[int]] = (set(), set())
+    for item in alignment.items:
+        if not item.matched or old.plain[item.old[0]] != new.plain[item.new[0]]:
+            touched[0].update(item.old)
+            touched[1].update(item.new)
+    before = {d.name: d for d in python.walk(old.outline)}
+    found: tuple[set[int], set[int]] = (set(), set())
+    for definition in python.walk(new.outline):
+        other = before.get(definition.name)
+        if not other or definition.start in found[1]:
+            continue
+        spans = range(other.start, other.end), range(definition.start, definition.end)
+        if not any(not touched[n].isdisjoint(spans[n]) for n in (0, 1)):
+            continue
+        if python.equal(other.node, definition.node) and _comments(old, spans[0]) == _comments(
+            new, spans[1]
+        ):
+            found[0].update(spans[0])
+            found[1].update(spans[1])
+    return frozenset(found[0]), frozenset(found[1])
+
+
+def _comments(side: Side, lines: range) -> Counter[str]:
+    tokens = side.tokens
+    return Counter(text for n in lines if tokens for text in python.comments(tokens[n]))

@@ -1,0 +1,126 @@
+"""How many parameters and FLOPs a variant has, from its own plan.
+
+    python -m tools.diff.sizes DIR [--preset tiny]
+
+Runs `python -m PACKAGE.launch --preset PRESET --plan` in a process that finds this directory's tree
+first, and prints one JSON object: preset, parameters, active_parameters, flops_per_token; or
+{"error": one line} and exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tools.diff.errors import DiffError
+from tools.diff.model import Size
+from tools.diff.sources import workspace_name
+
+TIMEOUT = 300.0  # seconds
+
+_NUMBER = r"\s*:?\s+([0-9][0-9,_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\b"
+_LINES = {
+    "parameters": re.compile(r"^\s*(?:total )?parameters" + _NUMBER, re.I | re.M),
+    "active_parameters": re.compile(
+        r"^\s*active (?:parameters|per token|parameters per token)" + _NUMBER, re.I | re.M
+    ),
+    "flops_per_token": re.compile(r"^\s*FLOPs per token" + _NUMBER, re.I | re.M),
+}
+
+
+def read_plan(text: str, preset: str) -> Size:
+    """What the lines of a plan say; an error where the parameters are not among them."""
+    found: dict[str, float] = {}
+    for name, pattern in _LINES.items():
+        if match := pattern.search(text):
+            found[name] = float(match[1].replace(",", "").replace("_", ""))
+    if "parameters" not in found:
+        return Size(preset, error="the plan has no line 'parameters'")
+    active = found.get("active_parameters")
+    return Size(
+        preset,
+        int(found["parameters"]),
+        None if active is None else int(active),
+        found.get("flops_per_token"),
+    )
+
+
+def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> Size:
+    """Runs a variant's plan. Whatever goes wrong is the answer's `error`, in one line."""
+    name = workspace_name(str(directory.resolve()))
+    if not (directory / "launch.py").is_file():
+        return Size(preset, error=f"{name} has no launch.py")
+    root = directory.resolve()
+    for _ in name.split("/"):
+        root = root.parent
+    module = f"{name.replace('/', '.')}.launch"
+    command = [sys.executable, "-m", module, "--preset", preset, "--plan"]
+    # The working directory comes first on the module path of `-m`; nothing else of ours is on it.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return Size(preset, error=f"the plan took more than {timeout:g} s")
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        line = said[-1].strip(" │╰╯─").replace(str(root), "")
+        return Size(preset, error=f"the plan failed with exit code {done.returncode}: {line[:300]}")
+    return read_plan(done.stdout, preset)
+
+
+def parse(text: str, path: str) -> tuple[Size, Size]:
+    """The file that the report takes: {"old": SIZE, "new": SIZE}.
+
+    Raises:
+        DiffError: it is not one.
+    """
+    remedy = 'write {"old": SIZE, "new": SIZE} of what `python -m tools.diff.sizes` prints'
+    try:
+        data = json.loads(text)
+        old, new = (_size(data[side]) for side in ("old", "new"))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DiffError(f"{path}: holds no sizes; {remedy}") from error
+    return old, new
+
+
+def _size(data: dict[str, Any]) -> Size:
+    counts = [data.get(name) for name in ("parameters", "active_parameters")]
+    flops = data.get("flops_per_token")
+    for value in (*counts, flops):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise TypeError(value)
+    parameters, active = (None if count is None else int(count) for count in counts)
+    return Size(str(data.get("preset", "")), parameters, active, flops, str(data.get("error", "")))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="sizes", description="A variant's size, from its plan.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds")
+    options = parser.parse_args(arguments)
+    size = measure(options.directory, options.preset, options.timeout)
+    failed = bool(size.error)
+    answer = {key: value for key, value in asdict(size).items() if (key == "error") == failed}
+    print(json.dumps(answer, sort_keys=True))
+    return 1 if size.error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

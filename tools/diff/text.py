@@ -1,0 +1,125 @@
+"""Files as lines, and differences that a reader cannot see said in words.
+
+Lines keep their ends, and bytes that are not UTF-8 stay as surrogates: joined and encoded again,
+the lines are the file.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+
+# Larger files are summed up, not compared.
+MAX_BYTES = 2 * 2**20
+# git looks this far for a zero byte to call a file binary.
+_SNIFFED = 8000
+
+# What a browser draws as nothing, or as something else than what it is: controls, format characters
+# (bidi, zero-width), odd spaces, line separators, and surrogates (bytes that are not UTF-8).
+_SUSPECT = re.compile("[^\\S \t\n\r]|[\x00-\x08\x0e-\x1f\x7f-\x9f\xad]|[^\x00-\u02ff]|\r(?!\n|\\Z)")
+_HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs", "Zs", "Co", "Cn")
+# Drawn as nothing though they count as letters or marks: fillers and joiners.
+_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+
+
+def is_binary(content: bytes) -> bool:
+    return b"\0" in content[:_SNIFFED]
+
+
+def split(content: bytes) -> tuple[str, ...]:
+    """Lines with their ends; a line ends at a line feed alone, as git counts."""
+    pieces = content.decode("utf-8", "surrogateescape").split("\n")
+    lines = [f"{piece}\n" for piece in pieces[:-1]]
+    return tuple([*lines, pieces[-1]] if pieces[-1] else lines)
+
+
+@lru_cache(maxsize=4096)
+def hidden(char: str) -> bool:
+    """Whether a character cannot be seen, or not for what it is."""
+    if char in " \t\n":
+        return False
+    if unicodedata.category(char) in _HIDDEN or char in _BLANK:
+        return True
+    return 0xFE00 <= ord(char) <= 0xFE0F  # variation selectors
+
+
+def code(char: str) -> str:
+    """How a report writes a hidden character: U+202E, or \\xff for a byte that is not UTF-8."""
+    point = ord(char)
+    return f"\\x{point - 0xDC00:02x}" if 0xDC80 <= point <= 0xDCFF else f"U+{point:04X}"
+
+
+def hidden_in(text: str) -> list[re.Match[str]]:
+    """The hidden characters of a text; carriage returns at a line's end are not among them."""
+    return [match for match in _SUSPECT.finditer(text) if hidden(match[0])]
+
+
+def _decoded(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _endings(text: str) -> str:
+    crlf = text.count("\r\n")
+    lf = text.count("\n") - crlf
+    return "mixed LF and CRLF" if crlf and lf else "CRLF" if crlf else "LF" if lf else "none"
+
+
+def _listed(counts: Counter[str]) -> str:
+    shown = sorted(counts.items(), key=lambda item: ord(item[0]))
+    words = [f"{code(char)} ({n} times)" if n > 1 else code(char) for char, n in shown[:6]]
+    return ", ".join(words) + (f" and {len(shown) - 6} more kinds" if len(shown) > 6 else "")
+
+
+def notes(old: bytes, new: bytes) -> tuple[str, ...]:
+    """Differences between two texts that their lines do not show at a glance."""
+    before, after = _decoded(old), _decoded(new)
+    found = []
+    endings = _endings(before), _endings(after)
+    if endings[0] != endings[1] and "none" not in endings:
+        found.append(f"line endings: {endings[0]} before, {endings[1]} now")
+    marks = before.startswith("\ufeff"), after.startswith("\ufeff")
+    if marks[0] != marks[1]:
+        found.append(f"byte order mark {'added' if marks[1] else 'removed'}")
+    if before and after and before.endswith("\n") != after.endswith("\n"):
+        found.append(f"newline at the end {'added' if after.endswith(chr(10)) else 'removed'}")
+    counts = [Counter(match[0] for match in hidden_in(t.lstrip("\ufeff"))) for t in (before, after)]
+    invalid = [
+        Counter({c: n for c, n in side.items() if "\ud800" <= c <= "\udfff"}) for side in counts
+    ]
+    for what, (was, now) in (
+        ("bytes that are not UTF-8", (invalid[0], invalid[1])),
+        ("hidden characters", (counts[0] - invalid[0], counts[1] - invalid[1])),
+    ):
+        if now - was:
+            found.append(f"{what} added: {_listed(now - was)}")
+        if was - now:
+            found.append(f"{what} removed: {_listed(was - now)}")
+    if old != new and (only := _only(before, after)):
+        found.insert(0, f"differs in {only} only")
+    return tuple(found)
+
+
+def _only(before: str, after: str) -> str:
+    """The invisible kind of difference that is the only one; empty where text differs."""
+    steps = (
+        ("line endings", lambda text: text.replace("\r\n", "\n")),
+        ("the newline at the end", lambda text: text.removesuffix("\n")),
+        ("trailing whitespace", _trimmed),
+        ("hidden characters", lambda text: _SUSPECT.sub(_without, text)),
+    )
+    if all(step(before) != step(after) for _, step in steps):
+        for _, step in steps:
+            before, after = step(before), step(after)
+        return "characters that cannot be seen" if before == after else ""
+    return next(name for name, step in steps if step(before) == step(after))
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(line.rstrip(" \t\r\f\v") for line in text.split("\n"))
+
+
+def _without(match: re.Match[str]) -> str:
+    char = match[0]
+    return "" if hidden(char) and not "\ud800" <= char <= "\udfff" else char

@@ -1,0 +1,201 @@
+"""`package` of the site: the documents, the archive's pages and each experiment's diff report.
+
+Pages are written before MkDocs runs and diff reports put in after it, so that MkDocs needs no
+plugin of ours and its search index holds no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pants.backend.python.target_types import ConsoleScript
+from pants.backend.python.util_rules.pex import (
+    PexRequest,
+    PexRequirements,
+    VenvPex,
+    VenvPexProcess,
+)
+from pants.backend.python.util_rules.pex_requirements import Resolve
+from pants.core.goals.package import (
+    BuiltPackage,
+    BuiltPackageArtifact,
+    OutputPathField,
+    PackageFieldSet,
+)
+from pants.engine.fs import (
+    AddPrefix,
+    CreateDigest,
+    Digest,
+    FileContent,
+    MergeDigests,
+    PathGlobs,
+    RemovePrefix,
+)
+from pants.engine.process import FallibleProcessResult, ProcessResult
+from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
+from pants.engine.target import (
+    COMMON_TARGET_FIELDS,
+    Dependencies,
+    HydratedSources,
+    HydrateSourcesRequest,
+    MultipleSourcesField,
+    StringField,
+    Target,
+)
+from pants.engine.unions import UnionRule
+from pants.util.logging import LogLevel
+
+from grug.diff import DiffReport, DiffRequest
+from grug.tool import OwnTool
+from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
+
+SITE_RESOLVE = "docs"
+# What tools/archive/ uses to tell chance from effect.
+ARCHIVE_REQUIREMENTS = ("numpy", "scipy")
+
+
+class SiteError(Exception):
+    """The site cannot be built; the message is the tool's own."""
+
+
+class SiteSourcesField(MultipleSourcesField):
+    default = ("**/*",)
+    uses_source_roots = False
+    help = "The documents, run summaries and assets."
+
+
+class SiteConfigField(StringField):
+    alias = "config"
+    default = "mkdocs.yml"
+    help = "MkDocs' configuration, from the build root."
+
+
+class SiteDependenciesField(Dependencies):
+    pass
+
+
+class GrugSite(Target):
+    alias = "grug_site"
+    help = (
+        "The documents as a site that works offline, with the archive of all experiments and "
+        "their diff reports. `./pants package` writes it."
+    )
+    core_fields = (
+        *COMMON_TARGET_FIELDS,
+        OutputPathField,
+        SiteConfigField,
+        SiteDependenciesField,
+        SiteSourcesField,
+    )
+
+
+@dataclass(frozen=True)
+class SiteFieldSet(PackageFieldSet):
+    required_fields = (SiteSourcesField, SiteConfigField)
+
+    sources: SiteSourcesField
+    config: SiteConfigField
+    output_path: OutputPathField
+
+
+@dataclass(frozen=True)
+class DiffFragments:
+    """NAME.html for each experiment, living or deleted, that has an origin."""
+
+    digest: Digest
+
+
+@rule
+async def render_fragments(ledger: Ledger) -> DiffFragments:
+    reports = await MultiGet(
+        Get(DiffReport, DiffRequest(name, fragment=True)) for name in ledger.with_origin
+    )
+    merged = await Get(Digest, MergeDigests(report.digest for report in reports))
+    return DiffFragments(await Get(Digest, AddPrefix(merged, "diffs")))
+
+
+@rule(desc="Build the site", level=LogLevel.DEBUG)
+async def package_site(
+    field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
+) -> BuiltPackage:
+    paths = tuple(target.address.spec_path for target in every)
+    listed, sources, config, mkdocs = await MultiGet(
+        Get(VariantList, VariantListRequest(paths, None, "json")),
+        Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
+        Get(Digest, PathGlobs([field_set.config.value or ""])),
+        Get(
+            VenvPex,
+            PexRequest(
+                output_filename="mkdocs.pex",
+                internal_only=True,
+                requirements=PexRequirements(
+                    from_superset=Resolve(SITE_RESOLVE, use_entire_lockfile=True),
+                    description_of_origin="the site",
+                ),
+                main=ConsoleScript("mkdocs"),
+            ),
+        ),
+    )
+    facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
+    inputs = (sources.snapshot.digest, config, facts, fragments.digest)
+    pages = await Get(
+        ProcessResult,
+        OwnTool(
+            "archive.pages",
+            ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
+            description="Write the archive's pages",
+            input_digest=await Get(Digest, MergeDigests(inputs)),
+            requirements=ARCHIVE_REQUIREMENTS,
+            uses=("diff",),
+            output_directories=("tree",),
+        ),
+    )
+    tree = await Get(Digest, RemovePrefix(pages.output_digest, "tree"))
+    built = await Get(
+        FallibleProcessResult,
+        VenvPexProcess(
+            mkdocs,
+            argv=("build", "--strict", "--quiet", f"--config-file={field_set.config.value}"),
+            input_digest=await Get(Digest, MergeDigests((tree, config))),
+            output_directories=("dist/site",),
+            # The date in the sitemap: the same bytes on every day.
+            extra_env={"SOURCE_DATE_EPOCH": "0"},
+            description="Run MkDocs",
+        ),
+    )
+    if built.exit_code:
+        raise SiteError(f"MkDocs: {(built.stderr or built.stdout).decode().strip()}")
+    spliced = await Get(
+        ProcessResult,
+        OwnTool(
+            "archive.splice",
+            ("dist/site", "diffs"),
+            description="Put the diff reports in",
+            input_digest=await Get(Digest, MergeDigests((built.output_digest, fragments.digest))),
+            output_directories=("dist/site",),
+        ),
+    )
+    checked = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "archive.links",
+            ("dist/site",),
+            description="Check the site's links",
+            input_digest=spliced.output_digest,
+        ),
+    )
+    if checked.exit_code:
+        raise SiteError(checked.stderr.decode().strip())
+    site = await Get(Digest, RemovePrefix(spliced.output_digest, "dist/site"))
+    output = field_set.output_path.value_or_default(file_ending=None)
+    site = await Get(Digest, AddPrefix(site, output))
+    return BuiltPackage(site, (BuiltPackageArtifact(output),))
+
+
+def target_types() -> Iterable[type[Target]]:
+    return (GrugSite,)
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return (*collect_rules(), UnionRule(PackageFieldSet, SiteFieldSet))
