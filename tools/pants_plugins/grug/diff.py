@@ -7,13 +7,11 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from pants.base.build_environment import get_buildroot
 from pants.base.specs import Specs
 from pants.core.util_rules.distdir import DistDir
 from pants.core.util_rules.system_binaries import GitBinary
-from pants.engine.addresses import Addresses
 from pants.engine.console import Console
 from pants.engine.fs import (
     AddPrefix,
@@ -39,7 +37,13 @@ from pants.option.option_types import EnumOption, StrOption
 from pants.util.logging import LogLevel
 
 from grug.tool import OwnTool
-from grug.variants import USES, AllVariants, Ledger
+from grug.variants import (
+    USES,
+    AllVariants,
+    Ledger,
+    SelectedVariants,
+    SelectedVariantsRequest,
+)
 from grug.workspace import GrugSubsystem
 
 # Distributions that tools/diff/ colours code with.
@@ -293,16 +297,14 @@ async def diff(
     workspace: Workspace,
     dist: DistDir,
 ) -> Diff:
-    paths = [target.address.spec_path for target in every]
-    chosen: list[Any] = [subsystem.variant] if subsystem.variant else []
+    chosen = [subsystem.variant] if subsystem.variant else []
     if specs.includes.from_change_detection:
         files = [spec.file for spec in specs.includes.file_literals]
         touched = {grug.variant_of(file) for file in files}
+        paths = (target.address.spec_path for target in every)
         chosen += [path for path in paths if path in touched]
     elif specs:
-        named = await Get(Addresses, Specs, specs)
-        variants = {grug.variant_of(f"{address.spec_path}/") for address in named}
-        chosen += [path for path in paths if path in variants]
+        chosen += (await Get(SelectedVariants, SelectedVariantsRequest(specs))).paths
     if not chosen:
         changed = specs.includes.from_change_detection
         console.print_stderr(

@@ -182,12 +182,8 @@ async def validate_isolation(
         "\n".join(lines)
         + f"\n\nRule: {variant}/ reaches only its own files and third-party requirements.\n"
         f"Remedy: copy the code into {variant}/ and import it from there. Until then no goal that "
-        f"needs these files runs; `{_goal('lint', variant)}` lists every such line."
+        f"needs these files runs; `./pants lint {variant}::` lists every such line."
     )
-
-
-def _goal(goal: str, variant: str) -> str:
-    return f"./pants {goal} {variant}::"
 
 
 def _is_link(line: str) -> bool:
@@ -351,9 +347,7 @@ async def lint_isolation(
         scans += await MultiGet(
             Get(VariantScan, VariantScanRequest(variant, today.date)) for variant in dated
         )
-    findings = {
-        line for scan in scans for _, line in scan.findings if " symbolic link " not in line
-    }
+    findings = {line for scan in scans for _, line in scan.findings if not _is_link(line)}
     lines = sorted({*findings, *fresh, *(line for scan in scans for line in scan.problems)})
     return LintResult(
         exit_code=1 if lines else 0,

@@ -9,14 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pants.backend.python.target_types import ConsoleScript
-from pants.backend.python.util_rules.pex import (
-    PexRequest,
-    PexRequirements,
-    VenvPex,
-    VenvPexProcess,
-)
-from pants.backend.python.util_rules.pex_requirements import Resolve
+from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
 from pants.core.goals.package import (
     BuiltPackage,
     BuiltPackageArtifact,
@@ -47,7 +40,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from grug.diff import DiffReport, DiffRequest
-from grug.tool import OwnTool
+from grug.tool import OwnTool, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 
 SITE_RESOLVE = "docs"
@@ -124,18 +117,7 @@ async def package_site(
         Get(VariantList, VariantListRequest(paths, None, "json")),
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
-        Get(
-            VenvPex,
-            PexRequest(
-                output_filename="mkdocs.pex",
-                internal_only=True,
-                requirements=PexRequirements(
-                    from_superset=Resolve(SITE_RESOLVE, use_entire_lockfile=True),
-                    description_of_origin="the site",
-                ),
-                main=ConsoleScript("mkdocs"),
-            ),
-        ),
+        Get(VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)),
     )
     facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
     inputs = (sources.snapshot.digest, config, facts, fragments.digest)

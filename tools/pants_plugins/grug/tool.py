@@ -28,14 +28,14 @@ TOOLS_RESOLVE = "tools"
 RUNS_IN = "cpu"
 
 
-def tool_pex(distribution: str, script: str) -> PexRequest:
+def tool_pex(distribution: str, script: str, *, resolve: str = TOOLS_RESOLVE) -> PexRequest:
     """The Pex that runs `script`, installed by `distribution` at the version the lock names."""
     return PexRequest(
         output_filename=f"{script}.pex",
         internal_only=True,
         requirements=PexRequirements(
             [distribution],
-            from_superset=Resolve(TOOLS_RESOLVE, use_entire_lockfile=False),
+            from_superset=Resolve(resolve, use_entire_lockfile=False),
             description_of_origin=f"the tool {script}",
         ),
         main=ConsoleScript(script),
