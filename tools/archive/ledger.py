@@ -44,15 +44,15 @@ FIELDS = {
 }
 REQUIRED = ("path", "origin", "status", "purpose", "bucket", "verdict")
 STATUSES = ("active", "superseded", "deleted")
-BUCKETS = (
+CHANGE_BUCKETS = (
     "attention/masking",
     "block wiring/norm ordering",
     "MLP/activation",
     "loss kernel",
     "optimizer/training loop",
     "launch/config",
-    "template",
 )
+BUCKETS = (*CHANGE_BUCKETS, "template")
 
 _HEADING = re.compile(r"##\s+(\S.*?)\s*")
 _FIELD = re.compile(r"- ([a-z][a-z -]*):(?:\s+(\S.*?))?\s*")

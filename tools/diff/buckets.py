@@ -13,17 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tools.archive.ledger import CHANGE_BUCKETS as BUCKETS
 from tools.diff.errors import DiffError
 
 SCHEMA_VERSION = 1
-BUCKETS = (
-    "attention/masking",
-    "block wiring/norm ordering",
-    "MLP/activation",
-    "loss kernel",
-    "optimizer/training loop",
-    "launch/config",
-)
 # Of what belongs to none: tests, documents, files that no map names.
 OTHER = "other"
 

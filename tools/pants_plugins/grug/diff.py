@@ -177,6 +177,7 @@ async def find_closest(request: ClosestRequest) -> Closest:
             (request.path, *request.others),
             description=f"Find the variant closest to {request.path}",
             input_digest=await Get(Digest, MergeDigests(digests)),
+            uses=("archive",),
             requirements=REQUIREMENTS,
         ),
     )
@@ -250,6 +251,7 @@ async def report_diff(
             (f"old/{old_path}", f"new/{new_path}", *flags),
             description=f"Compare {new['label']} with {old['label']}",
             input_digest=await Get(Digest, MergeDigests(digests)),
+            uses=("archive",),
             requirements=REQUIREMENTS,
             output_files=(output,),
         ),

@@ -129,7 +129,6 @@ async def package_site(
             description="Write the archive's pages",
             input_digest=await Get(Digest, MergeDigests(inputs)),
             requirements=ARCHIVE_REQUIREMENTS,
-            uses=("diff",),
             output_directories=("tree",),
         ),
     )
