@@ -59,7 +59,8 @@ class GrugSubsystem(Subsystem):
         """
         for root in self.roots:
             if path.startswith(f"{root}/"):
-                return f"{root}/{path[len(root) + 1 :].split('/', 1)[0]}"
+                name, slash, _ = path[len(root) + 1 :].partition("/")
+                return f"{root}/{name}" if name and slash else None
         return None
 
 
