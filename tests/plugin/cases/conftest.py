@@ -12,6 +12,7 @@ from pants.core.goals.check import CheckResults
 from pants.core.goals.fmt import FmtResult
 from pants.core.goals.lint import LintResult
 from pants.core.goals.test import TestResult
+from pants.core.util_rules.partitions import Partitions
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
 from pants.engine.addresses import Addresses
 from pants.engine.rules import QueryRule
@@ -21,9 +22,11 @@ from pants.testutil.rule_runner import RuleRunner
 from grug import register
 from grug.contract import ContractRequest
 from grug.isolation import IsolationLintRequest
+from grug.ledger import LedgerRequest
 from grug.ruff import RuffFmtRequest, RuffLintRequest
 from grug.shellcheck import ShellcheckRequest
 from grug.ty import TyRequest
+from grug.zizmor import ZizmorRequest
 
 OPTIONS = (
     "--backend-packages=pants.backend.python",
@@ -65,8 +68,12 @@ def runner() -> RuleRunner:
             QueryRule(CheckResults, [TyRequest]),
             QueryRule(FmtResult, [RuffFmtRequest.Batch]),
             QueryRule(LintResult, [IsolationLintRequest.Batch]),
+            QueryRule(LintResult, [LedgerRequest.Batch]),
             QueryRule(LintResult, [RuffLintRequest.Batch]),
             QueryRule(LintResult, [ShellcheckRequest.Batch]),
+            QueryRule(LintResult, [ZizmorRequest.Batch]),
+            QueryRule(Partitions, [LedgerRequest.PartitionRequest]),
+            QueryRule(Partitions, [ZizmorRequest.PartitionRequest]),
             QueryRule(SourceFiles, [SourceFilesRequest]),
             QueryRule(TestResult, [ContractRequest.Batch]),
         ],
@@ -76,6 +83,8 @@ def runner() -> RuleRunner:
             ShellSourcesGeneratorTarget,
             *register.target_types(),
         ],
+        # As in pants.toml: else no name with a leading dot is looked at.
+        bootstrap_args=["--pants-ignore=+['!/.github/']"],
     )
     runner.set_options(OPTIONS, env_inherit=INHERITED)
     copied = (path for pattern in COPIED for path in Path().glob(pattern))

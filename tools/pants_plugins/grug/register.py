@@ -8,7 +8,20 @@ from pants.engine.rules import Rule
 from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 
-from grug import contract, diff, isolation, launcher, ruff, shellcheck, site, tool, ty, variants
+from grug import (
+    contract,
+    diff,
+    isolation,
+    launcher,
+    ledger,
+    ruff,
+    shellcheck,
+    site,
+    tool,
+    ty,
+    variants,
+    zizmor,
+)
 from grug import target_types as types
 
 
@@ -22,6 +35,7 @@ def rules() -> Iterable[Rule | UnionRule]:
         *diff.rules(),
         *isolation.rules(),
         *launcher.rules(),
+        *ledger.rules(),
         *ruff.rules(),
         *shellcheck.rules(),
         *site.rules(),
@@ -29,4 +43,5 @@ def rules() -> Iterable[Rule | UnionRule]:
         *ty.rules(),
         *types.rules(),
         *variants.rules(),
+        *zizmor.rules(),
     )

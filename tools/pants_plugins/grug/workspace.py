@@ -44,6 +44,9 @@ class GrugSubsystem(Subsystem):
         default="docs/reports/grug-archive.md",
         help="The ledger of experiments: origin, status and bucket of each.",
     )
+    runs = StrOption(
+        default="docs/reports/runs", help="The directory of the summaries of recorded runs."
+    )
     buckets = StrOption(
         default="experiments/grug/buckets.json",
         help="Which change bucket each class and function of the template falls in.",
