@@ -11,6 +11,8 @@ from pants.core import register as core
 from pants.core.goals.check import CheckResults
 from pants.core.goals.fmt import FmtResult
 from pants.core.goals.lint import LintResult
+from pants.core.goals.package import BuiltPackage
+from pants.core.goals.run import RunRequest
 from pants.core.goals.test import TestResult
 from pants.core.util_rules.partitions import Partitions
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
@@ -24,15 +26,18 @@ from grug.contract import ContractRequest
 from grug.isolation import IsolationLintRequest
 from grug.ledger import LedgerRequest
 from grug.ruff import RuffFmtRequest, RuffLintRequest
+from grug.serve import ServeFieldSet
 from grug.shellcheck import ShellcheckRequest
+from grug.site import SiteFieldSet
 from grug.ty import TyRequest
 from grug.zizmor import ZizmorRequest
 
+RESOLVES = ("cpu", "docs", "tools")
 OPTIONS = (
     "--backend-packages=pants.backend.python",
     "--python-enable-resolves",
     "--python-default-resolve=tools",
-    "--python-resolves={'tools': 'tools/locks/tools.lock', 'cpu': 'tools/locks/cpu.lock'}",
+    "--python-resolves={" + ", ".join(f"'{r}': 'tools/locks/{r}.lock'" for r in RESOLVES) + "}",
     "--python-interpreter-constraints=['CPython>=3.11,<3.14']",
     "--python-interpreter-versions-universe=['3.9', '3.10', '3.11', '3.12', '3.13']",
     "--python-infer-use-rust-parser=true",
@@ -42,7 +47,8 @@ OPTIONS = (
     "--source-root-patterns=/",
 )
 COPIED = (
-    *("tools/locks/cpu.lock", "tools/locks/tools.lock", "tools/ruff.toml", "tools/ty.toml"),
+    *(f"tools/locks/{resolve}.lock" for resolve in RESOLVES),
+    *("experiments/grug/buckets.json", "tools/ruff.toml", "tools/ty.toml"),
     *(f"tools/{name}/*.py" for name in ("archive", "diff", "isolation", "variants")),
 )
 INHERITED = {
@@ -65,6 +71,7 @@ def runner() -> RuleRunner:
             *python.rules(),
             *register.rules(),
             QueryRule(Addresses, [DependenciesRequest]),
+            QueryRule(BuiltPackage, [SiteFieldSet]),
             QueryRule(CheckResults, [TyRequest]),
             QueryRule(FmtResult, [RuffFmtRequest.Batch]),
             QueryRule(LintResult, [IsolationLintRequest.Batch]),
@@ -74,6 +81,7 @@ def runner() -> RuleRunner:
             QueryRule(LintResult, [ZizmorRequest.Batch]),
             QueryRule(Partitions, [LedgerRequest.PartitionRequest]),
             QueryRule(Partitions, [ZizmorRequest.PartitionRequest]),
+            QueryRule(RunRequest, [ServeFieldSet]),
             QueryRule(SourceFiles, [SourceFilesRequest]),
             QueryRule(TestResult, [ContractRequest.Batch]),
         ],

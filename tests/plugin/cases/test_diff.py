@@ -50,7 +50,6 @@ def variants(runner: RuleRunner) -> None:
     """Two live ones, and one that only git still has."""
     runner.write_files(
         {
-            "experiments/grug/buckets.json": Path("experiments/grug/buckets.json").read_text(),
             "experiments/speedrun/first/BUILD": "grug_variant()",
             "experiments/speedrun/first/run.py": FIRST,
             "experiments/speedrun/second/BUILD": "grug_variant()",

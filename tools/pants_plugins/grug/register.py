@@ -15,6 +15,7 @@ from grug import (
     launcher,
     ledger,
     ruff,
+    serve,
     shellcheck,
     site,
     tool,
@@ -26,7 +27,7 @@ from grug import target_types as types
 
 
 def target_types() -> Iterable[type[Target]]:
-    return (*site.target_types(), *types.target_types())
+    return (*serve.target_types(), *site.target_types(), *types.target_types())
 
 
 def rules() -> Iterable[Rule | UnionRule]:
@@ -37,6 +38,7 @@ def rules() -> Iterable[Rule | UnionRule]:
         *launcher.rules(),
         *ledger.rules(),
         *ruff.rules(),
+        *serve.rules(),
         *shellcheck.rules(),
         *site.rules(),
         *tool.rules(),
