@@ -13,32 +13,24 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tools.diff.compare import MAX_STEPS, own_name_undone
 from tools.diff.errors import DiffError
-from tools.diff.histogram import Budget, Counts, matches
+from tools.diff.histogram import Counts
 from tools.diff.sources import Source, read
-from tools.diff.text import split
+from tools.diff.trees import changed_lines
 
 SCHEMA_VERSION = 1
 
 
-def changed_lines(old: Source, new: Source) -> Counts:
-    """Lines added and deleted over all paths; binary files count as their bytes' lines."""
-    total = Counts(0, 0)
-    budget = Budget(MAX_STEPS)
-    for path in sorted({*old.tree, *new.tree}):
-        a = old.tree[path].content if path in old.tree else b""
-        b = own_name_undone(new.tree[path], old.name, new.name) if path in new.tree else b""
-        if a != b:
-            before, after = split(a), split(b)
-            same = sum(match.size for match in matches(before, after, budget))
-            total += Counts(len(after) - same, len(before) - same)
-    return total
-
-
 def closest(new: Source, candidates: Sequence[tuple[str, Source]]) -> list[tuple[str, Counts]]:
     """Candidates by how few lines separate them, then by what they are called."""
-    found = [(called, changed_lines(old, new)) for called, old in candidates]
+
+    def content(source: Source) -> dict[str, bytes]:
+        return {path: file.content for path, file in source.tree.items()}
+
+    found = [
+        (called, changed_lines(content(old), content(new), (old.name, new.name)))
+        for called, old in candidates
+    ]
     return sorted(found, key=lambda item: (item[1].added + item[1].deleted, item[0]))
 
 

@@ -15,10 +15,8 @@ from tools.diff.pairing import pairs
 from tools.diff.rows import Explained, kind_of
 from tools.diff.sources import File, Source
 from tools.diff.text import MAX_BYTES, is_binary, notes, split
+from tools.diff.trees import MAX_STEPS, own_name_undone
 from tools.diff.words import difference, pair
-
-# Steps of the inner loops that one comparison may take, far beyond what sources of people need.
-MAX_STEPS = 8_000_000
 
 
 @dataclass
@@ -47,8 +45,10 @@ def compare(
         budget: counts the work; past MAX_STEPS, lines are paired by position and said to be.
     """
     known, budget = known or {}, budget or Budget(MAX_STEPS)
-    plain = {path: own_name_undone(file, old.name, new.name) for path, file in new.tree.items()}
     contents = {path: file.content for path, file in old.tree.items()}
+    plain = {
+        path: own_name_undone(file.content, old.name, new.name) for path, file in new.tree.items()
+    }
     paths = pairs(contents, plain, budget)
     found = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
     names = renames(_replaced(found, budget), [(p.old, p.new) for p in found if p])
@@ -88,16 +88,6 @@ def compare(
 
 def _test(path: str) -> bool:
     return path.rpartition("/")[2].startswith(("test_", "conftest.py"))
-
-
-def own_name_undone(file: File, old: str, new: str) -> bytes:
-    """A file's bytes with the origin's name in the place of the variant's own."""
-    content = file.content
-    if not old or not new or old == new:
-        return content
-    for ours, theirs in ((new, old), (new.replace("/", "."), old.replace("/", "."))):
-        content = content.replace(ours.encode(), theirs.encode())
-    return content
 
 
 def _is_text(file: File | None) -> bool:

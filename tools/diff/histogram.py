@@ -86,9 +86,11 @@ def matches(
     return sorted(found)
 
 
-def count(old: Sequence[str | bytes], new: Sequence[str | bytes]) -> Counts:
+def count(
+    old: Sequence[str | bytes], new: Sequence[str | bytes], budget: Budget | None = None
+) -> Counts:
     """How many lines were added and deleted, as `git diff --histogram --numstat` counts them."""
-    same = sum(match.size for match in matches(old, new))
+    same = sum(match.size for match in matches(old, new, budget))
     return Counts(len(new) - same, len(old) - same)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tools.diff.histogram import Counts, count
+from tools.diff.histogram import Counts
+from tools.diff.trees import changed_lines
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,7 @@ class Facts:
 def compare(
     variant: Mapping[str, bytes], origin: Mapping[str, bytes] | None, names: tuple[str, str]
 ) -> Facts:
-    """Facts of a variant's files against its origin's.
-
-    A copy's own dotted and slashed name is not a change: `experiments.grug.moe` in the variant
-    stands for `experiments.grug.base` in its origin.
+    """Facts of a variant's files against its origin's; a copy's own name is not a change.
 
     Args:
         variant: contents by path within the directory.
@@ -33,13 +31,5 @@ def compare(
     lines = sum(len(content.splitlines()) for content in variant.values())
     if origin is None:
         return Facts(len(variant), lines, None)
-    own, other = ((n.encode(), n.replace("/", ".").encode()) for n in names)
-    total = Counts(0, 0)
-    for path in variant.keys() | origin.keys():
-        new = variant.get(path, b"")
-        for ours, theirs in zip(own, other, strict=True):
-            new = new.replace(ours, theirs)
-        old = origin.get(path, b"")
-        if new != old:
-            total += count(old.splitlines(keepends=True), new.splitlines(keepends=True))
-    return Facts(len(variant), lines, total)
+    directory, source = names
+    return Facts(len(variant), lines, changed_lines(origin, variant, (source, directory)))

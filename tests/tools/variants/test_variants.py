@@ -41,6 +41,12 @@ def test_a_copy_that_only_says_its_own_name_has_no_changes():
     assert (facts.files, facts.lines, facts.changed) == (1, 2, Counts(0, 0))
 
 
+def test_another_s_longer_name_is_a_change():
+    base = {"model.py": b"import experiments.grug.base.data\n# experiments/grug/base2\n"}
+    copy = {"model.py": b"import experiments.grug.moe.data\n# experiments/grug/moe2\n"}
+    assert compare(copy, base, NAMES).changed == Counts(1, 1)
+
+
 def test_changed_added_and_missing_files_count():
     base = {"same.py": b"1\n", "edited.py": b"1\n2\n3\n", "gone.py": b"1\n2\n"}
     copy = {"same.py": b"1\n", "edited.py": b"1\n9\n3\n4\n", "new.py": b"1\n"}

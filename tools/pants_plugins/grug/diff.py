@@ -48,6 +48,8 @@ from grug.workspace import GrugSubsystem
 
 # Distributions that tools/diff/ colours code with.
 REQUIREMENTS = ("pygments",)
+# Where it keeps the colours of files it has seen, by content.
+CACHE = "highlight"
 ENDINGS = {"html": "html", "json": "json", "markdown": "md"}
 
 
@@ -239,6 +241,7 @@ async def report_diff(
         f"--new-label={new['label']}",
         f"--buckets={grug.buckets}",
         "--sizes=sizes.json",
+        f"--cache={CACHE}",
     ]
     flags += [f"--old-commit={old['commit']}"] if old["commit"] else []
     flags += [f"--new-commit={new['commit']}"] if new["commit"] else []
@@ -253,6 +256,7 @@ async def report_diff(
             input_digest=await Get(Digest, MergeDigests(digests)),
             uses=("archive",),
             requirements=REQUIREMENTS,
+            cache=CACHE,
             output_files=(output,),
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from pants.backend.python.util_rules.pex_requirements import Resolve
 from pants.engine.fs import EMPTY_DIGEST, Digest, MergeDigests, PathGlobs
 from pants.engine.process import Process
 from pants.engine.rules import Get, Rule, collect_rules, rule
+from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from grug.workspace import GrugSubsystem
@@ -53,6 +55,7 @@ class OwnTool:
     uses: tuple[str, ...] = ()  # other tools that it imports
     requirements: tuple[str, ...] = ()  # distributions from the lock of RUNS_IN; none is fastest
     whole_resolve: str = ""  # instead of these, all that this resolve's lock names
+    cache: str = ""  # a directory that is kept from run to run, and never changes an output
     output_files: tuple[str, ...] = ()
     output_directories: tuple[str, ...] = ()
 
@@ -64,6 +67,7 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
     names = (request.module.split(".")[0], *request.uses)
     sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
     digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
+    caches = FrozenDict({f"grug_{request.cache}": request.cache} if request.cache else {})
     argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
     if not (request.requirements or request.whole_resolve):
         python = await Get(PythonExecutable, InterpreterConstraints, constraints)
@@ -73,6 +77,7 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
             description=request.description,
             output_files=request.output_files,
             output_directories=request.output_directories,
+            append_only_caches=caches,
             level=LogLevel.DEBUG,
         )
     whole = bool(request.whole_resolve)
@@ -89,7 +94,7 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
             interpreter_constraints=constraints,
         ),
     )
-    return await Get(
+    process = await Get(
         Process,
         VenvPexProcess(
             pex,
@@ -101,6 +106,10 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
             output_directories=request.output_directories,
             level=LogLevel.DEBUG,
         ),
+    )
+    # VenvPexProcess takes no cache.
+    return dataclasses.replace(
+        process, append_only_caches=FrozenDict({**process.append_only_caches, **caches})
     )
 
 
