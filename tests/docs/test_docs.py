@@ -12,40 +12,46 @@ from experiments.grug.base import launch
 from tools.corpus import cli
 from tools.isolation.exemptions import CHECKS
 from tools.launch.main import choose, find_variants
+from tools.reference import pages
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-GOALS = {
-    "run",
-    "test",
-    "fmt",
-    "lint",
-    "check",
-    "package",
-    "generate-lockfiles",
-    "variants",
-    "help",
-    "diff",
+# Pants' own; the workspace's are those of the reference, which is held to ./pants itself.
+PANTS_GOALS = {"run", "test", "fmt", "lint", "check", "package", "generate-lockfiles", "help"}
+PANTS_FLAGS = {"--changed-since", "--debug", "--force", "--no-pantsd", "--output", "--resolve"}
+GOALS_PAGE, TOOLS_PAGE = ((ROOT / page).read_text() for page in (pages.GOALS, pages.TOOLS))
+GOALS = PANTS_GOALS | set(re.findall(r"^## ([\w-]+)$", GOALS_PAGE, re.MULTILINE))
+FLAGS = PANTS_FLAGS | {
+    flag.replace("[no-]", no)
+    for flag in re.findall(r"`(--[][\w-]+)`", GOALS_PAGE)
+    for no in ("", "no-")
 }
+# A heading -> the text below it; how a tool's command line begins -> its heading.
+SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", TOOLS_PAGE, re.MULTILINE))
+ANCHORS = {re.sub(r"[^\w-]", "", name.lower()): name for name in SECTIONS}
+LINKS = re.findall(r"^\| \[`(.+?)`\]\(#(.+?)\)", TOOLS_PAGE, re.MULTILINE)
+TOOLS = {begins: ANCHORS[anchor] for begins, anchor in LINKS}
+TOOLS |= {f"python -m {name}": name for name in TOOLS.values()}
 TOP = ("experiments/", "tools/", "tests/", "docs/", ".ci/")
 
-pages = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+every_page = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 
 
 def code_lines(text: str) -> list[str]:
-    """Lines of indented and fenced code, without comments."""
+    """Lines of indented and fenced code, without comments and what is set off from a command."""
     lines, fenced = [], False
     for line in text.splitlines():
         if line.startswith("```"):
             fenced = not fenced
         elif fenced or line.startswith("    "):
-            lines.append(line.partition(" #")[0].strip())
+            lines.append(re.split(r" #| {3,}", line.strip())[0].strip())
     return lines
 
 
 def commands(text: str) -> list[str]:
-    inline = re.findall(r"`(\./pants [^`]+)`", text)
-    return [c for c in [*code_lines(text), *inline] if c.startswith("./pants ")]
+    inline = re.findall(r"`((?:\./pants|python -m tools) [^`]+)`", text)
+    found = [*code_lines(text), *inline]
+    return [c for c in found if c.startswith(("./pants ", "python -m tools."))]
 
 
 def test_there_is_something_to_check():
@@ -53,14 +59,14 @@ def test_there_is_something_to_check():
     assert len(DOCUMENTS) > 5 and len(commands(text)) > 8
 
 
-@pages
+@every_page
 def test_links_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pages
+@every_page
 def test_paths_exist(page):
     for path in re.findall(r"`([\w./-]+)`", page.read_text()):
         if path.startswith(TOP) and "NAME" not in path:
@@ -73,34 +79,54 @@ def test_every_check_of_the_contract_is_listed():
     assert "\n".join(rows) in text, "docs/reference/variants.md: the table is not that of CHECKS"
 
 
-@pages
+@every_page
 def test_commands_name_goals_targets_and_flags_that_exist(page):
     for command in commands(page.read_text()):
         check(command)
 
 
 def check(command: str) -> None:
-    words = shlex.split(command)[1:]
+    # Those stand for the reader's own variant.
+    words = [re.sub(r"\b(NAME|VARIANT)\b", "base", word) for word in shlex.split(command)]
+    check_tool(words, command)
+    if words.pop(0) != "./pants":
+        return
     ours = words[: words.index("--")] if "--" in words else words
     theirs = words[words.index("--") + 1 :] if "--" in words else []
     plain = [word for word in ours if not word.startswith("-")]
     goals = [word for word in plain if word in GOALS]
     targets = plain[len(goals) :]
     assert goals and plain[: len(goals)] == goals, command
+    unknown = {word.partition("=")[0] for word in ours if word.startswith("-")} - FLAGS
+    assert not unknown, f"{command}: there is no {', '.join(sorted(unknown))}"
     for target in targets if goals != ["help"] else ():
         check_target(target, command)
-    if "run" in goals:
+    if "run" in goals and theirs:
         check_flags(targets[0], theirs, command)
+
+
+def check_tool(words: list[str], command: str) -> None:
+    """Its options, as the reference of tools has them, which is held to the tools themselves."""
+    begins = next((b for b in TOOLS if words[: len(b.split())] == b.split()), "")
+    if not begins:
+        assert words[0] != "python", f"{command}: there is no such tool"
+        return
+    rest = words[len(begins.split()) :]
+    section = SECTIONS.get(" ".join((TOOLS[begins], *rest[:1])), SECTIONS[TOOLS[begins]])
+    known = set(re.findall(r"--[\w.-]+", section))
+    unknown = (
+        {word.partition("=")[0] for word in rest if word.startswith("--")} - known - {"--help"}
+    )
+    assert not unknown, f"{command}: {TOOLS[begins]} has no {', '.join(sorted(unknown))}"
 
 
 def check_target(target: str, command: str) -> None:
     alias = tomllib.loads((ROOT / "pants.toml").read_text())["cli"]["alias"]
-    path = re.sub(r"::?[\w-]*$", "", alias.get(target, target)).removeprefix("//")
+    path = re.sub(r"(::?|#)[\w-]*$", "", alias.get(target, target)).removeprefix("//")
     assert (ROOT / path).exists(), f"{command}: there is no {target}"
 
 
 def check_flags(target: str, flags: list[str], command: str) -> None:
-    flags = ["base" if flag == "NAME" else flag for flag in flags]
     try:
         if target == "launch" and flags != ["--list"]:
             launch.parse(choose(flags, find_variants(ROOT))[1])
@@ -120,6 +146,11 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         "./pants run launch -- base --no-such-flag",
         "./pants run launch -- base --steps many",
         "./pants run corpus -- bake text",
+        "./pants variants --variants-colour=red",
+        "./pants run tools/archive:claim -- NAME --versus base",
+        "./pants run tools/archive:claim -- NAME --against base --loudly",
+        "python -m tools.archive check --rot .",
+        "python -m tools.nowhere",
     ],
 )
 def test_a_wrong_command_is_caught(command):

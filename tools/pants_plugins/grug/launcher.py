@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pants.backend.python.target_types import PexEntryPointField
+from pants.backend.python.target_types import PexEntryPointField, PythonSourceField
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import (
     AllTargets,
@@ -39,7 +39,8 @@ async def infer_launcher_dependencies(
     return InferredDependencies(
         target.address
         for target in targets
-        if target.address.is_file_target
+        if target.has_field(PythonSourceField)
+        and target.address.is_file_target
         and target.address.filename.endswith("/launch.py")
         and grug.variant_of(target.address.filename)
     )

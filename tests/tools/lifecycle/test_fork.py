@@ -1,0 +1,217 @@
+"""A copy is its origin under another name, and whole or not there."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tools.lifecycle.conftest import BASE, FILES, HEAD, LEDGER, Workspace
+from tools.archive.ledger import parse
+from tools.isolation.scan import scan
+from tools.lifecycle.__main__ import main
+from tools.lifecycle.names import WIDTH
+
+COPY = "experiments/grug/relu"
+ROOT = Path(__file__).parents[3]
+RUFF = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
+
+
+def test_a_copy(workspace, capsys):
+    commit = workspace.git("rev-parse", "HEAD")
+    workspace.write("other", "moves HEAD")
+    workspace.commit()
+    assert workspace.fork() == 0
+    model = FILES["model.py"].replace(b"grug/base/", b"grug/relu/")
+    expected = FILES | {
+        "model.py": model.replace(b"from experiments.grug.base", b"from experiments.grug.relu"),
+        "data.py": FILES["data.py"].replace(b"'experiments/grug/base'", b"'experiments/grug/relu'"),
+    }
+    copy = {p: (workspace.root / COPY / p).read_bytes() for p in FILES}
+    assert copy == expected and b"# a comment on experiments.grug.base" in copy["model.py"]
+    assert (workspace.root / COPY / "run").stat().st_mode & 0o111 == 0o111
+    assert not (workspace.root / COPY / "data.py").stat().st_mode & 0o111
+    text = workspace.read(LEDGER)
+    assert text.startswith(HEAD)
+    entry = parse(text, LEDGER)[-1]
+    assert entry.fields == {
+        "path": COPY,
+        "origin": "base",
+        "forked at": commit[:12],
+        "introduced": "pending",
+        "status": "active",
+        "bucket": "MLP/activation",
+        "purpose": "whether relu pays",
+        "verdict": "pending",
+    }
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"check test {COPY}::")
+    assert workspace.faults() == []
+    workspace.commit()
+    assert workspace.faults() == []
+    assert (
+        not list((workspace.root / ".git/grug").glob("j*")) and workspace.git("status", "-s") == ""
+    )
+
+
+def test_a_copy_of_a_copy(copied):
+    assert copied.fork("gelu", COPY) == 0
+    assert "from experiments.grug.gelu import data" in copied.read("experiments/grug/gelu/model.py")
+    assert parse(copied.read(LEDGER), LEDGER)[-1].origin == "relu"
+
+
+def test_the_ledgers_line_ends_and_a_long_purpose(workspace):
+    workspace.write(LEDGER, HEAD.replace("\n", "\r\n").rstrip())
+    purpose = "whether " + "words " * 40 + "- path: x"
+    assert workspace.fork(purpose=purpose) == 0
+    data = (workspace.root / LEDGER).read_bytes()
+    assert data.startswith(HEAD.replace("\n", "\r\n").rstrip().encode())
+    assert data.count(b"\n") == data.count(b"\r\n")
+    assert max(len(line) for line in data.splitlines()) <= WIDTH
+    assert parse(data.decode(), LEDGER)[-1].purpose == purpose
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Relu", "cannot name a variant"),
+        ("re-lu", "cannot name a variant"),
+        ("re lu", "cannot name a variant"),
+        ("../relu", "cannot name a variant"),
+        ("_relu", "cannot name a variant"),
+        ("1relu", "cannot name a variant"),
+        ("relu\n", "cannot name a variant"),
+        ("rélu", "cannot name a variant"),
+        ("", "cannot name a variant"),
+        ("class", "cannot name a variant"),
+        ("none", "cannot name a variant"),
+        ("l" * 61, "is too long: 60 characters at most"),
+        ("base", f"base: is taken by {LEDGER}:5 (active)"),
+        ("gone", "gone: is taken by docs/reports/grug-archive.md:17 (deleted)"),
+        ("there", "there: is taken by experiments/grug/there"),
+        ("cpu", "cpu: is taken by tools/locks/cpu.lock"),
+    ],
+)
+def test_names_that_are_refused(workspace, capsys, name, message):
+    commit = workspace.git("rev-parse", "HEAD")
+    gone = HEAD.partition("## base")[2].replace("grug/base", "grug/gone").replace(
+        "status: active", f"status: deleted\n- last known-good: {commit}"
+    )  # fmt: skip
+    workspace.write(LEDGER, HEAD + "\n## gone" + gone)
+    workspace.write("tools/locks/cpu.lock", "")
+    (workspace.root / "experiments/grug/there").mkdir()
+    refused(workspace, capsys, message, name=name)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"bucket": "MLP"}, "unknown bucket 'MLP'; known: attention/masking, block wiring/norm"),
+        ({"bucket": "template"}, "unknown bucket 'template'"),
+        ({"purpose": " "}, "the purpose is empty"),
+        ({"purpose": "a\nb"}, "the purpose holds a line break"),
+        ({"purpose": "a\u2028b"}, "the purpose holds a line break"),
+        ({"origin": "experiments/grug/bas"}, "is not in the ledger; did you mean experiments/gr"),
+        ({"origin": "/"}, "is not in the ledger"),
+    ],
+)
+def test_options_that_are_refused(workspace, capsys, options, message):
+    refused(workspace, capsys, message, **options)
+
+
+def refused(workspace, capsys, message: str, **options: str) -> None:
+    """One line, exit code 1, and nothing written."""
+    before = workspace.state()
+    assert workspace.fork(**options) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1, captured.err
+    assert captured.out == "" and workspace.state() == before
+    assert {p.name for p in (workspace.root / ".git/grug").iterdir()} == {"lock"}
+
+
+def test_a_dirty_origin_is_refused(workspace, capsys):
+    workspace.write(f"{BASE}/new.py", "")
+    refused(workspace, capsys, f"{BASE}/new.py: not committed")
+    (workspace.root / BASE / "new.py").unlink()
+    workspace.write(f"{BASE}/__pycache__/x.pyc", "")
+    workspace.write(f"{BASE}/model.py", "x = 1\n")
+    refused(workspace, capsys, f"{BASE}/model.py: not committed")
+    workspace.git("add", ".")
+    refused(workspace, capsys, f"{BASE}/model.py: not committed")
+    workspace.commit()
+    assert workspace.fork() == 0
+    assert not (workspace.root / COPY / "__pycache__").exists()
+
+
+@pytest.mark.parametrize(
+    "path, content, message",
+    [
+        ("link.py", None, "link.py: is a symbolic link"),
+        ("bad.py", "'experiments.grug.base'(\n", "bad.py: cannot be read as Python"),
+        ("odd.py", "x = 'experiments.grug.' + 'base'\n", "base/odd.py:1: in a copy this names the"),
+        ("odd.py", "from experiments.grug import moe\n", "base/odd.py:1: in a copy this imports"),
+        ("odd.py", f"x = 'experiments/grug/base/{'x' * 70}'\n", "is too long: experiments/grug/"),
+    ],
+)
+def test_an_origin_that_cannot_be_copied(workspace, capsys, path, content, message):
+    if content is None:
+        (workspace.root / BASE / path).symlink_to("model.py")
+    else:
+        workspace.write(f"{BASE}/{path}", content)
+    workspace.commit()
+    wide = "xxx" in str(content)
+    refused(workspace, capsys, message, name="a_name_of_many_letters" if wide else "relu")
+
+
+def test_outside_a_repository_or_before_a_commit(workspace, capsys):
+    shutil.rmtree(workspace.root / ".git")
+    assert workspace.fork() == 1
+    assert "is in no git repository" in capsys.readouterr().err
+    subprocess.run(["git", "init", "-q"], cwd=workspace.root, check=True)
+    assert workspace.fork() == 1
+    assert "has no commit yet" in capsys.readouterr().err
+
+
+def test_in_a_linked_worktree_and_below_a_repository(workspace, tmp_path_factory):
+    linked = tmp_path_factory.mktemp("linked") / "tree"
+    workspace.git("worktree", "add", "-q", str(linked))
+    words = ["--bucket", "loss kernel", "--purpose", "p", "--root"]
+    assert main(["fork", BASE, "--name", "relu", *words, str(linked)]) == 0
+    assert (linked / COPY / "model.py").exists() and not (workspace.root / COPY).exists()
+    inner = workspace.root / "inner"
+    shutil.copytree(linked, inner, ignore=shutil.ignore_patterns(".git", "relu"))
+    shutil.copy(workspace.root / LEDGER, inner / LEDGER)
+    workspace.commit()
+    assert main(["fork", BASE, "--name", "relu", *words, str(inner)]) == 0
+    assert (inner / COPY / "model.py").exists() and not (workspace.root / COPY).exists()
+
+
+@pytest.mark.parametrize("origin", ["base", "moe"])
+def test_the_real_variants(tmp_path, capsys, origin):
+    workspace = Workspace(tmp_path)
+    source, path = ROOT / f"experiments/grug/{origin}", f"experiments/grug/{origin}"
+    for file in source.glob("*.py"):
+        workspace.write(f"{path}/{file.name}", file.read_bytes())
+    workspace.write(f"{path}/BUILD", "grug_variant()\n")
+    workspace.write(LEDGER, HEAD.replace("base", origin))
+    workspace.commit()
+    before = workspace.state()
+    assert workspace.fork("z" * 60, path) == 1
+    said = capsys.readouterr().err
+    assert "is too long" in said and workspace.state() == before
+    longest = int(said.rpartition("a name of ")[2].split()[0])
+    assert workspace.fork("z" * (longest + 1), path) == 1
+    for name in ("relu", "a", "z" * longest):
+        assert workspace.fork(name, path) == 0
+        copy = tmp_path / f"experiments/grug/{name}"
+        for file in copy.glob("*.py"):
+            text = file.read_text()
+            where = file.relative_to(tmp_path).as_posix()
+            assert scan(where, text, f"experiments/grug/{name}") == []
+            assert max(len(line) for line in text.splitlines()) <= WIDTH
+        if RUFF:
+            for words in (["check", "-q"], ["format", "--check", "-q"]):
+                config = ["--no-cache", "--config", str(ROOT / "tools/ruff.toml")]
+                subprocess.run([RUFF, *words, *config, str(copy)], check=True)
+    workspace.commit()
+    assert workspace.faults() == []

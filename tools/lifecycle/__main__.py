@@ -1,0 +1,97 @@
+"""The recipe's steps as commands, each of which happens whole or not at all.
+
+    python -m tools.lifecycle fork ORIGIN --name NAME --bucket BUCKET --purpose SENTENCE
+    python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT]... [--format text|json]
+    python -m tools.lifecycle upstream VARIANT [--resolved]
+    python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
+    python -m tools.lifecycle recover [--abandon]
+
+Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1 and
+a line a fault for what cannot be done, or where conflicts were left; 2 for a bad command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tools.archive.files import ArchiveError
+from tools.archive.ledger import LedgerError
+from tools.lifecycle import drift, fork, retire, transaction, upstream
+from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.git import Repository
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lifecycle")
+    commands = parser.add_subparsers(dest="command", required=True)
+    forking = commands.add_parser("fork", help="copy a variant")
+    forking.add_argument("origin", help="the directory of what is copied")
+    forking.add_argument("--name", required=True, help="of the copy")
+    forking.add_argument("--bucket", required=True, help="the one part that it changes")
+    forking.add_argument("--purpose", required=True, help="the question it answers")
+    drifting = commands.add_parser("drift", help="what copies lack of their origins")
+    drifting.add_argument("variants", nargs="*", help="names or directories; default: all")
+    drifting.add_argument("--apply", action="append", default=[], metavar="COMMIT")
+    drifting.add_argument("--format", choices=("text", "json"), default="text")
+    raising = commands.add_parser("upstream", help="merge a variant's change into its origin")
+    raising.add_argument("variant")
+    raising.add_argument(
+        "--resolved", action="store_true", help="conflicts were resolved: mark it superseded"
+    )
+    retiring = commands.add_parser("retire", help="remove a variant; its entry stays")
+    retiring.add_argument("variant")
+    retiring.add_argument("--verdict", default="", help="what was learned")
+    retiring.add_argument(
+        "--keep-mentions", action="store_true", help="although texts still name it"
+    )
+    recovering = commands.add_parser("recover", help="finish what a killed command left")
+    recovering.add_argument("--abandon", action="store_true", help="forget it instead")
+    for command in commands.choices.values():
+        command.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    try:
+        repo = Repository(options.root)
+        state = repo.state()
+        with transaction.locked(state):
+            if options.command == "recover" and options.abandon:
+                print(transaction.abandon(state))
+                return 0
+            if said := transaction.recover(repo.root, state):
+                print(said, file=sys.stderr)
+            return run(options, repo)
+    except (LifecycleError, LedgerError, ArchiveError) as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+    return 1
+
+
+def run(options: argparse.Namespace, repo: Repository) -> int:
+    """Prints what was done; the exit code."""
+    lines: list[str] = []
+    conflicts = False
+    if options.command == "fork":
+        lines = fork.fork(repo, options.origin, options.name, options.bucket, options.purpose)
+    elif options.command == "drift" and options.apply:
+        lines, conflicts = drift.port(repo, options.apply, options.variants)
+    elif options.command == "drift":
+        found = drift.drift(repo, options.variants)
+        lines = [drift.as_json(found) if options.format == "json" else drift.as_text(found)]
+    elif options.command == "upstream" and options.resolved:
+        lines = upstream.resolved(repo, options.variant)
+    elif options.command == "upstream":
+        lines, conflicts = upstream.upstream(repo, options.variant)
+    elif options.command == "retire":
+        lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
+    print("\n".join(lines)) if lines else None
+    return 1 if conflicts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,153 @@
+"""The end of a variant: its files go, its entry in the ledger stays, git keeps the code."""
+
+from __future__ import annotations
+
+import re
+import tokenize
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from tools.archive.check import LEDGER
+from tools.archive.ledger import Entry
+from tools.diff.sources import Tree
+from tools.lifecycle import entries as ledger
+from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.fork import LOCKS
+from tools.lifecycle.git import SHORT, Repository, run_git
+from tools.lifecycle.names import Source, is_python, mentions
+from tools.lifecycle.transaction import Change, carry_out, read_file
+from tools.lifecycle.upstream import introduced
+
+# The record of what there was.
+HISTORY = "docs/reports/"
+
+
+def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> list[str]:
+    """Removes a variant; gives what is to be printed. Raises LifecycleError, nothing changed."""
+    text, entries = ledger.read(repo.root)
+    entry = ledger.find(entries, given)
+    if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
+        raise LifecycleError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
+    if verdict or entry.verdict == "pending":
+        verdict = ledger.sentence(verdict, "verdict")
+    locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]
+    locks = [path for path in locks if (repo.root / path).exists()]
+    if dirty := repo.dirty(entry.path, *locks):
+        more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+        message = f"{dirty[0]}{more}: git does not have it: commit it, or remove it, first"
+        raise LifecycleError(message)
+    files = repo.tracked(entry.path)
+    if not files:
+        raise LifecycleError(f"{entry.path}: git knows no file of it: add and commit first")
+    refuse_dependents(repo, entry, locks, keep_mentions)
+    change = removal(repo, entry, files, locks, [e.name for e in entries])
+    fields = {"status": "deleted", "last known-good": repo.ask("rev-parse", "HEAD")[:SHORT]}
+    fields |= {"verdict": verdict} if verdict else {}
+    fields = introduced(repo, entry) | fields
+    ledger.put(change, repo.root, text, ledger.changed(text, entry, fields))
+    carry_out(repo.root, repo.state(), change)
+    gone = [entry.path, *locks]
+    return [
+        f"{entry.path}: {len(files)} files removed",
+        *(f"{path}: removed" for path in (*locks, *change.discards) if _outside(path, entry.path)),
+        f"{LEDGER}: {entry.name} is deleted, last known-good {fields['last known-good']}",
+        f"next: git add --all {' '.join(gone)} {LEDGER} && git commit (git revert brings it back)",
+    ]
+
+
+def _outside(path: str, directory: str) -> bool:
+    return not path.startswith(f"{directory}/")
+
+
+def removal(
+    repo: Repository, entry: Entry, files: Tree, locks: Sequence[str], names: Sequence[str]
+) -> Change:
+    change = Change(f"removal of {entry.path}")
+    for inside, file in files.items():
+        change.put(f"{entry.path}/{inside}", file, None)
+    for lock in locks:
+        change.put(lock, read_file(repo.root / lock), None)
+    asked = ("ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z", "--")
+    ignored = [name.rstrip("/") for name in repo.names(*asked, entry.path)]
+    change.discards = [*ignored, *leftovers(repo.root, entry.name, names)]
+    change.prunes = [entry.path]
+    return change
+
+
+def leftovers(root: Path, name: str, names: Sequence[str]) -> list[str]:
+    """What was built of a variant, and not what was built of one whose name begins with its."""
+    others = tuple(f"{other}-" for other in names if other.startswith(f"{name}-"))
+    bundles = sorted(p for p in root.glob(f"dist/bundles/{name}-*"))
+    found = [path for path in bundles if not f"{path.name}-".startswith(others)]
+    diffs = root / "dist/diff" / name
+    found += [diffs] if diffs.exists() or diffs.is_symlink() else []
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+# -- who needs it --------------------------------------------------------------------------------
+
+
+def refuse_dependents(
+    repo: Repository, entry: Entry, locks: Sequence[str], keep_mentions: bool
+) -> None:
+    """Raises LifecycleError with a line for each place that names the variant from outside.
+
+    Imports, BUILD files and what uses its locks would break; other texts would only be out of date,
+    and `keep_mentions` lets them.
+    """
+    places = sorted(dependents(repo, entry, locks))
+    if keep_mentions:
+        places = [place for place in places if place[2]]
+    if places:
+        lines = [f"{path}:{line}: names {entry.name}" for path, line, _ in places]
+        remedy = "edit them first"
+        if not any(needs for *_, needs in places):
+            remedy += ", or leave them so: --retire-keep-mentions"
+        lines.append(f"{entry.name}: is still named in {len(places)} places: {remedy}")
+        raise LifecycleError("\n".join(lines))
+
+
+def dependents(
+    repo: Repository, entry: Entry, locks: Sequence[str]
+) -> Iterator[tuple[str, int, bool]]:
+    """(file, line, whether it would break) of each reference from outside the directory."""
+    names = sorted({PurePosixPath(path).name for path in locks})
+    patterns = [PurePosixPath(entry.path).name, *names]
+    words = [word for pattern in patterns for word in ("-e", pattern)]
+    asked = ["grep", "--untracked", "-l", "-z", "-I", "-F", *words, "--", "."]
+    found = run_git(asked, repo.root).stdout.decode("utf-8", "surrogateescape")
+    for path in filter(None, found.split("\0")):
+        if path.startswith((f"{entry.path}/", HISTORY)) or path in locks:
+            continue
+        text = (repo.root / path).read_bytes().decode(errors="replace")
+        yield from {(path, line, needs) for line, needs in _places(path, text, entry, names)}
+
+
+def _places(path: str, text: str, entry: Entry, locks: Sequence[str]) -> Iterator[tuple[int, bool]]:
+    """(line, whether it would break); comments of Python count for nothing."""
+    source = None
+    if is_python(path):
+        try:
+            source = Source(path, text)
+        except (SyntaxError, ValueError, tokenize.TokenError):
+            pass  # read as any other text
+    build = PurePosixPath(path).name.startswith("BUILD") or path == "pants.toml"
+    if source:
+        strings = list(source.strings())
+        for found in source.references(entry.path):
+            quoted = any(start <= found.start < end for start, end in strings)
+            yield source.line(found.start), build or not quoted
+        spans = [text[start:end] for start, end in strings]
+        offsets = [start for start, _ in strings]
+    else:
+        for found in mentions(text, entry.path):
+            yield text.count("\n", 0, found.start) + 1, build
+        spans, offsets = [text], [0]
+    for span, offset in zip(spans, offsets, strict=True):
+        for lock in locks:
+            for match in re.finditer(rf"(?<![\w.-]){re.escape(lock)}(?![\w-])", span):
+                yield text.count("\n", 0, offset + match.start()) + 1, True
+    if not source:
+        name = re.escape(entry.name)
+        for match in re.finditer(rf"\./pants [^\n`]* (?:--against[ =])?{name}(?![\w./-])", text):
+            yield text.count("\n", 0, match.start()) + 1, False

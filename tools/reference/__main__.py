@@ -1,0 +1,78 @@
+"""Writes the reference of goals, options, target types and tools from their own help.
+
+    ./pants run tools/reference:write [-- --check]
+
+With --check it writes nothing, and ends with 1 and a line for each page that is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.archive import files
+from tools.archive.files import MIB, ArchiveError
+from tools.reference import pages, pants_help, programs
+
+MAX_HELP = 64 * MIB
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="reference", description="Write docs/reference/ from the help of goals and tools."
+    )
+    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument(
+        "--pants", type=Path, help="what ./pants help-all printed; default: it is run for it"
+    )
+    parser.add_argument("--check", action="store_true", help="only say which pages are stale")
+    return parser.parse_args(arguments)
+
+
+def ask_pants(root: Path) -> str:
+    """What `./pants help-all` prints; without the daemon, which a `./pants run` of this holds."""
+    # What Pex and Python were told for this process is not meant for another Pants.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PEX_", "PYTHON"))}
+    run = subprocess.run(
+        ["./pants", "--no-pantsd", "help-all"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if run.returncode:
+        raise ArchiveError(f"./pants help-all ends with {run.returncode}:\n{run.stderr.strip()}")
+    return run.stdout
+
+
+def write(root: Path, help_all: Path | None) -> dict[str, str]:
+    """The pages by their path from the root; Pants is asked where there is no `help_all`."""
+    text = files.read_text(help_all, MAX_HELP) if help_all else ask_pants(root)
+    said = pants_help.parse(text, str(help_all or "./pants help-all"))
+    return {
+        pages.GOALS: pages.goals_page(said),
+        pages.TARGETS: pages.targets_page(said),
+        pages.TOOLS: pages.tools_page(programs.say_all(root)),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    root = options.root
+    if not (root / "pants.toml").is_file():
+        raise ArchiveError(f"{root}: holds no pants.toml; name the workspace with --root")
+    texts = write(root, options.pants)
+    stale = [name for name, text in texts.items() if pages.is_stale(root / name, text)]
+    if options.check:
+        print("".join(f"{pages.remedy(name)}\n" for name in stale), end="", file=sys.stderr)
+        return 1 if stale else 0
+    files.write_all({root / name: texts[name].encode() for name in stale})
+    print("\n".join(f"wrote {name}" for name in stale) or "every page is up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    files.run(main)

@@ -1,0 +1,141 @@
+"""The workspace's command lines, found in its tree, and what each says with `--help`.
+
+A program is a Python file below tools/ that runs when it is run (`if __name__ == "__main__":`) or
+that a BUILD file names as the entry point of a `pex_binary`; and the template's launch.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.archive.files import ArchiveError
+from tools.reference.help_text import Help, parse
+
+TEMPLATE = "experiments/grug/base/launch.py"
+TIMEOUT = 120  # seconds that a program has to say its help
+
+_RUNS = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Program:
+    """`ways` are the beginnings of its command lines, the most usual first."""
+
+    path: str
+    ways: tuple[str, ...]
+
+    @property
+    def module(self) -> str:
+        return self.path.removesuffix(".py").replace("/", ".").removesuffix(".__main__")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A program, or with `words` one of its commands; `summary` is what its parent says of it."""
+
+    program: Program
+    words: tuple[str, ...]
+    summary: str
+    help: Help
+
+
+def find(root: Path) -> list[Program]:
+    """Every program: the template, then those that `./pants run` takes, then the rest."""
+    runs = dict(_runnable(root))
+    paths = {path.relative_to(root).as_posix(): path for path in root.glob("tools/**/*.py")}
+    found = {name for name, path in paths.items() if _RUNS.search(path.read_text("utf-8"))}
+    found |= {path for path, (kind, _) in runs.items() if kind == "pex_binary"}
+    programs = []
+    for path in sorted(found):
+        ways = [f"./pants run {runs[path][1]} --"] if path in runs else []
+        module = Program(path, ()).module
+        programs.append(Program(path, (*ways, f"python -m {module}")))
+    template = Program(TEMPLATE, ("./pants run launch -- base",))
+    return [template, *sorted(programs, key=lambda p: (len(p.ways) == 1, p.path))]
+
+
+def _runnable(root: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(file, (target type, its address or alias)) of each target that `./pants run` takes."""
+    aliases = tomllib.loads((root / "pants.toml").read_text("utf-8"))["cli"]["alias"]
+    short = {address: alias for alias, address in aliases.items()}
+    for build in (root / "BUILD", *sorted(root.glob("tools/*/BUILD"))):
+        directory = build.parent.relative_to(root).as_posix().removeprefix(".")
+        for node in ast.walk(ast.parse(build.read_text("utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            given = {
+                k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)
+            }
+            entry = given.get(
+                {"pex_binary": "entry_point", "python_source": "source"}.get(node.func.id)
+            )
+            if entry and given.get("name"):
+                address = f"//{directory}:{given['name']}"
+                named = short.get(address, address.removeprefix("//") if directory else address)
+                file = f"{directory}/{entry}".removeprefix("/").partition(":")[0]
+                yield file, (node.func.id, named)
+
+
+def ask(root: Path, program: Program, words: tuple[str, ...] = ()) -> str:
+    """What `python -m PROGRAM WORDS --help` prints, in the same environment everywhere.
+
+    Raises:
+        ArchiveError: it fails, prints nothing or takes too long.
+    """
+    command = [sys.executable, "-m", program.module, *words, "--help"]
+    environment = {
+        # 100: tyro puts boxes side by side in a wider terminal.
+        "COLUMNS": "100",
+        "HOME": "/nonexistent",
+        "JAX_PLATFORMS": "cpu",
+        "LC_ALL": "C.UTF-8",
+        "NO_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUTF8": "1",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    shown = " ".join(["python -m", program.module, *words, "--help"])
+    try:
+        run = subprocess.run(
+            command,
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArchiveError(
+            f"{program.path}: `{shown}` takes more than {TIMEOUT} seconds; a program says at once "
+            "how it is used"
+        ) from error
+    if run.returncode or not run.stdout.strip():
+        said = run.stderr.strip().splitlines() or ["it prints nothing"]
+        raise ArchiveError(
+            f"{program.path}: `{shown}` ends with {run.returncode}: {said[-1]}; a program says "
+            "with --help how it is used"
+        )
+    return run.stdout
+
+
+def say(root: Path, program: Program, words: tuple[str, ...] = (), summary: str = "") -> list[Said]:
+    """A program's help and, below it, that of its commands."""
+    told = parse(ask(root, program, words))
+    below = (say(root, program, (*words, c.name), c.text) for c in told.commands)
+    return [Said(program, words, summary, told), *(said for each in below for said in each)]
+
+
+def say_all(root: Path) -> list[Said]:
+    """What every program says, in the order of `find`."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [said for each in pool.map(lambda p: say(root, p), find(root)) for said in each]
