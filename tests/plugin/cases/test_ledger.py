@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+
 from pants.core.goals.lint import LintResult
 from pants.core.util_rules.partitions import Partitions, _EmptyMetadata
 from pants.testutil.rule_runner import RuleRunner
@@ -12,6 +14,7 @@ ENTRY = """# Archive
 ## gone
 
 - path: experiments/grug/gone
+- introduced: 0123456789ab
 - status: active
 - purpose: a test
 """
@@ -28,10 +31,12 @@ def test_only_what_can_make_the_ledger_untrue_is_linted(runner: RuleRunner) -> N
     assert partitioned(runner, "README.md", "docs/reports/other.md") == []
 
 
-def test_an_active_experiment_without_a_directory_is_named_by_line(runner: RuleRunner) -> None:
+def test_faults_are_named_by_line(runner: RuleRunner) -> None:
     runner.write_files({LEDGER: ENTRY})
+    subprocess.run(["git", "init", "--quiet"], cwd=runner.build_root, check=True)
     batch = LedgerRequest.Batch("", (LEDGER,), partition_metadata=_EmptyMetadata())
     result = runner.request(LintResult, [batch])
     assert result.exit_code == 1
-    line = f"{LEDGER}:5: gone is active, but experiments/grug/gone is not there: put it back"
-    assert line in result.stdout + result.stderr
+    said = result.stdout + result.stderr
+    assert f"{LEDGER}:5: gone is active, but experiments/grug/gone is not there: put it" in said
+    assert f"{LEDGER}:6: gone: introduced: git knows no commit 0123456789ab" in said

@@ -7,17 +7,20 @@ exists, or a directory has gone, shows in no file's content.
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 from collections.abc import Iterable
 from typing import Any
 
 from pants.base.build_environment import get_buildroot
 from pants.core.goals.lint import LintFilesRequest, LintResult
 from pants.core.util_rules.partitions import PartitionerType, Partitions
+from pants.core.util_rules.system_binaries import GitBinary
 from pants.engine.process import FallibleProcessResult, Process, ProcessCacheScope
 from pants.engine.rules import Get, Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.option.option_types import SkipOption
 from pants.option.subsystem import Subsystem
+from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from grug.tool import OwnTool
@@ -48,12 +51,16 @@ async def partition_ledger(
 
 
 @rule(desc="Lint the ledger", level=LogLevel.DEBUG)
-async def lint_ledger(request: LedgerRequest.Batch[str, Any]) -> LintResult:
+async def lint_ledger(request: LedgerRequest.Batch[str, Any], git: GitBinary) -> LintResult:
     process = await Get(
         Process,
         OwnTool("archive", ("check", f"--root={get_buildroot()}"), description="Check the ledger"),
     )
-    anew = dataclasses.replace(process, cache_scope=ProcessCacheScope.PER_SESSION)
+    anew = dataclasses.replace(
+        process,
+        env=FrozenDict({**process.env, "PATH": posixpath.dirname(git.path)}),
+        cache_scope=ProcessCacheScope.PER_SESSION,
+    )
     return LintResult.create(request, await Get(FallibleProcessResult, Process, anew))
 
 

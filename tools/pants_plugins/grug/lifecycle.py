@@ -1,7 +1,7 @@
 """The recipe's steps as goals: `fork`, `drift`, `upstream` and `retire`.
 
-tools/lifecycle/ does each in the workspace itself, whole or not at all. These goals name the variant
-to it and, before what a variant learned goes into its origin, run the variant's tests.
+tools/lifecycle/ does each in the workspace itself, whole or not at all. These goals name the
+variant to it and, before what it learned goes into its origin, run its tests.
 """
 
 from __future__ import annotations
