@@ -18,9 +18,11 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 # Pants' own; the workspace's are those of the reference, which is held to ./pants itself.
 PANTS_GOALS = {"run", "test", "fmt", "lint", "check", "package", "generate-lockfiles", "help"}
+ALIASES = set(tomllib.loads((ROOT / "pants.toml").read_text())["cli"]["alias"])
 PANTS_FLAGS = {"--changed-since", "--debug", "--force", "--no-pantsd", "--output", "--resolve"}
 GOALS_PAGE, TOOLS_PAGE = ((ROOT / page).read_text() for page in (pages.GOALS, pages.TOOLS))
-GOALS = PANTS_GOALS | set(re.findall(r"^## ([\w-]+)$", GOALS_PAGE, re.MULTILINE))
+GOALS = PANTS_GOALS | ALIASES & {"validate"}
+GOALS |= set(re.findall(r"^## ([\w-]+)$", GOALS_PAGE, re.MULTILINE))
 FLAGS = PANTS_FLAGS | {
     flag.replace("[no-]", no)
     for flag in re.findall(r"`(--[][\w-]+)`", GOALS_PAGE)
@@ -40,7 +42,7 @@ every_page = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: str(p.rela
 def code_lines(text: str) -> list[str]:
     """Lines of indented and fenced code, without comments and what is set off from a command."""
     lines, fenced = [], False
-    for line in text.splitlines():
+    for line in re.sub(r"\\\n +", "", text).splitlines():
         if line.startswith("```"):
             fenced = not fenced
         elif fenced or line.startswith("    "):

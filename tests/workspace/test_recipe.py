@@ -125,7 +125,7 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     assert (lab.entry("relu").status, lab.entry("relu").superseded_by) == ("superseded", "base")
     lab.pants("lint", "::")
     lab.workspace.commit()
-    lab.pants("lint", "--only=grug-ledger", "::")
+    lab.pants("lint", "--only=grug-records", "::")
     assert "superseded" in lab.page("relu")
 
     lab.pants("retire", "experiments/grug/relu", "--retire-verdict=The square is not needed.")
@@ -139,7 +139,7 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     lab.workspace.git("-c", "core.editor=true", "revert", "HEAD")
     assert (relu / "model.py").read_text() == model.replace(SQUARED, PLAIN)
     assert lab.entry("relu").status == "superseded"
-    lab.pants("lint", "--only=grug-ledger", "::")
+    lab.pants("lint", "--only=grug-records", "::")
     assert "relu" in lab.pants("variants")
 
 

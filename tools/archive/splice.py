@@ -31,12 +31,15 @@ ALONE = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="robots" content="noindex">
+<link rel="icon" href="data:,">
 <title>{name}: diff</title>
-<style>body {{ font-family: system-ui, sans-serif; }}</style>{style}
+<style>body {{ margin: 0; }} main.gd {{ min-height: 100vh; padding: 16px; }}</style>{style}
 </head>
 <body>
-<main>
-<p><a href="{name}.html">{name}</a> <a href="../grug-archive.html">Archive</a></p>
+<main class="gd">
+<nav aria-label="Breadcrumb"><a href="../grug-archive.html">Archive</a> / \
+<a href="{name}.html">{name}</a></nav>
+<h1 class="h">{name}: diff</h1>
 {fragment}
 </main>
 </body>

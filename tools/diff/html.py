@@ -41,7 +41,6 @@ _ROW_CLASS: dict[Kind, str] = {
     "moved": "v",
     "changed": "",
 }
-_COLUMNS = "<colgroup><col><col><col><col></colgroup>"
 _EMPTY = '<td class="n"></td><td class="e"></td>'
 
 
@@ -140,15 +139,18 @@ def _item(change: Change, number: dict[str, int]) -> str:
     anchor = f"f{at}" if change.line is None else f"f{at}R{change.line + 1}"
     was = f"<code>{_text(change.old_name)}</code> → " if change.old_name else ""
     how = {"docs": "docstring only", "imports": "imports only"}.get(change.how, change.how)
-    guessed = '<span class="chip">guessed</span>' if change.decided == "guess" else ""
+    if change.decided == "guess":
+        how += " · guessed"
     return (
         f'<li><a href="#{anchor}"><code>{_text(change.path)}</code></a> '
-        f'{was}<code>{_text(change.name)}</code><span class="chip">{how}</span>{guessed}</li>'
+        f'{was}<code>{_text(change.name)}</code> <span class="chip">{how}</span></li>'
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table of ready markup."""
+def _table(
+    name: str, head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()
+) -> str:
+    """A table of ready markup, scrolled with the keyboard too; `name` is that of its section."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
         scope = ' scope="col"' if tag == "th" else ""
@@ -159,7 +161,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence
 
     body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
     return (
-        '<div class="wide" tabindex="0" role="group" aria-label="table"><table class="facts">'
+        f'<div class="wide" tabindex="0" role="group" aria-labelledby="gd-{name}">'
+        '<table class="facts">'
         f"<thead><tr>{cells('th', head)}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
     )
 
@@ -174,8 +177,8 @@ def _sizes(header: Header, level: int) -> str:
         for side, size in zip(("origin", "variant"), header.sizes, strict=True)
         if size.error
     ]
-    head = (f"preset {_text(preset)}" if preset else "", "origin", "variant", "difference")
-    body = _table(head, rows, (1, 2, 3)) if rows else ""
+    head = (f"preset {_text(preset)}" if preset else "measure", "origin", "variant", "difference")
+    body = _table("sizes", head, rows, (1, 2, 3)) if rows else ""
     return _section(level, "sizes", "Size", body + "".join(said))
 
 
@@ -195,9 +198,8 @@ def _knobs(comparison: Comparison, level: int) -> str:
     ]
     if not rows:
         return ""
-    return _section(
-        level, "knobs", "Config knobs", _table(("file", "knob", "origin", "variant"), rows)
-    )
+    table = _table("knobs", ("file", "knob", "origin", "variant"), rows)
+    return _section(level, "knobs", "Config knobs", table)
 
 
 def _calls(comparison: Comparison, level: int) -> str:
@@ -208,7 +210,8 @@ def _calls(comparison: Comparison, level: int) -> str:
         rows.append((where, *(f"<code>{order}</code>" for order in orders)))
     if not rows:
         return ""
-    return _section(level, "calls", "Call order", _table(("where", "origin", "variant"), rows))
+    table = _table("calls", ("where", "origin", "variant"), rows)
+    return _section(level, "calls", "Call order", table)
 
 
 def _files(comparison: Comparison, level: int) -> str:
@@ -230,10 +233,10 @@ def _files(comparison: Comparison, level: int) -> str:
                 "; ".join(_text(note) for note in file.notes),
             )
         )
-    head = ("file", "status", "added", "deleted", "substantive", "moved", "renamed", "layout", "")
+    head = "file status added deleted substantive moved renamed layout notes".split()
     body = ""
     if rows:
-        table = _table(head, rows, (2, 3, 4, 5, 6, 7))
+        table = _table("files", head, rows, (2, 3, 4, 5, 6, 7))
         body = f'<nav aria-label="Files">\n{table}</nav>\n'
     same = [file.path for file in comparison.files if file.status == "unchanged"]
     if same:
@@ -264,6 +267,8 @@ class _File:
         file = self.file = self.files[self.at]
         self.old_paint = highlight(file.old_path or "", file.old, self.cache)
         self.new_paint = highlight(file.new_path or "", file.new, self.cache)
+        # A file that is wholly new, or gone, takes the whole width.
+        self.one_sided = not file.old or not file.new
         self.uniform = any(note.startswith("line endings: ") and "mixed" not in note
                            for note in file.notes)  # fmt: skip
         renamed = file.status == "renamed"
@@ -357,11 +362,12 @@ class _File:
     def _table(self, start: int, end: int) -> str:
         rows = self.file.rows
         body = "".join(self._row(rows[n], rows[n - 1] if n else None) for n in range(start, end))
-        return f'<table class="d">{_COLUMNS}<tbody>{body}</tbody></table>\n'
+        columns = "<col>" * (2 if self.one_sided else 4)
+        return f'<table class="d"><colgroup>{columns}</colgroup><tbody>{body}</tbody></table>\n'
 
     def _row(self, row: Row, before: Row | None) -> str:
         kind = "same" if row.kind == "format" and self._quiet(row) else row.kind
-        left = right = _EMPTY
+        left = right = "" if self.one_sided else _EMPTY
         if kind == "same" and row.old is not None and row.new is not None:
             content = self._line(self.file.new, row.new, self.new_paint, (), "ins")
             left = self._cell("L", row.old, "", content)

@@ -82,9 +82,18 @@ _RULES = """
   font: 15px/1.5 system-ui,sans-serif;
   overflow-wrap: anywhere;
 }
-.gd a {
+.gd a, .gd a code {
   color: var(--gd-link);
+}
+.gd a {
   text-decoration: underline;
+  text-underline-offset: 4px;
+}
+.gd small {
+  opacity: 1;
+}
+.gd a, .gd summary, .gd .wide {
+  scroll-margin-top: calc(var(--gd-top,0px) + max(84px,20vh));
 }
 .gd :focus-visible {
   outline: 2px solid var(--gd-link);
@@ -115,8 +124,9 @@ _RULES = """
 .gd .sum b {
   font-size: 18px;
 }
-.gd code {
+.gd code, .gd summary code {
   background: none;
+  box-shadow: none;
   color: inherit;
   padding: 0;
   font: 13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
@@ -131,26 +141,32 @@ _RULES = """
   color: var(--gd-warn);
 }
 .gd .cards {
-  display: grid;
-  grid-template-columns: repeat(auto-fill,minmax(min(290px,100%),1fr));
-  gap: 10px;
+  columns: 360px;
+  column-gap: 12px;
 }
 .gd .card {
+  break-inside: avoid;
   border: 1px solid var(--gd-line);
   border-radius: 6px;
-  padding: 8px 12px;
+  margin: 0 0 12px;
+  padding: 10px 14px;
   font-size: 13px;
 }
 .gd .card h3, .gd .card h4 {
   margin: 0;
   font-size: 14px;
 }
-.gd .card ul {
+.gd .cards .card ul {
   margin: 4px 0 0;
   padding-left: 18px;
 }
-.gd .card li {
+.gd .cards .card li {
   margin: 0;
+}
+.gd .cards .card .fold>summary {
+  background: none;
+  border: 0;
+  padding: 2px 0 0 4px;
 }
 .gd .chip {
   font-size: 12px;
@@ -159,8 +175,10 @@ _RULES = """
   border: 1px solid var(--gd-line);
   border-radius: 20px;
   padding: 0 7px;
-  margin-left: 4px;
   white-space: nowrap;
+}
+.gd .file>summary .chip {
+  margin-left: 4px;
 }
 .gd .wide {
   overflow-x: auto;
@@ -177,7 +195,7 @@ _RULES = """
 .gd .facts th, .gd .facts td {
   border: 0;
   border-bottom: 1px solid var(--gd-line);
-  padding: 4px 12px 4px 0;
+  padding: 5px 16px 5px 0;
   text-align: left;
   vertical-align: top;
   min-width: 0;
@@ -185,6 +203,10 @@ _RULES = """
   background: none;
   font-size: 13px;
   overflow-wrap: break-word;
+}
+.gd .facts th {
+  font-weight: 600;
+  vertical-align: bottom;
 }
 .gd nav .facts td:last-child {
   min-width: 200px;
@@ -218,6 +240,10 @@ _RULES = """
   container-type: inline-size;
   content-visibility: auto;
   contain-intrinsic-size: auto 1200px;
+  scroll-margin-top: calc(var(--gd-top,0px) + 8px);
+}
+.gd:has(:target) .file {
+  content-visibility: visible;
 }
 .gd summary::before, .gd summary::after {
   content: none;
@@ -274,7 +300,7 @@ _RULES = """
   display: list-item;
   list-style: inside disclosure-closed;
   margin: 0;
-  padding: 2px 12px;
+  padding: 3px 12px;
   background: var(--gd-head);
   color: var(--gd-muted);
   font-size: 12px;
@@ -317,6 +343,7 @@ _RULES = """
   text-indent: -14px;
 }
 .gd .d td.n {
+  scroll-margin-top: calc(var(--gd-top,0px) + max(84px,20vh));
   padding: 0 6px 0 0;
   text-align: right;
   text-indent: 0;
@@ -434,8 +461,20 @@ _RULES = """
     display: grid;
     grid-template-columns: 44px minmax(0,1fr);
   }
-  .gd .d tr.s td:nth-child(-n+2), .gd .d td.e, .gd .d td.n:has(+.e) {
+  .gd .d td.e, .gd .d td.n:has(+.e), .gd .d tr.s td:nth-child(2) {
     display: none;
+  }
+  .gd .d tr.s {
+    position: relative;
+  }
+  .gd .d tr.s td:first-child {
+    position: absolute;
+    inset: 0;
+    visibility: hidden;
+  }
+  .gd .d tr.s:has(>:target)>td {
+    background: var(--gd-target);
+    box-shadow: inset 0 1px var(--gd-warn),inset 0 -1px var(--gd-warn);
   }
   .gd .d td+td.n {
     border-left: 0;

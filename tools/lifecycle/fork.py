@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Sequence
 
-from tools.archive.check import AREAS, LEDGER
+from tools.archive.check import AREA, LEDGER
 from tools.archive.ledger import CHANGE_BUCKETS, Entry
 from tools.diff.sources import File, Tree
 from tools.isolation.scan import scan
@@ -31,7 +31,7 @@ def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> 
     purpose = ledger.sentence(purpose, "purpose")
     text, entries = ledger.read(repo.root)
     origin = ledger.find(entries, given)
-    path = f"{AREAS[0]}/{name}"
+    path = f"{AREA}/{name}"
     check_free(repo, name, path, entries)
     files = read_origin(repo, origin)
     copy = renamed(files, Rename(origin.path, path), name)

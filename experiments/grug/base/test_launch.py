@@ -11,7 +11,7 @@ import pytest
 from experiments.grug.base import launch
 from experiments.grug.base.model import ModelConfig
 from experiments.grug.base.plan import plan
-from experiments.grug.base.record import loss_curve
+from experiments.grug.base.record import VARIANT, loss_curve
 from experiments.grug.base.train import TrainConfig
 
 SMALL = (
@@ -56,10 +56,10 @@ def test_any_field_can_be_overridden():
 
 def test_the_next_free_run_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert launch.parse([]).train.run_dir == "runs/base-1"
-    for name in ("base-1", "base-9", "base-mine", "other-12"):
+    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-1"
+    for name in (f"{VARIANT}-1", f"{VARIANT}-9", f"{VARIANT}-mine", "other-12"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert launch.parse([]).train.run_dir == "runs/base-10"
+    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-10"
 
 
 def test_help_explains_every_field(capsys):

@@ -11,7 +11,7 @@ import pytest
 from experiments.grug.moe import launch
 from experiments.grug.moe.model import ModelConfig
 from experiments.grug.moe.plan import plan
-from experiments.grug.moe.record import loss_curve
+from experiments.grug.moe.record import VARIANT, loss_curve
 from experiments.grug.moe.train import TrainConfig
 
 SMALL = (
@@ -73,10 +73,10 @@ def test_any_field_can_be_overridden():
 
 def test_the_next_free_run_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert launch.parse([]).train.run_dir == "runs/moe-1"
-    for name in ("moe-1", "moe-9", "moe-mine", "other-12"):
+    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-1"
+    for name in (f"{VARIANT}-1", f"{VARIANT}-9", f"{VARIANT}-mine", "other-12"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert launch.parse([]).train.run_dir == "runs/moe-10"
+    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-10"
 
 
 def test_help_explains_every_field(capsys):

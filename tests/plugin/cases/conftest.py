@@ -24,7 +24,7 @@ from pants.testutil.rule_runner import RuleRunner
 from grug import register
 from grug.contract import ContractRequest
 from grug.isolation import IsolationLintRequest
-from grug.ledger import LedgerRequest
+from grug.records import RecordsRequest
 from grug.ruff import RuffFmtRequest, RuffLintRequest
 from grug.serve import ServeFieldSet
 from grug.shellcheck import ShellcheckRequest
@@ -49,7 +49,7 @@ OPTIONS = (
 COPIED = (
     *(f"tools/locks/{resolve}.lock" for resolve in RESOLVES),
     *("experiments/grug/buckets.json", "tools/ruff.toml", "tools/ty.toml"),
-    *(f"tools/{name}/*.py" for name in ("archive", "diff", "isolation", "variants")),
+    *(f"tools/{name}/*.py" for name in ("archive", "diff", "isolation", "speedrun", "variants")),
 )
 INHERITED = {
     "HOME",
@@ -75,11 +75,11 @@ def runner() -> RuleRunner:
             QueryRule(CheckResults, [TyRequest]),
             QueryRule(FmtResult, [RuffFmtRequest.Batch]),
             QueryRule(LintResult, [IsolationLintRequest.Batch]),
-            QueryRule(LintResult, [LedgerRequest.Batch]),
+            QueryRule(LintResult, [RecordsRequest.Batch]),
             QueryRule(LintResult, [RuffLintRequest.Batch]),
             QueryRule(LintResult, [ShellcheckRequest.Batch]),
             QueryRule(LintResult, [ZizmorRequest.Batch]),
-            QueryRule(Partitions, [LedgerRequest.PartitionRequest]),
+            QueryRule(Partitions, [RecordsRequest.PartitionRequest]),
             QueryRule(Partitions, [ZizmorRequest.PartitionRequest]),
             QueryRule(RunRequest, [ServeFieldSet]),
             QueryRule(SourceFiles, [SourceFilesRequest]),

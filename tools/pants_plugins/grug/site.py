@@ -17,6 +17,7 @@ from pants.core.goals.package import (
     PackageFieldSet,
 )
 from pants.engine.fs import (
+    EMPTY_DIGEST,
     AddPrefix,
     CreateDigest,
     Digest,
@@ -24,6 +25,7 @@ from pants.engine.fs import (
     MergeDigests,
     PathGlobs,
     RemovePrefix,
+    Snapshot,
 )
 from pants.engine.process import FallibleProcessResult, ProcessResult
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
@@ -42,6 +44,7 @@ from pants.util.logging import LogLevel
 from grug.diff import DiffReport, DiffRequest
 from grug.tool import OwnTool, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
+from grug.workspace import GrugSubsystem
 
 SITE_RESOLVE = "docs"
 # What tools/archive/ uses to tell chance from effect.
@@ -108,13 +111,46 @@ async def render_fragments(ledger: Ledger) -> DiffFragments:
     return DiffFragments(await Get(Digest, AddPrefix(merged, "diffs")))
 
 
+@dataclass(frozen=True)
+class LeaderboardRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Its pages below tree/docs/: none, where nobody has recorded a speedrun."""
+
+    digest: Digest
+
+
+@rule
+async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Leaderboard:
+    entries = await Get(Snapshot, PathGlobs([f"{grug.speedruns}/**", grug.ledger]))
+    if not any(path.endswith("/record.json") for path in entries.files):
+        return Leaderboard(EMPTY_DIGEST)
+    pages = await Get(
+        ProcessResult,
+        OwnTool(
+            "speedrun.page",
+            ("--root=.", "--out=tree/docs"),
+            description="Write the leaderboard",
+            input_digest=entries.digest,
+            uses=("archive",),
+            requirements=ARCHIVE_REQUIREMENTS,
+            output_directories=("tree",),
+        ),
+    )
+    return Leaderboard(pages.output_digest)
+
+
 @rule(desc="Build the site", level=LogLevel.DEBUG)
 async def package_site(
     field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
 ) -> BuiltPackage:
     paths = tuple(target.address.spec_path for target in every)
-    listed, sources, config, mkdocs = await MultiGet(
+    listed, leaderboard, sources, config, mkdocs = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
+        Get(Leaderboard, LeaderboardRequest()),
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
         Get(VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)),
@@ -132,7 +168,8 @@ async def package_site(
             output_directories=("tree",),
         ),
     )
-    tree = await Get(Digest, RemovePrefix(pages.output_digest, "tree"))
+    written = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
+    tree = await Get(Digest, RemovePrefix(written, "tree"))
     built = await Get(
         FallibleProcessResult,
         VenvPexProcess(

@@ -44,6 +44,10 @@ class GrugSubsystem(Subsystem):
         default="docs/reports/grug-archive.md",
         help="The ledger of experiments: origin, status and bucket of each.",
     )
+    speedruns = StrOption(
+        default="experiments/speedrun",
+        help="The directory of the speedruns, whose records are the leaderboard.",
+    )
     runs = StrOption(
         default="docs/reports/runs", help="The directory of the summaries of recorded runs."
     )

@@ -53,7 +53,7 @@ async def zizmor_lint(request: ZizmorRequest.Batch[str, Any]) -> LintResult:
         FallibleProcessResult,
         VenvPexProcess(
             zizmor,
-            argv=("--offline", "--no-progress", "--persona=pedantic", *snapshot.files),
+            argv=("--offline", "--no-progress", "--persona=auditor", *snapshot.files),
             input_digest=snapshot.digest,
             description=f"Run zizmor on {pluralize(len(snapshot.files), 'file')}",
             level=LogLevel.DEBUG,

@@ -6,7 +6,7 @@ from pants.core.goals.lint import LintResult
 from pants.core.util_rules.partitions import Partitions, _EmptyMetadata
 from pants.testutil.rule_runner import RuleRunner
 
-from grug.ledger import LedgerRequest
+from grug.records import RecordsRequest
 
 LEDGER = "docs/reports/grug-archive.md"
 ENTRY = """# Archive
@@ -21,7 +21,7 @@ ENTRY = """# Archive
 
 
 def partitioned(runner: RuleRunner, *files: str) -> list[tuple[str, ...]]:
-    request = LedgerRequest.PartitionRequest(files)
+    request = RecordsRequest.PartitionRequest(files)
     return [partition.elements for partition in runner.request(Partitions, [request])]
 
 
@@ -34,7 +34,7 @@ def test_only_what_can_make_the_ledger_untrue_is_linted(runner: RuleRunner) -> N
 def test_faults_are_named_by_line(runner: RuleRunner) -> None:
     runner.write_files({LEDGER: ENTRY})
     subprocess.run(["git", "init", "--quiet"], cwd=runner.build_root, check=True)
-    batch = LedgerRequest.Batch("", (LEDGER,), partition_metadata=_EmptyMetadata())
+    batch = RecordsRequest.Batch("", (LEDGER,), partition_metadata=_EmptyMetadata())
     result = runner.request(LintResult, [batch])
     assert result.exit_code == 1
     said = result.stdout + result.stderr

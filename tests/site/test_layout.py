@@ -1,0 +1,105 @@
+"""No page is wider than its window, and none violates WCAG 2 A or AA, light or dark."""
+
+from itertools import product
+
+import pytest
+
+from tests.site.conftest import SCHEMES, WIDTHS
+
+KINDS = ("home", "recipe", "reference", "benchmarks", "archive", "experiment", "diff", "report")
+
+# Their lines are too many: those of a small report with one of each stand for them.
+LARGE = ("experiment", "diff")
+
+
+@pytest.fixture
+def page_of(site, variant, report):
+    """The path of a kind of page."""
+    return {
+        "home": site / "index.html",
+        "recipe": site / "recipes/change_grug.html",
+        "reference": site / "reference/archive.html",
+        "benchmarks": site / "benchmarks.html",
+        "archive": site / "reports/grug-archive.html",
+        "experiment": variant,
+        "diff": variant.with_suffix(".diff.html"),
+        "report": report,
+    }.__getitem__
+
+
+# Shows what is folded away, and renders what is out of sight.
+OPEN = """() => {
+  document.querySelectorAll(".gd details").forEach((fold) => { fold.open = true; });
+  const style = document.createElement("style");
+  style.textContent = ".gd .file { content-visibility: visible !important; }";
+  document.head.append(style);
+}"""
+REPLACE_LINES = """small => {
+  const lines = "section[aria-labelledby=gd-lines]";
+  const other = new DOMParser().parseFromString(small, "text/html");
+  document.querySelector(lines).replaceWith(other.querySelector(lines));
+}"""
+# What a reader cannot get at: text cut off, or beyond the window's edge.
+CLIPPED = """() => {
+  const bad = [];
+  const kinds = "main :is(h1, h2, h3, h4, dd, summary, :not(.d) > * > tr > td)";
+  for (const e of document.querySelectorAll(kinds)) {
+    const box = e.getBoundingClientRect();
+    if (!box.width || e.closest(".wide, .grug-scroll, .md-typeset__scrollwrap, .h")) continue;
+    if (box.right > innerWidth + 1 || e.scrollWidth > e.clientWidth + 2 && e.clientWidth)
+      bad.push(`${e.localName}: ${e.textContent.trim().slice(0, 60)}`);
+  }
+  return bad;
+}"""
+
+
+def look(page, width, scheme):
+    """Makes the window so wide, and the reader one who prefers light or dark."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_timeout(300)  # the theme's colours fade into each other
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_scrolls_sideways(page_of, visit, kind):
+    page = visit(page_of(kind))
+    if kind not in LARGE:
+        page.evaluate(OPEN)
+    for width, scheme in product(WIDTHS, SCHEMES):
+        look(page, width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (width, scheme)
+        assert page.evaluate(CLIPPED) == [], (width, scheme)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wcag(page_of, visit, axe, fragment, kind):
+    page = visit(page_of(kind))
+    if kind in LARGE:
+        page.evaluate(REPLACE_LINES, fragment)
+    page.evaluate(OPEN)
+    for width, scheme in ((1440, "light"), (375, "dark")):
+        look(page, width, scheme)
+        assert axe(page) == [], (width, scheme)
+
+
+@pytest.mark.parametrize("kind", ["home", "report"])
+def test_light_and_dark_are_the_readers_choice(page_of, visit, kind):
+    ground = "getComputedStyle(document.querySelector('main.gd') ?? document.body).backgroundColor"
+    light, dark = (visit(page_of(kind), scheme=scheme).evaluate(ground) for scheme in SCHEMES)
+    assert (light, dark) == ("rgb(255, 255, 255)", "rgb(13, 17, 23)")
+
+
+def test_the_switch_takes_the_report_along(variant, visit):
+    page = visit(variant)
+    ground = "getComputedStyle(document.querySelector('.gd')).backgroundColor"
+    page.get_by_title("Use the light colours").click()
+    page.get_by_title("Use the dark colours").click()
+    assert page.evaluate(ground) == "rgb(13, 17, 23)"
+
+
+def test_what_scrolls_takes_the_keyboard(site, visit):
+    """A table of the benchmarks is wider than a telephone and not than a desk."""
+    wraps = "[...document.querySelectorAll('.md-typeset__scrollwrap')].map(e => e.tabIndex)"
+    narrow, wide = (visit(site / "benchmarks.html", width=width) for width in (375, 1440))
+    narrow.wait_for_selector(".md-typeset__scrollwrap[tabindex='0']")
+    assert 0 not in wide.evaluate(wraps)

@@ -1,0 +1,86 @@
+"""Installs, or removes, the git hook that runs `./pants fmt lint check` before each commit.
+
+    ./pants run tools/hooks:install
+    ./pants run tools/hooks:install -- --uninstall
+
+It goes where git looks for hooks (core.hooksPath, or the repository that worktrees share). Another
+hook that is there stays as it is. Exit code 0; 1 and one line where that is so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from pathlib import Path
+
+from tools.archive.files import ArchiveError, run
+from tools.hooks import hook
+
+
+class HookError(ArchiveError):
+    """An expected failure; its text is one line with the remedy."""
+
+
+def place() -> Path:
+    """Where git looks for the pre-commit hook of the repository that we stand in."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--git-path", "hooks"], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise HookError(f"git cannot be run ({error.strerror}): install it") from error
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no answer"])[0]
+        raise HookError(f"git says {said!r}: run this in the workspace's repository")
+    return Path(done.stdout.removesuffix("\n"), "pre-commit")
+
+
+def _theirs(path: Path) -> bool:
+    """Whether something is there that we did not write, or that was edited since."""
+    if path.is_symlink() or not path.is_file():
+        return os.path.lexists(path)
+    return not hook.is_ours(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def install(path: Path) -> str:
+    """Puts the hook there and returns what was done. Raises HookError if another one is."""
+    if _theirs(path):
+        raise HookError(
+            f"{path} is another hook, left as it is: move it away, or let it call "
+            "./pants fmt lint check"
+        )
+    text = hook.text()
+    if path.is_file() and path.read_text() == text and os.access(path, os.X_OK):
+        return f"{path} is there already"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        made.write_text(text, encoding="utf-8", newline="")
+        made.chmod(0o755)
+        os.replace(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+    return f"{path} runs ./pants fmt lint check on what you commit"
+
+
+def uninstall(path: Path) -> str:
+    """Removes the hook and returns what was done. Raises HookError if it is another one."""
+    if not os.path.lexists(path):
+        return f"{path} is not there"
+    if _theirs(path):
+        raise HookError(f"{path} is another hook, left as it is: remove it yourself")
+    path.unlink()
+    return f"{path} is removed"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="install", description="Installs the pre-commit hook.")
+    parser.add_argument("--uninstall", action="store_true", help="remove it instead")
+    options = parser.parse_args(arguments)
+    print((uninstall if options.uninstall else install)(place()))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

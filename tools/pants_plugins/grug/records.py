@@ -1,0 +1,85 @@
+"""`lint` of what people record of experiments: the ledger, the run summaries, the speedruns.
+
+The tools that hold these are told where the workspace is and read it there: whether a commit
+exists, or a directory has gone, shows in no file's content.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Iterable
+from typing import Any
+
+from pants.base.build_environment import get_buildroot
+from pants.core.goals.lint import LintFilesRequest, LintResult
+from pants.core.util_rules.partitions import PartitionerType, Partitions
+from pants.core.util_rules.system_binaries import GitBinary
+from pants.engine.process import FallibleProcessResult, Process, ProcessCacheScope
+from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
+from pants.engine.unions import UnionRule
+from pants.option.option_types import SkipOption
+from pants.option.subsystem import Subsystem
+from pants.util.frozendict import FrozenDict
+from pants.util.logging import LogLevel
+
+from grug.tool import OwnTool
+from grug.workspace import GrugSubsystem
+
+# Their command `check` is asked: archive holds the ledger and the run summaries.
+TOOLS = ("archive", "speedrun")
+
+
+class RecordsSubsystem(Subsystem):
+    options_scope = "grug-records"
+    name = "grug-records"
+    help = "Whether the ledger, the run summaries and the speedruns' records are true and whole."
+
+    skip = SkipOption("lint")
+
+
+class RecordsRequest(LintFilesRequest):
+    tool_subsystem = RecordsSubsystem  # ty: ignore[invalid-assignment]
+    partitioner_type = PartitionerType.CUSTOM
+
+
+@rule
+async def partition_records(
+    request: RecordsRequest.PartitionRequest, subsystem: RecordsSubsystem, grug: GrugSubsystem
+) -> Partitions:
+    """One partition: a variant, the ledger and the summaries can each belie the others."""
+    places = (grug.ledger, f"{grug.runs}/", *(f"{root}/" for root in grug.roots))
+    files = [file for file in request.files if file.startswith(places)]
+    return Partitions() if subsystem.skip or not files else Partitions.single_partition(files)
+
+
+@rule(desc="Lint the records", level=LogLevel.DEBUG)
+async def lint_records(request: RecordsRequest.Batch[str, Any], git: GitBinary) -> LintResult:
+    argv = ("check", f"--root={get_buildroot()}")
+    processes = await MultiGet(
+        Get(Process, OwnTool(tool, argv, description=f"Check with tools/{tool}", uses=("archive",)))
+        for tool in TOOLS
+    )
+    results = await MultiGet(
+        Get(
+            FallibleProcessResult,
+            Process,
+            dataclasses.replace(
+                process,
+                env=FrozenDict({**process.env, "PATH": posixpath.dirname(git.path)}),
+                cache_scope=ProcessCacheScope.PER_SESSION,
+            ),
+        )
+        for process in processes
+    )
+    return LintResult(
+        exit_code=max(result.exit_code for result in results),
+        stdout="".join(result.stdout.decode() for result in results),
+        stderr="".join(result.stderr.decode() for result in results),
+        linter_name=request.tool_name,
+        partition_description=None,
+    )
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return (*collect_rules(), *RecordsRequest.rules())

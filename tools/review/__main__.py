@@ -1,0 +1,68 @@
+"""The comment that a pull request gets on the variants it adds or edits.
+
+    python -m tools.review pack --summary FILE --pages dist/diff --out DIR
+    python -m tools.review comment [--event FILE]
+
+`pack` runs beside a pull request's own code and writes what is handed over. `comment` runs with a
+token, takes that for hostile, and writes the comment. Exit code 0; 1 and one line where something
+is wrong; 2 for a bad command line. Standard library alone, so that nothing needs to be installed
+where the token is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from tools.archive import files
+from tools.review import artifact, post
+from tools.review.errors import ReviewError
+from tools.review.github import Client
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="review", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    packing = commands.add_parser("pack", help="write what is handed over")
+    packing.add_argument("--summary", type=Path, required=True, help="the reports as Markdown")
+    packing.add_argument(
+        "--pages", type=Path, default=Path("dist/diff"), help="NAME/index.html for each variant"
+    )
+    packing.add_argument("--out", type=Path, required=True, help="directory to make")
+    posting = commands.add_parser("comment", help="create, update or remove the comment")
+    posting.add_argument(
+        "--event",
+        type=Path,
+        default=os.environ.get("GITHUB_EVENT_PATH"),
+        help="the workflow_run event; default: $GITHUB_EVENT_PATH",
+    )
+    posting.add_argument("--bot", default=post.BOT, help="whose comments are ours")
+    return parser.parse_args(arguments)
+
+
+def _setting(name: str) -> str:
+    if not (value := os.environ.get(name, "").strip()):
+        raise ReviewError(f"${name} is not set: run this in a workflow, or set it")
+    return value
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    if options.command == "pack":
+        names = artifact.pack(options.summary, options.pages, options.out)
+        print(f"{options.out}: {len(names)} reports")
+        return 0
+    if options.event is None:
+        raise ReviewError("$GITHUB_EVENT_PATH is not set: name the event with --event FILE")
+    run = post.parse_event(
+        files.read_text(options.event, post.MAX_EVENT), _setting("GITHUB_REPOSITORY")
+    )
+    server = os.environ.get("GITHUB_SERVER_URL") or "https://github.com"
+    client = Client(_setting("GITHUB_API_URL"), _setting("GITHUB_TOKEN"))
+    print(post.comment(client, run, server, options.bot))
+    return 0
+
+
+if __name__ == "__main__":
+    files.run(main)

@@ -1,0 +1,89 @@
+"""Markdown that anybody may have written, made harmless for a comment.
+
+What `tools.diff.markdown` writes passes as it is, byte for byte: headings, lists, quotes and tables
+of plain words and code spans. Every other line becomes a code span of its own, where GitHub makes
+neither HTML, links, images, mentions nor references. Nothing is escaped, so nothing can be escaped
+wrongly; and no construct can go on past a line that was not recognised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tools.diff.markdown import span
+from tools.diff.text import hidden
+
+# Words that mean nothing in Markdown. A colon before a word could make an emoji, which is an image.
+_PLAIN = re.compile(r"(?:[A-Za-z0-9 ,.;()+\-−—'\"%/]|\*\*|:(?=[ *]|$))+")
+# ... and what GitHub makes a link of without brackets: addresses, issues (GH-1), commits.
+_LINKS = re.compile(r"www\.|[A-Za-z]-[0-9]|\b[0-9a-f]{7,}\b", re.IGNORECASE)
+# As CommonMark: closed by the next run of as many backticks.
+_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
+_PIPE = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r"\|(?: --- \|)+")
+
+
+def clean(text: str) -> str:
+    """`text` without anything but words, code spans and layout; what is not so in code spans."""
+    blocks = []
+    for lines in _blocks(text):
+        if _is_known(lines):
+            blocks.append("\n".join(lines))
+        else:
+            blocks += [line if _is_known([line]) else span(line) for line in lines]
+    return "\n\n".join(blocks) + ("\n" if blocks else "")
+
+
+def _blocks(text: str) -> Iterator[list[str]]:
+    """Lines between blank lines; a heading also begins a block."""
+    block: list[str] = []
+    for line in text.split("\n"):
+        if block and (not line.strip() or line.startswith("### ")):
+            yield block
+            block = []
+        if line.strip():
+            block.append(line)
+    if block:
+        yield block
+
+
+def _is_known(lines: list[str]) -> bool:
+    if any(char == "\t" or hidden(char) for line in lines for char in line):
+        return False
+    if all(line.startswith("- ") for line in lines):
+        return all(_is_inline(line[2:]) for line in lines)
+    if len(lines) > 1:
+        return _is_table(lines)
+    (line,) = lines
+    for start in ("### ", "> "):
+        if line.startswith(start):
+            return _is_inline(line.removeprefix(start))
+    return _is_inline(line)
+
+
+def _is_inline(text: str) -> bool:
+    """Whether it is one line of plain words and closed code spans, from its first column."""
+    if text.startswith(" "):
+        return False
+    at = 0
+    while at < len(text):
+        match = _SPAN.match(text, at) if text[at] == "`" else _PLAIN.match(text, at)
+        if match is None or (text[at] != "`" and _LINKS.search(match[0])):
+            return False
+        at = match.end()
+    return True
+
+
+def _is_table(lines: list[str]) -> bool:
+    """Cells end at a pipe even within a code span: there it has exactly one backslash before it."""
+    if not _RULE.fullmatch(lines[1]):
+        return False
+    columns = lines[1].count("|") - 1
+    for line in [lines[0], *lines[2:]]:
+        first, *cells, last = _PIPE.split(line) if "|" in line else ("x", "x")
+        if first or last or len(cells) != columns or "\\\\|" in line:
+            return False
+        if not all(_is_inline(cell.strip(" ").replace("\\|", "|")) for cell in cells):
+            return False
+    return True

@@ -1,0 +1,48 @@
+"""python -m tools.speedrun check --root DIR
+
+Whether every speedrun has its sources, seeds and hardware and reached its track's target: prints a
+line a fault and ends with 1, or says what it saw and ends with 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tools.archive import files
+from tools.archive.files import ArchiveError
+from tools.speedrun.entry import entries, load
+from tools.speedrun.tracks import AREA, load_tracks
+
+
+def check(root: Path) -> list[str]:
+    """Every fault of the workspace's speedruns, as `path:line: field: message`."""
+    names = entries(root)
+    if not names:
+        return []
+    found: list[str] = []
+    tracks = load_tracks(root)
+    for name in names:
+        try:
+            load(root, name, tracks)
+        except ArchiveError as error:
+            found += str(error).splitlines()
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="speedrun")
+    commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("check", help="whether every speedrun's record is whole")
+    checking.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    options = parser.parse_args(arguments)
+    if faults := check(options.root):
+        print("\n".join(faults), file=sys.stderr)
+        return 1
+    print(f"{AREA}: {len(entries(options.root))} speedruns hold")
+    return 0
+
+
+if __name__ == "__main__":
+    files.run(main)

@@ -1,0 +1,231 @@
+"""python -m tools.speedrun.page --root DIR --out DOCS
+
+Writes the leaderboard, DOCS/speedrun/leaderboard.md, and a page for each entry's README. The same
+records give the same bytes. `pages` gives them without writing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.archive import check, files
+from tools.archive.compare import p_value
+from tools.archive.files import ArchiveError, read_text
+from tools.archive.markup import PAGES, text
+from tools.archive.stats import Sample, welch
+from tools.archive.svg import Series, chart
+from tools.speedrun.entry import Record, entries, load
+from tools.speedrun.tracks import AREA, Track, load_tracks
+
+FOLDER = "speedrun"
+INDEX = f"{FOLDER}/leaderboard.md"
+MAX_README = 256 * 1024
+# At which a time counts as below the standing record's.
+RECORD_P = 0.05
+
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?://|#)[^)\s]*\)")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An entry and what it was held against: the record of its track as it came."""
+
+    record: Record
+    against: Record | None
+    p: float | None
+    """Of a two-sided Welch t-test of what ranks; None without a rival on the same hardware."""
+    is_new: bool
+    """Whether it set the record."""
+
+
+def standings(records: Iterable[Record], track: Track) -> list[Standing]:
+    """The entries of a track in the order they came: by date, then by name.
+
+    The first sets the record; then whoever is faster on the same hardware with p < RECORD_P.
+    """
+    best: dict[tuple, Record] = {}
+    found = []
+    for record in sorted((r for r in records if r.track == track.name), key=lambda r: r.entry):
+        hardware = tuple(sorted(map(str, record.hardware.items())))
+        against = best.get(hardware)
+        p, is_new = None, against is None
+        if against:
+            ours, theirs = (Sample(r.column(track.metric)) for r in (record, against))
+            test = welch(ours, theirs)
+            # Equal in every seed, such as steps: no chance is left to test.
+            p = test.p if test else (1.0 if ours.mean == theirs.mean else 0.0)
+            is_new = ours.mean < theirs.mean and p < RECORD_P
+        if is_new:
+            best[hardware] = record
+        found.append(Standing(record, against, p, is_new))
+    return found
+
+
+def pages(root: Path) -> dict[str, str]:
+    """The generated pages by their path in docs/; nothing where there is no speedrun.
+
+    Raises:
+        ArchiveError: an entry that `python -m tools.speedrun check` refuses.
+    """
+    names = entries(root)
+    if not names:
+        return {}
+    tracks = load_tracks(root)
+    records = [load(root, name, tracks) for name in names]
+    recorded = _ledger_names(root)
+    found = {INDEX: leaderboard(records, tracks.values(), recorded)}
+    for record in records:
+        readme = read_text(root / record.path / "README.md", MAX_README)
+        found[f"{FOLDER}/{record.entry}.md"] = _readme(readme, record, recorded)
+    return found
+
+
+def _ledger_names(root: Path) -> set[str]:
+    """Experiments with a page of their own, which holds their diff."""
+    if not (root / check.LEDGER).exists():
+        return set()
+    return {entry.name for entry in check.load_ledger(root)}
+
+
+def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: set[str]) -> str:
+    blocks = [
+        "---\ntitle: Speedruns\nhide: [navigation, toc]\n---",
+        "# Speedruns",
+        "Least time, tokens or steps to a held-out loss. [The rules](rules.md).",
+    ]
+    for track in tracks:
+        found = standings(records, track)
+        blocks += [
+            f"## {text(track.name)}",
+            f"{text(track.title)}: to {track.target_bpb:g} bits per byte on held-out documents, "
+            f"ranked by mean {_WHAT[track.metric]}, {track.seeds} seeds or more.",
+        ]
+        if not found:
+            blocks.append("No entry yet.")
+            continue
+        blocks += [_table(found, track, recorded), _chart(found, track)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+_WHAT = {
+    "seconds": "training time",
+    "cpu_seconds": "CPU time of training",
+    "tokens": "training tokens",
+    "steps": "steps",
+}
+_COLUMNS = (
+    *("#", "Entry", "Date", "Author", "Time, s", "CPU time, s", "Tokens", "Steps"),
+    *("Held out, bits per byte", "n", "p against the record then", "Hardware", "Sources"),
+)
+
+
+def _table(found: Sequence[Standing], track: Track, recorded: set[str]) -> str:
+    ranked = sorted(
+        found, key=lambda s: (Sample(s.record.column(track.metric)).mean, s.record.entry)
+    )
+    heads = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
+    rows = "".join(_row(i, s, recorded) for i, s in enumerate(ranked, 1))
+    return (
+        '<div class="grug-scroll"><table>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(place: int, standing: Standing, recorded: set[str]) -> str:
+    record = standing.record
+    name = text(record.entry)
+    links = f'<a href="{name}.html">{name}</a>'
+    if record.entry in recorded:
+        links += f' (<a href="../{PAGES}/{name}.html">diff</a>)'
+    if standing.is_new:
+        links += " ★"
+    rival = "—"
+    if standing.against and standing.p is not None:
+        rival = f"{text(p_value(standing.p))} ({text(standing.against.entry)})"
+    cells = [
+        str(place),
+        links,
+        text(record.date),
+        text(record.author),
+        *(_spread(record.column(key), 1) for key in ("seconds", "cpu_seconds")),
+        *(_spread(record.column(key), 0) for key in ("tokens", "steps")),
+        _spread(record.column("heldout_bpb"), 4),
+        str(len(record.runs)),
+        rival,
+        _hardware(record),
+        f"<code>{record.sources_digest[:12]}</code>",
+    ]
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """The mean, and the seeds' standard deviation where there is any."""
+    sample = Sample(tuple(values))
+    mean = f"{sample.mean:,.{digits}f}"
+    return f"{mean} ± {sample.spread:,.{digits}f}" if sample.spread else mean
+
+
+def _hardware(record: Record) -> str:
+    held = record.hardware
+    memory = f"{held['memory_bytes'] / 2**30:.0f} GiB"
+    parts = [f"{text(held['cpu'])}, {held['cores']} cores", memory]
+    if held["accelerator"]:
+        parts.insert(0, f"{held['accelerators']} × {text(held['accelerator'])}")
+    return ", ".join(parts)
+
+
+def _chart(found: Sequence[Standing], track: Track) -> str:
+    """Training loss over time: the standing record against the one before it."""
+    records = [s.record for s in found if s.is_new][-2:]
+    series = [
+        Series(
+            label=record.entry[11:],
+            dashed=i < len(records) - 1,
+            curves=tuple([(point[2], point[3]) for point in run.curve] for run in record.runs),
+        )
+        for i, record in enumerate(records)
+    ]
+    return chart(
+        series,
+        name=f"speedrun-{track.name}",
+        title=f"Training loss over time, {track.name}",
+        desc="The standing record, and the one before it dashed; several seeds give their range.",
+        x="seconds",
+        y="training loss, nats a token",
+    )
+
+
+def _readme(readme: str, record: Record, recorded: set[str]) -> str:
+    """A README as a page; its links into the workspace, which the site lacks, become code."""
+    title = f"---\ntitle: {record.entry}\nhide: [navigation, toc]\n---"
+    links = "[Leaderboard](leaderboard.md) · [Rules](rules.md)"
+    if record.entry in recorded:
+        links += f" · [Diff](../{PAGES}/{record.entry}.md)"
+    where = f"Sources: `{record.path}/`, digest `{record.sources_digest}`."
+    return "\n\n".join([title, _LINK.sub(r"`\1`", readme.strip()), links, where]) + "\n"
+
+
+def write(root: Path, out: Path) -> list[str]:
+    """Writes all pages below `out`, or none, and gives their paths."""
+    found = pages(root)
+    if not found:
+        raise ArchiveError(f"{AREA}: has no speedrun: add {AREA}/<YYYY-MM-DD>_<slug>/")
+    files.write_all({out / path: page.encode() for path, page in found.items()})
+    return list(found)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="page", description="Write the leaderboard.")
+    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument("--out", type=Path, required=True, help="docs/ of the site")
+    options = parser.parse_args(arguments)
+    print("\n".join(write(options.root, options.out)))
+    return 0
+
+
+if __name__ == "__main__":
+    files.run(main)
