@@ -7,7 +7,7 @@ from pants.testutil.option_util import create_subsystem
 
 from grug.workspace import GrugSubsystem
 
-ROOTS = ("experiments/grug", "experiments/speedrun")
+ROOTS = ["experiments/grug", "experiments/speedrun"]
 
 
 @pytest.mark.parametrize(
