@@ -24,6 +24,7 @@ from pants.testutil.rule_runner import RuleRunner
 from grug import register
 from grug.contract import ContractRequest
 from grug.isolation import IsolationLintRequest
+from grug.lifecycle import VariantTests, VariantTestsRequest
 from grug.records import RecordsRequest
 from grug.ruff import RuffFmtRequest, RuffLintRequest
 from grug.serve import ServeFieldSet
@@ -84,6 +85,7 @@ def runner() -> RuleRunner:
             QueryRule(RunRequest, [ServeFieldSet]),
             QueryRule(SourceFiles, [SourceFilesRequest]),
             QueryRule(TestResult, [ContractRequest.Batch]),
+            QueryRule(VariantTests, [VariantTestsRequest]),
         ],
         target_types=[
             *core.target_types(),

@@ -15,7 +15,7 @@ from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
 from pants.backend.python.util_rules.pex_environment import PythonExecutable
 from pants.base.specs import Specs
-from pants.core.goals.test import TestResult
+from pants.core.goals.test import TestRequest, TestResult
 from pants.core.util_rules.partitions import Partitions, _EmptyMetadata
 from pants.engine.console import Console
 from pants.engine.env_vars import CompleteEnvironmentVars
@@ -164,17 +164,14 @@ async def run_variant_tests(request: VariantTestsRequest, targets: AllTargets) -
     own = [t for t in targets if t.address.spec_path == request.variant]
     tests = (PythonTestFieldSet.create(t) for t in own if PythonTestFieldSet.is_applicable(t))
     contracts = (ContractFieldSet.create(t) for t in own if ContractFieldSet.is_applicable(t))
-    partitions = await Get(Partitions, PyTestRequest.PartitionRequest(tuple(tests)))
-    results = await MultiGet(
-        *(
-            Get(TestResult, PyTestRequest.Batch("", part.elements, part.metadata))
-            for part in partitions
-        ),
-        *(
-            Get(TestResult, ContractRequest.Batch("", (contract,), _EmptyMetadata()))
-            for contract in contracts
-        ),
+    partitions = await Get(
+        Partitions, TestRequest.PartitionRequest, PyTestRequest.PartitionRequest(tuple(tests))
     )
+    batches = [
+        *(PyTestRequest.Batch("", part.elements, part.metadata) for part in partitions),
+        *(ContractRequest.Batch("", (contract,), _EmptyMetadata()) for contract in contracts),
+    ]
+    results = await MultiGet(Get(TestResult, TestRequest.Batch, batch) for batch in batches)
     failed = (address for r in results if r.exit_code for address in r.addresses)
     return VariantTests(tuple(sorted(address.spec for address in failed)))
 
