@@ -73,7 +73,7 @@ class Lab:
         """The variant's page in a site that is built anew, its tags left out."""
         self.pants("package", "docs:site")
         page = self.root / f"dist/site/reports/variants/{name}.html"
-        return re.sub(r"<[^>]+>", " ", page.read_text())
+        return re.sub(r"<[^>]+>", "", page.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +112,11 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     lab.workspace.commit()
 
     store = prepare_default(tmp_path, max_documents=80, vocab_size=512, heldout_fraction=0.1)
-    run_dir = tmp_path / "run"
-    lab.pants("run", "launch", "--", "relu", *RUN, f"--data={store}", f"--run-dir={run_dir}")
-    lab.pants("run", "tools/archive:record", "--", str(run_dir))
-    assert len(list((lab.root / "docs/reports/runs/relu").glob("*.json"))) == 1
+    for name in ("base", "relu"):
+        to = str(tmp_path / name)
+        lab.pants("run", "launch", "--", name, *RUN, f"--data={store}", f"--run-dir={to}")
+        lab.pants("run", "tools/archive:record", "--", to)
+        assert len(list((lab.root / f"docs/reports/runs/{name}").glob("*.json"))) == 1
     lab.workspace.commit()
     page = lab.page("relu")
     assert "No square?" in page and "one seed: no claim" in page and PLAIN in page

@@ -11,7 +11,7 @@ from tools.archive.stats import value_at
 
 Line = list[tuple[float, float]]
 WIDTH, HEIGHT = 420, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 62, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 72, 14, 40
 POINTS = 80
 # Losses fall fast at first: the scale shows what comes after this share of the run.
 _HEAD = 0.06

@@ -117,49 +117,49 @@ _WHAT = {
     "tokens": "training tokens",
     "steps": "steps",
 }
-_COLUMNS = (
-    *("#", "Entry", "Date", "Author", "Time, s", "CPU time, s", "Tokens", "Steps"),
-    *("Held out, bits per byte", "n", "p against the record then", "Hardware", "Sources"),
-)
 
 
 def _table(found: Sequence[Standing], track: Track, recorded: set[str]) -> str:
     ranked = sorted(
         found, key=lambda s: (Sample(s.record.column(track.metric)).mean, s.record.entry)
     )
-    heads = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
-    rows = "".join(_row(i, s, recorded) for i, s in enumerate(ranked, 1))
+    rows = [_row(i, s, recorded) for i, s in enumerate(ranked, 1)]
+    heads = "".join(f'<th scope="col">{name}</th>' for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f'<td data-label="{n}">{cell}</td>' for n, cell in row.items()) + "</tr>"
+        for row in rows
+    )
     return (
-        '<div class="grug-scroll"><table>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        '<table class="grug-index grug-board">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>\n\n"
+        '<p class="grug-note">★ set a record; p is against the record of its day, by Welch\'s '
+        "t-test. Means over the seeds ± their standard deviation.</p>"
     )
 
 
-def _row(place: int, standing: Standing, recorded: set[str]) -> str:
+def _row(place: int, standing: Standing, recorded: set[str]) -> dict[str, str]:
+    """Cells by their column."""
     record = standing.record
     name = text(record.entry)
-    links = f'<a href="{name}.html">{name}</a>'
+    links = f'<a href="{name}.html">{name.replace("_", "_<wbr>")}</a>'
     if record.entry in recorded:
         links += f' (<a href="../{PAGES}/{name}.html">diff</a>)'
     if standing.is_new:
         links += " ★"
-    rival = "—"
-    if standing.against and standing.p is not None:
-        rival = f"{text(p_value(standing.p))} ({text(standing.against.entry)})"
-    cells = [
-        str(place),
-        links,
-        text(record.date),
-        text(record.author),
-        *(_spread(record.column(key), 1) for key in ("seconds", "cpu_seconds")),
-        *(_spread(record.column(key), 0) for key in ("tokens", "steps")),
-        _spread(record.column("heldout_bpb"), 4),
-        str(len(record.runs)),
-        rival,
-        _hardware(record),
-        f"<code>{record.sources_digest[:12]}</code>",
-    ]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return {
+        "#": str(place),
+        "Name": links,
+        "Author": text(record.author),
+        "Time, s": _spread(record.column("seconds"), 1),
+        "CPU time, s": _spread(record.column("cpu_seconds"), 1),
+        "Tokens": _spread(record.column("tokens"), 0),
+        "Steps": _spread(record.column("steps"), 0),
+        "Bits per byte": _spread(record.column("heldout_bpb"), 4),
+        "n": str(len(record.runs)),
+        "p": text(p_value(standing.p)).removeprefix("p ") if standing.p is not None else "—",
+        "Hardware": _hardware(record),
+        "Sources": f"<code>{record.sources_digest[:8]}</code>",
+    }
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -183,13 +183,13 @@ def _chart(found: Sequence[Standing], track: Track) -> str:
     records = [s.record for s in found if s.is_new][-2:]
     series = [
         Series(
-            label=record.entry[11:],
+            label=("before", "record")[i - len(records) + 2],
             dashed=i < len(records) - 1,
             curves=tuple([(point[2], point[3]) for point in run.curve] for run in record.runs),
         )
         for i, record in enumerate(records)
     ]
-    return chart(
+    shown = chart(
         series,
         name=f"speedrun-{track.name}",
         title=f"Training loss over time, {track.name}",
@@ -197,6 +197,9 @@ def _chart(found: Sequence[Standing], track: Track) -> str:
         x="seconds",
         y="training loss, nats a token",
     )
+    names = " Dashed: ".join(text(record.entry) for record in reversed(records))
+    caption = f"<figcaption>Training loss over time. Solid: {names}</figcaption>"
+    return f'<figure class="grug-charts">{caption}{shown}</figure>'
 
 
 def _readme(readme: str, record: Record, recorded: set[str]) -> str:

@@ -100,16 +100,17 @@ def test_directories_and_entries_that_do_not_match(repository):
         entry("moe", status="deleted", last_known_good=repository.commit),
         entry("gone"),
     )
-    other = repository.root / "experiments/speedrun/2026-01-01_fast/BUILD"
-    other.parent.mkdir(parents=True)
-    other.write_text("")
+    # A speedrun has a record instead.
+    for path in ("experiments/speedrun/2026-01-01_fast", "experiments/grug/fast"):
+        (repository.root / path).mkdir(parents=True)
+        (repository.root / path / "BUILD").write_text("")
     found = faults(repository)
     assert [line.split(": ", 1)[1] for line in found] == [
         "moe is deleted, but experiments/grug/moe is there: remove the directory, or set 'status: "
         "active'",
         "gone is active, but experiments/grug/gone is not there: put it back, or set 'status: "
         "deleted' and '- last known-good: COMMIT'",
-        "experiments/speedrun/2026-01-01_fast is not recorded: add '## 2026-01-01_fast' to "
+        "experiments/grug/fast is not recorded: add '## fast' to "
         "docs/reports/grug-archive.md, or remove the directory",
     ]
     lines = [line.split(":")[1] for line in found]

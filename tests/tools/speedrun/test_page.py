@@ -52,14 +52,17 @@ def test_the_page_ranks_and_shows(workspace):
     workspace.recorded(seconds=100)
     workspace.recorded(FASTER, seconds=50)
     page = pages(workspace.root)[INDEX]
-    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)][1:]
-    assert [row[0] for row in rows] == ["1", "2"]
-    first, second = rows
-    assert first[1] == f'<a href="{FASTER}.html">{FASTER}</a> ★'
-    assert first[2:6] == ["2026-11-23", "A. Author", "51.0 ± 1.0", "76.5 ± 1.5"]
-    assert first[6:10] == ["1,000", "2", "2.4020 ± 0.0020", "3"]
-    assert first[10].startswith("p &lt; 0.0001") and first[10].endswith(f"({NAME})")
-    assert (first[11], second[10]) == ("CPU, 2 cores, 16 GiB", "—")
+    cell = re.compile(r'<td data-label="(.*?)">(.*?)</td>')
+    first, second = (dict(cell.findall(row)) for row in re.findall(r"<tr>(<td.*?)</tr>", page))
+    assert (first["#"], second["#"]) == ("1", "2")
+    name = FASTER.replace("_", "_<wbr>")
+    assert first["Name"] == f'<a href="{FASTER}.html">{name}</a> ★'
+    assert (first["Time, s"], first["CPU time, s"]) == ("51.0 ± 1.0", "76.5 ± 1.5")
+    assert (first["Author"], first["Tokens"], first["Steps"]) == ("A. Author", "1,000", "2")
+    assert (first["Bits per byte"], first["n"]) == ("2.4020 ± 0.0020", "3")
+    assert (first["p"], second["p"]) == ("&lt; 0.0001", "—")
+    assert first["Hardware"] == "CPU, 2 cores, 16 GiB"
+    assert f"Solid: {FASTER} Dashed: {NAME}" in page
     assert "<svg" in page and "to 2.5 bits per byte" in page
 
 
