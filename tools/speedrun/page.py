@@ -197,8 +197,8 @@ def _chart(found: Sequence[Standing], track: Track) -> str:
         x="seconds",
         y="training loss, nats a token",
     )
-    names = " Dashed: ".join(text(record.entry) for record in reversed(records))
-    caption = f"<figcaption>Training loss over time. Solid: {names}</figcaption>"
+    names = ". Dashed: ".join(text(record.entry) for record in reversed(records))
+    caption = f"<figcaption>Training loss over time. Solid: {names}.</figcaption>"
     return f'<figure class="grug-charts">{caption}{shown}</figure>'
 
 

@@ -62,7 +62,7 @@ def test_the_page_ranks_and_shows(workspace):
     assert (first["Bits per byte"], first["n"]) == ("2.4020 ± 0.0020", "3")
     assert (first["p"], second["p"]) == ("&lt; 0.0001", "—")
     assert first["Hardware"] == "CPU, 2 cores, 16 GiB"
-    assert f"Solid: {FASTER} Dashed: {NAME}" in page
+    assert f"Solid: {FASTER}. Dashed: {NAME}." in page
     assert "<svg" in page and "to 2.5 bits per byte" in page
 
 
