@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 COPIED = (
-    *(".ci", "BUILD", "README.md", "mkdocs.yml", "pants", "pants.toml", "pytest.ini"),
+    *(".ci", ".gitignore", "BUILD", "README.md", "mkdocs.yml", "pants", "pants.toml", "pytest.ini"),
     *(
         "docs/reports",
         "experiments/grug/buckets.json",
