@@ -34,7 +34,7 @@ class Sides:
 def sides(
     variant: str, against: str, entries: Collection[Entry], directories: Collection[str]
 ) -> Sides:
-    """Both sides of one report.
+    """Both sides of one report: an active variant against its origin as it is, else as it was.
 
     Args:
         variant: name or directory of a variant, living or deleted.
@@ -49,6 +49,11 @@ def sides(
         return Sides(name, new, _against(against, entries, directories))
     if entry is None or entry.origin in ("", "none"):
         return Sides(name, new, None)
+    origin = _entry(entry.origin, entries)
+    if origin and entry.status != "active" and entry.forked_at:
+        # Of one that has ended: its origin may hold by now what it changed.
+        then = f"{entry.forked_at}:{origin.path}"
+        return Sides(name, new, Side(then, origin.name, entry.forked_at))
     old = _side(entry.origin, entries, directories)
     return Sides(name, new, Side(old.source, old.label, old.commit or entry.forked_at))
 
