@@ -22,6 +22,7 @@ from pants.engine.target import DependenciesRequest
 from pants.testutil.rule_runner import RuleRunner
 
 from grug import register
+from grug.bundle import BundleFieldSet
 from grug.contract import ContractRequest
 from grug.isolation import IsolationLintRequest
 from grug.lifecycle import VariantTests, VariantTestsRequest
@@ -49,8 +50,13 @@ OPTIONS = (
 )
 COPIED = (
     *(f"tools/locks/{resolve}.lock" for resolve in RESOLVES),
+    "tools/bundle/flags.json",
+    "tools/bundle/templates/*",
     *("experiments/grug/buckets.json", "tools/ruff.toml", "tools/ty.toml"),
-    *(f"tools/{name}/*.py" for name in ("archive", "diff", "isolation", "speedrun", "variants")),
+    *(
+        f"tools/{name}/*.py"
+        for name in ("archive", "bundle", "corpus", "diff", "isolation", "speedrun", "variants")
+    ),
 )
 INHERITED = {
     "HOME",
@@ -72,6 +78,7 @@ def runner() -> RuleRunner:
             *python.rules(),
             *register.rules(),
             QueryRule(Addresses, [DependenciesRequest]),
+            QueryRule(BuiltPackage, [BundleFieldSet]),
             QueryRule(BuiltPackage, [SiteFieldSet]),
             QueryRule(CheckResults, [TyRequest]),
             QueryRule(FmtResult, [RuffFmtRequest.Batch]),
@@ -106,6 +113,7 @@ def runner() -> RuleRunner:
 LOCKS = """
 resource(name="tools-lock", source="tools.lock")
 resource(name="cpu-lock", source="cpu.lock")
+python_requirement(name="jax", requirements=["jax"], resolve="cpu")
 python_requirement(name="pytest", requirements=["pytest"], resolve="cpu")
 """
 SUITE = "python_sources(name='suite', sources=['*.py'], resolve='cpu')"

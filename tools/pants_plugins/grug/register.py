@@ -9,6 +9,7 @@ from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 
 from grug import (
+    bundle,
     contract,
     diff,
     isolation,
@@ -33,6 +34,7 @@ def target_types() -> Iterable[type[Target]]:
 
 def rules() -> Iterable[Rule | UnionRule]:
     return (
+        *bundle.rules(),
         *contract.rules(),
         *diff.rules(),
         *isolation.rules(),

@@ -17,10 +17,12 @@ from pants.backend.python.target_types import (
     PythonTestsTimeoutField,
     PythonTestTarget,
 )
+from pants.core.goals.package import OutputPathField
 from pants.engine.rules import Get, Rule, collect_rules, rule
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
     Dependencies,
+    DictStringToStringField,
     GeneratedTargets,
     GenerateTargetsRequest,
     InvalidFieldException,
@@ -48,8 +50,32 @@ class VariantSourcesField(PythonGeneratingSourcesBase):
 
 class AcceleratorsField(StringSequenceField):
     alias = "accelerators"
-    default = ("cpu",)
-    help = "What the variant is meant to run on; names from `[grug].accelerators`."
+    default = ("cpu", "gpu", "tpu")
+    help = (
+        "What the variant is meant to run on; names from `[grug].accelerators`. Each gives a "
+        "launch bundle, `#launch-NAME`."
+    )
+
+
+class TopologiesField(DictStringToStringField):
+    alias = "topologies"
+    help = (
+        "The hardware that a bundle's launch files ask for, by accelerator: "
+        "`{'gpu': '2x8xh100', 'tpu': 'v5e:4x4'}`. Without an entry: 1 machine, 8xh100, v6e:4x4."
+    )
+
+
+class BundleResolvesField(DictStringToStringField):
+    alias = "bundle_resolves"
+    help = (
+        "The resolve that a bundle installs, by accelerator. Without an entry: the resolve of the "
+        "accelerator's name, and for the CPU the variant's own."
+    )
+
+
+class LaunchArgsField(StringSequenceField):
+    alias = "launch_args"
+    help = "Flags of the variant on every start of its bundles, before those given there."
 
 
 class RecordedByField(StringSequenceField):
@@ -68,14 +94,18 @@ class GrugVariant(TargetGenerator):
         "third-party requirements.\n\n"
         "Makes a `python_source` of each file, a `python_test` of each `test_*.py`, and, where the "
         "directory holds model.py, train.py and launch.py, `#contract`: the tests that every "
-        "variant must pass. A speedrun of one file is a `grug_variant` too."
+        "variant must pass, and a launch bundle for each accelerator. A speedrun of one file is a "
+        "`grug_variant` too."
     )
     generated_target_cls = PythonSourceTarget
     core_fields = (
         *COMMON_TARGET_FIELDS,
         VariantSourcesField,
         AcceleratorsField,
+        BundleResolvesField,
+        LaunchArgsField,
         RecordedByField,
+        TopologiesField,
     )
     copied_fields = COMMON_TARGET_FIELDS
     moved_fields = (
@@ -107,6 +137,44 @@ class GrugContract(Target):
         PythonResolveField,
         PythonTestsExtraEnvVarsField,
         PythonTestsTimeoutField,
+    )
+
+
+class BundleAcceleratorField(StringField):
+    alias = "accelerator"
+    help = "What the bundle runs on."
+
+
+class BundleResolveField(StringField):
+    alias = "bundle_resolve"
+    help = "The resolve that it installs."
+
+
+class BundleTopologyField(StringField):
+    alias = "topology"
+    default = ""
+    help = "The hardware that its launch files ask for."
+
+
+class BundleDependenciesField(Dependencies):
+    pass
+
+
+class LaunchBundle(Target):
+    alias = "launch_bundle"
+    help = (
+        "A variant packed to run elsewhere; `./pants package` writes dist/bundles/NAME-ACCELERATOR/"
+        " and its .tar.gz. Made by `grug_variant`, never written in a BUILD."
+    )
+    core_fields = (
+        *COMMON_TARGET_FIELDS,
+        BundleAcceleratorField,
+        BundleDependenciesField,
+        BundleResolveField,
+        BundleTopologyField,
+        InterpreterConstraintsField,
+        LaunchArgsField,
+        OutputPathField,
     )
 
 
@@ -170,11 +238,27 @@ async def generate_from_grug_variant(
                 dependencies=(*own, grug.contract_target),
             )
         )
+        # Its imports bring the rest of what a bundle needs.
+        entry = address.create_file("launch.py").spec
+        resolves = {"cpu": resolve, **(generator[BundleResolvesField].value or {})}
+        topologies = generator[TopologiesField].value or {}
+        targets += [
+            make(
+                LaunchBundle,
+                address.create_generated(f"launch-{name}"),
+                accelerator=name,
+                bundle_resolve=resolves.get(name, name),
+                dependencies=(entry,),
+                launch_args=generator[LaunchArgsField].value,
+                topology=topologies.get(name, ""),
+            )
+            for name in generator[AcceleratorsField].value or ()
+        ]
     return GeneratedTargets(generator, targets)
 
 
 def target_types() -> Iterable[type[Target]]:
-    return (GrugContract, GrugVariant)
+    return (GrugContract, GrugVariant, LaunchBundle)
 
 
 def rules() -> Iterable[Rule | UnionRule]:

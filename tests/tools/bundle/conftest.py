@@ -1,0 +1,121 @@
+"""A small real bundle: two wheels of one file each, locked by digest, and a program that tells."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tools.bundle.lock import Lock
+from tools.bundle.manifest import Pythons
+from tools.bundle.pack import Contents, bundle, write
+from tools.bundle.topology import Topology
+
+PROGRAM = """
+import json, os, signal, sys, time
+import jax
+names = ("XLA_FLAGS", "GLIBC_TUNABLES", "GRUG_BUNDLE")
+env = {name: os.environ.get(name) for name in names}
+told = {"pid": os.getpid(), "argv": sys.argv[1:], "jax": jax.WHERE, "file": __file__, "env": env}
+if "--wait" in sys.argv:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+print(json.dumps(told), flush=True)
+if "--wait" in sys.argv:
+    time.sleep(60)
+sys.exit(7 if "--fail" in sys.argv else 0)
+"""
+VERSION = "0.10.2"  # of which tools/bundle/flags.json knows the flags
+
+
+def make_wheel(directory: Path, name: str, needs: str = "") -> dict:
+    """A wheel of one module, and its entry in a lock."""
+    file = directory / f"{name}-{VERSION}-py3-none-any.whl"
+    info = f"{name}-{VERSION}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSION}\n"
+    metadata += f"Requires-Dist: {needs}\n" if needs else ""
+    contents = {
+        f"{name}.py": "WHERE = __file__\n",
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(file, "w") as archive:
+        for path, text in contents.items():
+            archive.writestr(path, text)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    url = f"https://files.example.org/{file.name}"
+    return {
+        "project_name": name,
+        "version": VERSION,
+        "requires_dists": [needs] if needs else [],
+        "artifacts": [{"algorithm": "sha256", "hash": digest, "url": url}],
+    }
+
+
+@dataclass(frozen=True)
+class Bundle:
+    path: Path
+
+    def command(self, *flags: str) -> list[str]:
+        return [sys.executable, str(self.path / "run.py"), *flags]
+
+    def run(self, home: Path, *flags: str, **env: str) -> subprocess.CompletedProcess:
+        command, full = self.command(*flags), environment(home, **env)
+        return subprocess.run(command, env=full, capture_output=True, text=True, timeout=120)
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    dropped = ("PYTHONPATH", "GRUG_UV", "XLA_FLAGS")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, "GRUG_VENVS": str(home), **more}
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory) -> tuple[Path, Lock]:
+    directory = tmp_path_factory.mktemp("wheels")
+    entries = [make_wheel(directory, "jax", f"jaxlib=={VERSION}"), make_wheel(directory, "jaxlib")]
+    text = json.dumps({"locked_resolves": [{"locked_requirements": entries}]})
+    return directory, Lock.parse(text, "small.lock")
+
+
+@pytest.fixture(scope="session")
+def contents(wheels) -> Contents:
+    return Contents(
+        variant="small",
+        accelerator="cpu",
+        entry="experiments.small.launch",
+        sources={"experiments/small/launch.py": PROGRAM.encode()},
+        lock=wheels[1],
+        requirements=("jax",),
+        pythons=Pythons("3.11", "3.14"),
+        topology=Topology.parse("cpu", "1"),
+        env={"XLA_FLAGS": "--xla_gpu_autotune_level=4", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+        commit="0" * 40,
+        dirty=False,
+        sample={"manifest.json": b"{}"},
+    )
+
+
+@pytest.fixture
+def make(tmp_path, wheels, contents) -> Callable[..., Bundle]:
+    """make(**fields of Contents): a packed bundle that has its wheels with it."""
+
+    def build(**changes) -> Bundle:
+        directory = tmp_path / "small-cpu"
+        write(bundle(replace(contents, **changes)), directory)
+        (directory / "wheels").symlink_to(wheels[0])
+        return Bundle(directory)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory) -> Path:
+    """Where environments are kept, for tests that need a warm one."""
+    return tmp_path_factory.mktemp("home")

@@ -1,0 +1,161 @@
+"""The bytes of a bundle: what they follow from, and what is refused."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tools.bundle.errors import BundleError
+from tools.bundle.flags import check
+from tools.bundle.lock import Lock
+from tools.bundle.manifest import Pythons, identity
+from tools.bundle.pack import application, bundle, tarball, write
+from tools.bundle.topology import Topology
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_manifest_names_every_file_and_itself(contents):
+    files = bundle(contents)
+    manifest = json.loads(files.pop("bundle.json"))
+    assert set(manifest["files"]) == set(files)
+    for name, data in files.items():
+        assert manifest["files"][name]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert manifest.pop("id") == identity(manifest)
+    assert manifest["git"] == {"commit": "0" * 40, "dirty": False}
+    assert manifest["versions"]["jaxlib"] == "0.10.2"
+    assert manifest["python"] == {"minimum": "3.11", "below": "3.14"}
+
+
+def test_one_changed_source_changes_the_id(contents):
+    first = json.loads(bundle(contents)["bundle.json"])
+    sources = {name: data + b"#" for name, data in contents.sources.items()}
+    second = json.loads(bundle(replace(contents, sources=sources))["bundle.json"])
+    assert first["id"] != second["id"]
+
+
+def test_the_same_bytes_wherever_and_whenever(contents, tmp_path):
+    # Another process, directory, time zone, umask and hash seed.
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from tools.bundle.pack import application, tarball;"
+        "import hashlib;"
+        "app = application({'b.py': b'2', 'a.py': b'1'}, 'a');"
+        "print(hashlib.sha256(tarball({'z': app, 'run.py': b'x'}, 'n')).hexdigest())"
+    )
+    told = set()
+    for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):
+        where = tmp_path / seed
+        where.mkdir(mode=0o700)
+        env = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone}
+        command = [sys.executable, "-c", code, str(ROOT)]
+        done = subprocess.run(command, cwd=where, env=env, capture_output=True, text=True)
+        told.add(done.stdout)
+    app = application({"a.py": b"1", "b.py": b"2"}, "a")
+    packed = tarball({"run.py": b"x", "z": app}, "n")
+    assert told == {hashlib.sha256(packed).hexdigest() + "\n"}
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        modes = {member.name: (member.mode, member.mtime) for member in archive}
+    assert modes == {"n/run.py": (0o755, 0), "n/z": (0o644, 0)}
+
+
+def test_the_application_runs_by_itself_and_on_the_path(tmp_path):
+    sources = {"pkg/launch.py": b"import sys\nprint(__name__, sys.argv[1:])\n"}
+    path = tmp_path / "app.pex"
+    path.write_bytes(application(sources, "pkg.launch"))
+    assert set(zipfile.ZipFile(path).namelist()) == {"__main__.py", "pkg/", "pkg/launch.py"}
+    alone = [sys.executable, str(path), "x"]
+    by_path = [sys.executable, "-m", "pkg.launch", "x"]
+    for command in (alone, by_path):
+        env = {**os.environ, "PYTHONPATH": str(path)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.stdout == "__main__ ['x']\n", done.stderr
+
+
+def test_written_whole_or_not_at_all(tmp_path):
+    directory = tmp_path / "dist/x-cpu"
+    write({"run.py": b"1", "launch/a": b"2"}, directory)
+    write({"run.py": b"3"}, directory)
+    assert [p.name for p in sorted(directory.parent.iterdir())] == ["x-cpu", "x-cpu.tar.gz"]
+    assert [p.name for p in directory.iterdir()] == ["run.py"]
+    with pytest.raises(BundleError):
+        write({"run.py": b"4", "run.py/below": b"5"}, directory)
+    assert (directory / "run.py").read_bytes() == b"3"
+    assert [p.name for p in sorted(directory.parent.iterdir())] == ["x-cpu", "x-cpu.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "version", "said"),
+    [
+        ("XLA_FLAGS", "--xla_gpu_graph_level=0", "0.10.2", "jaxlib 0.10.2 aborts on --xla_gpu_gr"),
+        ("XLA_FLAGS", "--xla_gpu_new=1", "0.10.2", "--xla_gpu_new was never tried with jaxlib"),
+        ("XLA_FLAGS", "--xla_gpu_autotune_level=4", "9.9", "was never tried with jaxlib 9.9"),
+        ("XLA_FLAGS", "autotune", "0.10.2", "'autotune' is no flag: write --NAME=VALUE"),
+        ("LIBTPU_INIT_ARGS", "--xla_tpu_no_such_flag=1", "0.0.42.1", "libtpu 0.0.42.1 aborts on"),
+        ("LIBTPU_INIT_ARGS", "--xla_tpu_x=1", None, "the lock has no libtpu that would read it"),
+    ],
+)
+def test_flags_that_would_abort_are_refused(variable, value, version, said):
+    with pytest.raises(BundleError, match=said):
+        check(variable, value, version)
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu", "tpu"])
+def test_what_each_bundle_sets_is_known_to_its_lock(contents, accelerator):
+    path = ROOT / f"tools/locks/{accelerator}.lock"
+    topology = Topology.parse(
+        accelerator, {"cpu": "1", "gpu": "8xh100", "tpu": "v5e:4x4"}[accelerator]
+    )
+    lock = Lock.parse(path.read_text(), path.name)
+    changed = replace(contents, accelerator=accelerator, lock=lock, topology=topology, env=None)
+    files = bundle(changed)
+    assert len(tarball(files, "x")) < 2**20
+    assert files["app.pex"] == bundle(contents)["app.pex"]
+
+
+def test_a_flag_of_the_table_really_aborts_or_really_starts():
+    from tools.bundle.flags import accepted
+
+    assert not accepted("XLA_FLAGS", "xla_gpu_graph_level=0")
+    assert accepted("XLA_FLAGS", "xla_gpu_autotune_level=4")
+
+
+def test_interpreter_constraints():
+    for text in ("CPython>=3.11,<3.14", "CPython<3.14,>=3.11"):
+        assert Pythons.parse(text).minors() == ["3.11", "3.12", "3.13"]
+    assert Pythons.parse("CPython==3.12.*").minors() == ["3.12"]
+    with pytest.raises(BundleError, match="write CPython>=3.A,<3.B"):
+        Pythons.parse("CPython>=3.11")
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "text", "nodes", "devices", "slices"),
+    [
+        ("cpu", "4", 4, 1, 1),
+        ("gpu", "8xh100", 1, 8, 1),
+        ("gpu", "2x8xh100", 2, 8, 1),
+        ("tpu", "v5e:2x4", 1, 8, 1),
+        ("tpu", "v5e:4x4", 4, 4, 1),
+        ("tpu", "2xv5p:2x2x2", 4, 4, 2),
+    ],
+)
+def test_topologies(accelerator, text, nodes, devices, slices):
+    found = Topology.parse(accelerator, text)
+    assert (found.nodes, found.devices_per_node, found.slices) == (nodes, devices, slices)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "text"),
+    [("gpu", "v5e:4x4"), ("cpu", "0"), ("tpu", "v9:2x2"), ("tpu", "v5p:4x4"), ("gpu", "8")],
+)
+def test_topologies_that_are_none(accelerator, text):
+    with pytest.raises(BundleError):
+        Topology.parse(accelerator, text)

@@ -1,0 +1,278 @@
+"""run.py as workers run it: real processes, real virtual environments, no network."""
+
+import ast
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tools.bundle.conftest import environment
+from tools.bundle import run as worker
+from tools.bundle.__main__ import main
+from tools.bundle.manifest import identity
+
+RUN = Path(worker.__file__)
+
+
+def refusal(done: subprocess.CompletedProcess) -> str:
+    """The one line of a run that could not start."""
+    assert done.returncode == 78, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "installing with" not in line]
+    assert len(lines) == 1 and lines[0].startswith("bundle: "), done.stderr
+    return lines[0]
+
+
+def edit_manifest(bundle, **changes) -> None:
+    """Another manifest, with a name that fits it: as if it had been packed so."""
+    path = bundle.path / "bundle.json"
+    body = {**json.loads(path.read_text()), **changes}
+    del body["id"]
+    path.write_text(json.dumps({**body, "id": identity(body)}))
+
+
+def test_the_program_runs_in_the_locked_environment(make, home):
+    bundle = make()
+    done = bundle.run(home, "--steps", "3", XLA_FLAGS="--user=1", GLIBC_TUNABLES="mine")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["argv"] == ["--steps", "3", "--data", str(bundle.path / "sample")]
+    assert told["jax"].startswith(str(home)) and told["file"].startswith(str(home))
+    assert told["env"]["XLA_FLAGS"] == "--xla_gpu_autotune_level=4 --user=1"
+    assert told["env"]["GLIBC_TUNABLES"] == "mine"
+    assert told["env"]["GRUG_BUNDLE"] == str(bundle.path)
+
+
+def test_a_second_start_installs_nothing_and_is_fast(make, home):
+    bundle = make()
+    assert bundle.run(home).returncode == 0
+    began = time.perf_counter()
+    done = bundle.run(home)
+    took = time.perf_counter() - began
+    assert done.returncode == 0 and "installing" not in done.stderr
+    assert took < 5, took  # 0.1 s alone; the bound is for a machine full of other tests
+
+
+@pytest.mark.parametrize("flag", ["--data=s3://x", "--plan", "--help"])
+def test_the_sample_is_for_those_without_data(make, home, flag):
+    assert json.loads(make().run(home, flag).stdout)["argv"] == [flag]
+
+
+def test_signals_and_exit_codes_are_the_programs(make, home):
+    bundle = make()
+    assert bundle.run(home, "--fail").returncode == 7
+    with subprocess.Popen(
+        bundle.command("--wait"), env=environment(home), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert json.loads(process.stdout.readline())["pid"] == process.pid
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["app.pex", "lock.json", "requirements.txt", "launch/job.sbatch", "sample/manifest.json"],
+)
+def test_a_changed_byte_is_found(make, home, name):
+    bundle = make()
+    path = bundle.path / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert f"{name} is not what was packed" in refusal(bundle.run(home))
+
+
+def test_a_changed_manifest_and_a_missing_file_are_found(make, home):
+    bundle = make()
+    path = bundle.path / "bundle.json"
+    path.write_text(path.read_text().replace('"--xla_gpu', '"--xla_gqu'))
+    assert "bundle.json is not what was packed" in refusal(bundle.run(home))
+    path.write_text("{")
+    assert "bundle.json cannot be read" in refusal(bundle.run(home))
+    bundle = make()
+    (bundle.path / "app.pex").unlink()
+    assert "app.pex cannot be read (No such file" in refusal(bundle.run(home))
+
+
+def test_another_python_another_machine_an_old_glibc(make, home):
+    bundle = make()
+    edit_manifest(bundle, python={"minimum": "3.98", "below": "3.99"})
+    line = refusal(bundle.run(home))
+    assert sys.executable in line and "at least 3.98 and below 3.99" in line
+    edit_manifest(bundle, python={"minimum": "3.11", "below": "3.14"}, machines={"vax": "2.1"})
+    assert "the bundle's wheels are for Linux on vax" in refusal(bundle.run(home))
+    edit_manifest(bundle, machines={os.uname().machine: "2.999"})
+    assert "need glibc 2.999 or newer: use a newer image" in refusal(bundle.run(home))
+    edit_manifest(bundle, schema_version=2)
+    assert "schema version 2" in refusal(bundle.run(home))
+
+
+def test_an_old_python_reads_the_file_far_enough_to_say_so():
+    ast.parse(RUN.read_text(), feature_version=(3, 7))
+    modules = {
+        alias.name.split(".")[0]
+        for node in ast.walk(ast.parse(RUN.read_text()))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert modules <= sys.stdlib_module_names
+
+
+def test_a_wheel_with_another_digest_is_not_installed(make, wheels, tmp_path):
+    bundle = make()
+    (bundle.path / "wheels").unlink()
+    (bundle.path / "wheels").mkdir()
+    for wheel in wheels[0].iterdir():
+        (bundle.path / "wheels" / wheel.name).write_bytes(wheel.read_bytes() + b"\0")
+    done = bundle.run(tmp_path / "fresh")
+    assert done.returncode == 78 and "could not be installed" in done.stderr
+    assert not list((tmp_path / "fresh").glob("py*[!k]"))
+
+
+def test_wheels_are_fetched_whole_or_not_at_all(make, wheels, tmp_path, monkeypatch):
+    bundle = make()
+    (bundle.path / "wheels").unlink()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "none"))
+    assert main(["wheels", str(bundle.path)]) == 1
+    assert not list(bundle.path.glob("*wheels*"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels[0]))
+    assert main(["wheels", str(bundle.path)]) == 0
+    assert len(list((bundle.path / "wheels").iterdir())) == 2
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    assert bundle.run(tmp_path / "fresh").returncode == 0
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(make, tmp_path):
+    def full() -> None:
+        # What a write beyond a quota says, in any directory and for any user.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    bundle, place = make(), tmp_path / "fresh"
+    done = subprocess.run(
+        bundle.command(), env=environment(place), capture_output=True, text=True, preexec_fn=full
+    )
+    assert f"{place}: " in refusal(done) and "GRUG_VENVS" in done.stderr
+    assert not [path for path in place.iterdir() if path.suffix != ".lock"]
+    assert bundle.run(place).returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 128 KiB; only root can have one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ("mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place))
+    if os.getuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    yield place
+    subprocess.run(("umount", str(place)), check=True)
+
+
+def test_no_space_left_on_device(make, small_disk):
+    bundle = make(sources={**make_sources(), "experiments/small/data.py": b"#" * 2**18})
+    assert f"{small_disk}: No space left on device" in refusal(bundle.run(small_disk))
+    bundle = make()
+    assert bundle.run(small_disk).returncode == 0
+    shutil.rmtree(next(path for path in small_disk.glob("py*") if path.is_dir()))
+    fill = small_disk / "fill"
+    fill.write_bytes(bytes(os.statvfs(small_disk).f_bavail * 4096 - 8192))
+    assert f"{small_disk}: No space left on device" in refusal(bundle.run(small_disk))
+    fill.unlink()
+    left = [path for path in small_disk.iterdir() if path.suffix != ".lock"]
+    assert [path.name[:4] for path in left] == ["app-"]
+
+
+def make_sources() -> dict[str, bytes]:
+    return {"experiments/small/launch.py": b"print('here')\n"}
+
+
+def test_a_home_that_cannot_be_written(make, tmp_path):
+    bundle = make()
+    env = environment(tmp_path, HOME="/dev/null", TMPDIR=str(tmp_path))
+    del env["GRUG_VENVS"]
+    done = subprocess.run(bundle.command(), env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    place = tmp_path / f"grug-venvs-{os.getuid()}"
+    assert f"using {place}" in done.stderr and list(place.glob("py3*"))
+    named = subprocess.run(
+        bundle.command(), env={**env, "GRUG_VENVS": "/dev/null/x"}, capture_output=True, text=True
+    )
+    assert "/dev/null/x: Not a directory: name a directory" in refusal(named)
+
+
+def test_workers_that_start_at_once_install_once(make, tmp_path):
+    bundle = make()
+    workers = [
+        subprocess.Popen(
+            bundle.command(),
+            env=environment(tmp_path / "fresh"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    said = [worker.communicate(timeout=120) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4, said
+    assert sum("installed in" in errors for _, errors in said) == 1
+    assert len({json.loads(out)["jax"] for out, _ in said}) == 1
+
+
+def test_a_killed_install_is_begun_anew(make, tmp_path):
+    bundle, place = make(), tmp_path / "fresh"
+    process = subprocess.Popen(bundle.command(), env=environment(place), start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(place.glob("py*.partial")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(place.glob("py*.partial"))
+    assert bundle.run(place).returncode == 0
+    assert not list(place.glob("*.partial"))
+
+
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import run
+with run.owned(sys.argv[2]):
+    with open(sys.argv[3]) as file:
+        count = int(file.read())
+    time.sleep(0.05)
+    with open(sys.argv[3], "w") as file:
+        file.write(str(count + 1))
+"""
+
+
+def test_the_lock_file_holds_where_flock_does_not(tmp_path):
+    lock, count = tmp_path / "x.owner", tmp_path / "count"
+    count.write_text("0")
+    command = [sys.executable, "-c", HOLD, str(RUN.parent), str(lock), str(count)]
+    workers = [subprocess.Popen(command) for _ in range(6)]
+    assert [worker.wait(60) for worker in workers] == [0] * 6
+    assert count.read_text() == "6" and not lock.exists()
+
+
+def test_a_dead_owner_loses_the_lock_a_living_one_keeps_it(tmp_path, monkeypatch):
+    lock = tmp_path / "x.owner"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    lock.write_text(f"{worker.socket.gethostname()} {ended.pid}")
+    with worker.owned(str(lock)):
+        assert lock.read_text().split()[1] == str(os.getpid())
+    monkeypatch.setattr(worker, "LOCK_WAIT", 0.5)
+    lock.write_text("elsewhere 1")  # a host of which only the file's time is known
+    with pytest.raises(worker.BundleError, match="is held"), worker.owned(str(lock)):
+        pass
+    os.utime(lock, (0, 0))
+    with worker.owned(str(lock)):
+        assert lock.read_text().split()[1] == str(os.getpid())

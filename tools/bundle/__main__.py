@@ -1,0 +1,153 @@
+"""Launch bundles: what a variant needs to run elsewhere, in one directory.
+
+    python -m tools.bundle pack --help
+    python -m tools.bundle specs BUNDLE --out DIR --topology 2x8xh100 --run-dir gs://... -- FLAGS
+    python -m tools.bundle wheels BUNDLE
+
+Exit codes: 0; 1 for an expected failure, in one line with the remedy; 2 for a bad command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.bundle import specs
+from tools.bundle.errors import BundleError
+from tools.bundle.lock import Lock
+from tools.bundle.manifest import SCHEMA_VERSION, Pythons
+from tools.bundle.pack import JAX, Contents, bundle, write
+from tools.bundle.topology import DEFAULTS, Topology
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bundle")
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack", help="write a bundle and its .tar.gz")
+    pack.add_argument("--variant", required=True)
+    pack.add_argument("--accelerator", choices=sorted(JAX), required=True)
+    pack.add_argument("--entry", required=True, help="the module to run")
+    pack.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
+    pack.add_argument("--out", type=Path, required=True, help="the bundle's directory")
+    pack.add_argument("--python", default="CPython>=3.11,<3.14", help="interpreter constraint")
+    pack.add_argument("--requirement", action="append", default=[], metavar="NAME")
+    pack.add_argument("--topology", default="", help="such as 2x8xh100, v5e:4x4")
+    pack.add_argument("--arg", action="append", default=[], help="a flag on every start")
+    pack.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    pack.add_argument("--commit", default=None)
+    pack.add_argument("--dirty", choices=("true", "false"), default=None)
+    pack.add_argument("--sample", type=Path, help="a small token store to try the bundle with")
+    pack.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
+    pack.add_argument("sources", nargs="+", metavar="SOURCE")
+    again = commands.add_parser("specs", help="write launch/ of a bundle with other settings")
+    again.add_argument("bundle", type=Path, metavar="BUNDLE")
+    again.add_argument("--out", type=Path, required=True)
+    again.add_argument("--topology", default="")
+    again.add_argument("--run-dir", default="")
+    again.add_argument("--image", default=specs.Settings.image)
+    again.add_argument("--time-limit", default=specs.Settings.time_limit)
+    again.add_argument("--max-restarts", type=int, default=specs.Settings.max_restarts)
+    again.add_argument("--cpus", type=int, default=specs.Settings.cpus)
+    wheels = commands.add_parser("wheels", help="add the wheels, for workers without a network")
+    wheels.add_argument("bundle", type=Path, metavar="BUNDLE")
+    # What stands after -- is the program's, whatever it looks like.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:end])
+    options.flags = arguments[end + 1 :]
+    return options
+
+
+def read_tree(root: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+
+
+def read_manifest(directory: Path) -> dict:
+    path = directory / "bundle.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}; name a bundle's directory") from error
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise BundleError(f"{path} has another schema version than {SCHEMA_VERSION}: pack it anew")
+    return manifest
+
+
+def pack(options: argparse.Namespace) -> None:
+    env = dict(pair.partition("=")[::2] for pair in options.env) if options.env else None
+    topology = options.topology or DEFAULTS[options.accelerator]
+    contents = Contents(
+        variant=options.variant,
+        accelerator=options.accelerator,
+        entry=options.entry,
+        sources={name: (options.root / name).read_bytes() for name in options.sources},
+        lock=Lock.parse(options.lock.read_text(), str(options.lock)),
+        requirements=tuple(sorted(options.requirement)),
+        pythons=Pythons.parse(options.python),
+        topology=Topology.parse(options.accelerator, topology),
+        args=tuple(options.arg),
+        env=env,
+        commit=options.commit,
+        dirty=None if options.dirty is None else options.dirty == "true",
+        sample=read_tree(options.sample) if options.sample else None,
+    )
+    write(bundle(contents), options.out)
+
+
+def render_specs(options: argparse.Namespace) -> None:
+    manifest = read_manifest(options.bundle)
+    packed = Topology(**manifest["topology"])
+    asked = options.topology
+    settings = specs.Settings(
+        manifest["variant"],
+        Topology.parse(packed.accelerator, asked) if asked else packed,
+        tuple(options.flags),
+        options.run_dir,
+        options.image,
+        options.time_limit,
+        options.max_restarts,
+        options.cpus,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, data in specs.render(settings).items():
+        (options.out / name).write_bytes(data)
+        (options.out / name).chmod(0o755 if name.endswith(".sh") else 0o644)
+
+
+def add_wheels(options: argparse.Namespace) -> None:
+    """For this Python and this machine: those of every other would be hundreds of megabytes."""
+    read_manifest(options.bundle)
+    into = options.bundle / "wheels"
+    fresh = into.with_name(".wheels.partial")
+    strict = ("--require-hashes", "--only-binary", ":all:", "--no-deps", "-q")
+    requirements = options.bundle / "requirements.txt"
+    command = (sys.executable, "-m", "pip", "download", *strict, "-r", requirements, "-d", fresh)
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        if subprocess.run(command).returncode:
+            raise BundleError(f"{into}: pip could not fetch every wheel; its own words are above")
+        shutil.rmtree(into, ignore_errors=True)
+        fresh.rename(into)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    try:
+        {"pack": pack, "specs": render_specs, "wheels": add_wheels}[options.command](options)
+    except BundleError as error:
+        print(f"bundle: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"bundle: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,217 @@
+"""What a bundle installs: the part of a resolve's Pex lock that a variant needs, with hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from tools.bundle.errors import BundleError
+
+MACHINES = ("aarch64", "x86_64")
+# https://peps.python.org/pep-0600/: the older names of a manylinux floor.
+LEGACY_FLOORS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+
+
+@dataclass(frozen=True, order=True)
+class Target:
+    """One kind of worker: CPython `python` ("3.12") on Linux, `machine` as `uname -m` says it."""
+
+    python: str
+    machine: str
+
+    def markers(self, extra: str) -> dict[str, str]:
+        """The environment of https://peps.python.org/pep-0508/, as far as a lock asks for it."""
+        return {
+            "extra": extra,
+            "implementation_name": "cpython",
+            "implementation_version": f"{self.python}.0",
+            "os_name": "posix",
+            "platform_machine": self.machine,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": f"{self.python}.0",
+            "python_version": self.python,
+            "sys_platform": "linux",
+        }
+
+
+@dataclass(frozen=True)
+class Wheel:
+    name: str
+    url: str
+    sha256: str
+
+    def floor(self, target: Target) -> tuple[int, int] | None:
+        """The oldest glibc it runs with on `target`; (0, 0) for any, None where it doesn't run."""
+        try:
+            tags = parse_wheel_filename(self.name)[3]
+        except InvalidWheelFilename as error:
+            raise BundleError(f"the lock names {self.name}, which is no wheel: {error}") from error
+        floors = [
+            floor
+            for tag in tags
+            if _runs_on(tag.interpreter, tag.abi, target.python)
+            and (floor := _platform_floor(tag.platform, target.machine)) is not None
+        ]
+        return min(floors, default=None)
+
+
+def _runs_on(interpreter: str, abi: str, python: str) -> bool:
+    major, minor = python.split(".")
+    digits = interpreter[2:]
+    if interpreter[:2] == "py":
+        return digits == major or (digits[:1] == major and int(digits[1:]) <= int(minor))
+    if interpreter[:2] != "cp":
+        return False
+    if abi == "abi3":
+        return digits[:1] == major and int(digits[1:] or 0) <= int(minor)
+    return digits == major + minor and abi in (f"cp{digits}", "none")
+
+
+def _platform_floor(platform: str, machine: str) -> tuple[int, int] | None:
+    if platform == "any":
+        return (0, 0)
+    if not platform.startswith("manylinux") or not platform.endswith(f"_{machine}"):
+        return None
+    name = platform.removesuffix(f"_{machine}")
+    if name in LEGACY_FLOORS:
+        return LEGACY_FLOORS[name]
+    _, major, minor = name.split("_")
+    return int(major), int(minor)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A locked distribution and the wheels of it that some target can install."""
+
+    name: str
+    version: str
+    wheels: tuple[Wheel, ...]
+    targets: frozenset[Target]  # those that need it
+
+
+@dataclass(frozen=True)
+class Lock:
+    text: str  # JSON, without the header that Pants writes
+    sha256: str  # of the file as the workspace has it
+    distributions: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> Lock:
+        """Reads a Pex lock, as `pants generate-lockfiles` writes it."""
+        body = "".join(line for line in text.splitlines(True) if not line.startswith("//"))
+        try:
+            resolves = json.loads(body)["locked_resolves"]
+            (resolve,) = resolves
+            entries: dict[str, Any] = {
+                canonicalize_name(r["project_name"]): r for r in resolve["locked_requirements"]
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"{name} is no Pex lock of one resolve: write it with ./pants generate-lockfiles"
+            ) from error
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return cls(body.lstrip(), digest, entries)
+
+    def version(self, name: str) -> str | None:
+        entry = self.distributions.get(name)
+        return entry["version"] if entry else None
+
+    def needed(self, roots: Iterable[str], targets: Iterable[Target]) -> list[Pin]:
+        """`roots` ("jax[tpu]") and all that they bring in on any of the targets, by name.
+
+        Raises:
+            BundleError: the lock lacks one, or no wheel of it runs on a target that needs it.
+        """
+        wanted: dict[str, set[Target]] = {}
+        for target in targets:
+            for name in self._closure([Requirement(root) for root in roots], target):
+                wanted.setdefault(name, set()).add(target)
+        return [self._pin(name, frozenset(wanted[name])) for name in sorted(wanted)]
+
+    def _closure(self, roots: list[Requirement], target: Target) -> set[str]:
+        seen: set[tuple[str, str]] = set()
+        queue = [(canonicalize_name(r.name), extra) for r in roots for extra in ("", *r.extras)]
+        while queue:
+            name, extra = queue.pop()
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            if name not in self.distributions:
+                raise BundleError(
+                    f"the lock has no {name}, which the variant needs: add it to the resolve's "
+                    "requirements and write the lock anew with ./pants generate-lockfiles"
+                )
+            for line in self.distributions[name]["requires_dists"]:
+                need = Requirement(line)
+                if need.marker is None or need.marker.evaluate(target.markers(extra)):
+                    queue += [(canonicalize_name(need.name), e) for e in ("", *need.extras)]
+        return {name for name, _ in seen}
+
+    def _pin(self, name: str, targets: frozenset[Target]) -> Pin:
+        entry = self.distributions[name]
+        artifacts = [
+            Wheel(unquote(posixpath.basename(urlsplit(a["url"]).path)), a["url"], a["hash"])
+            for a in entry["artifacts"]
+            if a["algorithm"] == "sha256" and urlsplit(a["url"]).path.endswith(".whl")
+        ]
+        usable = (w for w in artifacts if any(w.floor(t) is not None for t in targets))
+        wheels = tuple(sorted(usable, key=lambda wheel: wheel.name))
+        return Pin(name, entry["version"], wheels, targets)
+
+
+def machines_of(pins: Iterable[Pin], pythons: Iterable[str]) -> dict[str, str]:
+    """The glibc floor ("2.31") of each machine on which every pin has a wheel for every Python."""
+    pins, pythons = list(pins), list(pythons)
+    found = {}
+    for machine in MACHINES:
+        floors = [_floor(pin, Target(p, machine)) for pin in pins for p in pythons]
+        if None not in floors:
+            newest = max(floor for floor in floors if floor is not None)
+            found[machine] = ".".join(map(str, newest))
+    if not found:
+        # The first distribution that stands in the way, on the machine most have.
+        at = [Target(p, "x86_64") for p in pythons]
+        bad = next(pin for pin in pins if any(_floor(pin, target) is None for target in at))
+        raise BundleError(
+            f"{bad.name} {bad.version} has no wheel for Linux x86_64 and CPython "
+            f"{', '.join(pythons)}: bundles install wheels only; lock another version"
+        )
+    return found
+
+
+def _floor(pin: Pin, target: Target) -> tuple[int, int] | None:
+    if target not in pin.targets:
+        return (0, 0)
+    floors = [floor for wheel in pin.wheels if (floor := wheel.floor(target)) is not None]
+    return min(floors, default=None)
+
+
+def requirements_text(pins: Iterable[Pin], targets: Iterable[Target]) -> str:
+    """A requirements file of pinned versions with the sha256 of every wheel that fits."""
+    everywhere = frozenset(targets)
+    lines = []
+    for pin in pins:
+        marker = "" if pin.targets == everywhere else f" ; {_marker(pin.targets)}"
+        hashes = sorted({wheel.sha256 for wheel in pin.wheels})
+        lines.append(f"{pin.name}=={pin.version}{marker} \\\n")
+        lines.append(" \\\n".join(f"    --hash=sha256:{digest}" for digest in hashes) + "\n")
+    return "".join(lines)
+
+
+def _marker(targets: Iterable[Target]) -> str:
+    clauses = (
+        f'python_version == "{t.python}" and platform_machine == "{t.machine}"'
+        for t in sorted(targets)
+    )
+    return " or ".join(clauses)

@@ -1,0 +1,92 @@
+"""bundle.json: what a bundle holds and needs, with a name that follows from its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tools.bundle.errors import BundleError
+from tools.bundle.topology import Topology
+
+SCHEMA_VERSION = 1
+VERSIONS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
+
+
+@dataclass(frozen=True)
+class Pythons:
+    """Minor versions from `minimum` to below `below`: "3.11", "3.14"."""
+
+    minimum: str
+    below: str
+
+    @classmethod
+    def parse(cls, constraint: str) -> Pythons:
+        """Reads `CPython>=3.11,<3.14`. Raises BundleError for any other form."""
+        text = constraint.replace(" ", "").removeprefix("CPython")
+        parts = sorted(text.split(","), reverse=True)
+        match = re.fullmatch(r">=3\.(\d+)(?:\.0)?,<3\.(\d+)(?:\.0)?", ",".join(parts))
+        if match and int(match[1]) < int(match[2]):
+            return cls(f"3.{match[1]}", f"3.{match[2]}")
+        if exact := re.fullmatch(r"==3\.(\d+)\.\*", text):
+            return cls(f"3.{exact[1]}", f"3.{int(exact[1]) + 1}")
+        raise BundleError(
+            f"interpreter constraint {constraint!r}: write CPython>=3.A,<3.B or CPython==3.A.*"
+        )
+
+    def minors(self) -> list[str]:
+        first, last = (int(text.split(".")[1]) for text in (self.minimum, self.below))
+        return [f"3.{minor}" for minor in range(first, last)]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """bundle.json without its id. `machines` maps `uname -m` to its glibc floor."""
+
+    variant: str
+    accelerator: str
+    entry: str
+    args: tuple[str, ...]
+    python: Pythons
+    machines: Mapping[str, str]
+    lock: str  # sha256 of the resolve's lock in the workspace
+    versions: Mapping[str, str]
+    env: Mapping[str, str]
+    topology: Topology
+    commit: str | None
+    dirty: bool | None
+    sample: str | None
+
+    def render(self, files: Mapping[str, bytes]) -> bytes:
+        """The file, with the digest of every other file of the bundle and of itself."""
+        body: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "variant": self.variant,
+            "accelerator": self.accelerator,
+            "entry": self.entry,
+            "args": list(self.args),
+            "python": {"minimum": self.python.minimum, "below": self.python.below},
+            "machines": dict(self.machines),
+            "lock": self.lock,
+            "versions": dict(self.versions),
+            "env": dict(self.env),
+            "topology": self.topology.as_dict(),
+            "git": {"commit": self.commit, "dirty": self.dirty},
+            "sample": self.sample,
+            "files": {name: describe(data) for name, data in sorted(files.items())},
+        }
+        text = json.dumps({**body, "id": identity(body)}, indent=1, sort_keys=True)
+        return f"{text}\n".encode()
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def identity(body: Mapping[str, Any]) -> str:
+    """sha256 of the manifest's canonical JSON, all but the id itself."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,154 @@
+"""A bundle's files from its parts, and both as bytes that depend on nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tools.bundle import flags, specs
+from tools.bundle.errors import BundleError
+from tools.bundle.lock import Lock, Target, machines_of, requirements_text
+from tools.bundle.manifest import VERSIONS, Manifest, Pythons
+from tools.bundle.topology import Topology
+
+HERE = Path(__file__).parent
+SAMPLE = "sample"
+EXECUTABLE = ("run.py", "launch/local.sh", "launch/ssh.sh")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can hold
+# What JAX is called where it drives each accelerator.
+JAX = {"cpu": "jax", "gpu": "jax[cuda12]", "tpu": "jax[tpu]"}
+ENV = {
+    "cpu": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},  # a huge page is one fault for 512
+    "gpu": {"XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=true"},
+    "tpu": {
+        "LIBTPU_INIT_ARGS": "--xla_tpu_enable_async_collective_fusion=true "
+        "--xla_tpu_enable_async_collective_fusion_fuse_all_gather=true "
+        "--xla_tpu_overlap_compute_collective_tc=true"
+    },
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle is made of. Paths of `sources` are as Python imports them."""
+
+    variant: str
+    accelerator: str
+    entry: str
+    sources: Mapping[str, bytes]
+    lock: Lock
+    requirements: tuple[str, ...]  # names of the distributions that the sources import
+    pythons: Pythons
+    topology: Topology
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] | None = None  # None: ENV's
+    commit: str | None = None
+    dirty: bool | None = None
+    sample: Mapping[str, bytes] | None = None
+
+
+def bundle(contents: Contents) -> dict[str, bytes]:
+    """Every file of the bundle by its path, bundle.json among them. Raises BundleError."""
+    env = dict(ENV[contents.accelerator] if contents.env is None else contents.env)
+    for variable, (package, _) in flags.READERS.items():
+        flags.check(variable, env.get(variable, ""), contents.lock.version(package))
+    module = contents.entry.replace(".", "/") + ".py"
+    if module not in contents.sources:
+        raise BundleError(f"{contents.variant} has no {module}: a bundle runs one")
+    pythons = contents.pythons.minors()
+    targets = [Target(p, machine) for p in pythons for machine in ("aarch64", "x86_64")]
+    roots = (*contents.requirements, JAX[contents.accelerator])
+    pins = contents.lock.needed(roots, targets)
+    machines = machines_of(pins, pythons)
+    targets = [target for target in targets if target.machine in machines]
+    manifest = Manifest(
+        variant=contents.variant,
+        accelerator=contents.accelerator,
+        entry=contents.entry,
+        args=contents.args,
+        python=contents.pythons,
+        machines=machines,
+        lock=contents.lock.sha256,
+        versions={v: found for v in VERSIONS if (found := contents.lock.version(v))},
+        env=env,
+        topology=contents.topology,
+        commit=contents.commit,
+        dirty=contents.dirty,
+        sample=SAMPLE if contents.sample else None,
+    )
+    files = {
+        "app.pex": application(contents.sources, contents.entry),
+        "lock.json": contents.lock.text.encode(),
+        "requirements.txt": requirements_text(
+            contents.lock.needed(roots, targets), targets
+        ).encode(),
+        "run.py": (HERE / "run.py").read_bytes(),
+    }
+    files |= {f"{SAMPLE}/{name}": data for name, data in (contents.sample or {}).items()}
+    settings = specs.Settings(contents.variant, contents.topology)
+    files |= {f"launch/{name}": data for name, data in specs.render(settings).items()}
+    files["bundle.json"] = manifest.render(files)
+    return files
+
+
+def application(sources: Mapping[str, bytes], entry: str) -> bytes:
+    """The sources as an executable zip file: `python app.pex`, or PYTHONPATH=app.pex.
+
+    Stored, not deflated: its digest must not depend on the compressor, and the tarball packs it.
+    """
+    main = f"import runpy\n\nrunpy.run_module({entry!r}, run_name='__main__', alter_sys=True)\n"
+    # Packages without an __init__.py are found by the entries of their directories.
+    parents = {f"{parent}/": b"" for name in sources for parent in PurePosixPath(name).parents[:-1]}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in sorted({**sources, **parents, "__main__.py": main.encode()}.items()):
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.create_system = 3  # Unix, wherever it is written
+            info.external_attr = (0o040755 if info.is_dir() else 0o100644) << 16
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def tarball(files: Mapping[str, bytes], name: str) -> bytes:
+    """`name`/... as .tar.gz: sorted, no times, no owners."""
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for path, data in sorted(files.items()):
+            info = tarfile.TarInfo(f"{name}/{path}")
+            info.size, info.mode = len(data), _mode(path)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _mode(path: str) -> int:
+    return 0o755 if path in EXECUTABLE else 0o644
+
+
+def write(files: Mapping[str, bytes], directory: Path) -> None:
+    """The directory and, beside it, DIRECTORY.tar.gz; both complete or as they were."""
+    packed = directory.with_name(f"{directory.name}.tar.gz")
+    fresh, fresh_packed = (p.with_name(f".{p.name}.partial") for p in (directory, packed))
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        for path, data in files.items():
+            target = fresh / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            target.chmod(_mode(path))
+        fresh_packed.write_bytes(tarball(files, directory.name))
+        shutil.rmtree(directory, ignore_errors=True)
+        fresh.rename(directory)
+        fresh_packed.replace(packed)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh_packed.unlink(missing_ok=True)
+        raise BundleError(f"{error.filename or directory}: {error.strerror}") from error

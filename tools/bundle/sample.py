@@ -1,0 +1,35 @@
+"""The text of the small sample in a bundle: the variant's own sources, a block a document.
+
+    python -m tools.bundle.sample text.jsonl SOURCE...
+
+A token store made of it lets anybody try a bundle without data: it tells that all works, no more.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+LENGTH = 1000  # characters of a document, about: enough of them that some are held out
+
+
+def documents(text: str) -> list[str]:
+    """`text` cut at blank lines into parts of at least LENGTH characters."""
+    parts = [""]
+    for block in text.split("\n\n"):
+        if len(parts[-1]) >= LENGTH:
+            parts.append("")
+        parts[-1] += f"{block}\n\n"
+    return [part for part in parts if part.strip()]
+
+
+def main(arguments: list[str]) -> int:
+    out, *sources = arguments
+    texts = [part for path in sorted(sources) for part in documents(Path(path).read_text())]
+    Path(out).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,217 @@
+"""`package` of a launch bundle: dist/bundles/NAME-ACCELERATOR/ and its .tar.gz."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pants.backend.python.subsystems.setup import PythonSetup
+from pants.backend.python.target_types import (
+    InterpreterConstraintsField,
+    PythonRequirementsField,
+    PythonSourceField,
+)
+from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
+from pants.base.build_environment import get_buildroot
+from pants.core.goals.package import (
+    BuiltPackage,
+    BuiltPackageArtifact,
+    OutputPathField,
+    PackageFieldSet,
+)
+from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
+from pants.core.util_rules.system_binaries import GitBinary
+from pants.engine.fs import Digest, MergeDigests, PathGlobs
+from pants.engine.process import (
+    FallibleProcessResult,
+    Process,
+    ProcessCacheScope,
+    ProcessResult,
+)
+from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
+from pants.engine.target import TransitiveTargets, TransitiveTargetsRequest
+from pants.engine.unions import UnionRule
+from pants.util.logging import LogLevel
+
+from grug.target_types import (
+    BundleAcceleratorField,
+    BundleDependenciesField,
+    BundleResolveField,
+    BundleTopologyField,
+    LaunchArgsField,
+)
+from grug.tool import OwnTool
+from grug.workspace import GrugSubsystem
+
+# What tools/bundle/ and tools/corpus/ import.
+REQUIREMENTS = ("packaging",)
+CORPUS_REQUIREMENTS = ("numpy", "tensorstore", "tokenizers", "tyro")
+# A share of the text that leaves some to evaluate on, and ids that the smallest preset knows.
+SAMPLE = ("--heldout-fraction=0.2", "--vocab-size=1024")
+
+
+class BundleError(Exception):
+    """The bundle cannot be packed; the message is the tool's own."""
+
+
+@dataclass(frozen=True)
+class BundleFieldSet(PackageFieldSet):
+    required_fields = (BundleAcceleratorField, BundleDependenciesField)
+
+    accelerator: BundleAcceleratorField
+    args: LaunchArgsField
+    constraints: InterpreterConstraintsField
+    output_path: OutputPathField
+    resolve: BundleResolveField
+    topology: BundleTopologyField
+
+
+@dataclass(frozen=True)
+class GitFactsRequest:
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GitFacts:
+    """The checkout's commit, and whether `paths` differ from it; empty outside of git."""
+
+    flags: tuple[str, ...]
+
+
+@rule
+async def find_git_facts(request: GitFactsRequest, git: GitBinary) -> GitFacts:
+    """A process, and one a session: no file that Pants watches tells of a new commit."""
+    result = await Get(
+        FallibleProcessResult,
+        Process(
+            (
+                "/bin/sh",
+                "-c",
+                'set -e; cd "$2"; git=$1; shift 2; "$git" rev-parse HEAD; '
+                '"$git" --no-optional-locks status --porcelain -- "$@"',
+                "sh",
+                git.path,
+                get_buildroot(),
+                *request.paths,
+            ),
+            env={"PATH": "/usr/bin:/bin"},
+            description="Ask git for the commit",
+            cache_scope=ProcessCacheScope.PER_SESSION,
+            level=LogLevel.DEBUG,
+        ),
+    )
+    if result.exit_code:
+        return GitFacts(())
+    commit, *changed = result.stdout.decode().splitlines()
+    return GitFacts((f"--commit={commit}", f"--dirty={'true' if changed else 'false'}"))
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    sources: SourceFiles
+
+
+@dataclass(frozen=True)
+class Sample:
+    digest: Digest  # sample/
+
+
+@rule(desc="Make the sample of text", level=LogLevel.DEBUG)
+async def make_sample(request: SampleRequest) -> Sample:
+    text = await Get(
+        ProcessResult,
+        OwnTool(
+            "bundle.sample",
+            ("text.jsonl", *request.sources.files),
+            description="Cut the sample's documents",
+            input_digest=request.sources.snapshot.digest,
+            output_files=("text.jsonl",),
+        ),
+    )
+    store = await Get(
+        ProcessResult,
+        OwnTool(
+            "corpus",
+            ("build", "text.jsonl", "--out=sample", *SAMPLE),
+            description="Make the sample's token store",
+            input_digest=text.output_digest,
+            requirements=CORPUS_REQUIREMENTS,
+            output_directories=("sample",),
+        ),
+    )
+    return Sample(store.output_digest)
+
+
+def _lock(field_set: BundleFieldSet, python_setup: PythonSetup) -> str:
+    resolve = field_set.resolve.value or ""
+    if resolve not in python_setup.resolves:
+        raise BundleError(
+            f"{field_set.address}: [python].resolves in pants.toml has no {resolve!r}; it has "
+            f"{', '.join(sorted(python_setup.resolves))}"
+        )
+    return python_setup.resolves[resolve]
+
+
+@rule(desc="Pack a launch bundle", level=LogLevel.DEBUG)
+async def package_bundle(
+    field_set: BundleFieldSet, grug: GrugSubsystem, python_setup: PythonSetup
+) -> BuiltPackage:
+    here, accelerator = field_set.address.spec_path, field_set.accelerator.value
+    lock = _lock(field_set, python_setup)
+    transitive = await Get(TransitiveTargets, TransitiveTargetsRequest([field_set.address]))
+    closure = transitive.dependencies
+    fields = [t[PythonSourceField] for t in closure if t.has_field(PythonSourceField)]
+    sources = await Get(SourceFiles, SourceFilesRequest(fields))
+    names = {
+        requirement.project_name
+        for target in closure
+        if target.has_field(PythonRequirementsField)
+        for requirement in target[PythonRequirementsField].value
+    }
+    sample, facts, lock_file, data = await MultiGet(
+        Get(Sample, SampleRequest(sources)),
+        Get(GitFacts, GitFactsRequest((here, lock))),
+        Get(Digest, PathGlobs([lock])),
+        Get(Digest, PathGlobs([f"{grug.tools}/bundle/**", f"!{grug.tools}/bundle/*.py"])),
+    )
+    name = f"{posixpath.basename(here)}-{accelerator}"
+    output = field_set.output_path.value or f"bundles/{name}"
+    constraints = InterpreterConstraints.create_from_compatibility_fields(
+        [field_set.constraints], python_setup
+    )
+    digests = (sources.snapshot.digest, sample.digest, lock_file, data)
+    result = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "bundle",
+            (
+                "pack",
+                f"--variant={posixpath.basename(here)}",
+                f"--accelerator={accelerator}",
+                f"--entry={here.replace('/', '.')}.launch",
+                f"--lock={lock}",
+                f"--out={output}",
+                f"--python={next(iter(constraints))}",
+                f"--topology={field_set.topology.value}",
+                "--sample=sample",
+                *facts.flags,
+                *(f"--requirement={each}" for each in sorted(names)),
+                *(f"--arg={each}" for each in field_set.args.value or ()),
+                *sources.files,
+            ),
+            description=f"Pack {name}",
+            input_digest=await Get(Digest, MergeDigests(digests)),
+            requirements=REQUIREMENTS,
+            output_files=(f"{output}.tar.gz",),
+            output_directories=(output,),
+        ),
+    )
+    if result.exit_code:
+        raise BundleError(f"{field_set.address}: {result.stderr.decode().strip()}")
+    artifacts = tuple(BuiltPackageArtifact(path) for path in (output, f"{output}.tar.gz"))
+    return BuiltPackage(result.output_digest, artifacts)
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return (*collect_rules(), UnionRule(PackageFieldSet, BundleFieldSet))
