@@ -9,6 +9,7 @@ version. Packaging reads that file alone, so that it needs neither.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -94,11 +95,14 @@ def probe(variable: str, flags: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) < 2 or arguments[0] not in READERS:
-        print(f"usage: python -m tools.bundle.flags {'|'.join(READERS)} FLAG=VALUE...")
-        return 2
+    parser = argparse.ArgumentParser(
+        prog="flags", description="Try flags on this JAX."
+    )
+    parser.add_argument("variable", choices=sorted(READERS))
+    parser.add_argument("flags", nargs="+", metavar="FLAG=VALUE")
+    options = parser.parse_args(arguments)
     try:
-        table = probe(arguments[0], arguments[1:])
+        table = probe(options.variable, options.flags)
     except BundleError as error:
         print(f"flags: {error}", file=sys.stderr)
         return 1

@@ -30,6 +30,8 @@ if "--wait" in sys.argv:
     time.sleep(60)
 sys.exit(7 if "--fail" in sys.argv else 0)
 """
+# A worker's: with pip, where the environment that the tests run in may have none.
+PYTHON = str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
 VERSION = "0.10.2"  # of which tools/bundle/flags.json knows the flags
 
 
@@ -63,7 +65,7 @@ class Bundle:
     path: Path
 
     def command(self, *flags: str) -> list[str]:
-        return [sys.executable, str(self.path / "run.py"), *flags]
+        return [PYTHON, str(self.path / "run.py"), *flags]
 
     def run(self, home: Path, *flags: str, **env: str) -> subprocess.CompletedProcess:
         command, full = self.command(*flags), environment(home, **env)
