@@ -21,6 +21,8 @@ from tools.archive.files import ArchiveError
 from tools.reference.help_text import Help, parse
 
 TEMPLATE = "experiments/grug/base/launch.py"
+# Goes into each launch bundle, and runs only there: its --help is the packed program's.
+PACKED = "tools/bundle/run.py"
 TIMEOUT = 120  # seconds that a program has to say its help
 
 _RUNS = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
@@ -54,6 +56,7 @@ def find(root: Path) -> list[Program]:
     paths = {path.relative_to(root).as_posix(): path for path in root.glob("tools/**/*.py")}
     found = {name for name, path in paths.items() if _RUNS.search(path.read_text("utf-8"))}
     found |= {path for path, (kind, _) in runs.items() if kind == "pex_binary"}
+    found -= {PACKED}
     programs = []
     for path in sorted(found):
         ways = [f"./pants run {runs[path][1]} --"] if path in runs else []
