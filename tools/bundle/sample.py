@@ -7,6 +7,7 @@ A token store made of it lets anybody try a bundle without data: it tells that a
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -25,9 +26,12 @@ def documents(text: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    out, *sources = arguments
-    texts = [part for path in sorted(sources) for part in documents(Path(path).read_text())]
-    Path(out).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    parser = argparse.ArgumentParser(prog="sample", description="Write a bundle's sample of text.")
+    parser.add_argument("out", type=Path, help="the JSON lines to write, a document each")
+    parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
+    options = parser.parse_args(arguments)
+    texts = [part for path in sorted(options.sources) for part in documents(path.read_text())]
+    options.out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return 0
 
 
