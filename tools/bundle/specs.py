@@ -72,7 +72,7 @@ def render(settings: Settings) -> dict[str, bytes]:
         "job.sbatch": fill("job.sbatch", words),
         "local.sh": fill("local.sh", words),
         "ssh.sh": fill("ssh.sh", words),
-        "ray_driver.py": fill("ray_driver.py", python),
+        "ray_driver.py": fill("ray_driver.txt", python),
         "jobset.yaml": _commented("jobset.txt", words) + yaml_text(jobset(settings)),
         "sky.yaml": _commented("sky.txt", words) + yaml_text(sky(settings)),
     }
