@@ -21,7 +21,10 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 EDITED = ("model", "train", "launch")
-PLUMBING = ("data", "packing", "checkpoint", "record", "runlog", "plan")
+PLUMBING = (
+    *("arrays", "checkpoint", "cluster", "data", "packing", "plan"),
+    *("processes", "record", "runlog", "storage"),
+)
 
 
 class Variant:

@@ -20,6 +20,7 @@ from experiments.grug.base.checkpoint import CheckpointError
 from experiments.grug.base.data import DataError, TokenStore
 from experiments.grug.base.model import BATCH, ModelConfig, Transformer
 from experiments.grug.base.plan import plan
+from experiments.grug.base.processes import from_first, run
 from experiments.grug.base.record import VARIANT, loss_curve
 from experiments.grug.base.train import (
     Preempted,
@@ -116,7 +117,8 @@ def resolve(cfg: TrainConfig) -> TrainConfig:
     run_dir = cfg.run_dir
     if not run_dir:
         taken = (p.name.rpartition("-")[2] for p in Path("runs").glob(f"{VARIANT}-*"))
-        run_dir = f"runs/{VARIANT}-{max((int(n) for n in taken if n.isdecimal()), default=0) + 1}"
+        last = max((int(n) for n in taken if n.isdecimal()), default=0)
+        run_dir = f"runs/{VARIANT}-{from_first(last + 1)}"
     return dataclasses.replace(cfg, model=model, run_dir=run_dir)
 
 
@@ -131,7 +133,7 @@ def sample(model: Transformer, prompt: list[int], length: int, *, temperature: f
     tokens[:, : len(prompt)] = prompt
     by_row = P(BATCH, None)
 
-    def grow(tokens, key):
+    def grow(model, tokens, key):
         positions = jnp.broadcast_to(jnp.arange(window)[None], tokens.shape, out_sharding=by_row)
 
         def one(at, tokens):
@@ -141,9 +143,9 @@ def sample(model: Transformer, prompt: list[int], length: int, *, temperature: f
             token = jax.random.categorical(jax.random.fold_in(key, at), logits)
             return jnp.where(jnp.arange(window)[None] == at, token, tokens)
 
-        return jax.lax.fori_loop(len(prompt), window, one, tokens)
+        return jax.reshard(jax.lax.fori_loop(len(prompt), window, one, tokens), P(None, None))
 
-    grown = jax.jit(grow)(jax.device_put(tokens, by_row), jax.random.PRNGKey(0))
+    grown = jax.jit(grow)(model, jax.device_put(tokens, by_row), jax.random.PRNGKey(0))
     return np.asarray(grown)[0, len(prompt) :].tolist()
 
 
@@ -151,10 +153,17 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
     """What a person wants to see of a finished run."""
     store = TokenStore.open(cfg.data)
     end = int(store.array("heldout/offsets")[1].read().result())
-    prompt = store.array("heldout/tokens")[: min(end, 48)].read().result().tolist()
+    prompt = (
+        store.array("heldout/tokens")[: min(end, 48, cfg.sequence_length // 2)]
+        .read()
+        .result()
+        .tolist()
+    )
     length = min(160, cfg.sequence_length - len(prompt))
     tokenizer = store.tokenizer()
     learned = tokenizer.decode(sample(model, prompt, length, temperature=0.7))
+    if jax.process_index() > 0:
+        return  # all processes draw the sample, one shows it
     print(f"\ntraining loss, nats a token\n{loss_curve(history)}")
     print(f"\n--- held-out prompt ---\n{tokenizer.decode(prompt)}")
     print(f"--- the model goes on ---\n{learned}\n---")
@@ -166,7 +175,7 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 the run cannot go on, 2 bad command line, 143 preempted (SIGTERM)."""
+    """Exit codes: 0 done, 1 the run cannot go on, 2 bad command line, 143 preempted."""
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
@@ -178,7 +187,10 @@ def main(argv: list[str] | None = None) -> int:
                 "--data names no token store; make one with ./pants run corpus -- build "
                 "TEXT --out STORE, or let ./pants run launch prepare the default"
             )
-        print(f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {cfg.run_dir}", flush=True)
+        if jax.process_index() == 0:
+            print(
+                f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {cfg.run_dir}", flush=True
+            )
         with jax.set_mesh(make_mesh(cfg)):
             result = train(cfg)
             show(result.model, cfg, result.history)
@@ -189,9 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     except (TrainError, DataError, CheckpointError, ValueError) as error:
         print(f"{VARIANT}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before the first step, while there is nothing to save
-        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.grug.base.storage import Folder
+
 RUN_SCHEMA = 1
 HERE = Path(__file__).parent
 VARIANT = HERE.name
@@ -42,9 +44,19 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def git_state() -> dict[str, Any]:
-    """Commit of the working directory, and whether this variant's files differ from it."""
+def code_state() -> dict[str, Any]:
+    """Commit of this code, whether its files differ from it, and the sha256 of its lock.
 
+    What a launch bundle was packed from, where that is what runs; else of the working directory.
+    """
+    if bundle := os.environ.get("GRUG_BUNDLE"):
+        packed = json.loads(Path(bundle, "bundle.json").read_text())
+        return {"git": packed["git"], "lock": packed["lock"]}
+    lock = sha256(LOCK.read_bytes()) if LOCK.exists() else None
+    return {"git": git_state(), "lock": lock}
+
+
+def git_state() -> dict[str, Any]:
     def git(*args: str) -> str:
         command = ["git", *args]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -56,24 +68,28 @@ def git_state() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
-def write_record(run_dir: Path, config: dict[str, Any], data: dict[str, Any], step: int) -> None:
-    """Writes run.json and a copy of the variant's sources, before the first step.
+def write_record(
+    run_dir: str | Path, config: dict[str, Any], data: dict[str, Any], step: int
+) -> None:
+    """Writes run.json and a copy of the variant's sources, before the first step, on process 0.
 
     A resumed run keeps its record and adds an entry to `attempts`, which tells from which step
     which sources ran; each set of sources is kept under sources/<digest>/.
     """
+    if jax.process_index() > 0:
+        return
+    folder = Folder(run_dir)
     files = {p.name: p.read_bytes() for p in sorted(HERE.glob("*.py"))}
     sources = {name: sha256(content) for name, content in files.items()}
     digest = sha256(json.dumps(sources, sort_keys=True).encode())
-    copy = run_dir / "sources" / digest[:16]
-    copy.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (copy / name).write_bytes(content)
+        folder.write(f"sources/{digest[:16]}/{name}", content)
+    code = code_state()
     installed = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
     attempt = {
         "from_step": step,
         "sources_digest": digest,
-        "git": git_state(),
+        "git": code["git"],
         "command": sys.argv[1:],
         "devices": {
             "kind": jax.devices()[0].device_kind,
@@ -83,8 +99,8 @@ def write_record(run_dir: Path, config: dict[str, Any], data: dict[str, Any], st
         },
         "versions": {"python": platform.python_version(), **dict(sorted(installed.items()))},
     }
-    path = run_dir / "run.json"
-    attempts = json.loads(path.read_text())["attempts"] if path.exists() else []
+    earlier = folder.read("run.json")
+    attempts = json.loads(earlier)["attempts"] if earlier else []
     record = {
         "attempts": [*attempts, attempt],
         "schema_version": RUN_SCHEMA,
@@ -92,20 +108,19 @@ def write_record(run_dir: Path, config: dict[str, Any], data: dict[str, Any], st
         "config": config,
         "data": data,
         "sources": sources,
-        "lock": sha256(LOCK.read_bytes()) if LOCK.exists() else None,
+        "lock": code["lock"],
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    folder.write("run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
     """Rows of a metrics.jsonl; a last line cut short by a kill is left out."""
+    folder, _, name = str(path).rpartition("/")
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in (Folder(folder).read(name) or b"").splitlines():
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return rows
 

@@ -1,16 +1,20 @@
-"""A run as it goes: its metrics, its progress, its signals. Plumbing: the same in every copy."""
+"""A run as it goes: its metrics and its progress. Plumbing: the same in every copy."""
 
 import json
 import math
-import os
-import signal
+import shutil
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from experiments.grug.base.record import peak_flops, read_metrics
+from experiments.grug.base.storage import Folder, StorageError
 
 
 class StepMeter:
@@ -46,41 +50,90 @@ class StepMeter:
         return values
 
 
-class StopSignal:
-    """Notes SIGTERM and SIGINT while in use, so that the loop can save before it ends."""
+class Mirror:
+    """A local directory whose files a thread copies into a folder, since an object cannot grow.
 
-    def __enter__(self) -> "StopSignal":
-        self.received: int | None = None
-        signals = (signal.SIGTERM, signal.SIGINT)
-        self._old = {s: signal.signal(s, self._note) for s in signals}
-        return self
+    Each file that changed is sent whole, every `every` seconds, or less often where sending takes
+    long, and once more at the end.
+    """
 
-    def _note(self, number: int, frame: Any) -> None:
-        self.received = number
+    def __init__(self, folder: Folder, *, every: float = 30.0):
+        self.folder, self.every = folder, every
+        self.path = Path(tempfile.mkdtemp(prefix="grug-run-"))
+        self._sent: dict[Path, tuple[int, int]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def __exit__(self, *exc: Any) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+    def _run(self) -> None:
+        pause = self.every
+        while not self._stop.wait(pause):
+            began = time.perf_counter()
+            try:
+                self.send()
+            except StorageError as error:
+                print(f"metrics not sent, to be tried again: {error}", file=sys.stderr)
+            pause = max(self.every, 20 * (time.perf_counter() - began))
+
+    def send(self) -> None:
+        """Sends what has changed since it was last sent."""
+        for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
+            state = path.stat()
+            seen = (state.st_mtime_ns, state.st_size)
+            if self._sent.get(path) != seen:
+                self.folder.write(path.relative_to(self.path).as_posix(), path.read_bytes())
+                self._sent[path] = seen
+
+    def close(self) -> None:
+        """Sends the rest and removes the directory; keeps it, and says where, if that fails."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self.send()
+        except StorageError as error:
+            print(f"metrics not sent, they are in {self.path}: {error}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.path)
 
 
 class RunLog:
-    """metrics.jsonl, one line a step, and whoever else listens: a terminal, TensorBoard, W&B."""
+    """metrics.jsonl, one line a step, and whoever else listens: a terminal, TensorBoard, W&B.
 
-    def __init__(self, run_dir: Path, step: int, steps: int, *, tensorboard: bool, wandb: bool):
+    Process 0 writes; in the others it keeps the history alone. In a bucket, files appear half a
+    minute late.
+    """
+
+    def __init__(
+        self, run_dir: str | Path, step: int, steps: int, *, tensorboard: bool, wandb: bool
+    ):
         """Lines after `step`, of updates that a resumed run makes again, are dropped."""
-        self.path, self.steps, self.started = run_dir / "metrics.jsonl", steps, time.perf_counter()
-        self.first = step
-        self.history = [row for row in read_metrics(self.path) if row["step"] <= step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history))
-        os.replace(temporary, self.path)
-        self.file = open(self.path, "a", buffering=1)
-        self.listeners: list[Callable[[int, dict[str, float]], None]] = [self._show]
-        self.closers: list[Callable[[], None]] = [self.file.close]
+        self.steps, self.started, self.first = steps, time.perf_counter(), step
+        self.history = [
+            row for row in read_metrics(f"{run_dir}/metrics.jsonl") if row["step"] <= step
+        ]
+        self.listeners: list[Callable[[int, dict[str, float]], None]] = []
+        self.closers: list[Callable[[], None]] = []
+        self.bar = None
+        if jax.process_index() == 0:
+            self._open(Folder(run_dir), tensorboard=tensorboard, wandb=wandb)
+
+    def _open(self, folder: Folder, *, tensorboard: bool, wandb: bool) -> None:
+        rows = "".join(json.dumps(row) + "\n" for row in self.history)
+        folder.write("metrics.jsonl", rows.encode())
+        path = folder.local
+        if path is None:
+            mirror = Mirror(folder)
+            path = mirror.path
+            (path / "metrics.jsonl").write_text(rows)
+            self.closers.append(mirror.close)
+        file = open(path / "metrics.jsonl", "a", buffering=1)
+        self.closers.append(file.close)
+        self.listeners.append(lambda _, row: print(json.dumps(row), file=file))
+        self.listeners.append(self._show)
         if tensorboard:
             from tensorboardX import SummaryWriter
 
-            writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+            writer = SummaryWriter(str(path / "tensorboard"), purge_step=self.first + 1)
 
             def add_scalars(step: int, row: dict[str, float]) -> None:
                 for name in row.keys() - {"step"}:
@@ -91,7 +144,8 @@ class RunLog:
         if wandb:
             import wandb as wb  # not in the locks: an optional service
 
-            run = wb.init(project="grug", name=run_dir.name, dir=str(run_dir), resume="allow")
+            name = folder.url.rstrip("/").rpartition("/")[2]
+            run = wb.init(project="grug", name=name, dir=str(path), resume="allow")
             self.listeners.append(lambda n, row: run.log(row, step=n))
             self.closers.append(run.finish)
         self.bar = self._make_bar() if sys.stderr.isatty() else None
@@ -116,7 +170,6 @@ class RunLog:
         """Adds the row of one step, `row["step"]`."""
         step = int(row["step"])
         self.history.append(row)
-        self.file.write(json.dumps(row) + "\n")
         for listen in self.listeners:
             listen(step, row)
 

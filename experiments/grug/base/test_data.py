@@ -97,17 +97,24 @@ def test_state_goes_through_json_and_continues_in_place(store):
     np.testing.assert_array_equal(take(resumed, 4), expected)
 
 
-def test_processes_share_each_batch(store, monkeypatch):
+def test_processes_share_each_batch_in_order_and_each_others_position(store, monkeypatch):
     opened = TokenStore.open(store)
-    whole = take(loader(opened, "train", **SIZES, seed=0), 3)
-    parts = []
-    for process in range(4):
-        monkeypatch.setattr("jax.process_index", lambda p=process: p)
-        monkeypatch.setattr("jax.process_count", lambda: 4)
-        parts.append(take(loader(opened, "train", **SIZES, seed=0), 3))
-    for step in range(3):
-        together = np.concatenate([part[step] for part in parts])
-        assert sorted(together.tolist()) == sorted(whole[step].tolist())
+    whole = take(loader(opened, "train", **SIZES, seed=0), 5)
+    for count in (2, 4):
+        parts, states = [], []
+        for process in range(count):
+            rows = [*range(8)][process * 8 // count :][: 8 // count]
+            monkeypatch.setattr("experiments.grug.base.packing.local_rows", lambda n, r=rows: r)
+            batches = loader(opened, "train", **SIZES, seed=0)
+            parts.append(take(batches, 3))
+            states.append(batches.get_state())
+        for step in range(3):
+            np.testing.assert_array_equal(np.concatenate([p[step] for p in parts]), whole[step])
+        monkeypatch.undo()
+        for state in states:  # of one process of several, for one process alone
+            alone = loader(opened, "train", **SIZES, seed=0)
+            alone.set_state(state)
+            np.testing.assert_array_equal(take(alone, 2), whole[3:])
 
 
 def test_what_is_no_store_is_named(tmp_path, store):

@@ -11,7 +11,7 @@ import pytest
 from experiments.grug.base import launch
 from experiments.grug.base.model import ModelConfig
 from experiments.grug.base.plan import plan
-from experiments.grug.base.record import VARIANT, loss_curve
+from experiments.grug.base.record import VARIANT, code_state, loss_curve
 from experiments.grug.base.train import TrainConfig
 
 SMALL = (
@@ -136,3 +136,10 @@ def test_trains_resumes_and_shows_what_was_learned(store, tmp_path, capsys):
     assert [attempt["from_step"] for attempt in record["attempts"]] == [0, 3]
     assert record["config"]["model"]["compute_dtype"] == "float32"
     assert list((tmp_path / "run/tensorboard").iterdir())
+
+
+def test_a_bundled_run_records_what_the_bundle_was_packed_from(tmp_path, monkeypatch):
+    packed = {"git": {"commit": "0123abc", "dirty": False}, "lock": "0" * 64}
+    (tmp_path / "bundle.json").write_text(json.dumps(packed | {"variant": "other"}))
+    monkeypatch.setenv("GRUG_BUNDLE", str(tmp_path))
+    assert code_state() == packed

@@ -6,10 +6,9 @@ Read top to bottom: config, optimizer, state, step, evaluation, loop.
 import contextlib
 import dataclasses
 import math
-import os
+import signal
 import time
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
@@ -17,16 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from experiments.grug.base.checkpoint import Checkpoints
+from experiments.grug.base.checkpoint import CheckpointError, Checkpoints
 from experiments.grug.base.data import Batch, TokenStore
 from experiments.grug.base.model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Transformer
 from experiments.grug.base.packing import PackedRows, loader, to_devices
+from experiments.grug.base.processes import StopSignal, from_first, mesh_of
 from experiments.grug.base.record import read_metrics, write_record
-from experiments.grug.base.runlog import RunLog, StepMeter, StopSignal
+from experiments.grug.base.runlog import RunLog, StepMeter
+from experiments.grug.base.storage import Folder
 
 
 class TrainError(Exception):
@@ -159,8 +159,7 @@ def make_mesh(cfg: TrainConfig) -> jax.sharding.Mesh:
     shape, devices = mesh_shape(cfg, jax.device_count()), jax.device_count()
     if math.prod(shape) != devices:
         raise ValueError(f"mesh={shape} takes {math.prod(shape)} of the {devices} devices here")
-    explicit = (AxisType.Explicit,) * len(MESH_AXES)
-    return jax.make_mesh(shape, MESH_AXES, axis_types=explicit)
+    return mesh_of(shape, MESH_AXES)
 
 
 def make_schedule(cfg: TrainConfig) -> optax.Schedule:
@@ -294,7 +293,8 @@ class Evaluator:
         sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
         batches = loader(store, "heldout", **sizes, seed=0)
         self.batches = [next(batches) for _ in range(min(cfg.eval_batches, available))]
-        self.token_bytes = jnp.asarray(store.array("token_bytes").read().result(), jnp.float32)
+        sizes = store.array("token_bytes").read().result().astype(np.float32)
+        self.token_bytes = jax.device_put(sizes, P(None))
 
         @jax.jit
         def sums(model: Transformer, batch: Batch, token_bytes: Array) -> Array:
@@ -320,16 +320,16 @@ class Evaluator:
 
 
 def open_run(cfg: TrainConfig) -> bool:
-    """Makes run_dir; True if it holds a run to resume. Raises TrainError rather than overwrite."""
-    if "://" in cfg.run_dir:
-        raise TrainError(f"run_dir={cfg.run_dir}: a run directory is a local path")
-    os.makedirs(cfg.run_dir, exist_ok=True)
-    if os.listdir(cfg.run_dir) and not cfg.resume:
-        raise TrainError(
-            f"{cfg.run_dir} is not empty: add --resume to go on with its run, or give another "
-            "--run-dir"
-        )
-    return os.path.exists(os.path.join(cfg.run_dir, "run.json"))
+    """Whether run_dir holds a run to resume. Raises TrainError rather than overwrite one."""
+    run, resuming = Folder(cfg.run_dir), False
+    if jax.process_index() == 0:
+        resuming = run.read("run.json") is not None
+        if not cfg.resume and not run.empty():
+            raise TrainError(
+                f"{cfg.run_dir} is not empty: add --resume to go on with its run, or give another "
+                "--run-dir"
+            )
+    return bool(from_first(resuming))
 
 
 def restore(
@@ -341,16 +341,16 @@ def restore(
         TrainError: checkpoints that must have been there are gone.
         CheckpointError: the newest one is damaged or belongs to another configuration.
     """
-    steps = checkpoints.steps()
-    if not steps:
-        done = len(read_metrics(Path(cfg.run_dir) / "metrics.jsonl"))
+    newest = checkpoints.latest()
+    if newest is None:
+        done = len(read_metrics(f"{cfg.run_dir}/metrics.jsonl"))
         if done > cfg.checkpoint_every:
             raise TrainError(
                 f"{cfg.run_dir} has metrics of {done} steps but no checkpoint: they were removed. "
                 "Put them back, or start anew in another --run-dir"
             )
         return None
-    return checkpoints.restore(steps[-1], like, identity)
+    return checkpoints.restore(newest, like, identity)
 
 
 def open_store(cfg: TrainConfig) -> TokenStore:
@@ -371,7 +371,8 @@ def last_good(checkpoints: Checkpoints) -> Generator[None]:
     try:
         yield
     except FloatingPointError as error:
-        checkpoints.wait()
+        with contextlib.suppress(CheckpointError):  # reported already, and not what went wrong
+            checkpoints.wait()
         steps = checkpoints.steps()
         good = f"step {steps[-1]} in {checkpoints.url}" if steps else "none"
         raise TrainError(f"{error}; last good checkpoint: {good}") from error
@@ -389,7 +390,7 @@ def train(cfg: TrainConfig) -> TrainResult:
     """Trains from step 0, or from the newest checkpoint, to cfg.steps under the current mesh.
 
     Raises:
-        Preempted: SIGTERM or SIGINT came; the state is saved.
+        Preempted: SIGTERM or SIGINT came, here or to another process; the state is saved.
         TrainError, DataError, CheckpointError: the run cannot start or go on.
     """
     resuming = open_run(cfg)
@@ -416,29 +417,30 @@ def train(cfg: TrainConfig) -> TrainResult:
     else:
         state = init()
     start = int(state.step)
-    write_record(Path(cfg.run_dir), dataclasses.asdict(cfg), store.manifest, start)
+    write_record(cfg.run_dir, dataclasses.asdict(cfg), store.manifest, start)
 
-    log = RunLog(Path(cfg.run_dir), start, cfg.steps, tensorboard=cfg.tensorboard, wandb=cfg.wandb)
+    log = RunLog(cfg.run_dir, start, cfg.steps, tensorboard=cfg.tensorboard, wandb=cfg.wandb)
     meter = StepMeter(
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
     )
     pending: tuple[int, Metrics, float] | None = None  # the step whose metrics are not read yet
-    step = start
+    step, stopped = start, False
     with contextlib.closing(log), StopSignal() as stop, last_good(checkpoints):
-        while step < cfg.steps and stop.received is None:
+        while step < cfg.steps and not stopped:
             began = time.perf_counter()
             batch = to_devices(next(batches))
             loading_time = time.perf_counter() - began
             state, metrics = train_step(state, batch)
             step += 1
+            stopped = stop.now()
             if pending:  # read one step late: the device computes this step meanwhile
                 log.write(meter.row(*pending))
             pending = (step, metrics, loading_time)
 
             ends = step == cfg.steps
             eval_due = ends or (cfg.eval_every > 0 and step % cfg.eval_every == 0)
-            save_due = ends or step % cfg.checkpoint_every == 0 or stop.received is not None
+            save_due = ends or step % cfg.checkpoint_every == 0 or stopped
             if eval_due or save_due:
                 row, pending = meter.row(*pending), None
                 log.write(row | evaluate(state) if eval_due else row)
@@ -448,6 +450,6 @@ def train(cfg: TrainConfig) -> TrainResult:
                 meter.restart()
             checkpoints.poll()
         checkpoints.wait()
-    if step < cfg.steps and stop.received is not None:
-        raise Preempted(step, stop.received)
+    if step < cfg.steps:
+        raise Preempted(step, stop.received or signal.SIGTERM)
     return TrainResult(state.model if state.ema is None else state.ema, log.history)

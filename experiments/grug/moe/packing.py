@@ -1,18 +1,23 @@
 """Rows of packed documents, and the order a run reads them in. Plumbing: the same in every copy.
 
-grain shuffles, shards over processes, prefetches and keeps the position that a checkpoint saves.
+grain shuffles, prefetches and keeps the position that a checkpoint saves.
 """
 
 import bisect
+from collections.abc import Iterable
 from typing import Any
 
 import grain
 import jax
 import numpy as np
+import tensorstore as ts
 from jax.sharding import PartitionSpec as P
 
 from experiments.grug.moe.data import Batch, DataError, TokenStore
 from experiments.grug.moe.model import BATCH
+from experiments.grug.moe.storage import explain
+
+DTYPES = ("int32", "int32", "int32", "int32", "float32")  # of a Batch's arrays
 
 
 class PackedRows:
@@ -23,7 +28,7 @@ class PackedRows:
     """
 
     def __init__(self, store: TokenStore, split: str, sequence_length: int):
-        self.tokens = store.array(f"{split}/tokens")
+        self.tokens, self.url = store.array(f"{split}/tokens"), store.url
         offsets = np.asarray(store.array(f"{split}/offsets").read().result()).astype(np.int64)
         self.length = sequence_length
         positions = np.maximum(np.diff(offsets) - 1, 0)
@@ -40,21 +45,40 @@ class PackedRows:
 
     def __getitem__(self, index: int) -> Batch:
         """Row `index` as arrays of shape (S,)."""
-        arrays: list[Any] = [np.zeros(self.length, t) for t in (*["int32"] * 4, "float32")]
-        batch = Batch(*arrays)
+        return Batch(*(x[0] for x in self.batch([index])))
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        """These rows as arrays of shape (B, S). All reads go out at once: a store may be far."""
+        rows = [self._read(int(index)) for index in indices]
+        arrays: list[Any] = [np.zeros((len(rows), self.length), t) for t in DTYPES]
+        for row, reads in enumerate(rows):
+            fill(Batch(*(x[row] for x in arrays)), [self._wait(read) for read in reads])
+        return Batch(*arrays)
+
+    def _read(self, index: int) -> list[ts.Future]:
         alone = index < len(self.full)
         pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
         spans = [(int(self.starts[p]), int(self.lengths[p])) for p in pieces]
-        reads = [self.tokens[start : start + n + 1].read() for start, n in spans]
-        at = 0
-        for segment, ((_, n), read) in enumerate(zip(spans, reads, strict=True), start=1):
-            piece, here = read.result(), slice(at, at + n)
-            batch.tokens[here], batch.targets[here] = piece[:-1], piece[1:]
-            batch.segment_ids[here] = segment
-            batch.positions[here] = np.arange(n)
-            batch.loss_weights[here] = 1.0
-            at += n
-        return batch
+        return [self.tokens[start : start + n + 1].read() for start, n in spans]
+
+    def _wait(self, read: ts.Future) -> np.ndarray:
+        try:
+            return read.result()
+        except ValueError as error:
+            raise DataError(f"token store {explain(error, self.url)}") from error
+
+
+def fill(row: Batch, pieces: list[np.ndarray]) -> None:
+    """Puts pieces, each its n tokens and the target of the last, one after another into a row."""
+    at = 0
+    for segment, piece in enumerate(pieces, start=1):
+        n = len(piece) - 1
+        here = slice(at, at + n)
+        row.tokens[here], row.targets[here] = piece[:-1], piece[1:]
+        row.segment_ids[here] = segment
+        row.positions[here] = np.arange(n)
+        row.loss_weights[here] = 1.0
+        at += n
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
@@ -74,10 +98,24 @@ def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
     return bins
 
 
-def loader(store: TokenStore, split: str, *, batch_size: int, sequence_length: int, seed: int):
-    """An endless iterator of this process's share of each global batch, with get/set_state.
+def local_rows(batch_size: int) -> list[int]:
+    """Which rows of a global batch this process's devices hold under the current mesh, in order."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return list(range(batch_size))
+    split = jax.sharding.NamedSharding(mesh, P(BATCH))
+    spans = split.devices_indices_map((batch_size,)).items()
+    here = {
+        span.indices(batch_size) for d, (span,) in spans if d.process_index == jax.process_index()
+    }
+    return sorted(row for span in here for row in range(*span))
 
-    Step s of a run reads the same rows whatever the number of processes.
+
+def loader(store: TokenStore, split: str, *, batch_size: int, sequence_length: int, seed: int):
+    """An endless iterator of this process's rows of each global batch, with get/set_state.
+
+    Step s of a run reads the same batch whatever the number of processes and the mesh; the state
+    is the number of batches read, the same in every process.
     """
     rows = PackedRows(store, split, sequence_length)
     if len(rows) < batch_size:
@@ -85,9 +123,9 @@ def loader(store: TokenStore, split: str, *, batch_size: int, sequence_length: i
             f"{store.url}: {split} gives {len(rows)} rows of {sequence_length} positions, less "
             f"than one batch of {batch_size}; add text, or lower --batch-size"
         )
-    dataset = grain.MapDataset.source(rows).seed(seed).shuffle().repeat()
-    dataset = dataset[jax.process_index() :: jax.process_count()]
-    dataset = dataset.batch(batch_size // jax.process_count())
+    here = local_rows(batch_size)
+    indices = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch_size)
+    dataset = indices.map(lambda batch: rows.batch(batch[here]))
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 

@@ -1,0 +1,20 @@
+"""A program of which process 1 fails while process 0 waits for it."""
+
+import time
+
+import jax
+from jax.experimental import multihost_utils
+
+from experiments.grug.base.processes import run
+
+
+def main() -> int:
+    multihost_utils.sync_global_devices("begin")
+    if jax.process_index() == 1:
+        raise RuntimeError("no luck\nsecond line")
+    time.sleep(600)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,202 @@
+"""The template in several processes: the same numbers, and every end in time and with a reason."""
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.cluster import (
+    Worker,
+    cache_in,
+    finish,
+    kill,
+    rows,
+    start,
+    train,
+    wait_for_step,
+    wait_for_text,
+)
+from tools.corpus.default import prepare_default
+
+LAST = 8
+STEPS = ["--steps", str(LAST), "--checkpoint-every", "5"]
+ENDLESS = ["--steps", "100000", "--checkpoint-every", "100000", "--eval-every", "0"]
+START_S = 240
+"""A bound for tests alone: how long a process may take here to import, compile and run."""
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> str:
+    """A slice of the default corpus: Python source of the locked wheels."""
+    sizes: dict[str, Any] = {"max_documents": 60, "vocab_size": 320, "heldout_fraction": 0.1}
+    return str(prepare_default(tmp_path_factory.mktemp("corpus"), **sizes))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> dict[str, str]:
+    return cache_in(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def launch(store, cache, tmp_path) -> Iterator[Callable[..., list[Worker]]]:
+    """`launch(variant, run_dir, flags, processes=, devices=)`: workers, ended with the test."""
+    started = []
+
+    def start_all(variant: str, run_dir: Path, flags: list[str], **options) -> list[Worker]:
+        logs = tmp_path / f"logs-{len(started)}"
+        started.append(train(variant, store, run_dir, flags, logs, **cache, **options))
+        return started[-1]
+
+    yield start_all
+    for workers in started:
+        kill(workers)
+
+
+def learned(run_dir: Path) -> list[dict[str, float]]:
+    """Lines of metrics less what a clock put there."""
+    lines = rows(run_dir)
+    return [{k: v for k, v in row.items() if not k.startswith("throughput/")} for row in lines]
+
+
+def assert_same_run(run_dir: Path, other: Path) -> None:
+    ours, theirs = learned(run_dir), learned(other)
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == [*range(1, LAST + 1)]
+    for one, two in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(two, rel=1e-6, abs=1e-9), f"step {one['step']}"
+
+
+@pytest.fixture(scope="module")
+def whole(store, cache, tmp_path_factory) -> Callable[[str], Path]:
+    """`whole(variant)`: the directory of a run of one process that nothing interrupted."""
+    done: dict[str, Path] = {}
+
+    def run(variant: str) -> Path:
+        if variant not in done:
+            run_dir = tmp_path_factory.mktemp(variant)
+            logs = tmp_path_factory.mktemp("logs")
+            workers = train(variant, store, run_dir, STEPS, logs, processes=1, devices=4, **cache)
+            assert finish(workers, within=START_S) == [0], workers[0].text()
+            done[variant] = run_dir
+        return done[variant]
+
+    return run
+
+
+@pytest.mark.parametrize("variant", ["base", "moe"])
+@pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
+def test_the_losses_do_not_depend_on_the_processes(
+    launch, whole, tmp_path, variant, processes, devices
+):
+    # Experts are split within a process, data between them.
+    mesh = ["--mesh", "1", "2", "2", "1"] if (variant, devices) == ("moe", 2) else []
+    flags = [*STEPS, *mesh]
+    workers = launch(variant, tmp_path / "run", flags, processes=processes, devices=devices)
+    codes = finish(workers, within=START_S)
+    assert codes == [0] * processes, "\n".join(w.text()[-2000:] for w in workers)
+    assert_same_run(tmp_path / "run", whole(variant))
+    shown = [worker.text().count("bits per byte on held-out documents") for worker in workers]
+    assert shown == [1] + [0] * (processes - 1), "one process tells"
+
+
+def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(launch, whole, tmp_path):
+    """Two processes, then one, then two: the losses of a run that nothing interrupted."""
+    run_dir, flags = tmp_path / "run", [*STEPS, "--resume"]
+    saved = [0]
+    for processes, devices in ((2, 2), (1, 4)):
+        workers = launch("base", run_dir, flags, processes=processes, devices=devices)
+        # They have joined, and the signal comes before the first step.
+        wait_for_text(workers[0], "steps, run in")
+        workers[-1].process.send_signal(signal.SIGTERM)
+        codes = finish(workers, within=START_S)
+        texts = [worker.text() for worker in workers]
+        assert codes == [143] * processes, "\n".join(texts)
+        stops = {match for text in texts for match in re.findall(r"preempted at step (\d+)", text)}
+        assert len(stops) == 1 and all("preempted at step" in text for text in texts)
+        saved.append(int(stops.pop()))
+        assert (run_dir / f"checkpoints/step-{saved[-1]:08d}/COMMIT").exists()
+    assert 0 < saved[1] < saved[2] < LAST
+    workers = launch("base", run_dir, flags, processes=2, devices=2)
+    assert finish(workers, within=START_S) == [0, 0], workers[0].text()
+    assert_same_run(run_dir, whole("base"))
+
+
+HEARTBEAT_S = 10
+SILENT = r"unhealthy \(stopped sending heartbeats\):\s+1"  # JAX's own words
+GONE = "process 1 of 2 ends, since process 0, the coordinator, is gone|the leader task was .*died"
+LOST = rf"process 0 of 2 failed: most likely another process was killed|{SILENT}"
+
+
+@pytest.mark.parametrize(
+    "victim, number, within, cause",
+    [
+        (1, signal.SIGKILL, 2 * HEARTBEAT_S, LOST),
+        (1, signal.SIGSTOP, 2 * HEARTBEAT_S, SILENT),
+        (0, signal.SIGKILL, 5, GONE),
+        (
+            0,
+            signal.SIGSTOP,
+            2 * HEARTBEAT_S,
+            r"process 1 of 2 ends, since process 0, the coordinator, was silent",
+        ),
+    ],
+    ids=["worker killed", "worker stopped", "coordinator killed", "coordinator stopped"],
+)
+def test_the_loss_of_a_process_ends_the_others(launch, tmp_path, victim, number, within, cause):
+    run_dir = tmp_path / "run"
+    bound = {"LAUNCH_HEARTBEAT_S": str(HEARTBEAT_S)}
+    workers = launch("base", run_dir, ENDLESS, processes=2, devices=1, **bound)
+    wait_for_step(workers, run_dir, 3)
+    workers[victim].process.send_signal(number)
+    (survivor,) = [w for w in workers if w is not workers[victim]]
+    began = time.monotonic()
+    (code,) = finish([survivor], within=within)
+    assert code in (1, -signal.SIGABRT), survivor.text()
+    assert re.search(cause, survivor.text()), survivor.text()
+    print(f"ended {time.monotonic() - began:.1f} s after the loss")
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_a_process_that_never_comes_is_not_waited_for(launch, tmp_path, absent):
+    timeout = {"LAUNCH_INIT_TIMEOUT_S": "4"}
+    workers = launch(
+        "base", tmp_path / "run", STEPS, processes=2, devices=1, absent=absent, **timeout
+    )
+    assert finish(workers, within=START_S) == [1]
+    assert f"process {1 - absent}: not 2 processes" in workers[0].text()
+    assert "within 4 s: start those that are missing" in workers[0].text()
+
+
+def test_an_exception_in_one_process_ends_the_others_with_its_reason(tmp_path):
+    workers = start("tests.engines.failing", [], tmp_path, processes=2, devices=1)
+    assert finish(workers, within=START_S) == [1, 1]
+    healthy, failed = (worker.text() for worker in workers)
+    assert failed.count("Traceback") == 1 and "process 1 of 2 failed:\nTraceback" in failed
+    assert "process 0 of 2 ends, since process 1 of 2 failed: RuntimeError: no luck" in healthy
+    assert "Traceback" not in healthy
+
+
+def test_one_process_may_be_stopped_for_longer_than_a_heartbeat(launch, tmp_path):
+    (worker,) = launch(
+        "base", tmp_path / "run", ENDLESS, processes=1, devices=1, LAUNCH_HEARTBEAT_S="1"
+    )
+    wait_for_step([worker], tmp_path / "run", 2)
+    worker.process.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    worker.process.send_signal(signal.SIGCONT)
+    before = len(rows(tmp_path / "run"))
+    wait_for_step([worker], tmp_path / "run", before + 3)
+    worker.process.send_signal(signal.SIGINT)
+    assert finish([worker], within=60) == [130]
+    assert "--resume goes on" in worker.text()
+
+
+def test_a_model_axis_may_cross_processes(launch, whole, tmp_path):
+    """Both processes then hold all rows of a batch."""
+    flags = [*STEPS, "--mesh", "1", "1", "2"]
+    workers = launch("base", tmp_path / "run", flags, processes=2, devices=1)
+    assert finish(workers, within=START_S) == [0, 0], workers[0].text()
+    assert_same_run(tmp_path / "run", whole("base"))

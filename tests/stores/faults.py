@@ -1,0 +1,111 @@
+"""A proxy in front of an object store that fails as stores and networks do."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+from urllib.parse import urlsplit
+
+Kind = Literal["cut", "lost", "500", "403", "slow", "stall"]
+XML = '<?xml version="1.0"?><Error><Code>{}</Code><Message>made by the test</Message></Error>'
+
+
+@dataclass
+class Fault:
+    """What happens to the requests that it matches, `times` of them.
+
+    cut: the connection ends before the store has seen the request. lost: it ends after that, but
+    without the answer. 500, 403: the proxy's answer. slow: a second passes first. stall: no answer.
+    """
+
+    kind: Kind
+    matches: Callable[[str, str], bool]
+    times: float = float("inf")
+    met: int = 0
+
+
+class Proxy(ThreadingHTTPServer):
+    """Forwards to `target`, a URL; `fault` may change while it runs."""
+
+    daemon_threads = True
+
+    def __init__(self, target: str):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target, self.fault = urlsplit(target).netloc, None
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    fault: Fault | None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def strike(self, method: str, path: str) -> Kind | None:
+        with self._lock:
+            fault = self.fault
+            if not fault or fault.met >= fault.times or not fault.matches(method, path):
+                return None
+            fault.met += 1
+            return fault.kind
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """The client going away is no news."""
+
+    def close(self) -> None:
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("connection", "content-length", "transfer-encoding"):
+                self.send_header(name, value)
+        length = dict(headers).get("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", length or str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _forward(self) -> None:
+        assert isinstance(self.server, Proxy)
+        kind = self.server.strike(self.command, self.path)
+        if kind == "cut":  # in the middle of a body, where there is one
+            self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if kind in ("500", "403"):
+            code = {"500": "InternalError", "403": "AccessDenied"}[kind]
+            self._answer(int(kind), [("Content-Type", "text/xml")], XML.format(code).encode())
+            return
+        if kind == "stall":
+            self.server.closing.wait(60)
+            self.close_connection = True
+            return
+        if kind == "slow":
+            time.sleep(1)
+        store = http.client.HTTPConnection(self.server.target, timeout=30)
+        store.request(self.command, self.path, body, dict(self.headers.items()))
+        answer = store.getresponse()
+        content = answer.read()
+        store.close()
+        if kind == "lost":
+            self.close_connection = True
+            return
+        self._answer(answer.status, answer.getheaders(), content)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
