@@ -95,9 +95,7 @@ def probe(variable: str, flags: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="flags", description="Try flags on this JAX."
-    )
+    parser = argparse.ArgumentParser(prog="flags", description="Try flags on this JAX.")
     parser.add_argument("variable", choices=sorted(READERS))
     parser.add_argument("flags", nargs="+", metavar="FLAG=VALUE")
     options = parser.parse_args(arguments)
