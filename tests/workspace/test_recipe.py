@@ -117,6 +117,8 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
         lab.pants("run", "launch", "--", name, *RUN, f"--data={store}", f"--run-dir={to}")
         lab.pants("run", "tools/archive:record", "--", to)
         assert len(list((lab.root / f"docs/reports/runs/{name}").glob("*.json"))) == 1
+        assert lab.entry(name).fields["results"].startswith("[recorded: ")
+    assert not (lab.root / "docs/reports/sources").exists()  # both ran what a commit has
     lab.workspace.commit()
     page = lab.page("relu")
     assert "No square?" in page and "one seed: no claim" in page and PLAIN in page

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from tools.archive import summary
+from tools.archive import sources, summary
 from tools.archive.files import MIB, ArchiveError, read_text
 from tools.archive.ledger import Entry, LedgerError, parse, read
 
@@ -49,7 +49,8 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
         if run.variant not in names:
             message = f"{run.variant!r} is not recorded: add '## {run.variant}' to {LEDGER}"
             faults.append((run.path, 3, message))
-    return [f"{path}:{line}: {message}" for path, line, message in sorted(faults)] + malformed
+    said = [f"{path}:{line}: {message}" for path, line, message in sorted(faults)]
+    return said + malformed + sources.check(root, runs)
 
 
 def directories(root: Path, entries: Iterable[Entry]) -> list[Fault]:

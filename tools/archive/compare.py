@@ -173,7 +173,7 @@ def sentence(reading: Reading | str, variant: str, origin: str) -> str:
         return f"no claim: {reading}"
     v, o = reading.variant, reading.origin
     unit = "bits per byte" if reading.metric.endswith("byte") else "nats a token"
-    means = f"{variant} {_mean(v)}, {origin} {_mean(o)} {reading.metric}"
+    means = f"{variant} {mean_text(v)}, {origin} {mean_text(o)} {reading.metric}"
     if min(v.n, o.n) < 2:
         return f"one seed: no claim; {means}, difference {v.mean - o.mean:+.4f}"
     if reading.test is None:
@@ -188,7 +188,8 @@ def sentence(reading: Reading | str, variant: str, origin: str) -> str:
     )
 
 
-def _mean(sample: Sample) -> str:
+def mean_text(sample: Sample) -> str:
+    """`2.0490 ± 0.0110 (n = 3)`."""
     spread = f" ± {sample.spread:.4f}" if sample.spread is not None else ""
     return f"{sample.mean:.4f}{spread} (n = {sample.n})"
 

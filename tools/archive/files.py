@@ -46,6 +46,12 @@ def parse_json(text: str, name: str, line: int = 1) -> Any:
     return value
 
 
+def line_of(lines: list[str], key: str) -> int:
+    """The line, from 1, on which a JSON text laid out a key a line has `key`; 1 if on none."""
+    start = json.dumps(key)
+    return next((n for n, line in enumerate(lines, 1) if line.lstrip().startswith(start)), 1)
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not finite")
 

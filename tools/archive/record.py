@@ -1,7 +1,8 @@
 """python -m tools.archive.record RUN_DIR... --root DIR
 
 Writes a summary of each run directory (docs/reference/run.md in the workspace) into
-docs/reports/runs/: all of them, or none. The same run gives the same bytes.
+docs/reports/runs/, sources that are no commit's into docs/reports/sources/, and what was measured
+into the ledger: all of it, or nothing. The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.archive import check, files, summary
+from tools.archive import check, files, results, sources, summary
 from tools.archive.files import MIB, ArchiveError, parse_json, read_text
-from tools.archive.ledger import Entry
+from tools.archive.ledger import Entry, parse
 from tools.archive.stats import thin
 from tools.archive.summary import MAX_BYTES, MAX_POINTS, SCHEMA_VERSION, encode, is_name
 
@@ -142,16 +143,19 @@ def rounded(value: float, digits: int = 6) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def recorded_as(variant: str, entries: Sequence[Entry], name: str) -> str:
-    """The ledger's name of what runs call `variant`, its directory's name.
+def recorded_as(variant: str, entries: Sequence[Entry], name: str) -> Entry:
+    """The ledger's entry of what runs call `variant`, its directory's name.
 
     Raises:
         ArchiveError: the ledger has none, or several.
     """
-    live = [e.name for e in entries if e.status != "deleted" and _last(e.path) == variant]
-    found = live or [e.name for e in entries if e.name == variant]
+    live = [
+        entry for entry in entries if entry.status != "deleted" and _last(entry.path) == variant
+    ]
+    found = live or [entry for entry in entries if entry.name == variant]
     if len(found) != 1:
-        have = f"{' and '.join(found)} are in" if found else f"add '## {variant}' to"
+        names = " and ".join(entry.name for entry in found)
+        have = f"{names} are in" if found else f"add '## {variant}' to"
         raise ArchiveError(f"{name}: is a run of {variant!r}: {have} {check.LEDGER}")
     return found[0]
 
@@ -161,12 +165,13 @@ def _last(path: str) -> str:
 
 
 def summarize(
-    run_dir: Path, entries: Sequence[Entry], *, unfinished: bool, mixed_sources: bool
-) -> tuple[str, bytes]:
-    """(path from the workspace's root, bytes) of a run's summary.
+    run_dir: Path, root: Path, entries: Sequence[Entry], *, unfinished: bool, mixed_sources: bool
+) -> tuple[str, bytes, dict[str, bytes]]:
+    """Path from the workspace's root and bytes of a run's summary; what is to be kept beside it.
 
     Args:
         run_dir: what the run left behind.
+        root: the workspace.
         entries: the ledger.
         unfinished: whether a run that stopped early will do.
         mixed_sources: whether one that was resumed under other sources will do.
@@ -185,11 +190,12 @@ def summarize(
     if len(digests) > 1 and not mixed_sources:
         remedy = "run it again from the start, or record it as it is with --mixed-sources"
         raise ArchiveError(f"{where}: ran {len(digests)} different sources: {remedy}")
-    variant = recorded_as(record["variant"], entries, shown)
+    entry = recorded_as(record["variant"], entries, shown)
     final = attempts[-1]
+    git, kept = trace(run_dir, root, entry.path, final, record.get("sources") or {})
     values = {
         "schema_version": SCHEMA_VERSION,
-        "variant": variant,
+        "variant": entry.name,
         "run": run,
         "seed": config["seed"],
         "config": portable(config),
@@ -197,10 +203,7 @@ def summarize(
         "sources_digest": final["sources_digest"],
         "mixed_sources": len(digests) > 1,
         "lock": record["lock"],
-        "git": {
-            "commit": final["git"]["commit"],
-            "dirty": _any([attempt["git"]["dirty"] for attempt in attempts]),
-        },
+        "git": git,
         "devices": final["devices"],
         "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
     }
@@ -209,12 +212,27 @@ def summarize(
     for most in (MAX_POINTS, 150, 100, 50):
         data = encode(values | measured(metrics, starts, most))
         if len(data) <= MAX_BYTES:
-            return f"{summary.RUNS}/{variant}/{run}.json", data
+            return f"{summary.RUNS}/{entry.name}/{run}.json", data, kept
     raise ArchiveError(f"{shown}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
 
 
-def _any(dirty: Sequence[bool | None]) -> bool | None:
-    return None if None in dirty else any(dirty)
+def trace(
+    run_dir: Path, root: Path, path: str, attempt: Mapping[str, Any], listed: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Where the sources of the last attempt are to be found: a summary's `git`, and what to keep.
+
+    Raises:
+        ArchiveError: they are no commit's, and the run directory has no copy of them.
+    """
+    digest, recorded = attempt["sources_digest"], attempt["git"]["commit"]
+    wanted, copies = sources.of_run(run_dir, digest, listed)
+    if commit := sources.find_commit(root, path, wanted, recorded):
+        return {"commit": commit, "dirty": False}, {}
+    if not copies:
+        remedy = f"put {run_dir}/sources/{digest[:16]} back, or commit what ran"
+        raise ArchiveError(f"{run_dir}: no commit of {path} has the sources that ran: {remedy}")
+    kept = {f"{sources.place(digest)}/{name}": data for name, data in copies.items()}
+    return {"commit": recorded, "dirty": True}, kept
 
 
 def measured(metrics: Metrics, starts: Sequence[int], most: int) -> dict[str, Any]:
@@ -286,6 +304,8 @@ def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
         yield f"config.{key}", isinstance(value, int) and not isinstance(value, bool)
     yield "lock", record.get("lock") is None or isinstance(record["lock"], str)
     yield "data", isinstance(record.get("data"), dict)
+    listed = record.get("sources") or {}
+    yield "sources", isinstance(listed, dict) and all(isinstance(x, str) for x in listed.values())
     yield "attempts", isinstance(attempts, list) and 0 < len(attempts) <= 10_000
     for i, attempt in enumerate(attempts):
         yield f"attempts[{i}]", isinstance(attempt, dict)
@@ -332,14 +352,20 @@ def record(
     mixed_sources: bool = False,
     replace: bool = False,
 ) -> list[str]:
-    """Writes the summaries of all runs and gives their paths; on ArchiveError none is written."""
+    """Writes what there is to record of all runs and gives its paths; on ArchiveError nothing is.
+
+    A summary each, in the given order; the directories of sources that are kept; the ledger.
+    """
+    text = read_text(root / check.LEDGER, check.MAX_LEDGER, name=check.LEDGER)
     entries = check.load_ledger(root)
     summaries: dict[str, bytes] = {}
+    kept: dict[str, bytes] = {}
+    runs: dict[str, summary.Run] = {run.path: run for run in summary.load_all(root)[0]}
     faults: list[str] = []
     for run_dir in run_dirs:
         try:
-            path, data = summarize(
-                run_dir, entries, unfinished=unfinished, mixed_sources=mixed_sources
+            path, data, own = summarize(
+                run_dir, root, entries, unfinished=unfinished, mixed_sources=mixed_sources
             )
             if path in summaries:
                 raise ArchiveError(f"{run_dir}: {path} is also another's: rename the directory")
@@ -348,21 +374,18 @@ def record(
                 remedy = "rename the run's directory, or overwrite it with --replace"
                 raise ArchiveError(f"{run_dir}: {path} holds another run: {remedy}")
             summaries[path] = data
-            check_bytes(path, data)
+            kept |= own
+            runs[path] = summary.parse(data.decode(), path)
         except ArchiveError as error:
             faults += str(error).splitlines()
     if faults:
         raise ArchiveError("\n".join(faults))
-    files.write_all({root / path: data for path, data in summaries.items()})
-    return list(summaries)
-
-
-def check_bytes(path: str, data: bytes) -> None:
-    """What `load` would say of the summary, before it is written."""
-    values = parse_json(data.decode(), path)
-    variant, run = Path(path).parent.name, Path(path).stem
-    if faults := summary.faults(values, (variant, run)):
-        raise ArchiveError("\n".join(f"{path}: {key}: {what}" for key, what in faults))
+    for name in sorted({runs[path].variant for path in summaries}):
+        entry = next(entry for entry in parse(text, check.LEDGER) if entry.name == name)
+        text = results.with_results(text, entry, runs.values())
+    written = {**summaries, **kept, check.LEDGER: text.encode()}
+    files.write_all({root / path: data for path, data in written.items()})
+    return [*summaries, *sorted({path.rpartition("/")[0] for path in kept}), check.LEDGER]
 
 
 if __name__ == "__main__":

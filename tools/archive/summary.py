@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.archive.files import ArchiveError, parse_json, read_text
+from tools.archive.files import ArchiveError, line_of, parse_json, read_text
 
 SCHEMA_VERSION = 1
 RUNS = "docs/reports/runs"
@@ -66,6 +66,10 @@ def is_name(text: str) -> bool:
     return bool(NAME.fullmatch(text)) and len(text) <= LONGEST_NAME
 
 
+def is_commit(text: str) -> bool:
+    return bool(_COMMIT.fullmatch(text))
+
+
 def encode(values: Mapping[str, Any]) -> bytes:
     """The bytes of a summary; `values` has each of KEYS."""
     lines = (
@@ -76,30 +80,29 @@ def encode(values: Mapping[str, Any]) -> bytes:
 
 
 def load(path: Path, name: str) -> Run:
-    """Reads RUNS/VARIANT/RUN.json. Raises ArchiveError with every fault and its line.
+    """Reads RUNS/VARIANT/RUN.json, `name` from the workspace's root. Raises ArchiveError."""
+    return parse(read_text(path, MAX_BYTES, name=name), name)
 
-    Args:
-        path: of the file.
-        name: the same from the workspace's root, for messages.
-    """
-    text = read_text(path, MAX_BYTES, name=name)
+
+def parse(text: str, name: str) -> Run:
+    """The summary in a file of that name. Raises ArchiveError with every fault and its line."""
     values = parse_json(text, name)
     if not isinstance(values, dict) or set(values) != set(KEYS):
         found = set(values) if isinstance(values, dict) else set()
         wrong = ", ".join(sorted(found ^ set(KEYS))[:4])
         raise ArchiveError(f"{name}:1: lacks or adds keys ({wrong}): {_AGAIN}")
-    place = (path.parent.name, path.stem)
+    place = (Path(name).parent.name, Path(name).stem)
     if found := faults(values, place):
         lines = text.splitlines()
         raise ArchiveError(
-            "\n".join(f"{name}:{_line(lines, key)}: {key}: {what}" for key, what in found)
+            "\n".join(f"{name}:{line_of(lines, key)}: {key}: {what}" for key, what in found)
         )
     for key in ("curve", "heldout"):
         values[key] = tuple(tuple(map(float, point)) for point in values[key])
     return Run(**values)
 
 
-_AGAIN = "write it again with tools/archive/record.py"
+_AGAIN = "write it again with ./pants run tools/archive:record"
 
 
 def load_all(root: Path) -> tuple[list[Run], list[str]]:
@@ -121,11 +124,6 @@ def load_all(root: Path) -> tuple[list[Run], list[str]]:
             except ArchiveError as error:
                 faults += str(error).splitlines()
     return runs, faults
-
-
-def _line(lines: list[str], key: str) -> int:
-    start = json.dumps(key)
-    return next((n for n, line in enumerate(lines, 1) if line.lstrip().startswith(start)), 1)
 
 
 def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:

@@ -1,10 +1,9 @@
-"""One entry of the ledger written or changed; every other byte of it stays."""
+"""The ledger as the commands of the recipe read and put it."""
 
 from __future__ import annotations
 
 import difflib
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.archive.check import LEDGER, MAX_LEDGER
@@ -13,8 +12,6 @@ from tools.archive.ledger import FIELDS, Entry, parse
 from tools.diff.sources import File
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.transaction import Change, read_file
-
-WIDTH = 100
 
 
 def read(root: Path) -> tuple[str, list[Entry]]:
@@ -50,49 +47,3 @@ def sentence(given: str, what: str) -> str:
     if not words.isprintable():
         raise LifecycleError(f"the {what} holds a line break or a control character: one line")
     return words
-
-
-def added(text: str, name: str, fields: Mapping[str, str]) -> str:
-    """The ledger with one more entry, its last."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    lines = ["", f"## {name}", "", *(line for key in fields for line in _written(key, fields[key]))]
-    start = text if not text or text.endswith("\n") else text + newline
-    return start + "".join(line + newline for line in lines)
-
-
-def changed(text: str, entry: Entry, fields: Mapping[str, str]) -> str:
-    """The ledger with fields of one entry set; new ones stand behind its status."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    lines = text.splitlines(keepends=True)
-    edits: dict[int, tuple[int, list[str]]] = {}
-    behind: list[str] = []
-    for key, value in fields.items():
-        if key in entry.lines:
-            start = entry.lines[key] - 1
-            edits[start] = (_end(lines, start), _written(key, value))
-        else:
-            behind += _written(key, value)
-    start = entry.lines["status"] - 1
-    end, status = edits.get(start, (_end(lines, start), _written("status", entry.status)))
-    edits[start] = (end, status + behind)
-    for start, (end, new) in sorted(edits.items(), reverse=True):
-        lines[start:end] = [line + newline for line in new]
-    return "".join(lines)
-
-
-def _end(lines: Sequence[str], start: int) -> int:
-    """Behind the last line of the field that starts there."""
-    end = start + 1
-    while end < len(lines) and lines[end].startswith("  ") and lines[end].strip():
-        end += 1
-    return end
-
-
-def _written(key: str, value: str) -> list[str]:
-    return textwrap.wrap(
-        f"- {key}: {value}",
-        WIDTH,
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

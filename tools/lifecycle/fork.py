@@ -6,6 +6,7 @@ import keyword
 import re
 from collections.abc import Sequence
 
+from tools.archive import edit
 from tools.archive.check import AREA, LEDGER
 from tools.archive.ledger import CHANGE_BUCKETS, Entry
 from tools.diff.sources import File, Tree
@@ -51,7 +52,7 @@ def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> 
     for inside, file in copy.items():
         change.rest_on(f"{origin.path}/{inside}", files[inside])
         change.put(f"{path}/{inside}", None, file)
-    ledger.put(change, repo.root, text, ledger.added(text, name, fields))
+    ledger.put(change, repo.root, text, edit.added(text, name, fields))
     carry_out(repo.root, repo.state(), change)
     return [
         f"{path}: a copy of {origin.name} at {commit}, {len(copy)} files",

@@ -7,6 +7,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from tools.archive import edit
 from tools.archive.check import LEDGER
 from tools.archive.ledger import Entry
 from tools.diff.sources import Tree
@@ -44,7 +45,7 @@ def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> l
     fields = {"status": "deleted", "last known-good": repo.ask("rev-parse", "HEAD")[:SHORT]}
     fields |= {"verdict": verdict} if verdict else {}
     fields = introduced(repo, entry) | fields
-    ledger.put(change, repo.root, text, ledger.changed(text, entry, fields))
+    ledger.put(change, repo.root, text, edit.changed(text, entry, fields))
     carry_out(repo.root, repo.state(), change)
     gone = [entry.path, *locks]
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tools.archive import edit
 from tools.archive.check import LEDGER
 from tools.archive.ledger import Entry
 from tools.diff.sources import File, Mode, Tree
@@ -108,7 +109,7 @@ def _mark(repo: Repository, change: Change, text: str, variant: Entry) -> None:
     head = repo.ask("rev-parse", "HEAD")[:SHORT]
     fields = {"status": "superseded", "last known-good": head, "superseded by": variant.origin}
     fields = introduced(repo, variant) | fields
-    ledger.put(change, repo.root, text, ledger.changed(text, variant, fields))
+    ledger.put(change, repo.root, text, edit.changed(text, variant, fields))
 
 
 def introduced(repo: Repository, entry: Entry) -> dict[str, str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.archive.files import ArchiveError, parse_json, read_text
+from tools.archive.files import ArchiveError, line_of, parse_json, read_text
 from tools.speedrun.significance import below
 from tools.speedrun.tracks import AREA, TRACKS, Track
 
@@ -137,7 +137,8 @@ def load(root: Path, name: str, tracks: Mapping[str, Track]) -> Record:
         lines = text.splitlines()
         raise ArchiveError(
             "\n".join(
-                f"{shown}/{RECORD}:{_line(lines, field)}: {field}: {what}" for field, what in found
+                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {what}"
+                for field, what in found
             )
         )
     for run in values["runs"]:
@@ -162,11 +163,6 @@ def _directory_faults(directory: Path, name: str) -> Iterator[tuple[str, str]]:
     ):
         if not (directory / file).is_file():
             yield f"/{file}", f"is missing: {remedy}"
-
-
-def _line(lines: list[str], field: str) -> int:
-    start = f'"{field.split("[")[0].split(".")[0]}"'
-    return next((n for n, line in enumerate(lines, 1) if line.lstrip().startswith(start)), 1)
 
 
 def faults(

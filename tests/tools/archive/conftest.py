@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from tools.archive.sources import digest_of, sha256
 from tools.archive.summary import encode
 
+SOURCES = {"model.py": "WIDTH = 8\n", "train.py": "STEPS = 9\n"}
 DIGEST, OTHER = "a" * 64, "b" * 64
 COMMIT = "c" * 40
+GIT = ("git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
 
 
 def entry(name: str, **fields: str) -> str:
@@ -44,22 +47,32 @@ class Workspace:
         *,
         record: dict[str, Any] | None = None,
         config: dict[str, Any] | None = None,
-        digests: tuple[str, ...] = (DIGEST,),
+        earlier: tuple[str, ...] = (),
         starts: tuple[int, ...] = (0,),
+        sources: dict[str, str] = SOURCES,
+        commit: str | None = COMMIT,
     ) -> Path:
-        """A run directory as experiments/grug/base/record.py and runlog.py write it."""
+        """A run directory as experiments/grug/base/record.py and runlog.py write it.
+
+        Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`.
+        """
         directory = self.root / "runs" / name
-        directory.mkdir(parents=True)
+        digests = {file: sha256(text.encode()) for file, text in sources.items()}
+        last = digest_of(digests)
+        copy = directory / "sources" / last[:16]
+        copy.mkdir(parents=True)
+        for file, text in sources.items():
+            (copy / file).write_text(text)
         attempts = [
             {
                 "from_step": start,
                 "sources_digest": digest,
-                "git": {"commit": COMMIT, "dirty": False},
+                "git": {"commit": commit, "dirty": False},
                 "command": ["--data", "/home/someone/store"],
                 "devices": {"kind": "cpu", "platform": "cpu", "count": 1, "processes": 1},
                 "versions": {"python": "3.11.7", "jax": "0.10.2", "scipy": "1"},
             }
-            for start, digest in zip(starts, digests, strict=True)
+            for start, digest in zip(starts, (*earlier, last), strict=True)
         ]
         settings = {
             "seed": 0,
@@ -75,7 +88,7 @@ class Workspace:
             "attempts": attempts,
             "config": settings | (config or {}),
             "data": {"digest": OTHER},
-            "sources": {},
+            "sources": digests,
             "lock": DIGEST,
         }
         (directory / "run.json").write_text(json.dumps(run | (record or {})))

@@ -4,12 +4,10 @@ import subprocess
 
 import pytest
 
-from tests.tools.archive.conftest import entry
+from tests.tools.archive.conftest import GIT, entry
 from tools.archive import __main__ as command
 from tools.archive import check
 from tools.archive.files import ArchiveError
-
-GIT = ("git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
 
 
 @pytest.fixture

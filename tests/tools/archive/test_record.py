@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tools.archive.conftest import COMMIT, DIGEST, OTHER, entry, row, rows
+from tests.tools.archive.conftest import COMMIT, DIGEST, OTHER, SOURCES, entry, row, rows
 from tools.archive import record as command
 from tools.archive import summary
 from tools.archive.files import ArchiveError, write_all
 from tools.archive.record import pick, record
+from tools.archive.sources import digest_of, sha256
 from tools.archive.stats import thin
+
+RAN = digest_of({name: sha256(text.encode()) for name, text in SOURCES.items()})
 
 
 def refusal(workspace, *directories, **options):
@@ -26,8 +29,9 @@ def refusal(workspace, *directories, **options):
 
 def test_a_summary_holds_the_run(workspace):
     run = workspace.write_run("base-1", rows(1000, every=300))
-    (path,) = record([run], workspace.root)
+    path, kept, ledger = record([run], workspace.root)
     assert path == "docs/reports/runs/base/base-1.json"
+    assert (kept, ledger) == (f"docs/reports/sources/{RAN[:16]}", "docs/reports/grug-archive.md")
     data = (workspace.root / path).read_bytes()
     found = summary.load(workspace.root / path, path)
     assert len(data) < summary.MAX_BYTES and found.path == path
@@ -35,8 +39,8 @@ def test_a_summary_holds_the_run(workspace):
     assert (found.tokens, found.tokens_per_second) == (500_000, 1000.0)
     # The first step compiled for 10 s: it counts as long as the median one.
     assert found.seconds == 500.0
-    assert (found.git, found.lock) == ({"commit": COMMIT, "dirty": False}, DIGEST)
-    assert (found.data_digest, found.sources_digest) == (OTHER, DIGEST)
+    assert (found.git, found.lock) == ({"commit": COMMIT, "dirty": True}, DIGEST)
+    assert (found.data_digest, found.sources_digest) == (OTHER, RAN)
     assert found.versions == {"jax": "0.10.2", "python": "3.11.7"}
     assert found.final["train_loss"] == pytest.approx(4.0, abs=0.02)
     assert (found.final["heldout_bpb"], found.final["ema_bpb"]) == (2.0, None)
@@ -46,7 +50,7 @@ def test_a_summary_holds_the_run(workspace):
 
 def test_a_summary_names_no_machine_and_no_person(workspace):
     run = workspace.write_run("base-1", rows(10), config={"note": "~/x", "list": ["/a", "b"]})
-    (path,) = record([run], workspace.root)
+    path, *_ = record([run], workspace.root)
     text = (workspace.root / path).read_text()
     assert not any(word in text for word in ("someone", "/home", "~", "gs://", str(workspace.root)))
     assert json.loads(text)["config"]["list"] == ["b"]
@@ -54,7 +58,7 @@ def test_a_summary_names_no_machine_and_no_person(workspace):
 
 def test_the_same_run_gives_the_same_bytes(workspace, tmp_path_factory):
     run = workspace.write_run("base-1", rows(500))
-    (path,) = record([run], workspace.root)
+    path, *_ = record([run], workspace.root)
     first = (workspace.root / path).read_bytes()
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "base-1"
     run.rename(elsewhere)
@@ -72,7 +76,7 @@ def test_a_last_line_cut_short_is_left_out(workspace):
 def test_an_ema_is_recorded(workspace):
     lines = rows(10)
     lines[-1] |= {"eval/ema/loss": 4.25, "eval/ema/bpb": 1.5}
-    (path,) = record([workspace.write_run("base-1", lines)], workspace.root)
+    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
     final = summary.load(workspace.root / path, path).final
     assert (final["ema_loss"], final["ema_bpb"]) == (4.25, 1.5)
 
@@ -80,7 +84,7 @@ def test_an_ema_is_recorded(workspace):
 def test_a_run_is_recorded_under_the_ledgers_name(workspace):
     workspace.write_ledger(entry("base"), entry("dense", path="experiments/speedrun/2026_dense"))
     run = workspace.write_run("x-1", rows(10), record={"variant": "2026_dense"})
-    assert record([run], workspace.root) == ["docs/reports/runs/dense/x-1.json"]
+    assert record([run], workspace.root)[0] == "docs/reports/runs/dense/x-1.json"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_a_run_is_recorded_under_the_ledgers_name(workspace):
         ({"config": {"seed": "0"}}, "config.seed is not what a run writes"),
         ({"config": {"note": "x" * 5000}}, "config is not what a run writes"),
         ({"config": {"steps": 11}}, "ended at step 10 of 11: go on with --resume, or"),
-        ({"digests": (DIGEST, OTHER), "starts": (0, 5)}, "ran 2 different sources: run it again"),
+        ({"earlier": (OTHER,), "starts": (0, 5)}, "ran 2 different sources: run it again"),
     ],
 )
 def test_a_run_that_is_refused(workspace, options, message):
@@ -104,11 +108,11 @@ def test_a_run_that_is_refused(workspace, options, message):
 
 def test_what_may_be_recorded_as_it_is(workspace):
     short = workspace.write_run("base-1", rows(10), config={"steps": 11})
-    mixed = workspace.write_run("base-2", rows(10), digests=(DIGEST, OTHER), starts=(0, 5))
+    mixed = workspace.write_run("base-2", rows(10), earlier=(OTHER,), starts=(0, 5))
     paths = record([short, mixed], workspace.root, unfinished=True, mixed_sources=True)
-    first, second = (summary.load(workspace.root / path, path) for path in paths)
+    first, second = (summary.load(workspace.root / path, path) for path in paths[:2])
     assert (first.steps, first.config["steps"], first.mixed_sources) == (10, 11, False)
-    assert (second.sources_digest, second.mixed_sources) == (OTHER, True)
+    assert (second.sources_digest, second.mixed_sources) == (RAN, True)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_all_or_none(workspace):
 
 
 def test_another_run_of_that_name_is_kept(workspace):
-    (path,) = record([workspace.write_run("base-1", rows(10))], workspace.root)
+    path, *_ = record([workspace.write_run("base-1", rows(10))], workspace.root)
     before = (workspace.root / path).read_bytes()
     other = workspace.write_run("again/base-1", rows(20))
     with pytest.raises(ArchiveError, match="holds another run: rename the run's directory, or"):
@@ -178,7 +182,7 @@ def test_another_run_of_that_name_is_kept(workspace):
 def test_the_command_line(workspace, capsys):
     run = workspace.write_run("base-1", rows(10))
     assert command.main([str(run), "--root", str(workspace.root)]) == 0
-    assert capsys.readouterr().out == "docs/reports/runs/base/base-1.json\n"
+    assert capsys.readouterr().out.startswith("docs/reports/runs/base/base-1.json\n")
     with pytest.raises(SystemExit) as ended:
         command.main(["--root", str(workspace.root)])
     assert ended.value.code == 2
@@ -202,7 +206,7 @@ def test_many_evaluations_and_long_numbers_fit(workspace):
         )
         for step in range(1, 3001)
     ]
-    (path,) = record([workspace.write_run("base-1", lines)], workspace.root)
+    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
     found = summary.load(workspace.root / path, path)
     assert found.heldout[0][0] == 997 and found.heldout[-1][0] == found.steps
 
