@@ -62,10 +62,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args) -> None:
-        """Only what could not be served is worth a line."""
-        if str(args[1:2]).strip("(',)").startswith(("4", "5")):
-            super().log_message(format, *args)
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Only what could not be served is worth a line, and log_error writes that."""
 
 
 def main(arguments: list[str]) -> int:

@@ -111,7 +111,7 @@ def local_rows(batch_size: int) -> list[int]:
     return sorted(row for span in here for row in range(*span))
 
 
-def loader(store: TokenStore, split: str, *, batch_size: int, sequence_length: int, seed: int):
+def loader(store: TokenStore, split: str, batch_size: int, sequence_length: int, *, seed: int):
     """An endless iterator of this process's rows of each global batch, with get/set_state.
 
     Step s of a run reads the same batch whatever the number of processes and the mesh; the state

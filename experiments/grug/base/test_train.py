@@ -224,8 +224,8 @@ class SignalDuring:
 def test_a_preempted_and_resumed_run_is_the_run(store, whole, tmp_path, monkeypatch, step):
     cfg = dataclasses.replace(CFG, data=store, run_dir=str(tmp_path), resume=True)
 
-    def signalling_loader(store, split, **sizes):
-        batches = loader(store, split, **sizes)
+    def signalling_loader(store, split, *sizes, seed):
+        batches = loader(store, split, *sizes, seed=seed)
         return SignalDuring(batches, step) if split == "train" else batches
 
     with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
@@ -154,12 +154,13 @@ def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, int, int]:
     return replica, shards, parallel
 
 
-def make_mesh(cfg: TrainConfig) -> jax.sharding.Mesh:
+def make_mesh(cfg: TrainConfig, devices: Sequence[Any] = ()) -> jax.sharding.Mesh:
     """A mesh of all devices. Raises ValueError when cfg.mesh does not take them all."""
-    shape, devices = mesh_shape(cfg, jax.device_count()), jax.device_count()
-    if math.prod(shape) != devices:
-        raise ValueError(f"mesh={shape} takes {math.prod(shape)} of the {devices} devices here")
-    return mesh_of(shape, MESH_AXES)
+    devices = devices or jax.devices()
+    shape = mesh_shape(cfg, len(devices))
+    if math.prod(shape) != len(devices):
+        raise ValueError(f"mesh={shape} takes {math.prod(shape)} of the {len(devices)} devices")
+    return mesh_of(shape, MESH_AXES, devices)
 
 
 def make_schedule(cfg: TrainConfig) -> optax.Schedule:
@@ -290,11 +291,10 @@ class Evaluator:
     def __init__(self, store: TokenStore, cfg: TrainConfig):
         rows = PackedRows(store, "heldout", cfg.sequence_length)
         available = len(rows) // cfg.batch_size
-        sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
-        batches = loader(store, "heldout", **sizes, seed=0)
+        batches = loader(store, "heldout", cfg.batch_size, cfg.sequence_length, seed=0)
         self.batches = [next(batches) for _ in range(min(cfg.eval_batches, available))]
-        sizes = store.array("token_bytes").read().result().astype(np.float32)
-        self.token_bytes = jax.device_put(sizes, P(None))
+        lengths = store.array("token_bytes").read().result().astype(np.float32)
+        self.token_bytes = jax.device_put(lengths, P(None))
 
         @jax.jit
         def sums(model: Transformer, batch: Batch, token_bytes: Array) -> Array:
@@ -396,8 +396,7 @@ def train(cfg: TrainConfig) -> TrainResult:
     resuming = open_run(cfg)
     store = open_store(cfg)
     optimizer, schedule = make_optimizer(cfg), make_schedule(cfg)
-    sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
-    batches = loader(store, "train", **sizes, seed=cfg.seed)
+    batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, seed=cfg.seed)
     evaluate = Evaluator(store, cfg)
     init = jax.jit(lambda: TrainState.init(cfg, optimizer))
     train_step = make_train_step(

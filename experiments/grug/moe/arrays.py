@@ -98,7 +98,10 @@ def read_arrays(folder: Folder, like: dict[str, Any]) -> dict[str, jax.Array]:
 
     def assemble(name: str) -> jax.Array:
         sharding, shards = reads.pop(name)
-        load = lambda index: shards[repr(index)].result()  # noqa: E731
+
+        def load(index: Any) -> Any:
+            return shards[repr(index)].result()
+
         return jax.make_array_from_callback(like[name].shape, sharding, load)
 
     return {name: assemble(name) for name in like}

@@ -7,7 +7,6 @@ tools/isolation/; this file compares addresses.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -318,16 +317,15 @@ async def find_today(_: TodayRequest) -> Today:
 
 
 async def _links(variants: Iterable[str]) -> list[str]:
-    process = await Get(
-        Process,
+    result = await Get(
+        FallibleProcessResult,
         OwnTool(
             "isolation",
             ("links", f"--root={get_buildroot()}", *variants),
             description="Look for symbolic links out of variants",
+            fresh=True,
         ),
     )
-    anew = dataclasses.replace(process, cache_scope=ProcessCacheScope.PER_SESSION)
-    result = await Get(FallibleProcessResult, Process, anew)
     return [line for _, line in VariantScan.of(result).findings]
 
 

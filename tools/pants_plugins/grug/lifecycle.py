@@ -57,6 +57,13 @@ async def set_up_command(
     )
 
 
+async def run_command(argv: tuple[str, ...]) -> int:
+    """Its exit code. Part of the goal that calls it: only goals may have effects."""
+    process = await Get(InteractiveProcess, CommandRequest(argv))
+    result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
+    return result.exit_code
+
+
 @dataclass(frozen=True)
 class OneVariantRequest:
     specs: Specs
@@ -106,9 +113,7 @@ async def fork(console: Console, subsystem: ForkSubsystem, specs: Specs) -> Fork
         *("fork", origin.path, f"--name={subsystem.name_}"),
         *(f"--bucket={subsystem.bucket}", f"--purpose={subsystem.purpose}"),
     )
-    process = await Get(InteractiveProcess, CommandRequest(argv))
-    result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
-    return Fork(exit_code=result.exit_code)
+    return Fork(exit_code=await run_command(argv))
 
 
 class DriftFormat(Enum):
@@ -142,9 +147,7 @@ async def drift(console: Console, subsystem: DriftSubsystem, specs: Specs) -> Dr
             return Drift(exit_code=1)
     commits = (f"--apply={commit}" for commit in subsystem.apply)
     argv = ("drift", *paths, *commits, f"--format={subsystem.format.value}")
-    process = await Get(InteractiveProcess, CommandRequest(argv))
-    result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
-    return Drift(exit_code=result.exit_code)
+    return Drift(exit_code=await run_command(argv))
 
 
 @dataclass(frozen=True)
@@ -208,9 +211,7 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
             )
             return Upstream(exit_code=1)
     argv = ("upstream", variant.path, *(("--resolved",) if subsystem.resolved else ()))
-    process = await Get(InteractiveProcess, CommandRequest(argv))
-    result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
-    return Upstream(exit_code=result.exit_code)
+    return Upstream(exit_code=await run_command(argv))
 
 
 class RetireSubsystem(GoalSubsystem):
@@ -234,9 +235,7 @@ async def retire(console: Console, subsystem: RetireSubsystem, specs: Specs) -> 
         return Retire(exit_code=1)
     keep = ("--keep-mentions",) if subsystem.keep_mentions else ()
     argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep)
-    process = await Get(InteractiveProcess, CommandRequest(argv))
-    result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
-    return Retire(exit_code=result.exit_code)
+    return Retire(exit_code=await run_command(argv))
 
 
 def rules() -> Iterable[Rule]:

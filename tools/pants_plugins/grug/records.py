@@ -6,7 +6,6 @@ exists, or a directory has gone, shows in no file's content.
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 from collections.abc import Iterable
 from typing import Any
@@ -15,12 +14,11 @@ from pants.base.build_environment import get_buildroot
 from pants.core.goals.lint import LintFilesRequest, LintResult
 from pants.core.util_rules.partitions import PartitionerType, Partitions
 from pants.core.util_rules.system_binaries import GitBinary
-from pants.engine.process import FallibleProcessResult, Process, ProcessCacheScope
+from pants.engine.process import FallibleProcessResult
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.option.option_types import SkipOption
 from pants.option.subsystem import Subsystem
-from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from grug.tool import OwnTool
@@ -56,21 +54,19 @@ async def partition_records(
 @rule(desc="Lint the records", level=LogLevel.DEBUG)
 async def lint_records(request: RecordsRequest.Batch[str, Any], git: GitBinary) -> LintResult:
     argv = ("check", f"--root={get_buildroot()}")
-    processes = await MultiGet(
-        Get(Process, OwnTool(tool, argv, description=f"Check with tools/{tool}", uses=("archive",)))
-        for tool in TOOLS
-    )
     results = await MultiGet(
         Get(
             FallibleProcessResult,
-            Process,
-            dataclasses.replace(
-                process,
-                env=FrozenDict({**process.env, "PATH": posixpath.dirname(git.path)}),
-                cache_scope=ProcessCacheScope.PER_SESSION,
+            OwnTool(
+                tool,
+                argv,
+                description=f"Check with tools/{tool}",
+                uses=("archive",),
+                path=(posixpath.dirname(git.path),),
+                fresh=True,
             ),
         )
-        for process in processes
+        for tool in TOOLS
     )
     return LintResult(
         exit_code=max(result.exit_code for result in results),

@@ -18,7 +18,7 @@ from pants.backend.python.util_rules.pex import (
 from pants.backend.python.util_rules.pex_environment import PythonExecutable
 from pants.backend.python.util_rules.pex_requirements import Resolve
 from pants.engine.fs import EMPTY_DIGEST, Digest, MergeDigests, PathGlobs
-from pants.engine.process import Process
+from pants.engine.process import Process, ProcessCacheScope
 from pants.engine.rules import Get, Rule, collect_rules, rule
 from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
@@ -58,6 +58,17 @@ class OwnTool:
     cache: str = ""  # a directory that is kept from run to run, and never changes an output
     output_files: tuple[str, ...] = ()
     output_directories: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()  # directories of the programs that it runs
+    fresh: bool = False  # run in each session: it looks at more than its input
+
+    @property
+    def env(self) -> FrozenDict[str, str]:
+        return FrozenDict({"PATH": ":".join(self.path)} if self.path else {})
+
+    @property
+    def cache_scope(self) -> ProcessCacheScope:
+        scope = ProcessCacheScope
+        return scope.PER_SESSION if self.fresh else scope.SUCCESSFUL
 
 
 @rule
@@ -78,6 +89,8 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
             output_files=request.output_files,
             output_directories=request.output_directories,
             append_only_caches=caches,
+            env=request.env,
+            cache_scope=request.cache_scope,
             level=LogLevel.DEBUG,
         )
     whole = bool(request.whole_resolve)
@@ -100,10 +113,11 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
             pex,
             argv=argv,
             input_digest=digest,
-            extra_env={"PEX_EXTRA_SYS_PATH": "."},
+            extra_env={"PEX_EXTRA_SYS_PATH": ".", **request.env},
             description=request.description,
             output_files=request.output_files,
             output_directories=request.output_directories,
+            cache_scope=request.cache_scope,
             level=LogLevel.DEBUG,
         ),
     )
