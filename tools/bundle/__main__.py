@@ -2,7 +2,7 @@
 
     python -m tools.bundle pack --help
     python -m tools.bundle specs BUNDLE --out DIR --topology 2x8xh100 --run-dir gs://... -- FLAGS
-    python -m tools.bundle wheels BUNDLE
+    python -m tools.bundle wheels --help
 
 Exit codes: 0; 1 for an expected failure, in one line with the remedy; 2 for a bad command line.
 """
@@ -11,30 +11,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from tools.bundle import specs
 from tools.bundle.errors import BundleError
-from tools.bundle.lock import Lock
+from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
 from tools.bundle.manifest import SCHEMA_VERSION, Pythons
-from tools.bundle.pack import JAX, Contents, bundle, write
+from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, write
 from tools.bundle.topology import DEFAULTS, Topology
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bundle")
     commands = parser.add_subparsers(dest="command", required=True)
-    pack = commands.add_parser("pack", help="write a bundle and its .tar.gz")
+    needs = argparse.ArgumentParser(add_help=False)
+    needs.add_argument("--accelerator", choices=sorted(JAX), required=True)
+    needs.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
+    needs.add_argument("--tools-lock", type=Path, help="the Pex lock that has uv")
+    needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
+    needs.add_argument("--python", default="CPython>=3.11,<3.14", help="interpreter constraint")
+    needs.add_argument("--wheels-python", help="CPython of the workers, default: the oldest")
+    needs.add_argument("--wheels-machine", choices=MACHINES, default="x86_64", help="theirs")
+    pack = commands.add_parser("pack", parents=[needs], help="write a bundle and its .tar.gz")
     pack.add_argument("--variant", required=True)
-    pack.add_argument("--accelerator", choices=sorted(JAX), required=True)
     pack.add_argument("--entry", required=True, help="the module to run")
-    pack.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
     pack.add_argument("--out", type=Path, required=True, help="the bundle's directory")
-    pack.add_argument("--python", default="CPython>=3.11,<3.14", help="interpreter constraint")
-    pack.add_argument("--requirement", action="append", default=[], metavar="NAME")
+    pack.add_argument("--wheels", type=Path, help="add these: the directory `pex3 download` made")
     pack.add_argument("--topology", default="", help="such as 2x8xh100, v5e:4x4")
     pack.add_argument("--arg", action="append", default=[], help="a flag on every start")
     pack.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
@@ -52,8 +55,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     again.add_argument("--time-limit", default=specs.Settings.time_limit)
     again.add_argument("--max-restarts", type=int, default=specs.Settings.max_restarts)
     again.add_argument("--cpus", type=int, default=specs.Settings.cpus)
-    wheels = commands.add_parser("wheels", help="add the wheels, for workers without a network")
-    wheels.add_argument("bundle", type=Path, metavar="BUNDLE")
+    wheels = commands.add_parser(
+        "wheels", parents=[needs], help="write what to tell `pex3 download` for the wheels"
+    )
+    wheels.add_argument("out", type=Path, metavar="DIR")
     # What stands after -- is the program's, whatever it looks like.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:end])
@@ -77,6 +82,19 @@ def read_manifest(directory: Path) -> dict:
     return manifest
 
 
+def read_lock(path: Path) -> Lock:
+    return Lock.parse(path.read_text(), str(path))
+
+
+def target_of(options: argparse.Namespace) -> Target:
+    """The workers that wheels are for. Raises BundleError for a Python that the lock is not for."""
+    minors = Pythons.parse(options.python).minors()
+    python = options.wheels_python or minors[0]
+    if python not in minors:
+        raise BundleError(f"wheels for CPython {python}: the lock is for {', '.join(minors)}")
+    return Target(python, options.wheels_machine)
+
+
 def pack(options: argparse.Namespace) -> None:
     env = dict(pair.partition("=")[::2] for pair in options.env) if options.env else None
     topology = options.topology or DEFAULTS[options.accelerator]
@@ -85,7 +103,7 @@ def pack(options: argparse.Namespace) -> None:
         accelerator=options.accelerator,
         entry=options.entry,
         sources={name: (options.root / name).read_bytes() for name in options.sources},
-        lock=Lock.parse(options.lock.read_text(), str(options.lock)),
+        lock=read_lock(options.lock),
         requirements=tuple(sorted(options.requirement)),
         pythons=Pythons.parse(options.python),
         topology=Topology.parse(options.accelerator, topology),
@@ -94,8 +112,26 @@ def pack(options: argparse.Namespace) -> None:
         commit=options.commit,
         dirty=None if options.dirty is None else options.dirty == "true",
         sample=read_tree(options.sample) if options.sample else None,
+        tools=read_lock(options.tools_lock) if options.tools_lock else None,
+        wheels=target_of(options) if options.wheels else None,
     )
-    write(bundle(contents), options.out)
+    wheels = sorted(options.wheels.glob("*.whl")) if options.wheels else []
+    files = {f"{WHEELS}/{path.name}": path for path in wheels}
+    write({**bundle(contents), **files}, options.out)
+
+
+def write_wheels(options: argparse.Namespace) -> None:
+    """For one kind of worker: the wheels of every other would be hundreds of megabytes."""
+    target = target_of(options)
+    pins = read_lock(options.lock).needed(
+        (*options.requirement, JAX[options.accelerator]), [target]
+    )
+    if options.tools_lock:
+        pins += read_lock(options.tools_lock).needed([INSTALLER], [target])
+    download = one_wheel_each(pins, target)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "requirements.txt").write_text(download.requirements)
+    (options.out / "platform.json").write_text(download.platform)
 
 
 def render_specs(options: argparse.Namespace) -> None:
@@ -118,28 +154,10 @@ def render_specs(options: argparse.Namespace) -> None:
         (options.out / name).chmod(0o755 if name.endswith(".sh") else 0o644)
 
 
-def add_wheels(options: argparse.Namespace) -> None:
-    """For this Python and this machine: those of every other would be hundreds of megabytes."""
-    read_manifest(options.bundle)
-    into = options.bundle / "wheels"
-    fresh = into.with_name(".wheels.partial")
-    strict = ("--require-hashes", "--only-binary", ":all:", "--no-deps", "-q")
-    requirements = options.bundle / "requirements.txt"
-    command = (sys.executable, "-m", "pip", "download", *strict, "-r", requirements, "-d", fresh)
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
-        if subprocess.run(command).returncode:
-            raise BundleError(f"{into}: pip could not fetch every wheel; its own words are above")
-        shutil.rmtree(into, ignore_errors=True)
-        fresh.rename(into)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     try:
-        {"pack": pack, "specs": render_specs, "wheels": add_wheels}[options.command](options)
+        {"pack": pack, "specs": render_specs, "wheels": write_wheels}[options.command](options)
     except BundleError as error:
         print(f"bundle: {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import posixpath
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
+from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from tools.bundle.errors import BundleError
@@ -215,3 +217,53 @@ def _marker(targets: Iterable[Target]) -> str:
         for t in sorted(targets)
     )
     return " or ".join(clauses)
+
+
+@dataclass(frozen=True)
+class Download:
+    """Requirements of one wheel each, and the platform that has Pex take just these, as JSON.
+
+    https://docs.pex-tool.org/buildingpex.html describes a complete platform.
+    """
+
+    requirements: str
+    platform: str
+
+
+def one_wheel_each(pins: Iterable[Pin], target: Target) -> Download:
+    """What `target` alone needs, with no choice left among the wheels of a pin.
+
+    Of those that run on the oldest glibc on which all pins have one, the wheel for the newest.
+    Raises BundleError where a pin has none for the target.
+    """
+    pins = [pin for pin in pins if target in pin.targets]
+    floors = machines_of(pins, [target.python])
+    if target.machine not in floors:
+        raise BundleError(
+            f"not every distribution has a wheel for {target.machine}: there are all for "
+            f"{' and '.join(floors)}"
+        )
+    oldest = tuple(int(part) for part in floors[target.machine].split("."))
+    chosen = []
+    for pin in pins:
+        fit = [(floor, w) for w in pin.wheels if (floor := w.floor(target)) and floor <= oldest]
+        best = max(fit, key=lambda pair: (pair[0], pair[1].name))[1]
+        chosen.append(dataclasses.replace(pin, wheels=(best,), targets=frozenset([target])))
+    return Download(requirements_text(chosen, [target]), _complete_platform(target, oldest))
+
+
+def _complete_platform(target: Target, glibc: tuple[int, ...]) -> str:
+    legacy = {floor: name for name, floor in LEGACY_FLOORS.items()}
+    platforms = []
+    for minor in range(glibc[1], 4, -1):
+        names = (f"manylinux_2_{minor}", legacy.get((2, minor)))
+        platforms += [f"{name}_{target.machine}" for name in names if name]
+    platforms.append(f"linux_{target.machine}")
+    major, minor = map(int, target.python.split("."))
+    tags = [
+        *cpython_tags((major, minor), platforms=platforms, abis=[f"cp{major}{minor}"]),
+        *compatible_tags((major, minor), f"cp{major}{minor}", platforms),
+    ]
+    markers = {name: value for name, value in target.markers("").items() if name != "extra"}
+    told = {"marker_environment": markers, "compatible_tags": [str(tag) for tag in tags]}
+    return json.dumps(told, indent=1, sort_keys=True) + "\n"

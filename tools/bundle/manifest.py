@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.bundle.errors import BundleError
+from tools.bundle.lock import Target
 from tools.bundle.topology import Topology
 
 SCHEMA_VERSION = 1
@@ -59,6 +61,7 @@ class Manifest:
     commit: str | None
     dirty: bool | None
     sample: str | None
+    wheels: Target | None  # the workers that wheels/ are for, where the bundle has them
 
     def render(self, files: Mapping[str, bytes]) -> bytes:
         """The file, with the digest of every other file of the bundle and of itself."""
@@ -76,6 +79,7 @@ class Manifest:
             "topology": self.topology.as_dict(),
             "git": {"commit": self.commit, "dirty": self.dirty},
             "sample": self.sample,
+            "wheels": dataclasses.asdict(self.wheels) if self.wheels else None,
             "files": {name: describe(data) for name, data in sorted(files.items())},
         }
         text = json.dumps({**body, "id": identity(body)}, indent=1, sort_keys=True)

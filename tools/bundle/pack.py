@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from tools.bundle import flags, specs
 from tools.bundle.errors import BundleError
-from tools.bundle.lock import Lock, Target, machines_of, requirements_text
+from tools.bundle.lock import MACHINES, Lock, Pin, Target, machines_of, requirements_text
 from tools.bundle.manifest import VERSIONS, Manifest, Pythons
 from tools.bundle.topology import Topology
 
 HERE = Path(__file__).parent
-SAMPLE = "sample"
+SAMPLE, WHEELS = "sample", "wheels"
+INSTALLER = "uv"
 EXECUTABLE = ("run.py", "launch/local.sh", "launch/ssh.sh")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can hold
 # What JAX is called where it drives each accelerator.
@@ -51,6 +54,14 @@ class Contents:
     commit: str | None = None
     dirty: bool | None = None
     sample: Mapping[str, bytes] | None = None
+    tools: Lock | None = None  # has the uv that workers without one install with
+    wheels: Target | None = None  # the workers that the wheels laid beside are for
+
+    def pins(self, targets: Iterable[Target]) -> list[Pin]:
+        return self.lock.needed((*self.requirements, JAX[self.accelerator]), targets)
+
+    def installer(self, targets: Iterable[Target]) -> list[Pin]:
+        return self.tools.needed([INSTALLER], targets) if self.tools else []
 
 
 def bundle(contents: Contents) -> dict[str, bytes]:
@@ -62,10 +73,8 @@ def bundle(contents: Contents) -> dict[str, bytes]:
     if module not in contents.sources:
         raise BundleError(f"{contents.variant} has no {module}: a bundle runs one")
     pythons = contents.pythons.minors()
-    targets = [Target(p, machine) for p in pythons for machine in ("aarch64", "x86_64")]
-    roots = (*contents.requirements, JAX[contents.accelerator])
-    pins = contents.lock.needed(roots, targets)
-    machines = machines_of(pins, pythons)
+    targets = [Target(p, machine) for p in pythons for machine in MACHINES]
+    machines = machines_of(contents.pins(targets), pythons)
     targets = [target for target in targets if target.machine in machines]
     manifest = Manifest(
         variant=contents.variant,
@@ -81,15 +90,16 @@ def bundle(contents: Contents) -> dict[str, bytes]:
         commit=contents.commit,
         dirty=contents.dirty,
         sample=SAMPLE if contents.sample else None,
+        wheels=contents.wheels,
     )
     files = {
         "app.pex": application(contents.sources, contents.entry),
         "lock.json": contents.lock.text.encode(),
-        "requirements.txt": requirements_text(
-            contents.lock.needed(roots, targets), targets
-        ).encode(),
+        "requirements.txt": requirements_text(contents.pins(targets), targets).encode(),
         "run.py": (HERE / "run.py").read_bytes(),
     }
+    if installer := contents.installer(targets):
+        files["installer.txt"] = requirements_text(installer, targets).encode()
     files |= {f"{SAMPLE}/{name}": data for name, data in (contents.sample or {}).items()}
     settings = specs.Settings(contents.variant, contents.topology)
     files |= {f"launch/{name}": data for name, data in specs.render(settings).items()}
@@ -115,25 +125,30 @@ def application(sources: Mapping[str, bytes], entry: str) -> bytes:
     return buffer.getvalue()
 
 
-def tarball(files: Mapping[str, bytes], name: str) -> bytes:
-    """`name`/... as .tar.gz: sorted, no times, no owners."""
-    buffer = io.BytesIO()
+def tarball(files: Mapping[str, bytes | Path], name: str, into: BinaryIO) -> None:
+    """Writes `name`/... as .tar.gz: sorted, no times, no owners.
+
+    What comes as a path, to a wheel, is compressed already: then nothing is again.
+    """
+    level = 0 if any(isinstance(data, Path) for data in files.values()) else 9
     with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as packed,
+        gzip.GzipFile(filename="", mode="wb", fileobj=into, compresslevel=level, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
     ):
-        for path, data in sorted(files.items()):
+        for path, data in sorted(files.items(), key=lambda pair: pair[0]):
             info = tarfile.TarInfo(f"{name}/{path}")
-            info.size, info.mode = len(data), _mode(path)
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+            info.mode = _mode(path)
+            with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as stream:
+                info.size = stream.seek(0, os.SEEK_END)
+                stream.seek(0)
+                archive.addfile(info, stream)
 
 
 def _mode(path: str) -> int:
     return 0o755 if path in EXECUTABLE else 0o644
 
 
-def write(files: Mapping[str, bytes], directory: Path) -> None:
+def write(files: Mapping[str, bytes | Path], directory: Path) -> None:
     """The directory and, beside it, DIRECTORY.tar.gz; both complete or as they were."""
     packed = directory.with_name(f"{directory.name}.tar.gz")
     fresh, fresh_packed = (p.with_name(f".{p.name}.partial") for p in (directory, packed))
@@ -142,9 +157,13 @@ def write(files: Mapping[str, bytes], directory: Path) -> None:
         for path, data in files.items():
             target = fresh / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            if isinstance(data, Path):
+                shutil.copyfile(data, target)
+            else:
+                target.write_bytes(data)
             target.chmod(_mode(path))
-        fresh_packed.write_bytes(tarball(files, directory.name))
+        with fresh_packed.open("wb") as file:
+            tarball(files, directory.name, file)
         shutil.rmtree(directory, ignore_errors=True)
         fresh.rename(directory)
         fresh_packed.replace(packed)

@@ -6,13 +6,15 @@ shared home), and becomes the program, so that signals and the exit code are its
 library only.
 
   GRUG_VENVS   where environments and unpacked sources are kept (default: ~/.cache/grug/venvs)
-  GRUG_UV      the uv to install with (default: uv on PATH; without one, pip)
+  GRUG_UV      the uv to install with (default: uv on PATH, else the one that the bundle pins, which
+               pip fetches; where that fails, pip)
 
 Exit codes: the program's own, or 78 if it could not be started; then one line says why.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
 import fcntl
@@ -37,6 +39,19 @@ LOCK_BEAT = 5.0  # seconds between two signs of life of a lock file's owner
 NO_FLOCK = (errno.EINVAL, errno.EIO, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 LOCK_STALE = 60.0  # seconds without one after which the owner is taken for dead
 MERGED = ("LIBTPU_INIT_ARGS", "XLA_FLAGS")  # the bundle's flags, then the user's, which win
+PIP = [sys.executable, "-m", "pip"]
+QUIET = ["-q", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+# Settings of pip and the variables by which uv knows them.
+UV_NAMES = {
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "index-url": "UV_DEFAULT_INDEX",
+    "no-index": "UV_NO_INDEX",
+    "proxy": "ALL_PROXY",
+    "trusted-host": "UV_INSECURE_HOST",
+}
 NEEDS_NO_DATA = ("--data", "--help", "--plan", "-h")
 
 
@@ -105,6 +120,18 @@ def check_machine(manifest: dict) -> None:
         raise BundleError(
             f"this is {platform.system()} on {machine}, the bundle's wheels are for Linux on "
             f"{known}: run it there, for example in a container"
+        )
+    wheels = manifest.get("wheels")
+    minor = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if (
+        wheels
+        and os.path.isdir(os.path.join(BUNDLE, "wheels"))
+        and ([wheels["python"], wheels["machine"]] != [minor, machine])
+    ):
+        raise BundleError(
+            f"the bundle's wheels/ are for CPython {wheels['python']} on {wheels['machine']}, this "
+            f"is {here} on {machine}: use python{wheels['python']} run.py there, or delete wheels/ "
+            "where an index can be reached"
         )
     floor = manifest["machines"][machine]
     library, found_version = platform.libc_ver()
@@ -258,37 +285,103 @@ def unpack(path: str) -> None:
 
 
 def install(path: str) -> None:
-    """A virtual environment of the locked wheels at `path`, to be moved to its place after."""
-    requirements = os.path.join(BUNDLE, "requirements.txt")
-    wheels = os.path.join(BUNDLE, "wheels")
-    offline = ["--no-index", "--find-links", wheels] if os.path.isdir(wheels) else []
-    strict = ["--require-hashes", "--only-binary", ":all:", "--no-deps", *offline]
-    python = os.path.join(path, "bin", "python")
+    """The bundle's locked environment."""
+    names = ("requirements.txt", "installer.txt", "wheels")
+    make_venv(path, *(os.path.join(BUNDLE, name) for name in names))
+
+
+def make_venv(path: str, requirements: str, installer: str, wheels: str) -> None:
+    """A virtual environment at `path`, to be moved to its place after, of pinned wheels alone.
+
+    With the uv at hand, else with the one that the file `installer` pins and pip fetches to a
+    directory beside `path`, else with pip. The directory `wheels`, where it exists, is asked
+    instead of any index.
+    """
+    source = ["--no-index", "--find-links", wheels] if os.path.isdir(wheels) else []
+    strict = ["--require-hashes", "--only-binary", ":all:", "--no-deps", *source]
     uv = os.environ.get("GRUG_UV") or shutil.which("uv")
     began = time.monotonic()
-    print(f"bundle: installing with {'uv' if uv else 'pip'}...", file=sys.stderr, flush=True)
+    fetch = not uv and os.path.exists(installer)
+    print(
+        f"bundle: installing with {'uv' if uv or fetch else 'pip'}...", file=sys.stderr, flush=True
+    )
     if uv:
-        run([uv, "venv", "-q", "--no-config", "--relocatable", "--python", sys.executable, path])
-        run([uv, "pip", "install", "-q", *strict, "--python", python, "-r", requirements])
-    else:
-        # pip stays outside of it where there is one: making another takes seconds.
-        outer = subprocess.run(
-            [sys.executable, "-m", "pip", "--python", sys.executable, "--version"],
-            capture_output=True,
-        )
-        bare = ["--without-pip"] if outer.returncode == 0 else []
-        run([sys.executable, "-m", "venv", *bare, path])
-        pip = [sys.executable, "-m", "pip", "--python", python] if bare else [python, "-m", "pip"]
-        quiet = ["-q", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
-        # Bytecode is written by whoever imports first: far less than all of it.
-        run([*pip, "install", *quiet, "--no-compile", *strict, "-r", requirements])
+        with_uv(uv, path, [*strict, "-r", requirements])
+    elif not (fetch and with_fetched_uv(path, requirements, installer, strict)):
+        with_pip(path, [*strict, "-r", requirements])
     print(f"bundle: installed in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
 
 
-def run(command: list) -> None:
-    """Runs an installer; a failure becomes one line."""
+def with_uv(uv: str, path: str, what: list, **how) -> None:
+    python = os.path.join(path, "bin", "python")
+    run([uv, "venv", "-q", "--no-config", "--relocatable", "--python", sys.executable, path], **how)
+    run([uv, "pip", "install", "-q", *what, "--python", python], **how)
+
+
+def with_pip(path: str, what: list) -> None:
+    """pip stays outside of the environment where there is one: making another takes seconds."""
+    python = os.path.join(path, "bin", "python")
+    outer = subprocess.run([*PIP, "--python", sys.executable, "--version"], capture_output=True)
+    bare = ["--without-pip"] if outer.returncode == 0 else []
+    run([sys.executable, "-m", "venv", *bare, path])
+    pip = [*PIP, "--python", python] if bare else [python, "-m", "pip"]
+    # Bytecode is written by whoever imports first: far less than all of it.
+    run([*pip, "install", *QUIET, "--no-compile", *what])
+
+
+def with_fetched_uv(path: str, requirements: str, installer: str, strict: list) -> bool:
+    """Whether it could: where pip cannot fetch uv, or uv fails, pip is asked to do it all."""
+    home, cache = os.path.dirname(path), f"{path}.partial"
+    # Beside it, so that files are linked into place, and deleted: nothing else is left behind.
+    env = {"UV_CACHE_DIR": cache}
+    name = f"uv-{platform.machine()}-{sha256(installer)[:16]}"
+    into = ["--retries=1", "--no-compile", *strict, "-r", installer, "--target"]
+    online = "--no-index" not in strict
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        asked = subprocess.Popen(
+            [*PIP, "config", "list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        with asked:
+            uv = made_once(
+                home, name, lambda p: run([*PIP, "install", *QUIET, *into, p], loud=False)
+            )
+            settings = asked.communicate()[0]
+        env = {**env, **as_uv_knows(settings)} if online else env
+        what = [*strict, "-r", requirements]
+        with_uv(os.path.join(uv, "bin", "uv"), path, what, env={**env, **os.environ}, loud=False)
+    except BundleError as error:
+        print(f"bundle: not with uv ({error}): installing with pip...", file=sys.stderr, flush=True)
+        _remove(path)
+        return False
+    finally:
+        _remove(cache)
+    return True
+
+
+def as_uv_knows(settings: str) -> dict:
+    """What `pip config list` tells of indexes and certificates, as variables that uv reads."""
+    import ssl  # not at the top: a warm start needs none of it
+
+    found = {}
+    for line in settings.splitlines():
+        key, _, value = line.partition("=")
+        name = UV_NAMES.get(key.rpartition(".")[2])
+        if name:
+            values = ast.literal_eval(value).split()
+            found[name] = ("," if name == "UV_FIND_LINKS" else " ").join(values)
+    # pip takes the pinned file from any index; its digest is checked.
+    found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    system = ssl.get_default_verify_paths()
+    if "SSL_CERT_FILE" not in found and (system.cafile or system.capath):
+        found["UV_SYSTEM_CERTS"] = "1"
+    return found
+
+
+def run(command: list, env=None, loud: bool = True) -> None:
+    """Runs an installer; a failure becomes one line, after all that it said where that is loud."""
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    try:
+        done = subprocess.run(command, stdout=pipe, stderr=both, text=True, env=env)
     except OSError as error:
         raise BundleError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode == 0:
@@ -303,8 +396,9 @@ def run(command: list) -> None:
         )
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     told = next((x for x in lines if "error" in x.lower()), lines[-1] if lines else "nothing")
-    with contextlib.suppress(OSError):
-        print(said, file=sys.stderr)
+    if loud:
+        with contextlib.suppress(OSError):
+            print(said, file=sys.stderr)
     raise BundleError(f"the locked packages could not be installed: {told}")
 
 

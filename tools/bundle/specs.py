@@ -66,7 +66,7 @@ def render(settings: Settings) -> dict[str, bytes]:
             resource.get(topology.accelerator, {"TPU": topology.devices_per_node})
         ),
         "ARGS": repr(list(settings.args)),
-        "PORT": PORT,
+        "MAX_RESTARTS": settings.max_restarts,
     }
     files = {
         "job.sbatch": fill("job.sbatch", words),
@@ -249,6 +249,7 @@ def sky(settings: Settings) -> dict[str, Any]:
         }
     run = (
         ': "${RUN_DIR:?set it to a URL, gs://BUCKET/runs/NAME: a disk goes with its machine}"\n'
+        f"{_megascale(topology)}"
         f'exec python3 run.py {shlex.join(settings.args)} --run-dir "$RUN_DIR" --resume\n'
     )
     return {
@@ -260,3 +261,18 @@ def sky(settings: Settings) -> dict[str, Any]:
         "setup": "command -v uv >/dev/null || python3 -m pip install -q uv || true\n",
         "run": run.replace("run.py  ", "run.py "),
     }
+
+
+def _megascale(topology: Topology) -> str:
+    """What makes one run of several TPU slices; SkyPilot, alone of the engines, leaves it out.
+
+    It lists the hosts slice by slice, and a slice's hosts know each other by themselves.
+    """
+    if topology.accelerator != "tpu" or topology.slices == 1:
+        return ""
+    hosts = topology.nodes // topology.slices
+    return (
+        f"export MEGASCALE_NUM_SLICES={topology.slices}"
+        f" MEGASCALE_SLICE_ID=$((SKYPILOT_NODE_RANK / {hosts}))\n"
+        'export MEGASCALE_COORDINATOR_ADDRESS="${SKYPILOT_NODE_IPS%%[[:space:]]*}"\n'
+    )

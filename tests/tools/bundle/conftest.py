@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -35,8 +36,21 @@ PYTHON = str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info
 VERSION = "0.10.2"  # of which tools/bundle/flags.json knows the flags
 
 
-def make_wheel(directory: Path, name: str, needs: str = "") -> dict:
-    """A wheel of one module, and its entry in a lock."""
+# What of uv run.py uses, by pip; the real one is fetched where there is a network (tests/slow).
+STAND_IN = f"""#!{PYTHON}
+import os, sys
+_, command, *rest = sys.argv
+*rest, last = rest
+if command == "venv":
+    os.execv({PYTHON!r}, ["python", "-m", "venv", "--without-pip", last])
+os.makedirs(os.environ["UV_CACHE_DIR"])
+assert rest.pop() == "--python"
+os.execv({PYTHON!r}, ["python", "-m", "pip", "--python", last, *rest])
+"""
+
+
+def make_wheel(directory: Path, name: str, needs: str = "", script: str = "") -> dict:
+    """A wheel of one module, and its entry in a lock; `script` is a command of its name."""
     file = directory / f"{name}-{VERSION}-py3-none-any.whl"
     info = f"{name}-{VERSION}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSION}\n"
@@ -47,9 +61,13 @@ def make_wheel(directory: Path, name: str, needs: str = "") -> dict:
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/RECORD": "",
     }
+    if script:
+        contents[f"{name}-{VERSION}.data/scripts/{name}"] = script
     with zipfile.ZipFile(file, "w") as archive:
         for path, text in contents.items():
-            archive.writestr(path, text)
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = 0o100755 << 16
+            archive.writestr(entry, text)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     url = f"https://files.example.org/{file.name}"
     return {
@@ -75,6 +93,11 @@ class Bundle:
 def environment(home: Path, **more: str) -> dict[str, str]:
     dropped = ("PYTHONPATH", "GRUG_UV", "XLA_FLAGS")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    # Of this machine's own uv and its directory nothing: which installer runs is the test's matter.
+    uv = shutil.which("uv")
+    if uv:
+        path = kept["PATH"].split(os.pathsep)
+        kept["PATH"] = os.pathsep.join(p for p in path if not Path(p, "uv").exists())
     return {**kept, "GRUG_VENVS": str(home), **more}
 
 
@@ -84,6 +107,20 @@ def wheels(tmp_path_factory) -> tuple[Path, Lock]:
     entries = [make_wheel(directory, "jax", f"jaxlib=={VERSION}"), make_wheel(directory, "jaxlib")]
     text = json.dumps({"locked_resolves": [{"locked_requirements": entries}]})
     return directory, Lock.parse(text, "small.lock")
+
+
+@pytest.fixture
+def uv(tmp_path, wheels) -> Callable[[str], tuple[Path, Lock]]:
+    """uv(SCRIPT): a lock that pins a uv, and a directory of its wheel and those of the bundle."""
+
+    def build(script: str) -> tuple[Path, Lock]:
+        directory = tmp_path / "wheels-and-uv"
+        shutil.copytree(wheels[0], directory)
+        entry = make_wheel(directory, "uv", script=script)
+        text = json.dumps({"locked_resolves": [{"locked_requirements": [entry]}]})
+        return directory, Lock.parse(text, "tools.lock")
+
+    return build
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +143,12 @@ def contents(wheels) -> Contents:
 
 @pytest.fixture
 def make(tmp_path, wheels, contents) -> Callable[..., Bundle]:
-    """make(**fields of Contents): a packed bundle that has its wheels with it."""
+    """make(**fields of Contents): a packed bundle that has its wheels with it, or those named."""
 
-    def build(**changes) -> Bundle:
+    def build(beside: Path = wheels[0], **changes) -> Bundle:
         directory = tmp_path / "small-cpu"
         write(bundle(replace(contents, **changes)), directory)
-        (directory / "wheels").symlink_to(wheels[0])
+        (directory / "wheels").symlink_to(beside)
         return Bundle(directory)
 
     return build

@@ -5,9 +5,18 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.utils import parse_wheel_filename
 
 from tools.bundle.errors import BundleError
-from tools.bundle.lock import MACHINES, Lock, Target, Wheel, machines_of, requirements_text
+from tools.bundle.lock import (
+    MACHINES,
+    Lock,
+    Target,
+    Wheel,
+    machines_of,
+    one_wheel_each,
+    requirements_text,
+)
 
 LOCKS = Path(__file__).parents[3] / "tools/locks"
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -95,3 +104,25 @@ def test_faults_are_named():
     lock = small(entry("a", wheel="cp311-cp311-macosx_11_0_arm64"))
     with pytest.raises(BundleError, match="a 1 has no wheel for Linux x86_64"):
         machines_of(lock.needed(["a"], TARGETS), PYTHONS)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_wheels_for_one_kind_of_worker(machine):
+    target = Target("3.12", machine)
+    pins = read("cpu").needed(["jax", "tensorstore", "grain"], [target])
+    download = one_wheel_each(pins, target)
+    found = re.findall(r"^(\S+)==", download.requirements, re.MULTILINE)
+    assert found == [pin.name for pin in pins] and ";" not in download.requirements
+    hashes = re.findall(r"--hash=sha256:(\w+)", download.requirements)
+    assert len(hashes) == len(pins)
+    tags = set(json.loads(download.platform)["compatible_tags"])
+    chosen = [w for pin in pins for w in pin.wheels if w.sha256 in hashes]
+    assert all(tags & set(map(str, parse_wheel_filename(w.name)[3])) for w in chosen)
+    assert not any("musllinux" in tag or "cp313-cp313" in tag for tag in tags)
+
+
+def test_no_wheels_for_a_worker_that_cannot_be():
+    target = Target("3.12", "aarch64")
+    pins = read("tpu").needed(["jax[tpu]"], [target])
+    with pytest.raises(BundleError, match="not every .* aarch64: there are all for x86_64"):
+        one_wheel_each(pins, target)

@@ -15,7 +15,7 @@ import pytest
 
 from tools.bundle.errors import BundleError
 from tools.bundle.flags import check
-from tools.bundle.lock import Lock
+from tools.bundle.lock import Lock, Target
 from tools.bundle.manifest import Pythons, identity
 from tools.bundle.pack import application, bundle, tarball, write
 from tools.bundle.topology import Topology
@@ -35,6 +35,37 @@ def test_the_manifest_names_every_file_and_itself(contents):
     assert manifest["python"] == {"minimum": "3.11", "below": "3.14"}
 
 
+def packed_in(files, name: str) -> bytes:
+    into = io.BytesIO()
+    tarball(files, name, into)
+    return into.getvalue()
+
+
+def test_wheels_go_along_and_are_named_by_their_worker(contents, tmp_path):
+    wheel, directory = tmp_path / "a.whl", tmp_path / "x-cpu"
+    wheel.write_bytes(os.urandom(3000))
+    files = bundle(replace(contents, wheels=Target("3.12", "x86_64")))
+    manifest = json.loads(files["bundle.json"])
+    assert manifest["wheels"] == {"python": "3.12", "machine": "x86_64"}
+    assert manifest["id"] != json.loads(bundle(contents)["bundle.json"])["id"]
+    write({**files, "wheels/a.whl": wheel}, directory)
+    assert (directory / "wheels/a.whl").read_bytes() == wheel.read_bytes()
+    with tarfile.open(f"{directory}.tar.gz") as archive:
+        inside = archive.extractfile("x-cpu/wheels/a.whl")
+        assert inside and inside.read() == wheel.read_bytes()
+        assert archive.getmember("x-cpu/wheels/a.whl").mtime == 0
+
+
+def test_uv_is_pinned_for_workers_that_have_none(contents):
+    tools = Lock.parse((ROOT / "tools/locks/tools.lock").read_text(), "tools.lock")
+    files = bundle(replace(contents, tools=tools))
+    pin, *hashes = files["installer.txt"].decode().split(" \\\n")
+    assert pin == f"uv=={tools.version('uv')}"
+    assert all(line.startswith("    --hash=sha256:") for line in hashes)
+    assert "installer.txt" in json.loads(files["bundle.json"])["files"]
+    assert "installer.txt" not in bundle(contents)
+
+
 def test_one_changed_source_changes_the_id(contents):
     first = json.loads(bundle(contents)["bundle.json"])
     sources = {name: data + b"#" for name, data in contents.sources.items()}
@@ -47,9 +78,10 @@ def test_the_same_bytes_wherever_and_whenever(contents, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
         "from tools.bundle.pack import application, tarball;"
-        "import hashlib;"
+        "import hashlib, io; into = io.BytesIO();"
         "app = application({'b.py': b'2', 'a.py': b'1'}, 'a');"
-        "print(hashlib.sha256(tarball({'z': app, 'run.py': b'x'}, 'n')).hexdigest())"
+        "tarball({'z': app, 'run.py': b'x'}, 'n', into);"
+        "print(hashlib.sha256(into.getvalue()).hexdigest())"
     )
     told = set()
     for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):
@@ -60,7 +92,7 @@ def test_the_same_bytes_wherever_and_whenever(contents, tmp_path):
         done = subprocess.run(command, cwd=where, env=env, capture_output=True, text=True)
         told.add(done.stdout)
     app = application({"a.py": b"1", "b.py": b"2"}, "a")
-    packed = tarball({"run.py": b"x", "z": app}, "n")
+    packed = packed_in({"run.py": b"x", "z": app}, "n")
     assert told == {hashlib.sha256(packed).hexdigest() + "\n"}
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         modes = {member.name: (member.mode, member.mtime) for member in archive}
@@ -117,7 +149,7 @@ def test_what_each_bundle_sets_is_known_to_its_lock(contents, accelerator):
     lock = Lock.parse(path.read_text(), path.name)
     changed = replace(contents, accelerator=accelerator, lock=lock, topology=topology, env=None)
     files = bundle(changed)
-    assert len(tarball(files, "x")) < 2**20
+    assert len(packed_in(files, "x")) < 2**20
     assert files["app.pex"] == bundle(contents)["app.pex"]
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.bundle.conftest import PYTHON, environment
+from tests.tools.bundle.conftest import PYTHON, STAND_IN, environment
 from tools.bundle import run as worker
-from tools.bundle.__main__ import main
 from tools.bundle.manifest import identity
 
 RUN = Path(worker.__file__)
@@ -136,19 +135,61 @@ def test_a_wheel_with_another_digest_is_not_installed(make, wheels, tmp_path):
     assert not list((tmp_path / "fresh").glob("py*[!k]"))
 
 
-def test_wheels_are_fetched_whole_or_not_at_all(make, wheels, tmp_path, monkeypatch):
+def test_uv_is_fetched_once_and_installs(make, uv, tmp_path):
+    directory, lock = uv(STAND_IN)
+    bundle, place = make(directory, tools=lock), tmp_path / "fresh"
+    done = bundle.run(place)
+    assert done.returncode == 0 and "installing with uv..." in done.stderr, done.stderr
+    assert "with pip" not in done.stderr, done.stderr
+    (fetched,) = (path for path in place.glob("uv-*") if path.is_dir())
+    before = (fetched / "bin/uv").stat()
+    assert not list(place.glob("*.partial"))
+    shutil.rmtree(next(path for path in place.glob("py3*") if path.is_dir()))
+    assert "installing with uv..." in bundle.run(place).stderr
+    assert (fetched / "bin/uv").stat() == before
+
+
+@pytest.mark.parametrize("fault", ["missing", "another digest", "fails", "does not start"])
+def test_pip_installs_where_uv_cannot(make, uv, tmp_path, fault):
+    script = {"fails": "#!/bin/sh\necho an error of its own; exit 3\n"}.get(fault, "#!/no/such\n")
+    directory, lock = uv(script)
+    bundle, place = make(directory, tools=lock), tmp_path / "fresh"
+    (wheel,) = directory.glob("uv-*")
+    if fault == "missing":
+        wheel.unlink()
+    if fault == "another digest":
+        wheel.write_bytes(wheel.read_bytes() + b"\0")
+    done = bundle.run(place)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "not with uv (" in line)
+    assert line.endswith("installing with pip...")
+    assert fault != "fails" or "an error of its own" in line
+    assert json.loads(done.stdout)["jax"].startswith(str(place))
+    assert not list(place.glob("*.partial"))
+
+
+def test_what_pip_is_told_of_indexes_uv_is_told_too():
+    told = worker.as_uv_knows(
+        "global.index-url='https://mirror/simple'\n"
+        "global.extra-index-url='https://a/simple\\nhttps://b/simple'\n"
+        ":env:.cert='/etc/own.pem'\n:env:.disable-pip-version-check='1'\n"
+    )
+    assert told == {
+        "UV_DEFAULT_INDEX": "https://mirror/simple",
+        "UV_INDEX": "https://a/simple https://b/simple",
+        "SSL_CERT_FILE": "/etc/own.pem",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+
+
+def test_wheels_for_another_worker(make, home):
     bundle = make()
+    assert bundle.run(home).returncode == 0
+    edit_manifest(bundle, wheels={"python": "3.98", "machine": "x86_64"})
+    line = refusal(bundle.run(home))
+    assert "wheels/ are for CPython 3.98 on x86_64" in line and "delete wheels/" in line
     (bundle.path / "wheels").unlink()
-    monkeypatch.setattr(sys, "executable", PYTHON)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "none"))
-    assert main(["wheels", str(bundle.path)]) == 1
-    assert not list(bundle.path.glob("*wheels*"))
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels[0]))
-    assert main(["wheels", str(bundle.path)]) == 0
-    assert len(list((bundle.path / "wheels").iterdir())) == 2
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    assert bundle.run(tmp_path / "fresh").returncode == 0
+    assert bundle.run(home).returncode == 0
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(make, tmp_path):

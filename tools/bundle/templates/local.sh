@@ -13,10 +13,12 @@ python=${PYTHON:-python3}
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 
 pids=()
+# Ctrl-C reaches it too, and what the processes say after it is the most interesting.
+prefix() { trap '' INT && sed -u "s/^/$1: /"; }
 trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM INT
 for ((i = 0; i < count; i++)); do
   LAUNCH_COORDINATOR=127.0.0.1:$port LAUNCH_NUM_PROCESSES=$count LAUNCH_PROCESS_ID=$i \
-    "$python" "$bundle/run.py" "$@" > >(sed -u "s/^/$i: /") 2> >(sed -u "s/^/$i: /" >&2) &
+    "$python" "$bundle/run.py" "$@" > >(prefix "$i") 2> >(prefix "$i" >&2) &
   pids+=($!)
 done
 

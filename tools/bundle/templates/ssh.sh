@@ -5,7 +5,8 @@
 #
 # The first host coordinates: the others must reach it by that name (or COORDINATOR) on port
 # ${PORT:-@PORT@}. SSH may hold the ssh command with its options. SIGTERM and Ctrl-C reach every
-# process. Exit code: the highest of the processes'; 143 means preempted: start it again.
+# process; one that fails ends the others. Exit code: the highest of those that ended by themselves;
+# 143 means preempted: start it again.
 set -u
 bundle=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 read -ra ssh <<<"${SSH:-ssh -o BatchMode=yes}"
@@ -30,11 +31,15 @@ for host in "${hosts[@]}"; do
 done
 
 pids=()
+# Ctrl-C reaches it too, and what the processes say after it is the most interesting.
+prefix() { trap '' INT && sed -u "s/^/$1: /"; }
 # shellcheck disable=SC2329  # the trap runs it
 stop() {
   local i
-  for i in "${!hosts[@]}"; do
-    "${ssh[@]}" "${hosts[i]}" "kill -TERM \$(cat $there/$run.$i.pid)" </dev/null &
+  for i in "${!pids[@]}"; do
+    # A host that has only begun has not written its process id yet.
+    "${ssh[@]}" "${hosts[i]}" "for _ in 1 2 3 4 5 6 7 8 9; do [ -s $there/$run.$i.pid ] && break; \
+      sleep 1; done; kill -TERM \$(cat $there/$run.$i.pid) 2>/dev/null" </dev/null &
   done
 }
 trap stop TERM INT
@@ -44,19 +49,29 @@ for i in "${!hosts[@]}"; do
   "${ssh[@]}" "${hosts[i]}" "echo \$\$ >$there/$run.$i.pid; export LAUNCH_COORDINATOR=$coordinator \
     LAUNCH_NUM_PROCESSES=${#hosts[@]} LAUNCH_PROCESS_ID=$i; \
     exec ${PYTHON:-python3} $there/run.py$flags" </dev/null \
-    > >(sed -u "s/^/$i: /") 2> >(sed -u "s/^/$i: /" >&2) &
+    > >(prefix "$i") 2> >(prefix "$i" >&2) &
   pids+=($!)
 done
 
 worst=0
-for pid in "${pids[@]}"; do
-  # A signal ends the waiting early: go on until the process itself has ended.
-  while :; do
-    wait "$pid"
+stopped=0
+patience=
+while ((${#pids[@]})); do
+  for i in "${!pids[@]}"; do
+    kill -0 "${pids[i]}" 2>/dev/null && continue
+    wait "${pids[i]}"
     status=$?
-    kill -0 "$pid" 2>/dev/null || break
+    unset "pids[i]"
+    ((status)) && echo "ssh.sh: process $i on ${hosts[i]} ended with $status" >&2
+    ((status > worst && !stopped)) && worst=$status
   done
-  ((status > worst)) && worst=$status
+  # The others hear of it by themselves, unless it never met them; they would wait for minutes.
+  if ((worst && SECONDS > ${patience:=$((SECONDS + 10))})); then
+    stop
+    stopped=1
+    patience=$((SECONDS + 60))
+  fi
+  sleep 0.2
 done
 for i in "${!hosts[@]}"; do
   "${ssh[@]}" "${hosts[i]}" "rm -f $there/$run.$i.pid" </dev/null

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.target_types import (
@@ -13,6 +14,11 @@ from pants.backend.python.target_types import (
     PythonSourceField,
 )
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
+from pants.backend.python.util_rules.pex_cli import PexCliProcess
+from pants.backend.python.util_rules.pex_requirements import (
+    ResolvePexConfig,
+    ResolvePexConfigRequest,
+)
 from pants.base.build_environment import get_buildroot
 from pants.core.goals.package import (
     BuiltPackage,
@@ -22,6 +28,7 @@ from pants.core.goals.package import (
 )
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
 from pants.core.util_rules.system_binaries import GitBinary
+from pants.engine.addresses import Address
 from pants.engine.fs import Digest, MergeDigests, PathGlobs
 from pants.engine.process import (
     FallibleProcessResult,
@@ -32,6 +39,8 @@ from pants.engine.process import (
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import TransitiveTargets, TransitiveTargetsRequest
 from pants.engine.unions import UnionRule
+from pants.option.option_types import BoolOption, EnumOption, StrOption
+from pants.option.subsystem import Subsystem
 from pants.util.logging import LogLevel
 
 from grug.target_types import (
@@ -41,7 +50,7 @@ from grug.target_types import (
     BundleTopologyField,
     LaunchArgsField,
 )
-from grug.tool import OwnTool
+from grug.tool import TOOLS_RESOLVE, OwnTool
 from grug.workspace import GrugSubsystem
 
 # What tools/bundle/ and tools/corpus/ import.
@@ -49,6 +58,29 @@ REQUIREMENTS = ("packaging",)
 CORPUS_REQUIREMENTS = ("numpy", "tensorstore", "tokenizers", "tyro")
 # A share of the text that leaves some to evaluate on, and ids that the smallest preset knows.
 SAMPLE = ("--heldout-fraction=0.2", "--vocab-size=1024")
+
+
+class Machine(Enum):
+    aarch64 = "aarch64"
+    x86_64 = "x86_64"
+
+
+class BundleSubsystem(Subsystem):
+    options_scope = "bundle"
+    help = "Launch bundles: what `package` puts in them."
+
+    wheels = BoolOption(
+        default=False,
+        help="Add the wheels, for workers that reach no package index: 180 MB for the CPU, "
+        "gigabytes for a GPU.",
+    )
+    wheels_python = StrOption(
+        default="",
+        help="The CPython of these workers, such as 3.12; by default the oldest of the variant's.",
+    )
+    wheels_machine = EnumOption(
+        default=Machine.x86_64, help="The processor of these workers, as `uname -m` says it."
+    )
 
 
 class BundleError(Exception):
@@ -143,11 +175,64 @@ async def make_sample(request: SampleRequest) -> Sample:
     return Sample(store.output_digest)
 
 
-def _lock(field_set: BundleFieldSet, python_setup: PythonSetup) -> str:
-    resolve = field_set.resolve.value or ""
+@dataclass(frozen=True)
+class WheelsRequest:
+    """`needs`: the flags of tools/bundle that say of which wheels; `locks`: the files they name."""
+
+    name: str
+    resolve: str
+    needs: tuple[str, ...]
+    locks: Digest
+
+
+@dataclass(frozen=True)
+class Wheels:
+    digest: Digest  # wheels/
+
+
+@rule(desc="Fetch the wheels of a launch bundle", level=LogLevel.DEBUG)
+async def fetch_wheels(request: WheelsRequest) -> Wheels:
+    """By Pex, from where it installs the resolve, and again only when the wheels are others."""
+    result, config = await MultiGet(
+        Get(
+            FallibleProcessResult,
+            OwnTool(
+                "bundle",
+                ("wheels", *request.needs, "chosen"),
+                description=f"Choose the wheels of {request.name}",
+                input_digest=request.locks,
+                requirements=REQUIREMENTS,
+                output_directories=("chosen",),
+            ),
+        ),
+        Get(ResolvePexConfig, ResolvePexConfigRequest(request.resolve)),
+    )
+    if result.exit_code:
+        raise BundleError(f"{request.name}: {result.stderr.decode().strip()}")
+    fetched = await Get(
+        ProcessResult,
+        PexCliProcess(
+            subcommand=("download",),
+            extra_args=(
+                *config.pex_args(),
+                "--requirement=chosen/requirements.txt",
+                "--intransitive",
+                "--no-build",
+                "--complete-platform=chosen/platform.json",
+                "--dest-dir=wheels",
+            ),
+            additional_input_digest=result.output_digest,
+            description=f"Fetch the wheels of {request.name}",
+            output_directories=("wheels",),
+        ),
+    )
+    return Wheels(fetched.output_digest)
+
+
+def _lock(address: Address, resolve: str, python_setup: PythonSetup) -> str:
     if resolve not in python_setup.resolves:
         raise BundleError(
-            f"{field_set.address}: [python].resolves in pants.toml has no {resolve!r}; it has "
+            f"{address}: [python].resolves in pants.toml has no {resolve!r}; it has "
             f"{', '.join(sorted(python_setup.resolves))}"
         )
     return python_setup.resolves[resolve]
@@ -155,10 +240,16 @@ def _lock(field_set: BundleFieldSet, python_setup: PythonSetup) -> str:
 
 @rule(desc="Pack a launch bundle", level=LogLevel.DEBUG)
 async def package_bundle(
-    field_set: BundleFieldSet, grug: GrugSubsystem, python_setup: PythonSetup
+    field_set: BundleFieldSet,
+    grug: GrugSubsystem,
+    options: BundleSubsystem,
+    python_setup: PythonSetup,
 ) -> BuiltPackage:
     here, accelerator = field_set.address.spec_path, field_set.accelerator.value
-    lock = _lock(field_set, python_setup)
+    resolve = field_set.resolve.value or ""
+    lock, tools_lock = (
+        _lock(field_set.address, name, python_setup) for name in (resolve, TOOLS_RESOLVE)
+    )
     transitive = await Get(TransitiveTargets, TransitiveTargetsRequest([field_set.address]))
     closure = transitive.dependencies
     fields = [t[PythonSourceField] for t in closure if t.has_field(PythonSourceField)]
@@ -169,18 +260,30 @@ async def package_bundle(
         if target.has_field(PythonRequirementsField)
         for requirement in target[PythonRequirementsField].value
     }
-    sample, facts, lock_file, data = await MultiGet(
-        Get(Sample, SampleRequest(sources)),
-        Get(GitFacts, GitFactsRequest((here, lock))),
-        Get(Digest, PathGlobs([lock])),
-        Get(Digest, PathGlobs([f"{grug.tools}/bundle/**", f"!{grug.tools}/bundle/*.py"])),
-    )
     name = f"{posixpath.basename(here)}-{accelerator}"
     output = field_set.output_path.value or f"bundles/{name}"
     constraints = InterpreterConstraints.create_from_compatibility_fields(
         [field_set.constraints], python_setup
     )
-    digests = (sources.snapshot.digest, sample.digest, lock_file, data)
+    needs = (
+        f"--accelerator={accelerator}",
+        f"--lock={lock}",
+        f"--tools-lock={tools_lock}",
+        f"--python={next(iter(constraints))}",
+        f"--wheels-python={options.wheels_python}",
+        f"--wheels-machine={options.wheels_machine.value}",
+        *(f"--requirement={each}" for each in sorted(names)),
+    )
+    sample, facts, locks, data = await MultiGet(
+        Get(Sample, SampleRequest(sources)),
+        Get(GitFacts, GitFactsRequest((here, lock))),
+        Get(Digest, PathGlobs([lock, tools_lock])),
+        Get(Digest, PathGlobs([f"{grug.tools}/bundle/**", f"!{grug.tools}/bundle/*.py"])),
+    )
+    digests, wheels = (sources.snapshot.digest, sample.digest, locks, data), ()
+    if options.wheels:
+        fetched = await Get(Wheels, WheelsRequest(name, resolve, needs, locks))
+        digests, wheels = (*digests, fetched.digest), ("--wheels=wheels",)
     result = await Get(
         FallibleProcessResult,
         OwnTool(
@@ -188,15 +291,13 @@ async def package_bundle(
             (
                 "pack",
                 f"--variant={posixpath.basename(here)}",
-                f"--accelerator={accelerator}",
                 f"--entry={here.replace('/', '.')}.launch",
-                f"--lock={lock}",
                 f"--out={output}",
-                f"--python={next(iter(constraints))}",
                 f"--topology={field_set.topology.value}",
                 "--sample=sample",
+                *needs,
+                *wheels,
                 *facts.flags,
-                *(f"--requirement={each}" for each in sorted(names)),
                 *(f"--arg={each}" for each in field_set.args.value or ()),
                 *sources.files,
             ),
