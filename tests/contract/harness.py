@@ -22,8 +22,8 @@ from jax.sharding import PartitionSpec as P
 
 EDITED = ("model", "train", "launch")
 PLUMBING = (
-    *("arrays", "checkpoint", "cluster", "data", "packing", "plan"),
-    *("processes", "record", "runlog", "storage"),
+    *("arrays", "checkpoint", "cluster", "data", "hlo", "packing", "plan"),
+    *("processes", "record", "runlog", "storage", "topology"),
 )
 
 

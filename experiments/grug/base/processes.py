@@ -67,8 +67,13 @@ def run(main: Callable[[], int]) -> NoReturn:
     elif global_state.num_processes > 1:
         client: Any = global_state.client
         client.key_value_set(FAILED, f"{_who()} failed: {cause}", True)
-        time.sleep(1 if global_state.process_id == 0 else 0)  # the store goes with process 0
+        _let_others_read()
     os._exit(code)
+
+
+def _let_others_read() -> None:
+    """What was said of a failure goes with process 0; a process that asks in vain then aborts."""
+    time.sleep(1 if global_state.process_id == 0 else 0)
 
 
 def _who() -> str:
@@ -101,6 +106,7 @@ def _watch(patience: float) -> None:
                 cause = f"process 0, the coordinator, was silent for {patience:.0f} s"
     if not _leaving.is_set():
         print(f"{_who()} ends, since {cause}", file=sys.stderr, flush=True)
+        _let_others_read()
         os._exit(1)
 
 

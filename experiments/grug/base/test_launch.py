@@ -40,7 +40,7 @@ def test_config_fields_are_frozen():
     [("tiny", 1e6, 4e6), ("130m", 120e6, 150e6), ("350m", 300e6, 400e6), ("1b", 1e9, 1.3e9)],
 )
 def test_presets_have_the_size_of_their_name(preset, low, high):
-    text = plan(launch.parse(["--preset", preset]).train)
+    text = "\n".join(plan(launch.parse(["--preset", preset]).train))
     parameters = re.search(r"parameters +([\d,]+)", text)
     assert parameters
     assert low < int(parameters[1].replace(",", "")) < high

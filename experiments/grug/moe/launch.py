@@ -22,13 +22,8 @@ from experiments.grug.moe.model import BATCH, ModelConfig, Transformer
 from experiments.grug.moe.plan import plan
 from experiments.grug.moe.processes import from_first, run
 from experiments.grug.moe.record import VARIANT, loss_curve
-from experiments.grug.moe.train import (
-    Preempted,
-    TrainConfig,
-    TrainError,
-    make_mesh,
-    train,
-)
+from experiments.grug.moe.topology import leave_hardware_alone
+from experiments.grug.moe.train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
 
@@ -111,6 +106,9 @@ class Command:
     plan: bool = False
     """Print sizes, FLOPs, memory and shardings, and stop: nothing is allocated or read. The mesh
     may name more devices than there are."""
+    topology: str = ""
+    """Hardware to plan for, which need not be here: its compiler takes the step. v5e:4x4,
+    2xv6e:4x4 (slices), 8xh100, 2x8xh100 (nodes)."""
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -123,15 +121,16 @@ def parse(argv: Sequence[str]) -> Command:
         )
     default = Command(train=PRESETS[preset], preset=preset)
     command = tyro.cli(Command, args=argv, default=default, prog=f"launch {VARIANT}")
-    return dataclasses.replace(command, train=resolve(command.train))
+    return dataclasses.replace(command, train=resolve(command.train, command.topology))
 
 
-def resolve(cfg: TrainConfig) -> TrainConfig:
+def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
     """Replaces what depends on the machine by its value, so that the record holds it."""
     model = cfg.model
     if model.compute_dtype == "auto":
         # A CPU has no bfloat16 matrix units that XLA uses: float32 is as fast and exact.
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        on_cpu = not topology and jax.default_backend() == "cpu"
+        dtype = "float32" if on_cpu else "bfloat16"
         model = dataclasses.replace(model, compute_dtype=dtype)
     run_dir = cfg.run_dir
     if not run_dir:
@@ -172,12 +171,8 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
     """What a person wants to see of a finished run."""
     store = TokenStore.open(cfg.data)
     end = int(store.array("heldout/offsets")[1].read().result())
-    prompt = (
-        store.array("heldout/tokens")[: min(end, 48, cfg.sequence_length // 2)]
-        .read()
-        .result()
-        .tolist()
-    )
+    given = min(end, 48, cfg.sequence_length // 2)
+    prompt = store.array("heldout/tokens")[:given].read().result().tolist()
     length = min(160, cfg.sequence_length - len(prompt))
     tokenizer = store.tokenizer()
     learned = tokenizer.decode(sample(model, prompt, length, temperature=0.7))
@@ -199,7 +194,8 @@ def main(argv: list[str] | None = None) -> int:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
         if command.plan:
-            print(plan(cfg))
+            for part in plan(cfg, command.topology):
+                print(part, flush=True)
             return 0
         if not cfg.data:
             raise DataError(
@@ -223,4 +219,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    leave_hardware_alone(sys.argv)
     run(main)

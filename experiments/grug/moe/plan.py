@@ -2,16 +2,33 @@
 
 import math
 import os
+from collections.abc import Iterator
 
 import jax
 
 from experiments.grug.moe.model import MESH_AXES
+from experiments.grug.moe.topology import Topology, compiled
 from experiments.grug.moe.train import TrainConfig, TrainState, make_optimizer, mesh_shape
 
 
-def plan(cfg: TrainConfig) -> str:
-    """What a run would take, by shapes alone."""
-    shape = mesh_shape(cfg, jax.device_count())
+def plan(cfg: TrainConfig, topology: str = "") -> Iterator[str]:
+    """What a run would take here, or on a named topology, whose compiler is then asked.
+
+    Raises:
+        ValueError: no such topology, or nothing here that compiles for it.
+        TrainError: the step does not fit there.
+    """
+    if not topology:
+        yield by_shapes(cfg, jax.device_count(), device_memory())
+        return
+    there = Topology.named(topology)
+    yield by_shapes(cfg, len(there.devices), there.memory)
+    yield from compiled(cfg, there)
+
+
+def by_shapes(cfg: TrainConfig, devices: int, limit: float) -> str:
+    """What a run would take of devices with `limit` bytes each, by shapes alone."""
+    shape = mesh_shape(cfg, devices)
     explicit = (jax.sharding.AxisType.Explicit,) * len(MESH_AXES)
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(shape, MESH_AXES, explicit)):
         state = jax.eval_shape(lambda: TrainState.init(cfg, make_optimizer(cfg)))
@@ -31,7 +48,6 @@ def plan(cfg: TrainConfig) -> str:
         "activations (estimate)": activation_bytes(cfg, shape),
     }
     total = sum(memory.values())
-    limit = device_memory()
     fits = f"of {limit / 2**30:.1f} GiB: {'fits' if total < limit else 'DOES NOT FIT'}"
     shardings = {
         jax.tree_util.keystr(path, simple=True, separator="."): x
@@ -47,7 +63,7 @@ def plan(cfg: TrainConfig) -> str:
             f"mesh              {dict(zip(MESH_AXES, shape, strict=True))}",
             "memory per device",
             *(f"  {name:<24} {size / 2**20:>12,.1f} MiB" for name, size in memory.items()),
-            f"  {'together':<24} {total / 2**20:>12,.1f} MiB {fits}",
+            f"  {'together (estimate)':<24} {total / 2**20:>12,.1f} MiB {fits}",
             "weights and their sharding",
             *(f"  {n:<24} {x.shape!s:<24} {x.sharding.spec}" for n, x in shardings.items()),
         ]

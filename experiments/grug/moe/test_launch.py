@@ -42,7 +42,7 @@ def test_config_fields_are_frozen():
 )
 def test_presets_have_the_size_of_their_name(preset, low, high):
     """The name counts what is active: the experts at rest are several times that."""
-    text = plan(launch.parse(["--preset", preset]).train)
+    text = "\n".join(plan(launch.parse(["--preset", preset]).train))
     total, active = (
         int(line[1].replace(",", ""))
         for line in re.finditer(r"(?:parameters|active per token) +([\d,]+)", text)

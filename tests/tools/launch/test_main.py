@@ -1,6 +1,6 @@
 import pytest
 
-from tools.launch.main import choose, find_variants, main, needs_data
+from tools.launch.main import choose, find_variants, main, needs_data, planned_topology
 
 
 def test_finds_directories_with_a_launch_file(tmp_path):
@@ -41,3 +41,24 @@ def test_prepares_no_corpus_where_none_is_read(flags):
 
 def test_prepares_the_corpus_by_default():
     assert needs_data(["--steps", "5"])
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["--plan", "--topology", "v5e:4x4"], "v5e:4x4"),
+        (["--topology=8xh100", "--plan", "--steps", "3"], "8xh100"),
+        (["--plan", "--topology", "8xh100", "--topology", "v5e:4x4"], "v5e:4x4"),
+        (["--topology", "v5e:4x4"], ""),
+        (["--plan"], ""),
+    ],
+)
+def test_a_plan_for_other_hardware_names_it(flags, expected):
+    assert planned_topology(flags) == expected
+
+
+def test_no_compiler_ends_with_1_and_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["base", "--plan", "--topology", "v5e:4x4"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "tools/locks/tpu.lock cannot be read" in said

@@ -1,0 +1,79 @@
+"""The environment of another resolve, made of real wheels of one file each."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tools.bundle.errors import BundleError
+from tools.launch.hardware import python_for, requirements
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """A workspace whose tpu lock holds two packages, one of them for another system."""
+    wheels, locks = tmp_path / "wheels", tmp_path / "root/tools/locks"
+    wheels.mkdir()
+    locks.mkdir(parents=True)
+    wheel = wheels / "libtpu-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("libtpu.py", "HERE = True\n")
+        archive.writestr("libtpu-1.0.dist-info/METADATA", "Name: libtpu\nVersion: 1.0\n")
+        archive.writestr("libtpu-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("libtpu-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    url = f"https://files.example.org/{wheel.name}"
+    entry = {
+        "project_name": "libtpu",
+        "version": "1.0",
+        "requires_dists": ["elsewhere; sys_platform == 'win32'"],
+        "artifacts": [{"algorithm": "sha256", "hash": digest, "url": url}],
+    }
+    lock = {"locked_resolves": [{"locked_requirements": [entry]}], "requirements": ["libtpu"]}
+    (locks / "tpu.lock").write_text(f"// a header of Pants\n{json.dumps(lock)}")
+    monkeypatch.setenv("GRUG_VENVS", str(tmp_path / "venvs"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    # A worker's Python: that of the tests may be an environment without pip.
+    base = Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info))
+    monkeypatch.setattr(sys, "executable", str(base))
+    return tmp_path / "root"
+
+
+def test_makes_an_environment_of_the_lock_once(root, capfd):
+    python = python_for("v5e:4x4", root)
+    subprocess.run([python, "-c", "import libtpu; assert libtpu.HERE"], check=True)
+    told = capfd.readouterr().err
+    assert told.startswith("launch: v5e:4x4 needs the compiler of tools/locks/tpu.lock")
+    assert python_for("2xv6e:4x4", root) == python
+    assert not capfd.readouterr().err
+
+
+def test_another_lock_is_another_environment(root):
+    python = python_for("v5e:4x4", root)
+    lock = root / "tools/locks/tpu.lock"
+    lock.write_text(lock.read_text().replace("// a header", "// another header"))
+    assert python_for("v5e:4x4", root) == python
+    lock.write_text(lock.read_text().replace('"hash": "', '"hash": "00'))
+    with pytest.raises(BundleError, match="could not be installed"):
+        python_for("v5e:4x4", root)
+    assert len(list((root.parent / "venvs").glob("plan-tpu-*/bin"))) == 1
+
+
+def test_a_lock_that_is_not_there_is_one_line(root):
+    with pytest.raises(BundleError, match=r"gpu\.lock cannot be read"):
+        python_for("8xh100", root)
+
+
+@pytest.mark.parametrize("accelerator, package", [("tpu", "libtpu"), ("gpu", "jax-cuda12-plugin")])
+def test_the_locks_hold_the_compilers(accelerator, package):
+    text = requirements(ROOT / f"tools/locks/{accelerator}.lock")
+    assert f"\n{package}==" in text and "\njax==" in text and "--hash=sha256:" in text
