@@ -11,6 +11,7 @@ import tyro
 from experiments.grug.base import launch
 from tools.corpus import cli
 from tools.isolation.exemptions import CHECKS
+from tools.launch import remote
 from tools.launch.main import choose, find_variants
 from tools.reference import pages
 
@@ -90,7 +91,8 @@ def test_commands_name_goals_targets_and_flags_that_exist(page):
 def check(command: str) -> None:
     # Those stand for the reader's own variant.
     words = [re.sub(r"\b(NAME|VARIANT)\b", "base", word) for word in shlex.split(command)]
-    check_tool(words, command)
+    if "--on" not in words:  # flags of two programs: check_flags asks both
+        check_tool(words, command)
     if words.pop(0) != "./pants":
         return
     ours = words[: words.index("--")] if "--" in words else words
@@ -130,7 +132,9 @@ def check_target(target: str, command: str) -> None:
 
 def check_flags(target: str, flags: list[str], command: str) -> None:
     try:
-        if target == "launch" and flags != ["--list"]:
+        if target == "launch" and "--on" in flags:
+            launch.parse(remote.parse(*choose(flags, find_variants(ROOT))).flags)
+        elif target == "launch" and flags != ["--list"]:
             launch.parse(choose(flags, find_variants(ROOT))[1])
         elif target == "experiments/grug/base/launch.py":
             launch.parse(flags)
@@ -147,6 +151,8 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         "./pants test experiments/grug/nowhere::",
         "./pants run launch -- base --no-such-flag",
         "./pants run launch -- base --steps many",
+        "./pants run launch -- base --on cloud",
+        "./pants run launch -- base --on slurm --time-limits 1",
         "./pants run corpus -- bake text",
         "./pants variants --variants-colour=red",
         "./pants run tools/archive:claim -- NAME --versus base",

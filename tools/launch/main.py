@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from tools.bundle.errors import BundleError
 from tools.corpus.default import default_cache_dir, prepare_default
 from tools.corpus.errors import CorpusError
+from tools.launch import remote
+from tools.launch.hardware import python_for
 
 USAGE = """\
 usage: ./pants run launch -- [VARIANT] [FLAGS OF THE VARIANT]
@@ -18,8 +21,14 @@ store. The corpus is prepared on the first launch and found again later.
   ./pants run launch                          base, preset tiny, on this machine
   ./pants run launch -- base --steps 50       with a field of its config changed
   ./pants run launch -- base --preset 1b --plan
+  ./pants run launch -- base --preset 1b --plan --topology v5e:4x4
   ./pants run launch -- --list                the variants
   ./pants run launch -- VARIANT --help        the variant's flags
+  ./pants run launch -- VARIANT --on slurm    sends its bundle to slurm, k8s, sky, ray or ssh
+  ./pants run launch -- VARIANT --on slurm --help
+
+--on takes what `./pants package experiments/grug/VARIANT::` has packed; --dry-run shows what would
+be sent.
 """
 
 VARIANTS = "experiments/grug"
@@ -48,8 +57,20 @@ def needs_data(flags: list[str]) -> bool:
     return not named and not any(flag in NEEDS_NO_DATA for flag in flags)
 
 
+def planned_topology(flags: list[str]) -> str:
+    """The value of --topology where --plan asks for it."""
+    given = ""
+    for flag, value in zip(flags, [*flags[1:], ""], strict=True):
+        name, _, after = flag.partition("=")
+        given = after or value if name == "--topology" else given
+    return given if "--plan" in flags else ""
+
+
 def main(arguments: list[str]) -> int:
-    """Returns only if no variant runs: 0, 2 for an unknown one, 1 when there is no corpus."""
+    """Returns only if no variant runs here: 0, 2 for an unknown one, 1 when there is no corpus.
+
+    With --on, what tools.launch.remote returns.
+    """
     root = Path(__file__).parents[2]
     variants = find_variants(root)
     if arguments[:1] in (["--help"], ["-h"]):
@@ -60,18 +81,23 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         variant, flags = choose(arguments, variants)
+        if any(flag.partition("=")[0] == "--on" for flag in flags):
+            return remote.main(variant, flags)
         if needs_data(flags):
             flags = [*flags, "--data", str(prepare_default())]
+        # The compilers of other hardware are in locks of their own.
+        topology = planned_topology(flags)
+        python = python_for(topology, Path.cwd()) if topology else Path(sys.executable)
     except ValueError as error:
         print(f"launch: {error}", file=sys.stderr)
         return 2
-    except CorpusError as error:
+    except (CorpusError, BundleError) as error:
         print(f"launch: {error}", file=sys.stderr)
         return 1
-    become(f"{VARIANTS.replace('/', '.')}.{variant}.launch", flags)
+    become(f"{VARIANTS.replace('/', '.')}.{variant}.launch", flags, python, root)
 
 
-def become(module: str, flags: list[str]) -> NoReturn:
+def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
     """Replaces this process by the variant's, so that signals and its exit code are its own."""
     environment = {
         # Fewer page faults of XLA's buffers on a CPU: a huge page is one fault for 512. Must be set
@@ -81,9 +107,11 @@ def become(module: str, flags: list[str]) -> NoReturn:
         "JAX_COMPILATION_CACHE_DIR": str(default_cache_dir() / "xla"),
         **os.environ,
     }
+    if python != Path(sys.executable):
+        environment["PYTHONPATH"] = str(root)
     sys.stdout.flush()
     # -P: not from the working directory, which under Pants is the workspace and not the sandbox.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *flags], environment)
+    os.execve(python, [str(python), "-P", "-m", module, *flags], environment)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""A packed bundle of a variant: found, held to the working tree, and given other settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from tools.bundle.__main__ import read_manifest
+from tools.bundle.errors import BundleError
+from tools.bundle.manifest import describe, identity
+from tools.bundle.pack import HERE, write
+from tools.bundle.specs import Settings, render
+
+
+def find(root: Path, variant: str, accelerator: str) -> Path:
+    """dist/bundles/VARIANT-ACCELERATOR. Raises BundleError where there is none, or a stale one."""
+    directory = root / f"dist/bundles/{variant}-{accelerator}"
+    remedy = f"./pants package experiments/grug/{variant}::"
+    if not directory.is_dir():
+        raise BundleError(f"no bundle in {directory.relative_to(root)}/: {remedy}")
+    if changed := stale(root, directory):
+        raise BundleError(
+            f"{directory.relative_to(root)}/ was packed before {changed} changed: {remedy}"
+        )
+    return directory
+
+
+def stale(root: Path, bundle: Path) -> str:
+    """A file of the working tree that is not the one in the bundle; "" if there is none.
+
+    What a BUILD file says is not looked at.
+    """
+    with zipfile.ZipFile(bundle / "app.pex") as app:
+        for name in sorted(app.namelist()):
+            source = root / name
+            if name == "__main__.py" or name.endswith("/"):
+                continue
+            if not source.is_file() or source.read_bytes() != app.read(name):
+                return name
+    locks = sorted(root.glob("tools/locks/*.lock"))
+    digests = {hashlib.sha256(lock.read_bytes()).hexdigest() for lock in locks}
+    if read_manifest(bundle)["lock"] not in digests:
+        return "its lock in tools/locks/"
+    if (HERE / "run.py").read_bytes() != (bundle / "run.py").read_bytes():
+        return "tools/bundle/run.py"
+    return ""
+
+
+def adapted(bundle: Path, settings: Settings) -> dict[str, bytes]:
+    """The bundle's files, with launch/ rendered anew and a manifest that fits.
+
+    Another content has another id: a job's bundle says what the job was told.
+    """
+    body = read_manifest(bundle)
+    del body["id"]
+    files = {name: (bundle / name).read_bytes() for name in body["files"]}
+    files |= {f"launch/{name}": data for name, data in render(settings).items()}
+    body["topology"] = settings.topology.as_dict()
+    body["files"] = {name: describe(data) for name, data in sorted(files.items())}
+    manifest = json.dumps({**body, "id": identity(body)}, indent=1, sort_keys=True)
+    return {**files, "bundle.json": f"{manifest}\n".encode()}
+
+
+def keep(files: dict[str, bytes], directory: Path, original: Path) -> None:
+    """Writes the bundle that a job will run and run again, whatever is packed in the meantime."""
+    if directory.is_dir():
+        return  # its name holds its id: the same files
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    write(files, directory)
+    if (original / "wheels").is_dir():  # gigabytes: not copied where a link will do
+        shutil.copytree(original / "wheels", directory / "wheels", copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
