@@ -148,8 +148,8 @@ def sample(model: Transformer, prompt: list[int], length: int, *, temperature: f
     return np.asarray(grown)[0, len(prompt) :].tolist()
 
 
-def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) -> None:
-    """What a person wants to see of a finished run."""
+def goes_on(model: Transformer, cfg: TrainConfig) -> str:
+    """The beginning of a held-out document, and what the model makes of it."""
     store = TokenStore.open(cfg.data)
     end = int(store.array("heldout/offsets")[1].read().result())
     given = min(end, 48, cfg.sequence_length // 2)
@@ -157,11 +157,17 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
     length = min(160, cfg.sequence_length - len(prompt))
     tokenizer = store.tokenizer()
     learned = tokenizer.decode(sample(model, prompt, length, temperature=0.7))
+    told = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
+    return f"{told}\n--- the model goes on ---\n{learned}\n---"
+
+
+def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) -> None:
+    """What a person wants to see of a finished run."""
+    # A model that has not left its warmup has nothing to say.
+    text = goes_on(model, cfg) if cfg.steps > cfg.warmup_steps else ""
     if jax.process_index() > 0:
         return  # all processes draw the sample, one shows it
-    print(f"\ntraining loss, nats a token\n{loss_curve(history)}")
-    print(f"\n--- held-out prompt ---\n{tokenizer.decode(prompt)}")
-    print(f"--- the model goes on ---\n{learned}\n---")
+    print(f"\ntraining loss, nats a token\n{loss_curve(history)}\n{text}")
     best = history[-1]
     for name in ("eval/bpb", "eval/ema/bpb"):
         if name in best:

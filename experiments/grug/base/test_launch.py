@@ -123,6 +123,9 @@ def test_loss_curve_falls_from_left_to_right():
 
 def test_trains_resumes_and_shows_what_was_learned(store, tmp_path, capsys):
     with jax.numpy_dtype_promotion("standard"):
+        flags = [*SMALL, "--data", store, "--warmup-steps", "3", "--run-dir", str(tmp_path / "w")]
+        assert launch.main(flags) == 0
+        assert "the model goes on" not in capsys.readouterr().out
         flags = [*SMALL, "--data", store, "--run-dir", str(tmp_path / "run")]
         assert launch.main(flags) == 0
         text = capsys.readouterr().out

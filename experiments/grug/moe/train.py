@@ -442,7 +442,9 @@ def train(cfg: TrainConfig) -> TrainResult:
     optimizer, schedule = make_optimizer(cfg), make_schedule(cfg)
     batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, seed=cfg.seed)
     evaluate = Evaluator(store, cfg)
-    init = jax.jit(lambda: TrainState.init(cfg, optimizer))
+    # It runs once: to optimize it would take seconds longer than it runs.
+    quickly = {"xla_backend_optimization_level": 1}
+    init = jax.jit(lambda: TrainState.init(cfg, optimizer), compiler_options=quickly)
     train_step = make_train_step(
         optimizer,
         schedule,
