@@ -13,7 +13,7 @@ from tests.contract.harness import mesh_sizes
 # lists only together with base: every copy carries every field and every reader must know it.
 MODEL_FIELDS = (
     "vocab_size d_model n_layers n_heads n_kv_heads head_dim d_ff rope_theta scan_unroll "
-    "remat_layers loss_chunk compute_dtype"
+    "remat_layers query_chunk loss_chunk compute_dtype"
 ).split()
 TRAIN_FIELDS = (
     "model data run_dir resume seed steps batch_size sequence_length microbatches learning_rate "
@@ -98,7 +98,7 @@ def test_presets_are_those_of_the_template(variant):
     "changes",
     [
         *({name: 0} for name in "vocab_size d_model n_layers n_heads n_kv_heads".split()),
-        *({name: 0} for name in "head_dim d_ff scan_unroll loss_chunk".split()),
+        *({name: 0} for name in "head_dim d_ff scan_unroll query_chunk loss_chunk".split()),
         {"n_heads": 3, "n_kv_heads": 2},
         {"remat_layers": 1000},
         {"remat_layers": -1},

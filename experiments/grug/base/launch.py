@@ -30,7 +30,7 @@ Preset = Literal["tiny", "130m", "350m", "1b"]
 # tiny: minutes on two CPU cores. The others: 20 training tokens a parameter (Chinchilla,
 # arXiv:2203.15556) at the shapes of GPT-2 small and medium and of a 1B model of today.
 PRESETS: dict[str, TrainConfig] = {
-    "tiny": TrainConfig(model=ModelConfig(scan_unroll=4)),
+    "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
     "130m": TrainConfig(
         model=ModelConfig(
             vocab_size=32_768, d_model=768, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=3072

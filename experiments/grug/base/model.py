@@ -57,6 +57,8 @@ class ModelConfig:
     remat_layers: int = 0
     """Leading layers that recompute their activations in the backward pass: less memory, more
     time."""
+    query_chunk: int = 512
+    """Positions of each row whose attention scores exist at once."""
     loss_chunk: int = 64
     """Positions of each row whose float32 logits exist at once in the loss."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -64,7 +66,7 @@ class ModelConfig:
 
     def __post_init__(self):
         sizes = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff")
-        for name in (*sizes, "scan_unroll", "loss_chunk"):
+        for name in (*sizes, "scan_unroll", "query_chunk", "loss_chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.n_heads % self.n_kv_heads:
@@ -147,6 +149,7 @@ class Attention(eqx.Module):
     w_o: Float[Array, "*L N H D"]
     q_norm: RMSNorm
     k_norm: RMSNorm
+    query_chunk: int = eqx.field(static=True)
 
     @staticmethod
     def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Attention":
@@ -162,6 +165,7 @@ class Attention(eqx.Module):
             w_o=truncated_normal(k_o, (n, h, d), out_std, P("model", None, "data")),
             q_norm=RMSNorm.init(h),
             k_norm=RMSNorm.init(h),
+            query_chunk=cfg.query_chunk,
         )
 
     def __call__(
@@ -172,7 +176,7 @@ class Attention(eqx.Module):
         k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
         v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
-        y = attend(q, k, v, segment_ids)
+        y = attend(q, k, v, segment_ids, self.query_chunk)
         w_o = gather(self.w_o, P("model", None, None), x.dtype)
         return jnp.einsum("bsnh,nhd->bsd", y, w_o, out_sharding=P(BATCH, None, None))
 
@@ -182,17 +186,28 @@ def attend(
     k: Float[Array, "B S K H"],
     v: Float[Array, "B S K H"],
     segment_ids: Int[Array, "B S"],
+    chunk: int,
 ) -> Float[Array, "B S N H"]:
     """softmax(q k / sqrt(H)) v over the keys of the same document that are not in the future.
 
+    Queries come in chunks, each with the keys up to its end: scores of the future are not computed,
+    and those of a chunk, which the backward pass computes again, exist alone.
     A row and a head need no other device: each one attends over its own share (shard_map).
     """
 
+    @jax.checkpoint
+    def chunk_of(q: Array, k: Array, v: Array, mask: Bool[Array, "B 1 T S"]) -> Array:
+        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
     def local(q: Array, k: Array, v: Array, segment_ids: Array) -> Array:
-        same_document: Bool[Array, "B 1 S S"] = (
-            segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-        )
-        return jax.nn.dot_product_attention(q, k, v, mask=same_document, is_causal=True)
+        at = jnp.arange(q.shape[1])
+        parts = []
+        for start in range(0, q.shape[1], chunk):
+            here, seen = slice(start, start + chunk), slice(0, start + chunk)
+            same_document = segment_ids[:, None, here, None] == segment_ids[:, None, None, seen]
+            mask = same_document & (at[None, None, here, None] >= at[None, None, None, seen])
+            parts.append(chunk_of(q[:, here], k[:, seen], v[:, seen], mask))
+        return jnp.concatenate(parts, axis=1)
 
     heads = P(BATCH, None, "model", None)
     specs = (heads, heads, heads, P(BATCH, None))

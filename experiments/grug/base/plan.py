@@ -70,10 +70,10 @@ def by_shapes(cfg: TrainConfig, devices: int, limit: float) -> str:
 
 
 def activation_bytes(cfg: TrainConfig, mesh_shape: tuple[int, ...]) -> int:
-    """Rough bytes a device keeps for the backward pass, and of one loss chunk's logits.
+    """Rough bytes a device keeps for the backward pass, and of one chunk's scores and logits.
 
-    Counts what each layer saves (inputs, norms, projections, attention weights in float32, MLP)
-    or, for a recomputed layer, its input alone plus one layer at work.
+    Counts what each layer saves (inputs, norms, projections, MLP) or, for a recomputed layer, its
+    input alone plus one layer at work.
     """
     m, s = cfg.model, cfg.sequence_length
     replica, shards, parallel = mesh_shape
@@ -81,10 +81,11 @@ def activation_bytes(cfg: TrainConfig, mesh_shape: tuple[int, ...]) -> int:
     width = 2 if m.compute_dtype == "bfloat16" else 4
     heads = (2 * m.n_heads + 2 * m.n_kv_heads) * m.head_dim
     stored = width * (4 * m.d_model + (heads + 2 * m.d_ff) / parallel)
-    layer = rows * s * (stored + 4 * m.n_heads * s / parallel)
+    layer = rows * s * stored
     recomputed = m.remat_layers * rows * s * width * m.d_model + bool(m.remat_layers) * layer
+    scores = 3 * 4 * rows * min(m.query_chunk, s) * s * m.n_heads / parallel
     logits = 2 * 4 * rows * min(m.loss_chunk, s) * m.vocab_size / parallel
-    return int((m.n_layers - m.remat_layers) * layer + recomputed + logits)
+    return int((m.n_layers - m.remat_layers) * layer + recomputed + max(scores, logits))
 
 
 def device_memory() -> int:

@@ -25,7 +25,7 @@ def test_config_fields_are_frozen():
     """A new field is one more thing that every copy carries and every reader must know."""
     assert [f.name for f in dataclasses.fields(ModelConfig)] == (
         "vocab_size d_model n_layers n_heads n_kv_heads head_dim d_ff rope_theta scan_unroll "
-        "remat_layers loss_chunk compute_dtype"
+        "remat_layers query_chunk loss_chunk compute_dtype"
     ).split()
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume seed steps batch_size sequence_length microbatches "

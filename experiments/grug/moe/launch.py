@@ -30,7 +30,7 @@ Preset = Literal["tiny", "130m", "350m", "1b"]
 # Base's presets at the same FLOPs a token: the shared MLP and the chosen experts are together as
 # wide as base's MLP. The names are base's too: so many parameters are active.
 PRESETS: dict[str, TrainConfig] = {
-    "tiny": TrainConfig(model=ModelConfig(scan_unroll=4)),
+    "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
     "130m": TrainConfig(
         model=ModelConfig(
             vocab_size=32_768,

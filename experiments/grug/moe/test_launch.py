@@ -26,7 +26,7 @@ def test_config_fields_are_frozen():
     assert [f.name for f in dataclasses.fields(ModelConfig)] == (
         "vocab_size d_model n_layers n_heads n_kv_heads head_dim d_ff "
         "n_experts top_k d_expert balance_rate router_z "  # base has none of these
-        "rope_theta scan_unroll remat_layers loss_chunk compute_dtype"
+        "rope_theta scan_unroll remat_layers query_chunk loss_chunk compute_dtype"
     ).split()
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume seed steps batch_size sequence_length microbatches "

@@ -22,6 +22,7 @@ CFG = ModelConfig(
     n_experts=8,
     top_k=2,
     d_expert=32,
+    query_chunk=12,
     loss_chunk=8,
     compute_dtype="float32",
 )
@@ -162,7 +163,9 @@ def test_weights_are_split_over_the_mesh(mesh):
         assert x.addressable_shards[0].data.size * parts == x.size
 
 
-@pytest.mark.parametrize("knobs", [{"remat_layers": 1}, {"remat_layers": 2}, {"scan_unroll": 2}])
+@pytest.mark.parametrize(
+    "knobs", [{"remat_layers": 1}, {"remat_layers": 2}, {"scan_unroll": 2}, {"query_chunk": LENGTH}]
+)
 def test_memory_knobs_change_nothing(knobs, expected):
     assert_same(expected, value_and_gradient(dataclasses.replace(CFG, **knobs)))
 
