@@ -1,6 +1,12 @@
-"""The template's own training step; it also writes the job that its peers get."""
+"""The template's own training step; it also writes the job that its peers get.
 
+python -m tests.benchmarks.ours JOB --preset tiny; docs/benchmarks.md tells what is the same.
+"""
+
+import argparse
 import dataclasses
+import importlib
+import os
 from typing import Any
 
 import equinox
@@ -8,38 +14,53 @@ import jax
 import numpy as np
 import optax
 
-from experiments.grug.base.data import Batch
-from experiments.grug.base.launch import PRESETS
-from experiments.grug.base.packing import to_devices
-from experiments.grug.base.train import (
-    TrainConfig,
-    TrainState,
-    make_mesh,
-    make_optimizer,
-    make_schedule,
-    make_train_step,
-)
-from tests.benchmarks.worker import Job, Step, serve
+from tests.benchmarks.worker import Job, Step, peak_bytes, serve
 
 BATCHES = 8
 MEAN_DOCUMENT = 100  # tokens: two or three documents a row
+# A variant's modules; alike in all that is used here, and typed by none of them.
+MODULES = {
+    "base": (
+        "experiments.grug.base.launch",
+        "experiments.grug.base.train",
+        "experiments.grug.base.packing",
+        "experiments.grug.base.cluster",
+    ),
+    "moe": (
+        "experiments.grug.moe.launch",
+        "experiments.grug.moe.train",
+        "experiments.grug.moe.packing",
+        "experiments.grug.moe.cluster",
+    ),
+}
+# Sizes between the presets tiny and 130m, of 26 million weights.
+SIZES_25M = {
+    "d_model": 512,
+    "n_layers": 8,
+    "n_heads": 8,
+    "n_kv_heads": 2,
+    "d_ff": 2048,
+    "scan_unroll": 8,
+}
 
 
-def benchmark_config() -> TrainConfig:
-    """The tiny preset, with numbers in the update that cost nothing and that the check can see.
+def benchmark_config(presets: dict[str, Any], name: str, dtype: str) -> Any:
+    """A preset, with numbers in the update that cost nothing and that the check can see.
 
     There is no warmup, so that the first update counts; decay and z-loss are large enough to move
     the losses within a few steps.
     """
-    tiny = PRESETS["tiny"]
-    model = dataclasses.replace(tiny.model, compute_dtype="float32")
-    return dataclasses.replace(tiny, model=model, warmup_steps=0, weight_decay=1.0, z_loss=1e-2)
+    preset = presets["tiny" if name == "25m" else name]
+    sizes = SIZES_25M if name == "25m" else {}
+    model = dataclasses.replace(preset.model, compute_dtype=dtype, **sizes)
+    return dataclasses.replace(preset, model=model, warmup_steps=0, weight_decay=1.0, z_loss=1e-2)
 
 
-def random_batches(cfg: TrainConfig) -> list[Batch]:
+def random_batches(cfg: Any, *, whole: bool) -> list[dict[str, np.ndarray]]:
     """Random tokens in rows of packed documents, with padding at the end of some rows.
 
-    Low ids are more frequent, so that there is something to learn and the losses move.
+    Low ids are more frequent, so that there is something to learn and the losses move. A row is a
+    document of its own where they are to be `whole`.
     """
     draw = np.random.default_rng(cfg.seed)
     shape = (cfg.batch_size, cfg.sequence_length)
@@ -51,41 +72,63 @@ def random_batches(cfg: TrainConfig) -> list[Batch]:
         for row in range(shape[0]):
             at, segment = 0, 1
             while at < shape[1] - 8:  # less than that stays padding
-                length = min(1 + int(draw.exponential(MEAN_DOCUMENT)), shape[1] - at)
+                drawn = shape[1] if whole else 1 + int(draw.exponential(MEAN_DOCUMENT))
+                length = min(drawn, shape[1] - at)
                 segment_ids[row, at : at + length] = segment
                 positions[row, at : at + length] = np.arange(length)
                 at, segment = at + length, segment + 1
-        weights = (segment_ids > 0).astype(np.float32)
-        arrays: list[Any] = [tokens[:, :-1], tokens[:, 1:], segment_ids, positions, weights]
-        batches.append(Batch(*arrays))
+        batches.append(
+            {
+                "tokens": tokens[:, :-1],
+                "targets": tokens[:, 1:],
+                "segment_ids": segment_ids,
+                "positions": positions,
+                "loss_weights": (segment_ids > 0).astype(np.float32),
+            }
+        )
     return batches
 
 
-def write_job(job: Job, cfg: TrainConfig, state: TrainState, batches: list[Batch]) -> None:
-    leaves = jax.tree_util.tree_leaves_with_path(state.model)
+def write_job(job: Job, cfg: Any, model: Any, batches: list[dict[str, np.ndarray]] | None) -> None:
+    """The config, and what peers need, the weights and batches, where there are `batches`."""
+    config = dataclasses.asdict(cfg)
+    config["flops_per_token"] = cfg.model.flops_per_token(cfg.sequence_length)
+    if batches is None:
+        return job.write(config)
+    leaves = jax.tree_util.tree_leaves_with_path(model)
     weights = {
         jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
         for path, leaf in leaves
     }
-    stacked = {name: np.stack([getattr(b, name) for b in batches]) for name in Batch._fields}
-    job.write(dataclasses.asdict(cfg), weights, stacked)
+    stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    job.write(config, weights=weights, batches=stacked)
 
 
-def build(job: Job) -> Step:
-    cfg = benchmark_config()
-    jax.set_mesh(make_mesh(cfg))
-    optimizer, schedule = make_optimizer(cfg), make_schedule(cfg)
-    train_step = make_train_step(
+def build(job: Job, flags: argparse.Namespace) -> Step:
+    launch, train, packing, cluster = map(importlib.import_module, MODULES[flags.variant])
+    if flags.cluster:
+        cluster.join(cluster.detect(os.environ))
+    cfg = benchmark_config(launch.PRESETS, flags.preset, flags.dtype)
+    if flags.rows:
+        cfg = dataclasses.replace(cfg, batch_size=flags.rows)
+    jax.set_mesh(train.make_mesh(cfg))
+    optimizer, schedule = train.make_optimizer(cfg), train.make_schedule(cfg)
+    train_step = train.make_train_step(
         optimizer,
         schedule,
         microbatches=cfg.microbatches,
         z_loss=cfg.z_loss,
         ema_decay=cfg.ema_decay,
     )
-    state = jax.jit(lambda: TrainState.init(cfg, optimizer))()
-    host_batches = random_batches(cfg)
-    write_job(job, cfg, state, host_batches)
-    batches = [to_devices(batch) for batch in host_batches]
+    state = jax.jit(lambda: train.TrainState.init(cfg, optimizer))()
+    host_batches = random_batches(cfg, whole=flags.whole)
+    if jax.process_index() == 0:
+        write_job(job, cfg, state.model, host_batches if flags.write else None)
+    here = packing.local_rows(cfg.batch_size)
+    batches = [
+        packing.to_devices(train.Batch(**{k: x[here] for k, x in batch.items()}))
+        for batch in host_batches
+    ]
 
     def step(index: int) -> tuple[jax.Array, jax.Array]:
         nonlocal state
@@ -95,6 +138,23 @@ def build(job: Job) -> Step:
     return step
 
 
+def peak() -> int:
+    """Bytes of an accelerator's own memory, else of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use") or peak_bytes()
+
+
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job")
+    parser.add_argument("--variant", choices=MODULES, default="base")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rows", type=int, default=0, help="rows of a batch; 0: the preset's")
+    parser.add_argument("--whole", action="store_true", help="a row is one document")
+    parser.add_argument("--write", action="store_true", help="write the peers' job")
+    parser.add_argument("--cluster", action="store_true", help="join the cluster of LAUNCH_*")
+    flags = parser.parse_args()
     packages = (jax, equinox, optax)
-    serve(build, {package.__name__: package.__version__ for package in packages})
+    versions = {package.__name__: package.__version__ for package in packages}
+    serve(lambda job: build(job, flags), versions, peak=peak)

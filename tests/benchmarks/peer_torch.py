@@ -1,4 +1,4 @@
-"""The same model and training step in PyTorch, eager or compiled.
+"""The same model and training step in PyTorch, eager or compiled, on the CPU or a GPU.
 
 Runs under the interpreter of an environment of its own: no lock holds torch.
 """
@@ -10,14 +10,14 @@ import torch  # pants: no-infer-dep  # ty: ignore[import-not-found]
 import torch.nn.functional as F  # pants: no-infer-dep  # ty: ignore[import-not-found]
 from torch import Tensor, nn  # pants: no-infer-dep  # ty: ignore[import-not-found]
 
-from tests.benchmarks.worker import Job, Step, cores, serve
+from tests.benchmarks.worker import Job, Step, cores, peak_bytes, serve
 
 Rope = tuple[Tensor, Tensor]
 
 
 def rope_angles(positions: Tensor, head_dim: int, theta: float) -> Rope:
     """Cosine and sine, (B, 1, S, head_dim / 2)."""
-    exponents = torch.arange(head_dim // 2, dtype=torch.float32) / (head_dim // 2)
+    exponents = torch.arange(head_dim // 2, device=positions.device) / (head_dim // 2)
     angles = positions[:, None, :, None] * theta**-exponents
     return angles.cos(), angles.sin()
 
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(self.head_dim, eps=1e-6)
         self.k_norm = nn.RMSNorm(self.head_dim, eps=1e-6)
 
-    def forward(self, x: Tensor, rope: Rope, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, mask: Tensor | None) -> Tensor:
         rows, length, _ = x.shape
         q, k, v = (
             linear(x).view(rows, length, heads, self.head_dim).transpose(1, 2)
@@ -53,7 +53,10 @@ class Attention(nn.Module):
             )
         )
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        causal = mask is None
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True
+        )
         return self.o(y.transpose(1, 2).reshape(rows, length, -1))
 
 
@@ -67,19 +70,17 @@ class Block(nn.Module):
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Tensor, rope: Rope, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, mask: Tensor | None) -> Tensor:
         x = x + self.attn(self.attn_norm(x), rope, mask)
         return x + self.down(F.relu(self.up(self.mlp_norm(x))).square())
 
 
 class Transformer(nn.Module):
-    def __init__(self, model: dict, z_loss: float):
+    def __init__(self, model: dict, z_loss: float, *, packed: bool):
+        """Without `packed` every row is one document: no mask, which is the fastest attention."""
         super().__init__()
-        self.head_dim, self.rope_theta, self.z_loss = (
-            model["head_dim"],
-            model["rope_theta"],
-            z_loss,
-        )
+        self.head_dim, self.rope_theta = model["head_dim"], model["rope_theta"]
+        self.z_loss, self.packed = z_loss, packed
         self.embed = nn.Embedding(model["vocab_size"], model["d_model"])
         self.embed_norm = nn.RMSNorm(model["d_model"], eps=1e-6)
         self.blocks = nn.ModuleList(Block(model) for _ in range(model["n_layers"]))
@@ -95,14 +96,16 @@ class Transformer(nn.Module):
         loss_weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The loss and the cross-entropy in it, means over the real targets."""
-        length = tokens.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        mask = causal & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
+        mask = None
+        if self.packed:
+            length = tokens.shape[1]
+            causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+            mask = causal & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
         rope = rope_angles(positions, self.head_dim, self.rope_theta)
         x = self.embed_norm(self.embed(tokens))
         for block in self.blocks:
             x = block(x, rope, mask)
-        logits = self.head(self.final_norm(x)).flatten(0, 1)
+        logits = self.head(self.final_norm(x)).flatten(0, 1).float()
         weights = loss_weights.flatten() / loss_weights.sum()
         targets = targets.flatten()
         nll = F.cross_entropy(logits, targets, reduction="none")
@@ -159,25 +162,29 @@ def make_optimizer(model: Transformer, config: dict) -> torch.optim.Optimizer:
 
 def build(job: Job) -> Step:
     torch.set_num_threads(cores())
-    config = job.config
-    model = Transformer(config["model"], config["z_loss"])
+    device = "cuda" if "--gpu" in sys.argv else "cpu"
+    config, host_batches = job.config, job.batches
+    packed = any((batch["segment_ids"] != 1).any() for batch in host_batches)
+    model = Transformer(config["model"], config["z_loss"], packed=packed).to(device)
     load(model, job.weights)
     optimizer = make_optimizer(model, config)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["steps"])
     batches = [
         {
             name: torch.from_numpy(np.array(values)).to(
-                torch.long if name in ("tokens", "targets") else None
+                device, torch.long if name in ("tokens", "targets") else None
             )
             for name, values in batch.items()
         }
-        for batch in job.batches
+        for batch in host_batches
     ]
     forward = torch.compile(model) if "--compile" in sys.argv else model
+    half = config["model"]["compute_dtype"] == "bfloat16"
 
     def step(index: int) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        loss, cross_entropy = forward(**batches[index % len(batches)])
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            loss, cross_entropy = forward(**batches[index % len(batches)])
         loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config["grad_clip"])
         optimizer.step()
@@ -187,5 +194,10 @@ def build(job: Job) -> Step:
     return step
 
 
+def peak() -> int:
+    """Bytes of a GPU's own memory, else of this process."""
+    return torch.cuda.max_memory_allocated() if "--gpu" in sys.argv else peak_bytes()
+
+
 if __name__ == "__main__":
-    serve(build, {"torch": torch.__version__})
+    serve(build, {"torch": torch.__version__}, peak=peak)

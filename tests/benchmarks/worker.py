@@ -28,7 +28,10 @@ class Job:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The fields of the template's TrainConfig, those of its model under `model`."""
+        """The fields of the template's TrainConfig, those of its model under `model`.
+
+        And `flops_per_token`, by the template's own count.
+        """
         return json.loads((self.directory / "config.json").read_text())
 
     @property
@@ -43,16 +46,14 @@ class Job:
         count = len(stacked["tokens"])
         return [{name: values[i] for name, values in stacked.items()} for i in range(count)]
 
-    def write(
-        self,
-        config: dict[str, Any],
-        weights: dict[str, Any],
-        batches: dict[str, Any],
-    ) -> None:
-        """Stores NumPy arrays; those of `batches` have a leading axis of batches."""
+    def write(self, config: dict[str, Any], **arrays: dict[str, Any]) -> None:
+        """Stores the config, and NumPy arrays as `weights` and `batches`.
+
+        The arrays of `batches` have a leading axis of batches.
+        """
         (self.directory / "config.json").write_text(json.dumps(config))
-        np.savez(self.directory / "weights.npz", **weights)
-        np.savez(self.directory / "batches.npz", **batches)
+        for name, named in arrays.items():
+            np.savez(self.directory / f"{name}.npz", **named)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -73,11 +74,16 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def serve(build: Callable[[Job], Step], versions: dict[str, str]) -> None:
+def serve(
+    build: Callable[[Job], Step],
+    versions: dict[str, str],
+    *,
+    peak: Callable[[], int] = peak_bytes,
+) -> None:
     """Answers the runner until it closes the pipe, one JSON line for each on standard input.
 
     {"first": i, "count": n} -> the seconds that the n steps from step i on took, by the wall and
-    of all cores together, the losses, the gradients' norms before clipping and the peak of memory.
+    of all cores together, the losses, the gradients' norms before clipping and `peak()` of memory.
     First of all, {"versions": ...} says that the model is built.
     """
     # What libraries print must not come between the answers.
@@ -96,6 +102,6 @@ def serve(build: Callable[[Job], Step], versions: dict[str, str]) -> None:
             "cpu_seconds": time.process_time() - cpu,
             "losses": losses,
             "grad_norms": grad_norms,
-            "peak_bytes": peak_bytes(),
+            "peak_bytes": peak(),
         }
         print(json.dumps(answer), file=answers)

@@ -1,0 +1,172 @@
+"""Contestants in processes of their own: started, asked, and ended together."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.benchmarks.measure import BenchmarkError
+from tests.benchmarks.worker import Job
+
+TORCH = "2.13.0"
+CHECKED_STEPS = 3
+# Relative, of (losses, norms of gradients): float32 on one machine agrees to about 1e-6 and 1e-4,
+# sums of millions of squares depend on their order; bfloat16 has 8 bits.
+TOLERANCES = {"float32": (2e-5, 1e-3), "bfloat16": (5e-3, 5e-2)}
+ENVIRONMENT = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    # For all alike, as ./pants run launch does for the template: a huge page is one fault for 512.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
+class NotMeasured(Exception):
+    """One contestant cannot run here; the message says why."""
+
+
+@dataclasses.dataclass
+class Worker:
+    """A process that runs tests.benchmarks.worker.serve."""
+
+    name: str
+    process: subprocess.Popen
+    log: Path
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+    answer: dict = dataclasses.field(default_factory=dict)
+    """The newest."""
+
+    def ask(self, count: int) -> None:
+        """Has it do its next `count` steps; `read` waits for them."""
+        assert self.process.stdin
+        request = {"first": self.steps, "count": count}
+        self.steps += count
+        with contextlib.suppress(BrokenPipeError):  # read() says why
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+
+    def read(self) -> dict:
+        """Its next answer. Raises NotMeasured, with its last words, if it ended instead."""
+        assert self.process.stdout
+        if line := self.process.stdout.readline():
+            self.answer = json.loads(line)
+            return self.answer
+        lines = self.log.read_text(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line and not line.startswith(" ")]
+        raise NotMeasured(f"exit {self.process.wait()}: {said[-1] if said else 'no message'}")
+
+    def run(self, count: int) -> dict:
+        self.ask(count)
+        return self.read()
+
+    def seconds(self, count: int) -> float:
+        """Of `count` steps, by its own clock."""
+        return self.run(count)["seconds"]
+
+
+def child_environment(*, own: bool = True) -> dict[str, str]:
+    """Variables of a Python that imports what this one does, or (not `own`) tests/ alone."""
+    path = [p for p in sys.path if p] if own else [str(Path(__file__).parents[2])]
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PEX_", "PYTHON"))}
+    return {**ENVIRONMENT, **inherited, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def start(
+    name: str,
+    module: str,
+    job: Job,
+    keep: contextlib.ExitStack,
+    *flags: str,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
+    wait: bool = True,
+) -> Worker:
+    """A worker that runs `module`, ended with `keep`; waits until it is built.
+
+    Raises:
+        NotMeasured: it ended instead.
+    """
+    log = job.directory / f"{len(list(job.directory.glob('*.log')))}.log"
+    process = subprocess.Popen(
+        [python, "-m", module, str(job.directory), *flags],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=keep.enter_context(log.open("w")),
+        env=child_environment(own=python == sys.executable) | dict(env or {}),
+        text=True,
+    )
+    keep.enter_context(process)
+    keep.callback(process.kill)
+    worker = Worker(name, process, log)
+    if wait:
+        worker.versions = worker.read()["versions"]
+    return worker
+
+
+def check_agreement(ours: Worker, peer: Worker, dtype: str) -> None:
+    """Raises BenchmarkError unless their first steps show one model and one update."""
+    for name, tolerance in zip(("losses", "grad_norms"), TOLERANCES[dtype], strict=True):
+        for step, (a, b) in enumerate(zip(ours.answer[name], peer.answer[name], strict=True), 1):
+            if not math.isclose(a, b, rel_tol=tolerance):
+                raise BenchmarkError(
+                    f"step {step}: {name} of {ours.name} {a:.6f}, of {peer.name} {b:.6f}; they "
+                    "are not the same model, so their times are not compared"
+                )
+
+
+def cache_dir() -> Path:
+    if named := os.environ.get("GRUG_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "grug"
+
+
+def works(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def torch_python(named: Path | None) -> str:
+    """An interpreter that has PyTorch: the named one, else that of an environment made once.
+
+    Raises:
+        NotMeasured: the named one lacks it, or pip finds no build of it for this machine.
+    """
+    probe = f"import torch; assert torch.__version__.split('+')[0] == '{TORCH}'"
+    if named and not works(str(named), "-c", probe):
+        raise NotMeasured(f"the interpreter that --torch-python names lacks torch {TORCH}")
+    return str(named or environment("torch", [f"torch=={TORCH}", "numpy"], probe))
+
+
+def environment(name: str, requirements: Sequence[str], probe: str) -> Path:
+    """The interpreter of an environment with `requirements`, made where `probe` does not run.
+
+    Raises:
+        NotMeasured: there is no interpreter to make it with, or pip can't install them.
+    """
+    versions = "-".join(r.partition("==")[2] for r in requirements if "==" in r)
+    home = cache_dir() / f"bench-{name}-{versions}"
+    python = home / "bin" / "python"
+    if works(str(python), "-c", probe):
+        return python
+    # A python3.11 on PATH may be a shim without an interpreter behind it.
+    maker = next((p for p in ("python3.11", sys.executable) if works(p, "-c", "import venv")), None)
+    if maker is None:
+        raise NotMeasured("no interpreter to make an environment with")
+    print(f"installing {' '.join(requirements)}, once", file=sys.stderr)
+    shutil.rmtree(home, ignore_errors=True)
+    for command in (
+        [maker, "-m", "venv", str(home)],
+        [str(python), "-m", "pip", "install", "--quiet", *requirements],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            raise NotMeasured(f"{' '.join(requirements)} could not be installed: {said[-1]}")
+    return python
