@@ -1,5 +1,6 @@
 """The template in several processes: the same numbers, and every end in time and with a reason."""
 
+import random
 import re
 import signal
 import time
@@ -62,9 +63,9 @@ def learned(run_dir: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith("throughput/")} for row in lines]
 
 
-def assert_same_run(run_dir: Path, other: Path) -> None:
+def assert_same_run(run_dir: Path, other: Path, last: int = LAST) -> None:
     ours, theirs = learned(run_dir), learned(other)
-    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == [*range(1, LAST + 1)]
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == [*range(1, last + 1)]
     for one, two in zip(ours, theirs, strict=True):
         assert one == pytest.approx(two, rel=1e-6, abs=1e-9), f"step {one['step']}"
 
@@ -122,6 +123,28 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(launch, wh
     workers = launch("base", run_dir, flags, processes=2, devices=2)
     assert finish(workers, within=START_S) == [0, 0], workers[0].text()
     assert_same_run(run_dir, whole("base"))
+
+
+def test_a_run_killed_in_the_middle_of_saves_goes_on_from_whole_ones(launch, tmp_path):
+    """Every step is saved. Kills at random moments, until three of them have torn a save."""
+    last, torn, moment = 40, 0, random.Random(0)
+    run_dir, flags = tmp_path / "run", ["--steps", str(last), "--checkpoint-every", "1"]
+    for _ in range(25):
+        (worker,) = launch("base", run_dir, [*flags, "--resume"], processes=1, devices=2)
+        wait_for_text(worker, "step ")
+        time.sleep(moment.uniform(0, 0.3))
+        worker.process.kill()
+        worker.process.wait()
+        saves = [*(run_dir / "checkpoints").glob("step-*")]
+        torn += any(not (save / "COMMIT").exists() for save in saves)
+        if torn == 3:
+            break
+    assert torn == 3 and len(rows(run_dir)) < last
+    (worker,) = launch("base", run_dir, [*flags, "--resume"], processes=1, devices=2)
+    assert finish([worker], within=START_S) == [0], worker.text()
+    (worker,) = launch("base", tmp_path / "whole", flags, processes=1, devices=2)
+    assert finish([worker], within=START_S) == [0], worker.text()
+    assert_same_run(run_dir, tmp_path / "whole", last)
 
 
 HEARTBEAT_S = 10

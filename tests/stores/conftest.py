@@ -86,12 +86,21 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a GCS; TensorStore reads it once, so it lasts for the session."""
+def gcs_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy of a GCS. TensorStore reads its URL once, so it lasts for the session."""
     log = tmp_path_factory.mktemp("gcs") / "log"
     for url in start(["-c", FAKE_GCS], "/storage/v1/b", log):
-        os.environ["TENSORSTORE_GCS_HTTP_URL"] = url
-        yield url
+        running = Proxy(url)
+        os.environ["TENSORSTORE_GCS_HTTP_URL"] = running.url
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def gcs(gcs_proxy: Proxy) -> str:
+    """URL of a GCS without faults."""
+    gcs_proxy.fault = None
+    return gcs_proxy.url
 
 
 @pytest.fixture
@@ -105,7 +114,7 @@ def s3(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def s3_proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """A proxy of that S3 that can fail; the environment names it instead."""
     running = Proxy(s3)
     monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
+from urllib.parse import unquote
 
 import jax
 import pytest
@@ -15,7 +17,7 @@ from experiments.grug.base.checkpoint import CheckpointError, Checkpoints
 from experiments.grug.base.model import ModelConfig
 from experiments.grug.base.record import read_metrics
 from experiments.grug.base.train import TrainConfig, train
-from tests.stores.faults import Fault
+from tests.stores.faults import Fault, Proxy
 from tests.stores.tree import CONFIG, assert_holds, like, make_mesh, make_state
 from tools.corpus.default import prepare_default
 
@@ -29,19 +31,36 @@ def four_devices():
 
 
 @pytest.fixture
-def checkpoints(proxy, root, monkeypatch) -> Checkpoints:
+def kind_of_store(request) -> str:
+    return getattr(request, "param", "s3")
+
+
+both_stores = pytest.mark.parametrize("kind_of_store", ["s3", "gs"], indirect=True)
+
+
+@pytest.fixture
+def proxy(kind_of_store, request) -> Iterator[Proxy]:
+    """In front of the store, without a fault so far."""
+    found = request.getfixturevalue({"s3": "s3_proxy", "gs": "gcs_proxy"}[kind_of_store])
+    yield found
+    found.fault = None
+
+
+@pytest.fixture
+def checkpoints(kind_of_store, proxy, root, monkeypatch) -> Checkpoints:
     """Of a run behind the proxy that has saved step 1; a request is tried three times."""
     retries = {"max_retries": 2, "initial_delay": "50ms", "max_delay": "100ms"}
-    monkeypatch.setattr(storage, "CONTEXT", ts.Context({"s3_request_retries": retries}))
-    opened = Checkpoints(root("s3"), keep=2)
+    context = {"s3_request_retries": retries, "gcs_request_retries": retries}
+    monkeypatch.setattr(storage, "CONTEXT", ts.Context(context))
+    opened = Checkpoints(root(kind_of_store), keep=2)
     opened.save(1, make_state(1), META)
     opened.wait()
     return opened
 
 
-def part(name: str, method: str = "PUT"):
-    """Matches what is done to a part of a save of step 2."""
-    return lambda m, path: m == method and f"step-00000002/{name}" in path
+def part(name: str, methods: tuple[str, ...] = ("PUT", "POST")):
+    """Matches what is written of a part of a save of step 2: S3 puts, GCS posts."""
+    return lambda method, path: method in methods and f"step-00000002/{name}" in unquote(path)
 
 
 def assert_goes_on(checkpoints: Checkpoints, steps: list[int]) -> None:
@@ -59,28 +78,32 @@ SAID = {
     "cut": "does not answer",
     "500": "does not answer",
     "stall": "does not answer .*too slow",
-    "403": "access refused .*: set AWS_ACCESS_KEY_ID",
+    "403": "access refused .*: set (AWS_ACCESS_KEY_ID|GOOGLE_APPLICATION_CREDENTIALS)",
 }
 CASES = [(kind, name) for kind in ("cut", "500", "403") for name in ("split/c", "COMMIT")]
 CASES += [("500", "zeros/zarr.json"), ("403", "step/"), ("stall", "rows/c/1")]
 
 
+@both_stores
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_a_save_that_fails_is_reported_and_the_next_one_succeeds(
-    checkpoints, proxy, capsys, kind, name
+    checkpoints, proxy, kind_of_store, capsys, kind, name
 ):
     proxy.fault = Fault(kind, part(name))
     checkpoints.save(2, make_state(2), META)
     with pytest.raises(CheckpointError, match=f"the last save failed: .*{SAID[kind]}"):
         checkpoints.wait()
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith("checkpoint of step 2 not saved: s3://")
+    assert len(said) == 1 and said[0].startswith(
+        f"checkpoint of step 2 not saved: {kind_of_store}://"
+    )
     assert proxy.fault.met >= (1 if kind == "403" else 3)
     proxy.fault = None
     assert_goes_on(checkpoints, [1])
     assert not [n for n in checkpoints.folder.names() if n.startswith("step-00000002")]
 
 
+@both_stores
 @pytest.mark.parametrize("kind", ["cut", "lost", "500", "slow"])
 @pytest.mark.parametrize("name", ["split/c", "COMMIT", ""])
 def test_a_fault_that_passes_costs_nothing(checkpoints, proxy, kind, name):
@@ -91,6 +114,7 @@ def test_a_fault_that_passes_costs_nothing(checkpoints, proxy, kind, name):
     assert_goes_on(checkpoints, [1, 2])
 
 
+@both_stores
 def test_a_commit_whose_answer_is_lost_is_a_checkpoint(checkpoints, proxy):
     proxy.fault = Fault("lost", part("COMMIT"))
     checkpoints.save(2, make_state(2), META)
@@ -100,6 +124,7 @@ def test_a_commit_whose_answer_is_lost_is_a_checkpoint(checkpoints, proxy):
     assert_goes_on(checkpoints, [1, 2])
 
 
+@both_stores
 def test_training_goes_on_while_a_store_is_slow(checkpoints, proxy):
     proxy.fault = Fault("slow", part(""))
     began = time.perf_counter()

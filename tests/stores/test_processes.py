@@ -74,10 +74,10 @@ def test_two_processes_save_and_any_number_restores(root, kind):
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_a_fault_of_either_process_fails_the_save_in_both(root, proxy, s3, monkeypatch, failing):
+def test_a_fault_of_either_process_fails_the_save_in_both(root, s3_proxy, s3, monkeypatch, failing):
     url = root("s3")
-    proxy.fault = Fault("403", lambda m, path: m == "PUT" and "02/split/c" in path)
-    first, second = (proxy.url, s3) if failing == 0 else (s3, proxy.url)
+    s3_proxy.fault = Fault("403", lambda m, path: m == "PUT" and "02/split/c" in path)
+    first, second = (s3_proxy.url, s3) if failing == 0 else (s3, s3_proxy.url)
     monkeypatch.setenv("AWS_ENDPOINT_URL", first)
     outputs = run("save", [url, url], AWS_ENDPOINT_URL=second)
     for output in outputs:
