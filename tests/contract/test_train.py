@@ -167,8 +167,8 @@ def test_an_interrupted_and_resumed_run_is_the_run(
     cfg = dataclasses.replace(run_config, run_dir=str(tmp_path), resume=True)
     loader = variant.train.loader
 
-    def signalling_loader(store, split, **sizes):
-        batches = loader(store, split, **sizes)
+    def signalling_loader(store, split, *sizes, **seed):
+        batches = loader(store, split, *sizes, **seed)
         return SignalDuring(batches, stop) if split == "train" else batches
 
     with monkeypatch.context() as patch:

@@ -119,7 +119,8 @@ def test_kernels_and_gemms_tell_their_flops():
   %a = bf16[8,64]{1,0} parameter(0)
   %b = bf16[64,16]{1,0} parameter(1)
   %g = (bf16[8,16]{1,0}, s8[4096]{0}) custom-call(%a, %b), custom_call_target="__cublas$gemm", \
-backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}}
+backend_config={"gemm_backend_config":{"dot_dimension_numbers":\
+{"lhs_contracting_dimensions":["1"]}}}
   ROOT %k = bf16[8,16]{1,0} custom-call(%a, %b), custom_call_target="tpu_custom_call", \
 backend_config={"custom_call_config":{"cost_estimate":{"flops":"1000","transcendentals":"0"}}}
 }"""
