@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +75,8 @@ def test_a_node_that_cannot_start_its_process_fails_the_job_with_its_message(
         broken.unlink()
         broken.symlink_to(good)
     assert code == 1, worker.text()  # Ray's own, for any job that failed
-    assert f"process 1 ended with 78:\nbundle: {broken}" in worker.text()
+    # Ray chooses which process comes to that node.
+    assert re.search(rf"process [01] ended with 78:\nbundle: {broken}", worker.text())
     assert "starting again" not in worker.text()
     assert "exit code 78" in worker.text() or "exited with code 78" in worker.text()
     assert ended(tmp_path / "run", within=10)
