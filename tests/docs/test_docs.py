@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 # Pants' own; the workspace's are those of the reference, which is held to ./pants itself.
 PANTS_GOALS = {"run", "test", "fmt", "lint", "check", "package", "generate-lockfiles", "help"}
-ALIASES = set(tomllib.loads((ROOT / "pants.toml").read_text())["cli"]["alias"])
+ALIASES = tomllib.loads((ROOT / "pants.toml").read_text())["cli"]["alias"]
 PANTS_FLAGS = {"--changed-since", "--debug", "--force", "--no-pantsd", "--output", "--resolve"}
 GOALS_PAGE, TOOLS_PAGE = ((ROOT / page).read_text() for page in (pages.GOALS, pages.TOOLS))
-GOALS = PANTS_GOALS | ALIASES & {"validate"}
+# An alias stands for goals and their flags, or for a target.
+GOALS = PANTS_GOALS | {name for name, meaning in ALIASES.items() if " " in meaning}
 GOALS |= set(re.findall(r"^## ([\w-]+)$", GOALS_PAGE, re.MULTILINE))
 FLAGS = PANTS_FLAGS | {
     flag.replace("[no-]", no)
@@ -125,8 +126,7 @@ def check_tool(words: list[str], command: str) -> None:
 
 
 def check_target(target: str, command: str) -> None:
-    alias = tomllib.loads((ROOT / "pants.toml").read_text())["cli"]["alias"]
-    path = re.sub(r"(::?|#)[\w-]*$", "", alias.get(target, target)).removeprefix("//")
+    path = re.sub(r"(::?|#)[\w-]*$", "", ALIASES.get(target, target)).removeprefix("//")
     assert (ROOT / path).exists(), f"{command}: there is no {target}"
 
 
