@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from tests.benchmarks.collectives import compiled_step, small_config, traffic
-from tests.benchmarks.contest import CHECKED_STEPS, NotMeasured, Worker, start
+from tests.benchmarks.contest import CHECKED_STEPS, WARMING_STEPS, NotMeasured, Worker, start
 from tests.benchmarks.measure import (
     Aim,
     BenchmarkError,
@@ -80,6 +80,12 @@ def together(workers: Sequence[Worker], steps: int) -> float:
     return max(worker.read()["seconds"] for worker in workers)
 
 
+def in_turn(workers: Sequence[Worker], steps: int) -> float:
+    """What `together` says, warm as Worker.seconds has it."""
+    together(workers, WARMING_STEPS)
+    return together(workers, steps)
+
+
 def scale(title: str, rows_of: Callable[[int], int], flags: argparse.Namespace) -> Table:
     """Tokens/s of each cluster with the batch that `rows_of` its number of devices gives."""
     clusters = CLUSTERS[:2] + CLUSTERS[4:5] if flags.quick else CLUSTERS
@@ -87,7 +93,7 @@ def scale(title: str, rows_of: Callable[[int], int], flags: argparse.Namespace) 
         try:
             running = {c: start_cluster(*c, rows_of(c[0] * c[1]), keep) for c in clusters}
             asked = {
-                c: lambda workers=workers: together(workers, flags.steps_per_round)
+                c: lambda workers=workers: in_turn(workers, flags.steps_per_round)
                 for c, workers in running.items()
             }
             seconds = interleave(asked, flags.rounds)

@@ -208,6 +208,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=list(PEERS), help="all of them"
     )
-    parser.add_argument("--steps-per-round", type=positive, default=2, help="in each round (2)")
+    parser.add_argument("--steps-per-round", type=positive, default=4, help="in each round (4)")
     add_torch_flag(parser)
     run("step", main, parser)
