@@ -370,46 +370,52 @@ def chunked_loss(
 
 
 def _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, *, gradients):
+    """Each device takes its own rows and vocabulary entries; gradients are summed at the end."""
+
     def chunks(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
-    def one_chunk(carry, xs):
-        loss, cross_entropy, d_head = carry
-        h, t, w = xs
-        logits = jnp.einsum("bsd,dv->bsv", h, head, preferred_element_type=jnp.float32)
-        is_target = t[:, :, None] == jnp.arange(logits.shape[-1])[None, None, :]
-        log_z = jax.nn.logsumexp(logits, axis=-1)
-        nll = w * (log_z - jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1))
-        loss += jnp.sum(nll + w * z_loss * jnp.square(log_z))
-        cross_entropy += jnp.sum(nll)
-        if not gradients:
-            return (loss, cross_entropy, d_head), None
-        probability = jnp.exp(logits - log_z[:, :, None])
-        d_logits = probability * (1 + 2 * z_loss * log_z)[:, :, None] - is_target.astype(
-            jnp.float32
-        )
-        d_logits = (d_logits * w[:, :, None]).astype(h.dtype)
-        d_hidden = jnp.einsum("bsv,dv->bsd", d_logits, head, out_sharding=P(BATCH, None, None))
-        d_head += jnp.einsum(
-            "bsd,bsv->dv",
-            h,
-            d_logits,
-            preferred_element_type=jnp.float32,
-            out_sharding=P(None, "model"),
-        )
-        return (loss, cross_entropy, d_head), d_hidden
+    def local(hidden, head, targets, weights):
+        size = head.shape[1]
+        first = size * jax.lax.axis_index("model")
+        entries = (first + jnp.arange(size))[None, None, :]
 
-    zero = jnp.zeros((), jnp.float32)
-    d_head = (
-        jnp.zeros(head.shape, jnp.float32, out_sharding=P(None, "model")) if gradients else None
-    )
-    xs = (chunks(hidden), chunks(targets), chunks(weights))
-    (loss, cross_entropy, d_head), d_hidden = jax.lax.scan(
-        one_chunk, (zero, zero, d_head), xs, unroll=unroll
-    )
-    if gradients:
-        d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(hidden.shape)
-    return (loss, cross_entropy), (d_hidden, d_head)
+        def one_chunk(d_head, xs):
+            h, t, w = xs
+            logits = jnp.einsum("bsd,dv->bsv", h, head, preferred_element_type=jnp.float32)
+            top = jax.lax.pmax(jnp.max(logits, axis=-1), "model")
+            normaliser = jnp.sum(jnp.exp(logits - top[:, :, None]), axis=-1)
+            log_z = top + jnp.log(jax.lax.psum(normaliser, "model"))
+            # A target that is another device's reads 0 here.
+            index = jnp.where(t < first, size, t - first)[:, :, None]
+            found = jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)
+            nll = w * (log_z - jax.lax.psum(found[:, :, 0], "model"))
+            sums = jnp.stack([jnp.sum(nll + w * z_loss * jnp.square(log_z)), jnp.sum(nll)])
+            if not gradients:
+                return d_head, (sums, None)
+            d_logits = jnp.exp(logits - log_z[:, :, None]) * (1 + 2 * z_loss * log_z)[:, :, None]
+            d_logits -= (t[:, :, None] == entries).astype(jnp.float32)
+            d_logits = (d_logits * w[:, :, None]).astype(h.dtype)
+            d_hidden = jnp.einsum("bsv,dv->bsd", d_logits, head)
+            d_head += jnp.einsum("bsd,bsv->dv", h, d_logits, preferred_element_type=jnp.float32)
+            return d_head, (sums, d_hidden)
+
+        zeros = jnp.zeros(head.shape if gradients else (), jnp.float32)
+        zeros = jax.lax.pcast(zeros, MESH_AXES, to="varying")  # each device adds up its own
+        xs = (chunks(hidden), chunks(targets), chunks(weights))
+        d_head, (sums, d_hidden) = jax.lax.scan(one_chunk, zeros, xs, unroll=unroll)
+        loss, cross_entropy = jax.lax.psum(jnp.sum(sums, axis=0), BATCH)
+        if not gradients:
+            return (loss, cross_entropy), None
+        d_hidden = jnp.moveaxis(jax.lax.psum(d_hidden, "model"), 0, 1).reshape(hidden.shape)
+        return (loss, cross_entropy), (d_hidden, jax.lax.psum(d_head, BATCH))
+
+    by_row, by_entry = P(BATCH, None, None), P(None, "model")
+    return jax.shard_map(
+        local,
+        in_specs=(by_row, by_entry, P(BATCH, None), P(BATCH, None)),
+        out_specs=((P(), P()), (by_row, by_entry) if gradients else None),
+    )(hidden, head, targets, weights)
 
 
 def _chunked_loss_forward(hidden, head, targets, weights, chunk, z_loss, unroll):
