@@ -67,7 +67,7 @@ def tokenising(job: Job, size: int, rounds: int) -> tuple[Table, list[Aim]]:
                 for who in names
             }
             asked: dict[tuple[int, str], Callable[[], float]] = {
-                key: lambda w=worker: w.seconds(1) for key, worker in workers.items()
+                key: lambda w=worker: w.run(1)["seconds"] for key, worker in workers.items()
             }
             for ask in asked.values():
                 ask()
