@@ -130,10 +130,9 @@ def render(template: str, reports: Mapping[str, Report], notes: Mapping[str, str
         raise BenchmarkError(f"{TEMPLATE} has no place for {', '.join(lost)}: add a line @NAME@")
     page = template.replace("@overview@", overview(names, reports))
     for name in names:
-        text = (
-            section(reports[name], notes.get(name, "")) if name in reports else "Not measured yet."
-        )
-        page = page.replace(f"@{name}@", text)
+        note = notes.get(name, "")
+        text = section(reports[name], note) if name in reports else f"Not measured yet.\n\n{note}"
+        page = page.replace(f"@{name}@", text.rstrip())
     return WARNING + page
 
 
