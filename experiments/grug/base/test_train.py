@@ -253,6 +253,17 @@ def test_steps_after_the_checkpoint_are_made_again(store, whole, tmp_path):
     assert checkpoint_bytes(tmp_path / "run", 6) == checkpoint_bytes(whole, 6)
 
 
+def test_a_run_killed_before_its_first_save_was_whole_begins_again(store, whole, tmp_path):
+    """Two saves' worth of rows: steps go on while a save is written."""
+    shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("step-*"))
+    metrics = tmp_path / "run/metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:4]))
+    (tmp_path / "run/checkpoints/step-00000002").mkdir(parents=True)
+    train(dataclasses.replace(CFG, data=store, run_dir=str(tmp_path / "run"), resume=True))
+    assert learned(tmp_path / "run") == learned(whole)
+    assert checkpoint_bytes(tmp_path / "run", 6) == checkpoint_bytes(whole, 6)
+
+
 def test_a_run_is_never_overwritten_nor_silently_begun_again(store, whole, tmp_path):
     cfg = dataclasses.replace(CFG, data=store, run_dir=str(whole))
     before = checkpoint_bytes(whole, 6)

@@ -388,10 +388,10 @@ def restore(
     newest = checkpoints.latest()
     if newest is None:
         done = len(read_metrics(f"{cfg.run_dir}/metrics.jsonl"))
-        if done > cfg.checkpoint_every:
+        if done > 2 * cfg.checkpoint_every:  # the second save waits for the first
             raise TrainError(
-                f"{cfg.run_dir} has metrics of {done} steps but no checkpoint: they were removed. "
-                "Put them back, or start anew in another --run-dir"
+                f"{cfg.run_dir} has metrics of {done} steps but no checkpoint: they were removed, "
+                "or none could be saved. Put them back, or start anew in another --run-dir"
             )
         return None
     return checkpoints.restore(newest, like, identity)
