@@ -10,15 +10,14 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tools.corpus import store as stores
 from tools.corpus.documents import SPLITS, Piece, Position, Skip, read_pieces
-from tools.corpus.encode import Batch, Pace, Writer, batches, open_appenders
+from tools.corpus.encode import Pace, Writer, ahead, batches, encode, open_appenders
 from tools.corpus.errors import CorpusError, InputError
 from tools.corpus.inputs import Plan, fingerprint, hash_files
 from tools.corpus.journal import Journal, State
@@ -282,23 +281,17 @@ class _Job:
 
     def _encode(self, encoder: Encoder, journal: Journal, state: State) -> None:
         writer = Writer(self.partial, encoder, self.settings.shard_length, journal, state)
-        pending = batches(
-            self._pieces(encoder.sliced, state.position, say=True), state.position, self.pace
-        )
-
-        def following() -> Batch | None:
-            return next(pending, None)
-
+        pieces = self._pieces(encoder.sliced, state.position, say=True)
+        # Three stages at a time: a batch is read, the one before it encoded, the first written.
+        read = ahead(batches(pieces, state.position, self.pace))
         uncommitted = 0
         with (
             self.progress.phase("encoding", self.plan.total_bytes) as advance,
-            ThreadPoolExecutor(1) as reader,
+            closing(ahead(encode(read, encoder))) as encoded,
         ):
             place = _Place(self.plan, advance)
-            upcoming = reader.submit(following)
-            while (batch := upcoming.result()) is not None:
-                upcoming = reader.submit(following)  # read while the cores encode
-                completed = writer.write(batch)
+            for batch, encodings in encoded:
+                completed = writer.write(batch, encodings)
                 uncommitted += batch.size
                 if completed or uncommitted >= self.pace.commit_bytes:
                     writer.commit()

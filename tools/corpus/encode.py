@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from tokenizers import Encoding
 
 from tools.corpus.documents import SPLITS, Piece, Position, Skip
 from tools.corpus.journal import Journal, State
@@ -18,7 +22,8 @@ from tools.corpus.tokenizer import Encoder
 class Pace:
     """How the work is cut up, which no byte of the result depends on; sizes in bytes of text."""
 
-    batch_bytes: int = 4 << 20  # encodings take about 40 times their text, so this is 200 MiB
+    # Encodings take about 40 times their text, and there are two batches of them: 200 MiB.
+    batch_bytes: int = 2 << 20
     batch_pieces: int = 1 << 14
     commit_bytes: int = 16 << 20
 
@@ -37,7 +42,7 @@ class Batch:
     consumed: int = 0
 
 
-def batches(pieces: Iterator[Piece | Skip], start: Position, pace: Pace) -> Iterator[Batch]:
+def batches(pieces: Iterator[Piece | Skip], start: Position, pace: Pace) -> Generator[Batch]:
     """Pieces in their order, cut where a batch reaches one of the limits of `pace`."""
     batch: list[Piece] = []
     skips: list[str] = []
@@ -54,6 +59,29 @@ def batches(pieces: Iterator[Piece | Skip], start: Position, pace: Pace) -> Iter
             batch, skips, size = [], [], 0
     if batch or skips:
         yield Batch(batch, skips, size, after, consumed)
+
+
+T = TypeVar("T")
+
+
+def ahead(items: Generator[T]) -> Generator[T]:
+    """The items, each made by a thread of its own while the one before it is in use."""
+
+    def following() -> T | None:
+        return next(items, None)
+
+    with closing(items), ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(following)
+        while (item := upcoming.result()) is not None:
+            upcoming = thread.submit(following)
+            yield item
+
+
+def encode(batches: Generator[Batch], encoder: Encoder) -> Generator[tuple[Batch, list[Encoding]]]:
+    """Each batch and the encodings of its pieces."""
+    with closing(batches):
+        for batch in batches:
+            yield batch, encoder.encode([piece.text for piece in batch.pieces])
 
 
 def open_appenders(
@@ -78,7 +106,7 @@ def open_appenders(
 
 
 class Writer:
-    """Encodes batches into both splits' arrays and keeps the state that a resume needs."""
+    """Writes encoded batches into both splits' arrays and keeps the state that a resume needs."""
 
     def __init__(
         self, partial: Path, encoder: Encoder, shard: int, journal: Journal, state: State
@@ -92,9 +120,9 @@ class Writer:
                 offsets.append(np.zeros(1, np.uint64))
                 split.documents_written = 1
 
-    def write(self, batch: Batch) -> bool:
-        """Encode and append a batch; true if a shard was completed."""
-        encoded = self._encoder.encode([piece.text for piece in batch.pieces])
+    def write(self, batch: Batch, encodings: list[Encoding]) -> bool:
+        """Append a batch; true if a shard was completed."""
+        encoded = self._encoder.tokens(encodings)
         bos = np.array([self._encoder.bos_id], self._encoder.dtype)
         tokens: tuple[list[np.ndarray], ...] = ([], [])
         offsets: tuple[list[int], ...] = ([], [])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tools.corpus.documents import TRAIN, Piece, Skip
 from tools.corpus.errors import InputError
@@ -122,9 +122,12 @@ class Encoder:
     sliced: bool
     byte_level: bool
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids of each text, `dtype` [tokens], without BOS; on all cores."""
-        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Each text without BOS; on all cores, and other threads run meanwhile."""
+        return self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+
+    def tokens(self, encodings: Iterable[Encoding]) -> list[np.ndarray]:
+        """Token ids of each encoded text, `dtype` [tokens]."""
         tokens = [np.array(encoding.ids, self.dtype) for encoding in encodings]
         if any((ids == self.bos_id).any() for ids in tokens):
             raise InputError(

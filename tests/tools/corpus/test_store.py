@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from tools.corpus import store as stores
 from tools.corpus.build import Pace, Settings, build
 from tools.corpus.cli import main
 from tools.corpus.documents import Position, read_pieces
-from tools.corpus.encode import batches
+from tools.corpus.encode import ahead, batches
 from tools.corpus.errors import CorpusError
 from tools.corpus.inputs import plan_inputs
 from tools.corpus.reading import open_array, read_document, verify
@@ -160,3 +163,25 @@ def test_memory_stays_flat(tmp_path: Path, run) -> None:
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] < peaks[0] + 30, f"MiB at 1 and 8 MB: {peaks}"
+
+
+def test_the_next_item_is_made_while_one_is_in_use() -> None:
+    made = [threading.Event() for _ in range(3)]
+    closed = threading.Event()
+
+    def items() -> Generator[int]:
+        try:
+            for number, event in enumerate(made):
+                event.set()
+                yield number
+            raise CorpusError("no more")
+        finally:
+            closed.set()
+
+    with pytest.raises(CorpusError, match="no more"):
+        for number in ahead(items()):
+            assert number == 2 or made[number + 1].wait(60)
+    closed.clear()
+    with closing(ahead(items())) as whoever_stops_early:
+        assert next(whoever_stops_early) == 0
+    assert closed.is_set()

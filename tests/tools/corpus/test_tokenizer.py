@@ -30,7 +30,7 @@ def test_training_is_repeatable(tmp_path: Path, words: str, run) -> None:
 
 def test_the_document_token_in_a_text_is_plain_text(tokenizer: Path) -> None:
     encoder = load_encoder(tokenizer.read_text(encoding="utf-8"), "ours")
-    ids = encoder.encode([f"a{BOS}b"])[0]
+    ids = encoder.tokens(encoder.encode([f"a{BOS}b"]))[0]
     assert encoder.bos_id == 0 and 0 not in ids
     assert encoder.tokenizer.decode(ids.tolist(), skip_special_tokens=False) == f"a{BOS}b"
 
@@ -94,7 +94,7 @@ def test_truncation_and_padding_of_a_tokenizer_are_ignored() -> None:
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=8)
     encoder = load_encoder(tokenizer.to_str(), "t")
-    assert [len(ids) for ids in encoder.encode(["abcdefghij", "ab"])] == [10, 2]
+    assert [len(encoding) for encoding in encoder.encode(["abcdefghij", "ab"])] == [10, 2]
 
 
 def test_bytes_of_tokens_that_are_not_byte_level() -> None:
