@@ -100,11 +100,26 @@ def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec
 
 
 def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
-    """All-gathers a weight's `data` shards just before use; its transpose is a reduce-scatter.
+    """All-gathers a weight's `data` shards just before use; its gradient is reduce-scattered.
 
-    The cast comes first, so that bfloat16 crosses the wire.
+    The cast comes first, so that bfloat16 crosses the wire. `reduced`: of the gradient each device
+    keeps what its own rows gave. It is summed over `data` while it is scattered, and only shards
+    are left to be summed over the axes that hold copies.
     """
-    return jax.reshard(weight.astype(dtype), spec)
+    shards = jax.typeof(weight).sharding.spec
+    if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is but one shard
+        return jax.reshard(weight.astype(dtype), spec)
+    copies = tuple(axis for axis in BATCH if axis not in shards)
+
+    def local(shard: Array) -> Array:
+        shard = jax.lax.pcast(shard, copies, to="reduced")
+        axis = shards.index("data")
+        return jax.lax.all_gather(shard, "data", axis=axis, tiled=True, to="reduced")
+
+    summed = {"data", *copies}
+    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=summed)
+    weight = jax.shard_map(local, out_specs=whole)(weight.astype(dtype))
+    return jax.reshard(weight, P(*spec, reduced=summed))
 
 
 class RMSNorm(eqx.Module):
@@ -172,6 +187,7 @@ class Attention(eqx.Module):
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
     ) -> Float[Array, "B S D"]:
         by_head = P(None, "model", None)
+        x = jax.reshard(x, P(BATCH, None, None, reduced={"model"}))  # one sum of three gradients
         q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q, by_head, x.dtype))
         k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
         v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
@@ -337,7 +353,7 @@ class Transformer(eqx.Module):
         Only the first carries a gradient. z_loss scales the square of the log normaliser, which
         keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
         """
-        head = gather(self.head, P(None, "model"), hidden.dtype)
+        head = self.head.astype(hidden.dtype)
         chunk = min(self.cfg.loss_chunk, hidden.shape[1])
         if hidden.shape[1] % chunk:
             raise ValueError(
@@ -363,7 +379,8 @@ def chunked_loss(
 
     The forward pass leaves the gradients behind, since a chunk's logits are at hand then and the
     loss is a scalar: no logits are stored and none computed twice (the idea of Liger Kernel's
-    fused linear cross-entropy, arXiv:2410.10989). The gradient is that of the first sum.
+    fused linear cross-entropy, arXiv:2410.10989). The gradient is that of the first sum. `head` is
+    given as its `data` shards.
     """
     sums, _ = _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, gradients=False)
     return sums
@@ -376,6 +393,7 @@ def _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, *, gradien
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     def local(hidden, head, targets, weights):
+        head = jax.lax.all_gather(head, "data", axis=0, tiled=True)
         size = head.shape[1]
         first = size * jax.lax.axis_index("model")
         entries = (first + jnp.arange(size))[None, None, :]
@@ -408,13 +426,14 @@ def _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, *, gradien
         if not gradients:
             return (loss, cross_entropy), None
         d_hidden = jnp.moveaxis(jax.lax.psum(d_hidden, "model"), 0, 1).reshape(hidden.shape)
-        return (loss, cross_entropy), (d_hidden, jax.lax.psum(d_head, BATCH))
+        d_head = jax.lax.psum_scatter(d_head, "data", scatter_dimension=0, tiled=True)
+        return (loss, cross_entropy), (d_hidden, jax.lax.psum(d_head, "replica"))
 
-    by_row, by_entry = P(BATCH, None, None), P(None, "model")
+    by_row, shard = P(BATCH, None, None), P("data", "model")
     return jax.shard_map(
         local,
-        in_specs=(by_row, by_entry, P(BATCH, None), P(BATCH, None)),
-        out_specs=((P(), P()), (by_row, by_entry) if gradients else None),
+        in_specs=(by_row, shard, P(BATCH, None), P(BATCH, None)),
+        out_specs=((P(), P()), (by_row, shard) if gradients else None),
     )(hidden, head, targets, weights)
 
 

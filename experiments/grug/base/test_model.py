@@ -172,7 +172,7 @@ def test_bfloat16_keeps_weights_and_statistics_in_float32(expected):
 
 
 def plain_loss(hidden, head, targets, weights, z_loss):
-    logits = jnp.einsum("bsd,dv->bsv", hidden, head)
+    logits = jnp.einsum("bsd,dv->bsv", hidden, jax.reshard(head, P(None, "model")))
     log_z = jax.nn.logsumexp(logits, axis=-1)
     picked = jnp.sum(jax.nn.one_hot(targets, head.shape[1]) * logits, axis=-1)
     cross_entropy = weights * (log_z - picked)
@@ -184,7 +184,7 @@ def plain_loss(hidden, head, targets, weights, z_loss):
 def test_chunked_loss_is_the_plain_loss(chunk, z_loss):
     keys = jax.random.split(jax.random.PRNGKey(4), 4)
     hidden = jax.random.normal(keys[0], (4, LENGTH, 16))
-    head = jax.device_put(jax.random.normal(keys[1], (16, 64)), P(None, "model"))
+    head = jax.device_put(jax.random.normal(keys[1], (16, 64)), P("data", "model"))
     targets = jax.random.randint(keys[2], (4, LENGTH), 0, 64)
     weights = jax.random.bernoulli(keys[3], 0.7, (4, LENGTH)).astype(jnp.float32)
     hidden, targets, weights = (jax.device_put(x, P(BATCH)) for x in (hidden, targets, weights))
@@ -210,7 +210,7 @@ def test_the_loss_never_holds_all_logits():
     h, w = jnp.zeros((1, tokens, width)), jnp.zeros((width, vocab))
     t, one = jnp.zeros((1, tokens), jnp.int32), jnp.ones((1, tokens))
     h, t, one = (jax.device_put(x, P(BATCH)) for x in (h, t, one))
-    w = jax.device_put(w, P(None, "model"))
+    w = jax.device_put(w, P("data", "model"))
 
     def peak(loss) -> int:
         gradient = jax.jit(jax.grad(lambda h, w: loss(h, w)[0], argnums=(0, 1)))

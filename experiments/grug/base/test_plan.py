@@ -127,16 +127,31 @@ backend_config={"custom_call_config":{"cost_estimate":{"flops":"1000","transcend
     assert count(text).matrix_flops == 2 * 8 * 16 * 64 + 1000
 
 
+@pytest.mark.parametrize("groups", ["{{0},{1},{2},{3}}", "[4,1]<=[4]"])
+def test_a_group_of_one_device_moves_nothing(groups):
+    text = """ENTRY %main (a: f32[8]) -> f32[8] {{
+  %a = f32[8]{{0}} parameter(0)
+  %g = f32[8]{{0}} all-gather(%a), channel_id=1, replica_groups={}, dimensions={{0}}
+  ROOT %r = f32[8]{{0}} all-reduce(%g), channel_id=2, replica_groups={{{{0,1}},{{2,3}}}}
+}}"""
+    assert count(text.format(groups)).collectives == {"all-reduce": 8 * 4}
+
+
 def test_the_parts_of_one_collective_count_once():
-    """A TPU spreads one over fusions that share its channel; a loop's turns are their own."""
+    """A TPU spreads one over fusions of one channel and chain; a loop's turns are their own."""
     text = """%part.1 (p: f32[8]) -> f32[32] {
   %p = f32[8]{0} parameter(0)
-  ROOT %g = f32[32]{0} all-gather(%p), channel_id=7, dimensions={0}
+  ROOT %g = f32[32]{0} all-gather(%p), channel_id=7, frontend_attributes={chain_id="0"}
 }
 
 %part.2 (p: f32[8]) -> f32[32] {
   %p = f32[8]{0} parameter(0)
-  ROOT %g = f32[32]{0} all-gather(%p), channel_id=7, dimensions={0}
+  ROOT %g = f32[32]{0} all-gather(%p), channel_id=7, frontend_attributes={chain_id="0"}
+}
+
+%another.1 (p: f32[8]) -> f32[16] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %g = f32[16]{0} all-gather(%p), channel_id=7, frontend_attributes={chain_id="1"}
 }
 
 %all-reduce-scatter.1 (p: f32[32]) -> f32[8] {
@@ -149,6 +164,7 @@ def test_the_parts_of_one_collective_count_once():
   %x = f32[8]{0} parameter(0)
   %one = f32[32]{0} fusion(%x), kind=kCustom, calls=%part.1
   %two = f32[32]{0} fusion(%x), kind=kCustom, calls=%part.2
+  %three = f32[16]{0} fusion(%x), kind=kCustom, calls=%another.1
   ROOT %z = f32[8]{0} fusion(%two), kind=kCustom, calls=%all-reduce-scatter.1
 }
 
@@ -167,7 +183,7 @@ frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
 }"""
     counts = count(text)
     assert counts.collectives == {
-        "all-gather": 6 * 32 * 4,
+        "all-gather": 6 * (32 + 16) * 4,
         "reduce-scatter": 6 * 32 * 4,
         "all-reduce between slices": 8 * 4,
     }

@@ -17,6 +17,7 @@ COLLECTIVES = (
 COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) .*\{$")
 INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\(([^)]*)\)?(.*)")
 SHAPE = re.compile(r"\b([a-z]+[\da-z]*)\[([\d,]*)\]")
+ALONE = re.compile(r"replica_groups=(\{\{\d+\}|\[\d+,1\]<=)")  # groups of one device
 CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
 
 
@@ -67,11 +68,11 @@ def count(text: str) -> Counts:
         for item in here.values():
             counts.matrix_flops += times * matrix_flops(item, here)
             kind, size = collective(item, here, name)
-            channel = "".join(re.findall(r"\bchannel_id=\d+", item.attributes))
-            if kind and (chains is None or channel not in chains):
+            chain = "".join(re.findall(r'\bch(?:annel|ain)_id="?\d+', item.attributes))
+            if kind and (chains is None or chain not in chains):
                 counts.collectives[kind] += times * size
                 if chains is not None:
-                    chains.add(channel)
+                    chains.add(chain)
             turns = 1
             if item.opcode == "while":
                 known = loop_length(item, computations)
@@ -117,7 +118,7 @@ def loop_length(loop: Instruction, computations: dict[str, Computation]) -> int 
 def collective(item: Instruction, here: Computation, name: str) -> tuple[str, float]:
     """Kind and bytes of a collective, ("", 0) for anything else."""
     kind = item.opcode.removesuffix("-start")
-    if kind in COLLECTIVES:
+    if kind in COLLECTIVES and not ALONE.search(item.attributes):
         given = sum(size_of(here[operand].shape) for operand in item.operands)
         if kind == "all-gather":
             begins = item.opcode != kind  # its result holds the operands too

@@ -27,16 +27,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from experiments.grug.moe.dispatch import (
-    BLOCK,
-    grouped_matmul,
-    put,
-    rank_in_group,
-    slots,
-    take,
-    worst_case_blocks,
-    worst_case_rows,
-)
+from experiments.grug.moe import dispatch
 
 MESH_AXES = ("replica", "data", "expert", "model")
 BATCH = ("replica", "data", "expert")  # the mesh axes that split batch rows
@@ -147,11 +138,26 @@ def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec
 
 
 def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
-    """All-gathers a weight's `data` shards just before use; its transpose is a reduce-scatter.
+    """All-gathers a weight's `data` shards just before use; its gradient is reduce-scattered.
 
-    The cast comes first, so that bfloat16 crosses the wire.
+    The cast comes first, so that bfloat16 crosses the wire. `reduced`: of the gradient each device
+    keeps what its own rows gave. It is summed over `data` while it is scattered, and only shards
+    are left to be summed over the axes that hold copies.
     """
-    return jax.reshard(weight.astype(dtype), spec)
+    shards = jax.typeof(weight).sharding.spec
+    if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is but one shard
+        return jax.reshard(weight.astype(dtype), spec)
+    copies = tuple(axis for axis in BATCH if axis not in shards)
+
+    def local(shard: Array) -> Array:
+        shard = jax.lax.pcast(shard, copies, to="reduced")
+        axis = shards.index("data")
+        return jax.lax.all_gather(shard, "data", axis=axis, tiled=True, to="reduced")
+
+    summed = {"data", *copies}
+    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=summed)
+    weight = jax.shard_map(local, out_specs=whole)(weight.astype(dtype))
+    return jax.reshard(weight, P(*spec, reduced=summed))
 
 
 class RMSNorm(eqx.Module):
@@ -219,6 +225,7 @@ class Attention(eqx.Module):
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
     ) -> Float[Array, "B S D"]:
         by_head = P(None, "model", None)
+        x = jax.reshard(x, P(BATCH, None, None, reduced={"model"}))  # one sum of three gradients
         q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q, by_head, x.dtype))
         k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
         v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
@@ -363,6 +370,7 @@ def route(
     """
 
     def local(x, logits, real, bias, w_up, w_down):
+        w_up, w_down = jax.lax.pcast((w_up, w_down), ("replica", "data"), to="varying")
         scores = jax.nn.sigmoid(logits.reshape(-1, logits.shape[-1]))
         _, chosen = jax.lax.top_k(jax.lax.stop_gradient(scores) + bias[None], top_k)
         gates = jnp.take_along_axis(scores, chosen, axis=1)
@@ -375,12 +383,8 @@ def route(
         y = jax.lax.psum(jnp.einsum("tc,tcd->td", gates.astype(x.dtype), rows), "model")
         return y.reshape(x.shape), jax.lax.psum(load, ("replica", "data"))
 
-    tokens, columns = P(BATCH, None, None), P("expert", None, "model")
-    specs = (tokens, tokens, P(BATCH, None), P(None), columns, P("expert", "model", None))
-    out_specs = (tokens, P("expert"))
-    y, load = jax.shard_map(local, in_specs=specs, out_specs=out_specs)(
-        x, logits, real, bias, w_up, w_down
-    )
+    out_specs = (P(BATCH, None, None), P("expert"))
+    y, load = jax.shard_map(local, out_specs=out_specs)(x, logits, real, bias, w_up, w_down)
     return y, jax.reshard(load, P(None))
 
 
@@ -400,20 +404,20 @@ def through_experts(
     devices, here = jax.lax.axis_size("expert"), w_up.shape[0]
     if devices == 1:
         return expert_mlps(rows, expert, real, w_up, w_down)
-    room = worst_case_rows(rows.shape[0], top_k, here)
+    room = dispatch.worst_case_rows(rows.shape[0], top_k, here)
     target = expert // here
-    rank, _ = rank_in_group(target, devices)
-    slot = slots(rank < room, target * room + rank, devices * room)
+    rank, _ = dispatch.rank_in_group(target, devices)
+    slot = dispatch.slots(rank < room, target * room + rank, devices * room)
     # all_to_all rather than ragged_all_to_all, which a CPU cannot run.
     swap = partial(jax.lax.all_to_all, axis_name="expert", split_axis=0, concat_axis=0, tiled=True)
     received, there = expert_mlps(
-        swap(put(rows, slot, devices * room)),
-        swap(put(expert % here, slot, devices * room, empty=here)),
-        swap(put(real, slot, devices * room)),
+        swap(dispatch.put(rows, slot, devices * room)),
+        swap(dispatch.put(expert % here, slot, devices * room, empty=here)),
+        swap(dispatch.put(real, slot, devices * room)),
         w_up,
         w_down,
     )
-    return take(swap(received), slot), there
+    return dispatch.take(swap(received), slot), there
 
 
 def expert_mlps(
@@ -429,18 +433,18 @@ def expert_mlps(
     are of real rows that have a place in a block.
     """
     experts = w_up.shape[0]
-    rank, sizes = rank_in_group(expert, experts)
-    blocks = -(-sizes // BLOCK)
+    rank, sizes = dispatch.rank_in_group(expert, experts)
+    blocks = -(-sizes // dispatch.BLOCK)
     ends = jnp.cumsum(blocks)
-    starts = BLOCK * (ends - blocks)
-    capacity = worst_case_blocks(rows.shape[0], experts)
+    starts = dispatch.BLOCK * (ends - blocks)
+    capacity = dispatch.worst_case_blocks(rows.shape[0], experts)
     first = starts[jnp.minimum(expert, experts - 1)]
-    slot = slots(expert < experts, first + rank, capacity * BLOCK)
+    slot = dispatch.slots(expert < experts, first + rank, capacity * dispatch.BLOCK)
     owner = jnp.searchsorted(ends, jnp.arange(capacity), side="right")  # experts: an unused block
-    grouped = put(rows, slot, capacity * BLOCK)
-    hidden = jnp.square(jax.nn.relu(grouped_matmul(grouped, w_up, blocks, owner)))
-    out = take(grouped_matmul(hidden, w_down, blocks, owner), slot)
-    computed = put(real, slot, capacity * BLOCK).reshape(capacity, BLOCK)
+    grouped = dispatch.put(rows, slot, capacity * dispatch.BLOCK)
+    hidden = jnp.square(jax.nn.relu(dispatch.grouped_matmul(grouped, w_up, blocks, owner)))
+    out = dispatch.take(dispatch.grouped_matmul(hidden, w_down, blocks, owner), slot)
+    computed = dispatch.put(real, slot, capacity * dispatch.BLOCK).reshape(capacity, dispatch.BLOCK)
     is_owner = owner[:, None] == jnp.arange(experts)[None]
     per_block = jnp.sum(computed, axis=1, dtype=jnp.int32)
     return out, jnp.sum(jnp.where(is_owner, per_block[:, None], 0), axis=0)
@@ -572,7 +576,7 @@ class Transformer(eqx.Module):
         Only the first carries a gradient. z_loss scales the square of the log normaliser, which
         keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
         """
-        head = gather(self.head, P(None, "model"), hidden.dtype)
+        head = self.head.astype(hidden.dtype)
         chunk = min(self.cfg.loss_chunk, hidden.shape[1])
         if hidden.shape[1] % chunk:
             raise ValueError(
@@ -598,7 +602,8 @@ def chunked_loss(
 
     The forward pass leaves the gradients behind, since a chunk's logits are at hand then and the
     loss is a scalar: no logits are stored and none computed twice (the idea of Liger Kernel's
-    fused linear cross-entropy, arXiv:2410.10989). The gradient is that of the first sum.
+    fused linear cross-entropy, arXiv:2410.10989). The gradient is that of the first sum. `head` is
+    given as its `data` shards.
     """
     sums, _ = _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, gradients=False)
     return sums
@@ -611,6 +616,7 @@ def _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, *, gradien
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     def local(hidden, head, targets, weights):
+        head = jax.lax.all_gather(head, "data", axis=0, tiled=True)
         size = head.shape[1]
         first = size * jax.lax.axis_index("model")
         entries = (first + jnp.arange(size))[None, None, :]
@@ -643,13 +649,14 @@ def _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, *, gradien
         if not gradients:
             return (loss, cross_entropy), None
         d_hidden = jnp.moveaxis(jax.lax.psum(d_hidden, "model"), 0, 1).reshape(hidden.shape)
-        return (loss, cross_entropy), (d_hidden, jax.lax.psum(d_head, BATCH))
+        d_head = jax.lax.psum_scatter(d_head, "data", scatter_dimension=0, tiled=True)
+        return (loss, cross_entropy), (d_hidden, jax.lax.psum(d_head, ("replica", "expert")))
 
-    by_row, by_entry = P(BATCH, None, None), P(None, "model")
+    by_row, shard = P(BATCH, None, None), P("data", "model")
     return jax.shard_map(
         local,
-        in_specs=(by_row, by_entry, P(BATCH, None), P(BATCH, None)),
-        out_specs=((P(), P()), (by_row, by_entry) if gradients else None),
+        in_specs=(by_row, shard, P(BATCH, None), P(BATCH, None)),
+        out_specs=((P(), P()), (by_row, shard) if gradients else None),
     )(hidden, head, targets, weights)
 
 

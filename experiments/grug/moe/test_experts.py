@@ -143,13 +143,13 @@ def test_the_drop_rate_can_fail(mesh, monkeypatch):
     """With too little room, in a device's blocks or on the way to it, it counts what is lost."""
     assert dropped(run(routed, SKEWED)) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(moe, "worst_case_blocks", lambda rows, experts: 4)
+        patch.setattr(dispatch, "worst_case_blocks", lambda rows, experts: 4)
         lost = run(routed, SKEWED)
     # 2 x 384 rows want 12 blocks; 4 are there.
     np.testing.assert_allclose(dropped(lost), 2 / 3, atol=0.05)
     with jax.set_mesh(mesh(1, 1, 4, 1)):
         assert dropped(run(routed, SKEWED)) == 0
-        monkeypatch.setattr(moe, "worst_case_rows", lambda rows, top_k, here: rows // 4)
+        monkeypatch.setattr(dispatch, "worst_case_rows", lambda rows, top_k, here: rows // 4)
         np.testing.assert_allclose(dropped(run(routed, SKEWED)), 3 / 4, atol=0.05)
 
 

@@ -21,14 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from experiments.grug.moe.checkpoint import CheckpointError, Checkpoints
 from experiments.grug.moe.data import Batch, TokenStore
-from experiments.grug.moe.model import (
-    BATCH,
-    MESH_AXES,
-    ModelConfig,
-    RMSNorm,
-    Routing,
-    Transformer,
-)
+from experiments.grug.moe.model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Routing, Transformer
 from experiments.grug.moe.packing import PackedRows, loader, to_devices
 from experiments.grug.moe.processes import StopSignal, from_first, mesh_of
 from experiments.grug.moe.record import read_metrics, write_record
