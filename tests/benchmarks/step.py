@@ -41,6 +41,7 @@ PEERS: dict[str, Peer] = {
     "eager": ("PyTorch, eager", "tests.benchmarks.peer_torch", ()),
     "compile": ("PyTorch, torch.compile", "tests.benchmarks.peer_torch", ("--compile",)),
 }
+LACKING = {("nnx", "bfloat16"), ("numpy", "bfloat16")}  # what is not written, or has no products
 SIZE = 2048  # rows and columns of the products: larger ones are not faster on two cores
 AHEAD, SHARE = 1.2, 0.6
 
@@ -186,10 +187,18 @@ class Race:
 
 def main(flags: argparse.Namespace, load: float) -> None:
     race = Race(flags.rounds, flags.steps_per_round)
-    for preset in flags.presets:
-        size = SIZE // (4 if flags.quick else 1)
-        setup = Setup(["--preset", preset], size=size, torch=flags.torch_python)
-        race.add(preset, setup, [PEERS[n] for n in flags.peers], ahead=AHEAD, share=SHARE)
+    for dtype in flags.dtypes:
+        for preset in flags.presets:
+            setup = Setup(
+                ["--preset", preset, "--dtype", dtype],
+                dtype=dtype,
+                size=SIZE // (4 if flags.quick else 1),
+                rulers=[name for name in Setup.rulers if (name, dtype) not in LACKING],
+                torch=flags.torch_python,
+            )
+            case = preset if dtype == "float32" else f"{preset}, {dtype}"
+            peers = [PEERS[name] for name in flags.peers if (name, dtype) not in LACKING]
+            race.add(case, setup, peers, ahead=AHEAD, share=SHARE)
     race.finish(flags, load)
 
 
@@ -205,6 +214,8 @@ def add_torch_flag(parser: argparse.ArgumentParser) -> None:
 if __name__ == "__main__":
     parser = flags_of("step", __doc__)
     parser.add_argument("--presets", nargs="+", choices=["tiny", "25m"], default=["tiny", "25m"])
+    dtypes = ["float32", "bfloat16"]
+    parser.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes, help="both of them")
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=list(PEERS), help="all of them"
     )
