@@ -1,6 +1,7 @@
 """A copy of this workspace to run ./pants in."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,11 @@ class Workspace:
             text = file.read_text()
             file.write_text(text.replace("experiments.grug.base", f"experiments.grug.{name}"))
         return copy
+
+    def edit(self, variant: str) -> None:
+        """Changes the variant as no cache has seen before: Pants' own serves all copies."""
+        file = self.root / "experiments/grug" / variant / "model.py"
+        file.write_text(f"{file.read_text().rstrip()}\n# edit {secrets.token_hex(8)}\n")
 
     def git(self, *args: str) -> None:
         identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
