@@ -34,6 +34,7 @@ be sent.
 VARIANTS = "experiments/grug"
 # With one of these the variant reads no data, so none is prepared.
 NEEDS_NO_DATA = ("--plan", "--help", "-h")
+FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE")
 
 
 def find_variants(root: Path) -> list[str]:
@@ -99,19 +100,21 @@ def main(arguments: list[str]) -> int:
 
 def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
     """Replaces this process by the variant's, so that signals and its exit code are its own."""
+    # What the user sets for other Pythons would outrank the locked packages.
+    own = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment = {
         # Fewer page faults of XLA's buffers on a CPU: a huge page is one fault for 512. Must be set
         # before a process starts.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         # The second start compiles nothing that the first did.
         "JAX_COMPILATION_CACHE_DIR": str(default_cache_dir() / "xla"),
-        **os.environ,
+        **own,
+        # The variant's sources are the launcher's, a copy of the workspace's.
+        "PYTHONPATH": str(root),
     }
-    if python != Path(sys.executable):
-        environment["PYTHONPATH"] = str(root)
     sys.stdout.flush()
     # -P: not from the working directory, which under Pants is the workspace and not the sandbox.
-    os.execve(python, [str(python), "-P", "-m", module, *flags], environment)
+    os.execve(python, [str(python), "-sP", "-m", module, *flags], environment)
 
 
 if __name__ == "__main__":

@@ -219,10 +219,10 @@ def _validate_outside(
 
     if under(grug.requirements):
         allowed, rule_said = grug.requirements, "a requirement depends on requirements only"
-    elif under(grug.tools):
-        allowed, rule_said = grug.tools, "tools depend on tools only"
     elif under(grug.tests) or address.spec == grug.launcher:
         return
+    elif under(grug.tools):
+        allowed, rule_said = grug.tools, "tools depend on tools only"
     else:
         allowed, rule_said = "", "only tests and the launcher depend on variants"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pants.backend.python.target_types import PexEntryPointField, PythonSourceField
+from pants.backend.python.target_types import PythonSourceField
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import (
     AllTargets,
@@ -20,9 +20,9 @@ from grug.workspace import GrugSubsystem
 
 @dataclass(frozen=True)
 class LauncherFieldSet(FieldSet):
-    required_fields = (PexEntryPointField,)
+    required_fields = (PythonSourceField,)
 
-    entry_point: PexEntryPointField
+    source: PythonSourceField
 
 
 class InferLauncherDependencies(InferDependenciesRequest):

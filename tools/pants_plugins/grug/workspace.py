@@ -26,7 +26,7 @@ class GrugSubsystem(Subsystem):
         default="tests", help="The directory of the tests, which may depend on variants."
     )
     launcher = StrOption(
-        default="//:launch",
+        default="tools/launch:launch",
         help="The target that runs any variant: it depends on all that have a `launch.py`.",
     )
     contract = StrOption(

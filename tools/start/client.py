@@ -1,0 +1,166 @@
+"""client.py ROOT ARGS: runs Pants on the checkout at ROOT, with what this machine is told to it.
+
+Runs on the interpreter into which install.py put Pants. Tells Pants of the package indexes and the
+one interpreter for the code, and helps it where a machine is busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Iterator
+
+import environment
+import interpreters
+import machine
+from uv import StartError, Uv, say
+
+DAEMON_SECONDS = 300.0  # for a daemon to start on a busy machine; Pants gives up after 60
+BUSY_SECONDS = 3.0  # for another command to end before this one does without the daemon
+
+
+def tell_repositories(settings: machine.Machine) -> None:
+    """Pants' options for what this machine says of indexes; the user's own outrank them."""
+    if settings.index or settings.extra_indexes or settings.no_index:
+        os.environ.setdefault("PANTS_PYTHON_REPOS_INDEXES", repr(list(settings.indexes)))
+    if settings.find_links:
+        places = [machine.as_url(place) for place in settings.find_links]
+        os.environ.setdefault("PANTS_PYTHON_REPOS_FIND_LINKS", repr(places))
+
+
+def write_settings(cache: Path, settings: machine.Machine) -> None:
+    """For Pex, to which Pants hands on no environment. It may hold an index's password."""
+    path, text = cache / environment.SETTINGS, settings.dumps()
+    with contextlib.suppress(OSError):
+        if path.read_text(encoding="utf-8") == text:
+            return
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.touch(mode=0o600)
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def choose_python(root: Path, cache: Path, settings: machine.Machine) -> str:
+    """The one interpreter for this checkout's code: named, chosen before, found, or fetched.
+
+    Raises StartError where there is none in range.
+    """
+    low, end = interpreters.code_range((root / "pants.toml").read_text(encoding="utf-8"))
+    wanted = f"CPython of at least 3.{low} and below 3.{end}"
+    minors = range(low, end)
+    named = os.environ.get("PANTS_PYTHON")
+    if named:
+        python = interpreters.ask(named) if os.sep in named else ask_path(named)
+        if not python or python.minor not in minors:
+            raise StartError(f"PANTS_PYTHON={named} is no working {wanted}; correct or unset it")
+        return python.path
+    chosen = root / ".pants.d/python"
+    with contextlib.suppress(OSError, ValueError):
+        path, minor = chosen.read_text(encoding="utf-8").splitlines()
+        if int(minor) in minors and os.access(path, os.X_OK):
+            return path
+    python = interpreters.find(minors)
+    if not python:
+        try:
+            python = Uv(cache / "tools.lock", cache.parent, settings).python(low)
+        except StartError as error:
+            raise StartError(
+                f"the code runs on {wanted}, and none was found ({error}). Install one ('uv python"
+                f" install 3.{low}' or your system's package) or name it in PANTS_PYTHON"
+            ) from error
+    chosen.parent.mkdir(exist_ok=True)
+    chosen.write_text(f"{python.path}\n{python.minor}\n", encoding="utf-8")
+    return python.path
+
+
+def ask_path(command: str) -> interpreters.Python | None:
+    return interpreters.ask(shutil.which(command) or command)
+
+
+def tell_interpreters(root: Path, cache: Path, settings: machine.Machine) -> None:
+    """Pants searches exactly these two files: its own 3.9, and the one for the code."""
+    python39 = (cache / "python39").read_text(encoding="utf-8")
+    python = choose_python(root, cache, settings)
+    os.environ["PANTS_PYTHON_BOOTSTRAP_SEARCH_PATH"] = repr([python39, python])
+    # The plugin's own tests run on it, too.
+    os.environ["PANTS_PYTHON39"] = python39
+
+
+@contextlib.contextmanager
+def daemon(root: Path) -> Iterator[None]:
+    """Holds the daemon for this command; another that finds it held soon does without.
+
+    Pants lets one command at a time use it, and a program that `run` started keeps it to its end.
+    """
+    path = root / ".pants.d/daemon.lock"
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "w") as lock:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while os.environ.get("PANTS_CONCURRENT") is None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    say("another command is running: this one starts without the daemon")
+                    os.environ["PANTS_CONCURRENT"] = "true"
+            time.sleep(0.05)
+        yield
+
+
+def patch_daemon() -> None:
+    """A longer wait for the daemon; where that is not enough, Pants goes on without one."""
+    from pants.bin.remote_pants_runner import RemotePantsRunner  # ty: ignore
+    from pants.pantsd.process_manager import ProcessManager  # ty: ignore
+
+    for name in ("await_pid", "await_socket"):
+        original = getattr(ProcessManager, name)
+
+        def patient(self, timeout: float, original=original):
+            return original(self, max(timeout, DAEMON_SECONDS))
+
+        setattr(ProcessManager, name, patient)
+    run = RemotePantsRunner.run
+
+    def run_or_fall_back(self, start_time: float):
+        try:
+            return run(self, start_time)
+        except ProcessManager.Timeout as error:
+            say("the daemon did not start: this command goes on without it")
+            raise RemotePantsRunner.Fallback(error) from error
+
+    RemotePantsRunner.run = run_or_fall_back
+
+
+def main(arguments: list[str]) -> int:
+    root, cache = Path(arguments[0]), environment.start_home()
+    try:
+        settings = machine.read()
+        write_settings(cache, settings)
+        tell_repositories(settings)
+        tell_interpreters(root, cache, settings)
+    except (StartError, ValueError) as error:
+        say(str(error))
+        return 1
+    for line in (cache / "pex.env").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        os.environ[name] = value
+    # Pants' own switch for the hint that another launcher exists.
+    os.environ["NO_SCIE_WARNING"] = "1"
+    os.chdir(root)
+    sys.argv = [str(cache / "venv/bin/pants"), *arguments[1:]]
+    patch_daemon()
+    from pants.bin.pants_loader import main as run_pants  # ty: ignore
+
+    with daemon(root):
+        run_pants()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

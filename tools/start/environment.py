@@ -1,0 +1,199 @@
+"""One directory of installed packages per lock and interpreter, shared by all that runs here.
+
+Pants has Pex build each environment as an archive of wheels, unpacks it, and copies it once more
+for each program. Here uv installs what the lock names once, into a directory named by its content,
+and the archive that Pants gets holds one small wheel that adds this directory to the path
+(`reference`). Should the directory be deleted, the first program that misses it makes it again.
+
+  environment.py REQUIREMENTS PYTHON PLACE
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Iterator
+
+from machine import Machine
+from uv import StartError, Uv, say
+
+SCHEMA = 1  # raise it when the same lock shall be installed anew
+SETTINGS = "machine.json"
+NAME = "grug_environment"
+# Runs in each program's interpreter before anything else; the paths are this machine's.
+MODULE = '''"""Adds the packages that {lock} names to the path."""
+
+import os
+import site
+import subprocess
+
+PLACE = {place!r}
+if not os.path.isdir(PLACE):
+    requirements = os.path.join(os.path.dirname(__file__), "{name}.txt")
+    subprocess.run([{installer!r}, "-Es", {script!r}, requirements, {python!r}, PLACE], check=True)
+site.addsitedir(PLACE)
+'''
+
+
+def start_home() -> Path:
+    """Where this copy of Pants is installed: its venv, Pex, and these files."""
+    return Path(__file__).resolve().parents[1]
+
+
+def parse_lock(text: str) -> dict:
+    """A Pex lock, without the header that Pants writes above it."""
+    return json.loads("\n".join(line for line in text.splitlines() if not line.startswith("//")))
+
+
+def place_for(lock: dict, name: str, python: str, home: Path) -> Path:
+    """The directory of this lock's packages for the interpreter at `python`."""
+    status = os.stat(python)
+    key = json.dumps([SCHEMA, lock, python, status.st_size, int(status.st_mtime)], sort_keys=True)
+    return home / "environments" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def export(lock: dict, python: str, directory: Path) -> str:
+    """The lock's part for this interpreter, as pip and uv read requirements: with digests."""
+    source, target = directory / "lock.json", directory / "requirements.txt"
+    source.write_text(json.dumps(lock), encoding="utf-8")
+    home = start_home()
+    command = [home / "venv/bin/python", "-Es", home / "start/pex_cli.py", "lock", "export"]
+    flags = ["--format", "pip", "--python", python, "--pex-root", directory / "pex"]
+    env = {**os.environ, "PEX_SCRIPT": "pex3"}
+    done = subprocess.run(
+        [*map(str, [*command, *flags, "-o", target, source])], capture_output=True, env=env
+    )
+    if done.returncode:
+        raise StartError(f"the lock cannot be read: {done.stderr.decode('utf-8', 'replace')}")
+    return target.read_text(encoding="utf-8")
+
+
+def settings() -> Machine:
+    """What ./pants wrote down of this machine when it last started."""
+    try:
+        return Machine.loads((start_home() / SETTINGS).read_text(encoding="utf-8"))
+    except OSError:
+        return Machine()
+
+
+def make(requirements: str, python: str, place: Path, lock: str = "") -> None:
+    """Installs into `place`, once, at whatever moment another process wants the same.
+
+    Raises StartError if a package cannot be had or is missing afterwards. `place` is there only
+    whole.
+    """
+    if place.is_dir():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_name(f"{place.name}.lock")):
+        if place.is_dir():
+            return
+        partial, cache = (place.with_name(place.name + end) for end in (".partial", ".uv"))
+        shutil.rmtree(partial, ignore_errors=True)
+        names = versions(requirements)
+        say(f"installing {len(names)} packages of {lock or 'a lock'}")
+        listed = partial / "requirements.txt"
+        partial.mkdir()
+        listed.write_text(requirements, encoding="utf-8")
+        home = start_home()
+        try:
+            Uv(home / "tools.lock", home.parent, settings()).install(
+                f"install the packages of {lock or 'a lock'}",
+                *("--target", str(partial), "--python", python, "--no-deps", "--require-hashes"),
+                *("--only-binary", ":all:", "--link-mode", "hardlink", "-r", str(listed)),
+                # Beside it, so that files are linked and not copied; nothing of it is kept.
+                UV_CACHE_DIR=str(cache),
+            )
+            check(partial, names)
+            os.replace(partial, place)
+        finally:
+            shutil.rmtree(cache, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def versions(requirements: str) -> dict[str, str]:
+    """Normalized name -> version of each pinned line."""
+    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", requirements, re.MULTILINE)
+    return {normalized(name): version for name, version in pins}
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def check(directory: Path, names: dict[str, str]) -> None:
+    """That every package is there, at its version: an installer that did nothing says nothing."""
+    found = set()
+    for path in directory.glob("*.dist-info"):
+        name, _, version = path.name[: -len(".dist-info")].rpartition("-")
+        found.add((normalized(name), version))
+    missing = sorted(set(names.items()) - found)
+    if missing:
+        told = ", ".join("==".join(pair) for pair in missing[:3])
+        raise StartError(f"{len(missing)} packages were not installed, {told} among them")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def reference(requirements: str, python: str, place: Path, lock: str, directory: Path) -> Path:
+    """A wheel that stands for `place`: deterministic, a few kilobytes, written to `directory`."""
+    home = start_home()
+    module = MODULE.format(
+        lock=lock,
+        name=NAME,
+        place=str(place),
+        python=python,
+        installer=str(home / "venv/bin/python"),
+        script=str(home / "start/environment.py"),
+    )
+    info = f"{NAME}-{SCHEMA}.dist-info"
+    tag = "py3-none-any"
+    files = {
+        f"{NAME}.pth": f"import {NAME}\n",
+        f"{NAME}.py": module,
+        f"{NAME}.txt": requirements,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {SCHEMA}\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    record = "".join(f"{name},{record_of(text)}\n" for name, text in files.items())
+    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
+    path = directory / f"{NAME}-{SCHEMA}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return path
+
+
+def record_of(text: str) -> str:
+    data = text.encode()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"sha256={digest},{len(data)}"
+
+
+def main(arguments: list[str]) -> int:
+    requirements, python, place = arguments
+    try:
+        make(Path(requirements).read_text(encoding="utf-8"), python, Path(place))
+    except StartError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

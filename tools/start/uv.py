@@ -1,0 +1,146 @@
+"""uv, which installs everything here: the one on PATH, else the one that tools.lock pins."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Callable, Sequence
+
+import interpreters
+from fetch import FetchError, fetch, filename
+from machine import Machine, environment, uv_arguments
+
+# Of uv's own settings those that say where Pythons come from, and where they lie.
+PYTHON_SETTINGS = (
+    "UV_PYTHON_INSTALL_DIR",
+    "UV_PYTHON_INSTALL_MIRROR",
+    "UV_PYTHON_CACHE_DIR",
+    "UV_PYTHON_DOWNLOADS_JSON_URL",
+)
+
+
+class StartError(Exception):
+    """What ./pants needs cannot be had; one line with the remedy."""
+
+
+def say(message: str) -> None:
+    print(f"pants: {message}", file=sys.stderr, flush=True)
+
+
+def locked_wheel(lock: str) -> tuple[str, str]:
+    """(URL, sha256) of uv's wheel for this machine in the text of a Pex lock."""
+    text = "\n".join(line for line in lock.splitlines() if not line.startswith("//"))
+    system = {"Linux": "linux", "Darwin": "macosx"}.get(platform.system(), platform.system())
+    machine = platform.machine()
+    # The static build runs on every Linux.
+    kind = "musllinux" if system == "linux" and machine in ("x86_64", "aarch64") else system
+    for requirement in json.loads(text)["locked_resolves"][0]["locked_requirements"]:
+        for artifact in requirement["artifacts"]:
+            name = filename(artifact["url"])
+            if name.startswith("uv-") and kind in name and name.endswith(f"_{machine}.whl"):
+                return artifact["url"], artifact["hash"]
+    raise StartError(
+        f"tools.lock has no uv for {platform.system()} on {machine}: install uv and put it on PATH"
+    )
+
+
+class Uv:
+    """The uv to use; fetched when the one at hand fails or there is none."""
+
+    def __init__(self, lock: Path, home: Path, machine: Machine) -> None:
+        self.lock, self.home, self.machine = lock, home, machine
+        self.command = shutil.which("uv") or ""
+
+    def fetched(self) -> str:
+        """The pinned uv, fetched into `home` once."""
+        url, sha256 = locked_wheel(self.lock.read_text(encoding="utf-8"))
+        place = self.home / f"uv-{sha256[:16]}"
+        command = place / "uv"
+        if not command.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            wheel = place / f"{os.getpid()}.whl"
+            say(f"fetching {filename(url)}")
+            try:
+                fetch(self.machine, url, sha256, wheel)
+            except FetchError as error:
+                raise StartError(
+                    f"{error}. The first start needs PyPI, or a mirror of it that pip's or uv's"
+                    " configuration names; later starts need no network"
+                ) from error
+            unpack_program(wheel, "uv", command)
+            wheel.unlink()
+        return str(command)
+
+    def run(self, purpose: str, *arguments: str, **env: str) -> str:
+        """What uv printed. Raises StartError, after uv's own words."""
+        attempts: list[Callable[[], str]] = [self.fetched]
+        if self.command:
+            attempts.insert(0, lambda: self.command)
+        for last, choose in enumerate(attempts, start=1):
+            command = choose()
+            done = subprocess.run(
+                [command, *arguments],
+                env={**environment(self.machine, os.environ), **python_settings(), **env},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+            )
+            if done.returncode == 0:
+                self.command = command
+                return done.stdout.decode().strip()
+            if last == len(attempts):
+                sys.stderr.write(done.stderr.decode("utf-8", "replace"))
+        raise StartError(f"could not {purpose}: uv's own words are above")
+
+    def install(self, purpose: str, *arguments: str, **env: str) -> None:
+        """`uv pip install`, from the main index, else from every place that is configured."""
+        tries: Sequence[list[str]] = [uv_arguments(self.machine, everything=True)]
+        if not self.machine.no_index and tries[0] != uv_arguments(self.machine, everything=False):
+            tries = [uv_arguments(self.machine, everything=False), *tries]
+        for arguments_of_place in tries[:-1]:
+            if self.quietly("pip", "install", *arguments_of_place, *arguments, **env):
+                return
+        self.run(purpose, "pip", "install", *tries[-1], *arguments, **env)
+
+    def quietly(self, *arguments: str, **env: str) -> bool:
+        command = self.command or self.fetched()
+        return not subprocess.run(
+            [command, *arguments],
+            env={**environment(self.machine, os.environ), **python_settings(), **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ).returncode
+
+    def python(self, minor: int) -> interpreters.Python:
+        """CPython 3.`minor`, downloaded by uv. Raises StartError."""
+        say(f"fetching CPython 3.{minor} with uv")
+        self.run(f"fetch CPython 3.{minor}", "python", "install", f"3.{minor}")
+        path = self.run(
+            f"find CPython 3.{minor}",
+            *("python", "find", "--no-project", "--managed-python", f"3.{minor}"),
+        )
+        python = interpreters.ask(path)
+        if not python:
+            raise StartError(f"{path}, which uv fetched, does not run")
+        return python
+
+
+def python_settings() -> dict[str, str]:
+    return {name: os.environ[name] for name in PYTHON_SETTINGS if os.environ.get(name)}
+
+
+def unpack_program(wheel: Path, name: str, target: Path) -> None:
+    """Writes the program `name` of a wheel to `target`, at once and whole."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    with zipfile.ZipFile(wheel) as archive:
+        member = next(n for n in archive.namelist() if n.endswith(f".data/scripts/{name}"))
+        with archive.open(member) as source, open(partial, "wb") as file:
+            shutil.copyfileobj(source, file)
+    partial.chmod(0o755)
+    os.replace(partial, target)
