@@ -1,4 +1,4 @@
-"""client.py ROOT ARGS: runs Pants on the checkout at ROOT, with what this machine is told to it.
+"""Runs Pants on the checkout at ROOT: python -m tools.start.client ROOT ARGS
 
 Runs on the interpreter into which install.py put Pants. Tells Pants of the package indexes and the
 one interpreter for the code, and helps it where a machine is busy.
@@ -15,10 +15,8 @@ import time
 from pathlib import Path
 from typing import Iterator
 
-import environment
-import interpreters
-import machine
-from uv import StartError, Uv, say
+from tools.start import environment, interpreters, machine
+from tools.start.uv import StartError, Uv, say
 
 DAEMON_SECONDS = 300.0  # for a daemon to start on a busy machine; Pants gives up after 60
 BUSY_SECONDS = 3.0  # for another command to end before this one does without the daemon
@@ -115,8 +113,8 @@ def daemon(root: Path) -> Iterator[None]:
 
 def patch_daemon() -> None:
     """A longer wait for the daemon; where that is not enough, Pants goes on without one."""
-    from pants.bin.remote_pants_runner import RemotePantsRunner  # ty: ignore
-    from pants.pantsd.process_manager import ProcessManager  # ty: ignore
+    from pants.bin.remote_pants_runner import RemotePantsRunner  # pants: no-infer-dep
+    from pants.pantsd.process_manager import ProcessManager  # pants: no-infer-dep
 
     for name in ("await_pid", "await_socket"):
         original = getattr(ProcessManager, name)
@@ -155,7 +153,7 @@ def main(arguments: list[str]) -> int:
     os.chdir(root)
     sys.argv = [str(cache / "venv/bin/pants"), *arguments[1:]]
     patch_daemon()
-    from pants.bin.pants_loader import main as run_pants  # ty: ignore
+    from pants.bin.pants_loader import main as run_pants  # pants: no-infer-dep
 
     with daemon(root):
         run_pants()

@@ -5,7 +5,7 @@ for each program. Here uv installs what the lock names once, into a directory na
 and the archive that Pants gets holds one small wheel that adds this directory to the path
 (`reference`). Should the directory be deleted, the first program that misses it makes it again.
 
-  environment.py REQUIREMENTS PYTHON PLACE
+  python -m tools.start.environment REQUIREMENTS PYTHON PLACE
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import zipfile
 from pathlib import Path
 from typing import Iterator
 
-from machine import Machine
-from uv import StartError, Uv, say
+from tools.start.machine import Machine
+from tools.start.uv import StartError, Uv, say
 
 SCHEMA = 1  # raise it when the same lock shall be installed anew
 SETTINGS = "machine.json"
@@ -40,14 +40,15 @@ import subprocess
 PLACE = {place!r}
 if not os.path.isdir(PLACE):
     requirements = os.path.join(os.path.dirname(__file__), "{name}.txt")
-    subprocess.run([{installer!r}, "-Es", {script!r}, requirements, {python!r}, PLACE], check=True)
+    make = [{installer!r}, "-Es", "-m", "tools.start.environment", requirements, {python!r}, PLACE]
+    subprocess.run(make, check=True, cwd={home!r})
 site.addsitedir(PLACE)
 '''
 
 
 def start_home() -> Path:
     """Where this copy of Pants is installed: its venv, Pex, and these files."""
-    return Path(__file__).resolve().parents[1]
+    return Path(__file__).resolve().parents[2]
 
 
 def parse_lock(text: str) -> dict:
@@ -64,14 +65,18 @@ def place_for(lock: dict, name: str, python: str, home: Path) -> Path:
 
 def export(lock: dict, python: str, directory: Path) -> str:
     """The lock's part for this interpreter, as pip and uv read requirements: with digests."""
+    directory = directory.resolve()
     source, target = directory / "lock.json", directory / "requirements.txt"
     source.write_text(json.dumps(lock), encoding="utf-8")
     home = start_home()
-    command = [home / "venv/bin/python", "-Es", home / "start/pex_cli.py", "lock", "export"]
+    command = [home / "venv/bin/python", "-Es", "-m", "tools.start.pex_cli", "lock", "export"]
     flags = ["--format", "pip", "--python", python, "--pex-root", directory / "pex"]
     env = {**os.environ, "PEX_SCRIPT": "pex3"}
     done = subprocess.run(
-        [*map(str, [*command, *flags, "-o", target, source])], capture_output=True, env=env
+        [*map(str, [*command, *flags, "-o", target, source])],
+        capture_output=True,
+        cwd=home,
+        env=env,
     )
     if done.returncode:
         raise StartError(f"the lock cannot be read: {done.stderr.decode('utf-8', 'replace')}")
@@ -159,7 +164,7 @@ def reference(requirements: str, python: str, place: Path, lock: str, directory:
         place=str(place),
         python=python,
         installer=str(home / "venv/bin/python"),
-        script=str(home / "start/environment.py"),
+        home=str(home),
     )
     info = f"{NAME}-{SCHEMA}.dist-info"
     tag = "py3-none-any"

@@ -19,7 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Iterator
 
-from machine import Machine, as_url, without_secrets
+from tools.start.machine import Machine, as_url, without_secrets
 
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3

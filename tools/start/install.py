@@ -1,4 +1,4 @@
-"""install.py ROOT CACHE: installs the Pants and Pex that tools/locks pins into CACHE, once.
+"""Installs the locked Pants and Pex into CACHE: python -m tools.start.install ROOT CACHE
 
 Called by ./pants with any Python from 3.7 on, whose standard library is all it needs: uv does the
 work. CACHE/ready is written last; what a killed start left is begun anew.
@@ -14,16 +14,15 @@ import shutil
 import sys
 from pathlib import Path
 
-import interpreters
-import machine
-from uv import StartError, Uv, say
+from tools.start import interpreters, machine
+from tools.start.uv import StartError, Uv, say
 
 # What Pants is told of the Pex it runs: this file, the size and digest of which it checks.
 PEX = """#!{python}
 import sys
 
-sys.path.insert(0, {start!r})
-import pex_cli
+sys.path.insert(0, {cache!r})
+from tools.start import pex_cli
 
 sys.exit(pex_cli.main(sys.argv[1:]))
 """
@@ -61,7 +60,10 @@ def install(root: Path, cache: Path, settings: machine.Machine) -> None:
     cache.mkdir(parents=True)
     uv = Uv(locks / "tools.lock", cache.parent, settings)
     python39 = find_python39(uv)
-    shutil.copytree(root / "tools/start", cache / "start", ignore=shutil.ignore_patterns("__*"))
+    own, sources = cache / "tools/start", (root / "tools/start").glob("*.py")
+    own.mkdir(parents=True)
+    for source in sources:
+        shutil.copy(source, own)
     shutil.copy(locks / "tools.lock", cache)
     own_cache = cache / "uv"
     venv, lib = cache / "venv", cache / "pexlib"
@@ -80,7 +82,7 @@ def install(root: Path, cache: Path, settings: machine.Machine) -> None:
 
 def write_pex(cache: Path, locks: Path, python: str) -> None:
     """The file that Pants runs as Pex, and how Pants is told of it: NAME=VALUE lines."""
-    text = PEX.format(python=python, start=str(cache / "start"))
+    text = PEX.format(python=python, cache=str(cache))
     (cache / "pex").write_text(text, encoding="utf-8")
     (cache / "pex").chmod(0o755)
     data = text.encode()

@@ -18,13 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-START = Path(__file__).resolve().parent
-sys.path[:0] = [str(START), str(START.parent / "pexlib")]
-
-import environment  # noqa: E402
-import fetch  # noqa: E402
-import machine  # noqa: E402
-from uv import StartError  # noqa: E402
+from tools.start import environment, fetch, machine
+from tools.start.uv import StartError
 
 
 class LazyPip:
@@ -41,7 +36,7 @@ class LazyPip:
 
 
 def patch_downloads(settings: machine.Machine) -> None:
-    from pex.resolve import downloads  # ty: ignore
+    from pex.resolve import downloads  # pants: no-infer-dep
 
     get_pip = downloads.get_pip
     downloads.get_pip = lambda *args, **kwargs: LazyPip(get_pip, args, kwargs)
@@ -55,7 +50,7 @@ def patch_downloads(settings: machine.Machine) -> None:
         try:
             fetch.fetch(settings, url, fingerprint.hash, target, digest)
         except fetch.FetchError as error:
-            from pex.result import Error  # ty: ignore
+            from pex.result import Error  # pants: no-infer-dep
 
             return Error(str(error))
         return artifact.filename
@@ -65,7 +60,7 @@ def patch_downloads(settings: machine.Machine) -> None:
 
 def patch_resolve(arguments: list[str]) -> None:
     """A whole lock for one interpreter becomes a reference to its directory."""
-    from pex.bin import pex as program  # ty: ignore
+    from pex.bin import pex as program  # pants: no-infer-dep
 
     original = program.resolve
 
@@ -82,11 +77,11 @@ def patch_resolve(arguments: list[str]) -> None:
 
 def refer(arguments: list[str], targets: Any) -> Any:
     """What Pex's resolve returns, of the one wheel that stands for the whole lock."""
-    from pex.dependency_configuration import DependencyConfiguration  # ty: ignore
-    from pex.dist_metadata import Distribution, Requirement  # ty: ignore
-    from pex.fingerprinted_distribution import FingerprintedDistribution  # ty: ignore
-    from pex.pep_427 import InstallableType, install_wheel_chroot  # ty: ignore
-    from pex.resolve.resolvers import ResolvedDistribution, ResolveResult  # ty: ignore
+    from pex.dependency_configuration import DependencyConfiguration  # pants: no-infer-dep
+    from pex.dist_metadata import Distribution, Requirement  # pants: no-infer-dep
+    from pex.fingerprinted_distribution import FingerprintedDistribution  # pants: no-infer-dep
+    from pex.pep_427 import InstallableType, install_wheel_chroot  # pants: no-infer-dep
+    from pex.resolve.resolvers import ResolvedDistribution, ResolveResult  # pants: no-infer-dep
 
     path, python = after(arguments, "--lock"), after(arguments, "--python")
     lock = environment.parse_lock(Path(path).read_text(encoding="utf-8"))
@@ -122,6 +117,8 @@ def is_whole_lock(arguments: list[str]) -> bool:
 
 
 def main(arguments: list[str]) -> int:
+    """Exit code of Pex, or of pex3 where PEX_SCRIPT names it, as Pants does for its subcommands."""
+    sys.path.insert(0, str(environment.start_home() / "pexlib"))
     settings = environment.settings()
     script = os.environ.pop("PEX_SCRIPT", "pex")
     clean = machine.environment(settings, os.environ)
@@ -132,9 +129,9 @@ def main(arguments: list[str]) -> int:
     patch_downloads(settings)
     sys.argv[1:] = arguments
     if script == "pex3":
-        from pex.cli.pex import main as run  # ty: ignore
+        from pex.cli.pex import main as run  # pants: no-infer-dep
     else:
-        from pex.bin.pex import main as run  # ty: ignore
+        from pex.bin.pex import main as run  # pants: no-infer-dep
 
         if is_whole_lock(arguments):
             patch_resolve(arguments)

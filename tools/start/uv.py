@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 from typing import Callable, Sequence
 
-import interpreters
-from fetch import FetchError, fetch, filename
-from machine import Machine, environment, uv_arguments
+from tools.start import interpreters
+from tools.start.fetch import FetchError, fetch, filename
+from tools.start.machine import Machine, environment, uv_arguments
 
 # Of uv's own settings those that say where Pythons come from, and where they lie.
 PYTHON_SETTINGS = (
