@@ -39,6 +39,8 @@ UV_KEYS = {
 }
 # Sections of pip.conf for the commands that fetch; the command's own outranks the global one.
 SECTIONS = ("global", "download", "install")
+# Settings of pip that are one value, which may have spaces in it; the others are lists.
+SINGLE = ("index-url", "cert", "client-cert", "proxy")
 Settings = Dict[str, List[str]]
 
 
@@ -83,7 +85,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Machine:
     levels = [
         from_pip_environment(environ),
         from_uv_environment(environ),
-        *reversed([from_pip_file(path) for path in pip_files(environ)]),
+        from_pip_files(pip_files(environ)),
         *reversed([from_uv_file(path) for path in uv_files(environ)]),
     ]
 
@@ -118,11 +120,16 @@ def proxies(environ: Mapping[str, str], for_pip: str) -> Iterator[tuple[str, str
 
 
 def from_pip_environment(environ: Mapping[str, str]) -> Settings:
-    return {
-        name[4:].lower().replace("_", "-"): value.split()
+    return dict(
+        pip_setting(name[4:].lower(), value)
         for name, value in environ.items()
         if name.startswith("PIP_") and value.strip()
-    }
+    )
+
+
+def pip_setting(key: str, value: str) -> tuple[str, list[str]]:
+    key = key.replace("_", "-")
+    return key, [value.strip()] if key in SINGLE else value.split()
 
 
 def from_uv_environment(environ: Mapping[str, str]) -> Settings:
@@ -138,11 +145,11 @@ def from_uv_environment(environ: Mapping[str, str]) -> Settings:
 
 
 def configuration_homes(environ: Mapping[str, str]) -> tuple[list[Path], Path]:
-    """The directories of the machine's configuration, least important first, and the user's."""
+    """The directories of the machine's configuration, in the order given, and the user's."""
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
     shared = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
     own = environ.get("XDG_CONFIG_HOME") or str(home / ".config")
-    return [Path(path) for path in reversed(shared) if path], Path(own)
+    return [Path(path) for path in shared if path], Path(own)
 
 
 def pip_files(environ: Mapping[str, str]) -> list[Path]:
@@ -156,41 +163,46 @@ def pip_files(environ: Mapping[str, str]) -> list[Path]:
         shared.append(Path("/Library/Application Support"))
         own_pip = home / "Library/Application Support/pip"
         own = own_pip.parent if own_pip.is_dir() else own
-    files = [
-        *(path / "pip/pip.conf" for path in shared),
-        Path("/etc/pip.conf"),
-        home / ".pip/pip.conf",
-        own / "pip/pip.conf",
-    ]
+    files = [*(path / "pip/pip.conf" for path in shared), Path("/etc/pip.conf")]
+    if not named or not os.path.exists(named):
+        files += [home / ".pip/pip.conf", own / "pip/pip.conf"]
     if environ.get("VIRTUAL_ENV"):
         files.append(Path(environ["VIRTUAL_ENV"], "pip.conf"))
     return [*files, Path(named)] if named else files
 
 
-def from_pip_file(path: Path) -> Settings:
+def from_pip_files(paths: list[Path]) -> Settings:
+    """Of these files, least important first; pip looks at the section before it looks at the file."""
+    parsers = [parse_pip_file(path) for path in paths]
+    found: Settings = {}
+    for section in SECTIONS:
+        for parser in parsers:
+            if parser.has_section(section):
+                found.update(pip_setting(*item) for item in parser.items(section))
+    return found
+
+
+def parse_pip_file(path: Path) -> configparser.RawConfigParser:
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
     except OSError:
-        return {}
+        pass
     except (configparser.Error, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"{path} cannot be read ({first}): correct it") from error
-    found: Settings = {}
-    for section in SECTIONS:
-        if parser.has_section(section):
-            found.update({key: value.split() for key, value in parser.items(section)})
-    return {key.replace("_", "-"): values for key, values in found.items()}
+    return parser
 
 
 def uv_files(environ: Mapping[str, str]) -> list[Path]:
-    """uv's configuration files, least important first."""
+    """uv's configuration files, least important first: of shared ones the first named counts."""
     if environ.get("UV_NO_CONFIG"):
         return []
     if environ.get("UV_CONFIG_FILE"):
         return [Path(environ["UV_CONFIG_FILE"])]
     shared, own = configuration_homes(environ)
-    return [Path("/etc/uv/uv.toml"), *(path / "uv/uv.toml" for path in shared), own / "uv/uv.toml"]
+    files = [Path("/etc/uv/uv.toml"), *(path / "uv/uv.toml" for path in reversed(shared))]
+    return [*files, own / "uv/uv.toml"]
 
 
 def from_uv_file(path: Path) -> Settings:
