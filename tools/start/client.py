@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Generator
 
 from tools.start import environment, interpreters, machine
 from tools.start.uv import StartError, Uv, say
@@ -90,7 +90,7 @@ def tell_interpreters(root: Path, cache: Path, settings: machine.Machine) -> Non
 
 
 @contextlib.contextmanager
-def daemon(root: Path) -> Iterator[None]:
+def daemon(root: Path) -> Generator[None, None, None]:
     """Holds the daemon for this command; another that finds it held soon does without.
 
     Pants lets one command at a time use it, and a program that `run` started keeps it to its end.
@@ -113,8 +113,8 @@ def daemon(root: Path) -> Iterator[None]:
 
 def patch_daemon() -> None:
     """A longer wait for the daemon; where that is not enough, Pants goes on without one."""
-    from pants.bin.remote_pants_runner import RemotePantsRunner  # pants: no-infer-dep
-    from pants.pantsd.process_manager import ProcessManager  # pants: no-infer-dep
+    from pants.bin.remote_pants_runner import RemotePantsRunner  # pants: no-infer-dep  # ty: ignore
+    from pants.pantsd.process_manager import ProcessManager  # pants: no-infer-dep  # ty: ignore
 
     for name in ("await_pid", "await_socket"):
         original = getattr(ProcessManager, name)
@@ -150,10 +150,14 @@ def main(arguments: list[str]) -> int:
         os.environ[name] = value
     # Pants' own switch for the hint that another launcher exists.
     os.environ["NO_SCIE_WARNING"] = "1"
+    # A daemon lives on when its installation was replaced or deleted. Pants starts another where
+    # one of a few options is not what it was started with; this one changes nothing else.
+    os.environ.setdefault("PANTS_IGNORE_WARNINGS", f"+[{str(cache)!r}]")
+    os.utime(cache / "ready")  # in use: see environment.prune
     os.chdir(root)
     sys.argv = [str(cache / "venv/bin/pants"), *arguments[1:]]
     patch_daemon()
-    from pants.bin.pants_loader import main as run_pants  # pants: no-infer-dep
+    from pants.bin.pants_loader import main as run_pants  # pants: no-infer-dep  # ty: ignore
 
     with daemon(root):
         run_pants()

@@ -20,13 +20,15 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
-from typing import Iterator
+from typing import Generator, Iterable
 
 from tools.start.machine import Machine
 from tools.start.uv import StartError, Uv, say
 
+UNUSED_DAYS = 30
 SCHEMA = 1  # raise it when the same lock shall be installed anew
 SETTINGS = "machine.json"
 NAME = "grug_environment"
@@ -43,6 +45,10 @@ if not os.path.isdir(PLACE):
     make = [{installer!r}, "-Es", "-m", "tools.start.environment", requirements, {python!r}, PLACE]
     subprocess.run(make, check=True, cwd={home!r})
 site.addsitedir(PLACE)
+try:
+    os.utime(PLACE)  # in use
+except OSError:
+    pass
 '''
 
 
@@ -121,9 +127,21 @@ def make(requirements: str, python: str, place: Path, lock: str = "") -> None:
             )
             check(partial, names)
             os.replace(partial, place)
+            prune((path, path) for path in place.parent.iterdir() if path.is_dir())
         finally:
             shutil.rmtree(cache, ignore_errors=True)
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def prune(places: Iterable[tuple[Path, Path]]) -> None:
+    """Deletes each directory whose second path was not touched for UNUSED_DAYS.
+
+    All that lies there can be made anew.
+    """
+    for place, sign in places:
+        with contextlib.suppress(OSError):
+            if time.time() - sign.stat().st_mtime > UNUSED_DAYS * 86400:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def versions(requirements: str) -> dict[str, str]:
@@ -149,7 +167,7 @@ def check(directory: Path, names: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None, None, None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -169,7 +187,8 @@ def reference(requirements: str, python: str, place: Path, lock: str, directory:
     info = f"{NAME}-{SCHEMA}.dist-info"
     tag = "py3-none-any"
     files = {
-        f"{NAME}.pth": f"import {NAME}\n",
+        # The path alone is for type checkers, which read it and run nothing.
+        f"{NAME}.pth": f"{place}\nimport {NAME}\n",
         f"{NAME}.py": module,
         f"{NAME}.txt": requirements,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {SCHEMA}\n",

@@ -155,7 +155,8 @@ def open_url(machine: Machine, url: str) -> Any:
 
 def proxies_for(machine: Machine, host: str) -> dict[str, str]:
     told = dict(machine.proxies)
-    if urllib.request.proxy_bypass_environment(host, {"no": told.get("no_proxy", "")}):
+    without = {"no": told.get("no_proxy", "")}
+    if urllib.request.proxy_bypass_environment(host, without):  # ty: ignore
         return {}
     general = told.get("all_proxy", "")
     named = {scheme: told.get(f"{scheme}_proxy", general) for scheme in ("http", "https")}

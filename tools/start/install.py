@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tools.start import interpreters, machine
+from tools.start import environment, interpreters, machine
 from tools.start.uv import StartError, Uv, say
 
 # What Pants is told of the Pex it runs: this file, the size and digest of which it checks.
@@ -126,6 +126,7 @@ def main(arguments: list[str]) -> int:
             shutil.rmtree(cache, ignore_errors=True)
             return 1
         (cache / "ready").touch()
+        environment.prune((path.parent, path) for path in cache.parent.glob("pants-*/ready"))
     return 0
 
 

@@ -66,15 +66,11 @@ class Machine(NamedTuple):
 
     @classmethod
     def loads(cls, text: str) -> Machine:
-        told = json.loads(text)
-        lists = ("extra_indexes", "find_links", "trusted_hosts")
-        return cls(
-            **{
-                **told,
-                **{name: tuple(told[name]) for name in lists},
-                "proxies": tuple((name, value) for name, value in told["proxies"]),
-            }
-        )
+        told: dict[str, Any] = json.loads(text)
+        for name in ("extra_indexes", "find_links", "trusted_hosts"):
+            told[name] = tuple(told[name])
+        told["proxies"] = tuple((name, value) for name, value in told["proxies"])
+        return cls(**told)
 
 
 def read(environ: Mapping[str, str] = os.environ) -> Machine:

@@ -36,7 +36,7 @@ class LazyPip:
 
 
 def patch_downloads(settings: machine.Machine) -> None:
-    from pex.resolve import downloads  # pants: no-infer-dep
+    from pex.resolve import downloads  # pants: no-infer-dep  # ty: ignore
 
     get_pip = downloads.get_pip
     downloads.get_pip = lambda *args, **kwargs: LazyPip(get_pip, args, kwargs)
@@ -50,7 +50,7 @@ def patch_downloads(settings: machine.Machine) -> None:
         try:
             fetch.fetch(settings, url, fingerprint.hash, target, digest)
         except fetch.FetchError as error:
-            from pex.result import Error  # pants: no-infer-dep
+            from pex.result import Error  # pants: no-infer-dep  # ty: ignore
 
             return Error(str(error))
         return artifact.filename
@@ -60,7 +60,7 @@ def patch_downloads(settings: machine.Machine) -> None:
 
 def patch_resolve(arguments: list[str]) -> None:
     """A whole lock for one interpreter becomes a reference to its directory."""
-    from pex.bin import pex as program  # pants: no-infer-dep
+    from pex.bin import pex as program  # pants: no-infer-dep  # ty: ignore
 
     original = program.resolve
 
@@ -77,11 +77,11 @@ def patch_resolve(arguments: list[str]) -> None:
 
 def refer(arguments: list[str], targets: Any) -> Any:
     """What Pex's resolve returns, of the one wheel that stands for the whole lock."""
-    from pex.dependency_configuration import DependencyConfiguration  # pants: no-infer-dep
-    from pex.dist_metadata import Distribution, Requirement  # pants: no-infer-dep
-    from pex.fingerprinted_distribution import FingerprintedDistribution  # pants: no-infer-dep
-    from pex.pep_427 import InstallableType, install_wheel_chroot  # pants: no-infer-dep
-    from pex.resolve.resolvers import ResolvedDistribution, ResolveResult  # pants: no-infer-dep
+    from pex.dependency_configuration import DependencyConfiguration  # pants: no-infer-dep  # ty: ignore
+    from pex.dist_metadata import Distribution, Requirement  # pants: no-infer-dep  # ty: ignore
+    from pex.fingerprinted_distribution import FingerprintedDistribution  # pants: no-infer-dep  # ty: ignore
+    from pex.pep_427 import InstallableType, install_wheel_chroot  # pants: no-infer-dep  # ty: ignore
+    from pex.resolve.resolvers import ResolvedDistribution, ResolveResult  # pants: no-infer-dep  # ty: ignore
 
     path, python = after(arguments, "--lock"), after(arguments, "--python")
     lock = environment.parse_lock(Path(path).read_text(encoding="utf-8"))
@@ -129,9 +129,9 @@ def main(arguments: list[str]) -> int:
     patch_downloads(settings)
     sys.argv[1:] = arguments
     if script == "pex3":
-        from pex.cli.pex import main as run  # pants: no-infer-dep
+        from pex.cli.pex import main as run  # pants: no-infer-dep  # ty: ignore
     else:
-        from pex.bin.pex import main as run  # pants: no-infer-dep
+        from pex.bin.pex import main as run  # pants: no-infer-dep  # ty: ignore
 
         if is_whole_lock(arguments):
             patch_resolve(arguments)
