@@ -45,7 +45,10 @@ Settings = Dict[str, List[str]]
 
 
 class Machine(NamedTuple):
-    """How packages are fetched here. URLs and paths as they were given; "" where nothing was."""
+    """How packages are fetched here: URLs of indexes, URLs or absolute paths of the rest.
+
+    What was not given is "".
+    """
 
     index: str = ""
     extra_indexes: tuple[str, ...] = ()
@@ -90,12 +93,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Machine:
 
     certificate = first("cert") or [environ[name] for name in CERTIFICATES if environ.get(name)]
     return Machine(
-        index=one(first("index-url")),
-        extra_indexes=tuple(first("extra-index-url")),
-        find_links=tuple(first("find-links")),
+        index=one([as_url(place) for place in first("index-url")]),
+        extra_indexes=tuple(as_url(place) for place in first("extra-index-url")),
+        find_links=tuple(absolute(place) for place in first("find-links")),
         no_index=one(first("no-index")).lower() in ("1", "true", "yes", "on"),
-        certificate=os.path.expanduser(one(certificate)),
-        client_certificate=os.path.expanduser(one(first("client-cert"))),
+        certificate=one([absolute(path) for path in certificate]),
+        client_certificate=one([absolute(path) for path in first("client-cert")]),
         trusted_hosts=tuple(first("trusted-host")),
         proxies=tuple(proxies(environ, one(first("proxy")))),
     )
@@ -209,20 +212,32 @@ def from_uv_file(path: Path) -> Settings:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read (not UTF-8): correct it") from error
     try:
-        told = parse_toml(text)
+        return from_toml(parse_toml(text), path.parent)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): correct it") from error
+
+
+def from_toml(told: dict[str, Any], directory: Path) -> Settings:
+    """Of uv's file in this directory, from which the paths in it start."""
     found: Settings = {}
-    for table in (told, told.get("pip", {})):
+    pip = told.get("pip", {})
+    if not isinstance(pip, dict):
+        raise ValueError("pip must be a table")
+    for table in (told, pip):
         for key, names in UV_KEYS.items():
             values = [value for name in names for value in as_list(table.get(name))]
             if values:
                 found[key] = values
     indexes = [entry for entry in as_list(told.get("index")) if isinstance(entry, dict)]
+    if not all(entry.get("url") for entry in indexes):
+        raise ValueError("an index needs a url")
     for key, default in (("index-url", True), ("extra-index-url", False)):
         urls = [str(entry["url"]) for entry in indexes if bool(entry.get("default")) == default]
         if urls:
             found[key] = urls
+    for key in ("index-url", "extra-index-url", "find-links"):
+        places = found.get(key, [])
+        found[key] = [place if is_url(place) else str(directory / place) for place in places]
     return found
 
 
@@ -292,9 +307,14 @@ def is_url(place: str) -> bool:
     return len(urllib.parse.urlsplit(place).scheme) > 1
 
 
+def absolute(place: str) -> str:
+    """A place that may be a path, as seen from anywhere."""
+    return place if is_url(place) else os.path.abspath(os.path.expanduser(place))
+
+
 def as_url(place: str) -> str:
     """A URL for a place that may be a path."""
-    return place if is_url(place) else Path(os.path.abspath(place)).as_uri()
+    return place if is_url(place) else Path(absolute(place)).as_uri()
 
 
 def without_secrets(text: str, places: Iterable[str]) -> str:
