@@ -171,7 +171,7 @@ def pip_files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def from_pip_files(paths: list[Path]) -> Settings:
-    """Of these files, least important first; pip looks at the section before it looks at the file."""
+    """Of these files, least important first; for pip the section outranks the file."""
     parsers = [parse_pip_file(path) for path in paths]
     found: Settings = {}
     for section in SECTIONS:
