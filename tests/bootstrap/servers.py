@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -75,6 +76,16 @@ class Authority:
             capture_output=True,
         )
 
+    def write_hashed(self, directory: Path) -> None:
+        """The authority as OpenSSL looks for it in a directory: by the hash of its name."""
+        done = subprocess.run(
+            ["openssl", "x509", "-in", str(self.certificate), "-noout", "-hash"],
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        shutil.copy(self.certificate, directory / f"{done.stdout.strip()}.0")
+
     def wrap(self, listening: socket.socket) -> ssl.SSLSocket:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.server)
@@ -108,8 +119,8 @@ class QuietServer(ThreadingHTTPServer):
 class Index(QuietServer):
     """Serves the files of a directory, and does what `faults` says once for each entry.
 
-    A fault is a status, `"truncated"`, or a URL to redirect to. `asked` holds the paths that were
-    asked for; `seen` the Authorization header, if any, beside each.
+    A fault is a status, "truncated", "silence", or a URL to redirect to. `asked` holds the paths
+    that were asked for; `seen` the Authorization header, if any, beside each.
     """
 
     def __init__(
@@ -155,6 +166,9 @@ class IndexHandler(SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "100000")
             self.end_headers()
             self.wfile.write(b"a part of it")
+        elif fault == "silence":
+            time.sleep(2)
+            self.close_connection = True
         elif isinstance(fault, str):
             self.send_response(302)
             self.send_header("Location", fault)

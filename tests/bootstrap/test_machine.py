@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
@@ -20,6 +19,11 @@ from tools.start import machine
 
 # Every level at which pip is configured, the most important last.
 PIP_LEVELS = ("site", "later site", "legacy user", "user", "venv", "named file", "environment")
+RUN_PIP = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("pip", run_name="__main__")
+"""
 # None of this may change what is installed. The value is one that uv or pip would act on.
 FORBIDDEN = {
     "constraint": "/no/such/constraints.txt",
@@ -117,8 +121,7 @@ def pip(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         pytest.skip("this Python carries no pip to compare with")
     directory = tmp_path_factory.mktemp("pip") / "venv"
     venv.create(directory, symlinks=True, with_pip=False)
-    run = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('pip', {}, '{}')"
-    return [str(directory / "bin/python"), "-c", run.replace("'{}'", "'__main__'"), wheels[0]]
+    return [str(directory / "bin/python"), "-c", RUN_PIP, wheels[0]]
 
 
 def pips_settings(pip: list[str], environ: dict[str, str]) -> dict[str, str]:
@@ -151,9 +154,7 @@ def test_levels_are_those_of_pip(
     assert machine.read(environ).index == pips_settings(pip, environ)["index-url"]
 
 
-def test_named_file_replaces_the_users(
-    home: Path, environ: dict[str, str], pip: list[str]
-) -> None:
+def test_named_file_replaces_the_users(home: Path, environ: dict[str, str], pip: list[str]) -> None:
     configure("user", home, environ, "extra-index-url", "https://dead.example/simple")
     configure("named file", home, environ, "index-url", "https://alive.example/simple")
     assert "extra-index-url" not in pips_settings(pip, environ)
@@ -213,7 +214,9 @@ proxy = http://proxy.example:3128
     ("value", "is_set"), [("1", True), ("true", True), ("yes", True), ("0", False), ("no", False)]
 )
 def test_no_index(value: str, is_set: bool, environ: dict[str, str]) -> None:
-    settings = machine.read({**environ, "PIP_NO_INDEX": value, "PIP_INDEX_URL": "https://a.example"})
+    settings = machine.read(
+        {**environ, "PIP_NO_INDEX": value, "PIP_INDEX_URL": "https://a.example"}
+    )
     assert settings.no_index is is_set
     assert settings.indexes == (() if is_set else ("https://a.example",))
 
@@ -285,9 +288,7 @@ def test_uvs_environment(environ: dict[str, str]) -> None:
     )
 
 
-def test_environment_outranks_pips_files_and_those_uvs(
-    home: Path, environ: dict[str, str]
-) -> None:
+def test_environment_outranks_pips_files_and_those_uvs(home: Path, environ: dict[str, str]) -> None:
     write(home / ".config/uv/uv.toml", 'index-url = "https://uv-file.example"\n')
     assert machine.read(environ).index == "https://uv-file.example"
     configure("site", home, environ, "index-url", "https://pip-file.example")

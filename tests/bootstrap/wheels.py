@@ -73,9 +73,7 @@ def write_index(root: Path, *wheels: Wheel) -> Path:
         page.parent.mkdir(parents=True, exist_ok=True)
         place = wheel.path.relative_to(root)
         with page.open("a") as file:
-            file.write(
-                f'<a href="../../{place}#sha256={wheel.sha256}">{wheel.path.name}</a><br>\n'
-            )
+            file.write(f'<a href="../../{place}#sha256={wheel.sha256}">{wheel.path.name}</a><br>\n')
     return root / "simple"
 
 
