@@ -33,7 +33,7 @@ sys.exit(7 if "--fail" in sys.argv else 0)
 """
 # A worker's: with pip, where the environment that the tests run in may have none.
 PYTHON = str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
-VERSION = "0.10.2"  # of which tools/bundle/flags.json knows the flags
+VERSION = "0.12.0.1"  # of which tools/bundle/flags.json knows the flags
 
 
 # What of uv run.py uses, by pip; the real one is fetched where there is a network (tests/slow).
@@ -132,7 +132,7 @@ def contents(wheels) -> Contents:
         sources={"experiments/small/launch.py": PROGRAM.encode()},
         lock=wheels[1],
         requirements=("jax",),
-        pythons=Pythons("3.11", "3.14"),
+        pythons=Pythons("3.12", "3.15"),
         topology=Topology.parse("cpu", "1"),
         env={"XLA_FLAGS": "--xla_gpu_autotune_level=4", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
         commit="0" * 40,

@@ -105,7 +105,7 @@ def test_another_python_another_machine_an_old_glibc(make, home):
     edit_manifest(bundle, python={"minimum": "3.98", "below": "3.99"})
     line = refusal(bundle.run(home))
     assert PYTHON in line and "at least 3.98 and below 3.99" in line
-    edit_manifest(bundle, python={"minimum": "3.11", "below": "3.14"}, machines={"vax": "2.1"})
+    edit_manifest(bundle, python={"minimum": "3.12", "below": "3.15"}, machines={"vax": "2.1"})
     assert "the bundle's wheels are for Linux on vax" in refusal(bundle.run(home))
     edit_manifest(bundle, machines={os.uname().machine: "2.999"})
     assert "need glibc 2.999 or newer: use a newer image" in refusal(bundle.run(home))
