@@ -168,20 +168,6 @@ def test_pip_installs_where_uv_cannot(make, uv, tmp_path, fault):
     assert not list(place.glob("*.partial"))
 
 
-def test_what_pip_is_told_of_indexes_uv_is_told_too():
-    told = worker.as_uv_knows(
-        "global.index-url='https://mirror/simple'\n"
-        "global.extra-index-url='https://a/simple\\nhttps://b/simple'\n"
-        ":env:.cert='/etc/own.pem'\n:env:.disable-pip-version-check='1'\n"
-    )
-    assert told == {
-        "UV_DEFAULT_INDEX": "https://mirror/simple",
-        "UV_INDEX": "https://a/simple https://b/simple",
-        "SSL_CERT_FILE": "/etc/own.pem",
-        "UV_INDEX_STRATEGY": "unsafe-best-match",
-    }
-
-
 def test_wheels_for_another_worker(make, home):
     bundle = make()
     assert bundle.run(home).returncode == 0
