@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import html.parser
+import netrc
 import os
 import re
+import socket
 import ssl
 import time
 import urllib.error
@@ -17,12 +19,13 @@ import urllib.parse
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from tools.start.machine import Machine, as_url, without_secrets
 
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3
+PAUSE = 1.0  # seconds before the second try; twice that before the third
 PART = 1 << 20
 
 
@@ -36,26 +39,22 @@ def fetch(machine: Machine, url: str, sha256: str, path: str | Path, digest: Any
     Raises FetchError. Nothing is left at `path` then.
     """
     wanted = filename(url)
-    reason = "no place to look for it is configured"
+    reasons: list[str] = []
     partial = f"{path}.partial"
-    for candidate in candidates(machine, url):
-        for attempt in range(TRIES):
-            try:
-                found = download(machine, candidate, partial)
-            except (OSError, HTTPException, ValueError) as error:
-                reason = f"{candidate}: {getattr(error, 'reason', None) or error}"
-                if not is_passing(error):
-                    break
-                time.sleep(attempt)
-                continue
+    try:
+        for candidate in candidates(machine, url, reasons):
+            found = attempt(download, machine, candidate, partial, reasons)
             if found == sha256:
                 finish(partial, path, digest)
                 return
-            reason = f"{candidate}: its sha256 is {found[:16]}..., the lock's {sha256[:16]}..."
-            break
-    if os.path.exists(partial):
-        os.unlink(partial)
+            if found:
+                told = f"its sha256 is {found[:16]}..., the lock's {sha256[:16]}..."
+                reasons.append(f"{candidate}: {told}")
+    finally:
+        if os.path.exists(partial):
+            os.unlink(partial)
     places = (machine.index, *machine.extra_indexes, *machine.find_links)
+    reason = "; ".join(reasons) or "no place to look for it is configured"
     raise FetchError(without_secrets(f"{wanted} could not be fetched ({reason})", places))
 
 
@@ -67,11 +66,34 @@ def finish(partial: str, path: str | Path, digest: Any) -> None:
     os.replace(partial, path)
 
 
+def attempt(
+    get: Callable[..., Any], machine: Machine, url: str, path: str, reasons: list[str]
+) -> Any:
+    """What `get` makes of a URL, tried again where that may help; None, and why, if it fails."""
+    for tried in range(TRIES):
+        time.sleep(tried * PAUSE)
+        try:
+            return get(machine, url, path)
+        except (OSError, HTTPException, ValueError) as error:
+            reason: Any = getattr(error, "reason", None) or error
+            if isinstance(error, urllib.error.HTTPError):
+                reason = f"{error.code} {reason}"
+            if not is_passing(error):
+                break
+    reasons.append(f"{url}: {reason}")
+    return None
+
+
 def is_passing(error: Exception) -> bool:
     """Whether asking again may help: not where the place said no, or there is no such place."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code == 429 or error.code >= 500
-    return not isinstance(getattr(error, "reason", error), (FileNotFoundError, ValueError))
+    cause = getattr(error, "reason", error)
+    if isinstance(cause, socket.gaierror):
+        return cause.errno == socket.EAI_AGAIN
+    return not isinstance(
+        cause, (FileNotFoundError, ConnectionRefusedError, ssl.SSLError, ValueError)
+    )
 
 
 def filename(url: str) -> str:
@@ -84,22 +106,26 @@ def project(name: str) -> str:
     return re.sub(r"[-_.]+", "-", stem).lower()
 
 
-def candidates(machine: Machine, url: str) -> Iterator[str]:
-    """Where the file may be: where there is a mirror the mirror first, else the lock's own URL."""
+def candidates(machine: Machine, url: str, reasons: list[str]) -> Iterator[str]:
+    """Where the file may be: where there is a mirror the mirror first, else the lock's own URL.
+
+    Tells `reasons` of the pages that do not name it.
+    """
     mirrored = bool(machine.index or machine.no_index)
     if not mirrored:
         yield url
     wanted = filename(url)
     for index in (*([machine.index] if machine.index else []), *machine.extra_indexes):
         if not machine.no_index:
-            yield from on_page(machine, f"{as_url(index).rstrip('/')}/{project(wanted)}/", wanted)
+            page = f"{as_url(index).rstrip('/')}/{project(wanted)}/"
+            yield from on_page(machine, page, wanted, reasons)
     for place in machine.find_links:
         local = Path(urllib.request.url2pathname(urllib.parse.urlsplit(as_url(place)).path))
         if as_url(place).startswith("file:") and local.is_dir():
             if (local / wanted).is_file():
                 yield (local / wanted).as_uri()
         else:
-            yield from on_page(machine, as_url(place), wanted)
+            yield from on_page(machine, as_url(place), wanted, reasons)
     if mirrored and not machine.no_index:
         yield url
 
@@ -113,24 +139,41 @@ class Links(html.parser.HTMLParser):
         self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
-def on_page(machine: Machine, page: str, wanted: str) -> Iterator[str]:
+def on_page(machine: Machine, page: str, wanted: str, reasons: list[str]) -> Iterator[str]:
     """The links of a page (of a directory: its index.html) to a file of this name."""
     if page.startswith("file:") and page.endswith("/"):
         directory = Path(urllib.request.url2pathname(urllib.parse.urlsplit(page).path))
         if (directory / wanted).is_file():
             yield (directory / wanted).as_uri()
         page += "index.html"
-    try:
-        with open_url(machine, page) as answer:
-            text, base = answer.read().decode("utf-8", "replace"), answer.geturl()
-    except (OSError, HTTPException, ValueError):
+    found = attempt(read_page, machine, page, "", reasons)
+    if not found:
         return
+    text, base = found
     links = Links()
     links.feed(text)
-    for link in links.found:
-        target = urllib.parse.urljoin(base, link)
-        if filename(target) == wanted:
-            yield urllib.parse.urldefrag(target)[0]
+    targets = [urllib.parse.urljoin(base, link) for link in links.found]
+    targets = [target for target in targets if filename(target) == wanted]
+    if not targets:
+        reasons.append(f"{page}: has no such file")
+    for target in targets:
+        yield with_login(urllib.parse.urldefrag(target)[0], page)
+
+
+def read_page(machine: Machine, url: str, _: str) -> tuple[str, str]:
+    """(text, URL after redirects)"""
+    with open_url(machine, url) as answer:
+        data = b"".join(whole(answer))
+        return data.decode("utf-8", "replace"), answer.geturl()
+
+
+def with_login(url: str, page: str) -> str:
+    """The URL with the login of the page that names it, if both are of one host."""
+    parts, of_page = urllib.parse.urlsplit(url), urllib.parse.urlsplit(page)
+    login, at, host = of_page.netloc.rpartition("@")
+    if at and (parts.scheme, parts.netloc) == (of_page.scheme, host):
+        return parts._replace(netloc=of_page.netloc).geturl()
+    return url
 
 
 def open_url(machine: Machine, url: str) -> Any:
@@ -138,19 +181,36 @@ def open_url(machine: Machine, url: str) -> Any:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https", "file"):
         raise ValueError(f"a URL of http, https or file is needed, not {parts.scheme or url!r}")
-    request = urllib.request.Request(url, headers={"Accept": "text/html,*/*;q=0.1"})
-    passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
-    if parts.username:
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        request = urllib.request.Request(bare.geturl(), headers=dict(request.header_items()))
-        user, password = (urllib.parse.unquote(x or "") for x in (parts.username, parts.password))
-        passwords.add_password(None, bare.geturl(), user, password, is_authenticated=True)
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=context(machine, parts.hostname or "", parts.port)),
-        urllib.request.ProxyHandler(proxies_for(machine, parts.netloc.rpartition("@")[2])),
-        urllib.request.HTTPBasicAuthHandler(passwords),
+    host = parts.netloc.rpartition("@")[2]
+    request = urllib.request.Request(
+        parts._replace(netloc=host).geturl(), headers={"Accept": "text/html,*/*;q=0.1"}
     )
-    return opener.open(request, timeout=TIMEOUT)
+    passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
+    user, password = login_for(parts)
+    if user:
+        # For all of the host: a page may name files elsewhere on it, or redirect to them.
+        place = f"{parts.scheme}://{host}/"
+        passwords.add_password(None, place, user, password, is_authenticated=True)
+    handlers = [
+        urllib.request.ProxyHandler(proxies_for(machine, host)),
+        urllib.request.HTTPBasicAuthHandler(passwords),
+    ]
+    if parts.scheme != "file":
+        secure = context(machine, parts.hostname or "", parts.port)
+        handlers.append(urllib.request.HTTPSHandler(context=secure))
+    return urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT)
+
+
+def login_for(parts: urllib.parse.SplitResult) -> tuple[str, str]:
+    """The user and password in the URL, else those of ~/.netrc, as for pip and uv."""
+    if parts.username:
+        return urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    try:
+        user, _, password = netrc.netrc(path).authenticators(parts.hostname or "") or ("", "", "")
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        return "", ""
+    return user or "", password or ""
 
 
 def proxies_for(machine: Machine, host: str) -> dict[str, str]:
@@ -169,6 +229,8 @@ def context(machine: Machine, host: str, port: int | None) -> ssl.SSLContext:
     if host in trusted or f"{host}:{port}" in trusted:
         result.check_hostname, result.verify_mode = False, ssl.CERT_NONE
     elif machine.certificate:
+        if not os.path.exists(machine.certificate):
+            raise ValueError(f"the certificate bundle {machine.certificate} is not there")
         directory = os.path.isdir(machine.certificate)
         places = {"capath" if directory else "cafile": machine.certificate}
         result.load_verify_locations(**places)
@@ -181,10 +243,18 @@ def download(machine: Machine, url: str, path: str) -> str:
     """The sha256 of what was written to `path`."""
     found = hashlib.sha256()
     with open_url(machine, url) as answer, open(path, "wb") as file:
-        for part in iter(lambda: answer.read(PART), b""):
+        for part in whole(answer):
             found.update(part)
             file.write(part)
-        length = answer.headers.get("Content-Length")
-        if length and length.isdecimal() and file.tell() != int(length):
-            raise OSError(f"ended after {file.tell()} of {length} bytes")
     return found.hexdigest()
+
+
+def whole(answer: Any) -> Iterator[bytes]:
+    """The parts of an answer. Raises OSError if it ends before its end."""
+    size = 0
+    for part in iter(lambda: answer.read(PART), b""):
+        size += len(part)
+        yield part
+    length = answer.headers.get("Content-Length")
+    if length and length.isdecimal() and size != int(length):
+        raise OSError(f"ended after {size} of {length} bytes")

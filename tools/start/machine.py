@@ -39,11 +39,16 @@ UV_KEYS = {
 }
 # Sections of pip.conf for the commands that fetch; the command's own outranks the global one.
 SECTIONS = ("global", "download", "install")
+# Settings of pip that are one value, which may have spaces in it; the others are lists.
+SINGLE = ("index-url", "cert", "client-cert", "proxy")
 Settings = Dict[str, List[str]]
 
 
 class Machine(NamedTuple):
-    """How packages are fetched here. URLs and paths as they were given; "" where nothing was."""
+    """How packages are fetched here: URLs of indexes, URLs or absolute paths of the rest.
+
+    What was not given is "".
+    """
 
     index: str = ""
     extra_indexes: tuple[str, ...] = ()
@@ -79,7 +84,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Machine:
     levels = [
         from_pip_environment(environ),
         from_uv_environment(environ),
-        *reversed([from_pip_file(path) for path in pip_files(environ)]),
+        from_pip_files(pip_files(environ)),
         *reversed([from_uv_file(path) for path in uv_files(environ)]),
     ]
 
@@ -88,12 +93,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Machine:
 
     certificate = first("cert") or [environ[name] for name in CERTIFICATES if environ.get(name)]
     return Machine(
-        index=one(first("index-url")),
-        extra_indexes=tuple(first("extra-index-url")),
-        find_links=tuple(first("find-links")),
+        index=one([as_url(place) for place in first("index-url")]),
+        extra_indexes=tuple(as_url(place) for place in first("extra-index-url")),
+        find_links=tuple(absolute(place) for place in first("find-links")),
         no_index=one(first("no-index")).lower() in ("1", "true", "yes", "on"),
-        certificate=os.path.expanduser(one(certificate)),
-        client_certificate=os.path.expanduser(one(first("client-cert"))),
+        certificate=one([absolute(path) for path in certificate]),
+        client_certificate=one([absolute(path) for path in first("client-cert")]),
         trusted_hosts=tuple(first("trusted-host")),
         proxies=tuple(proxies(environ, one(first("proxy")))),
     )
@@ -114,11 +119,16 @@ def proxies(environ: Mapping[str, str], for_pip: str) -> Iterator[tuple[str, str
 
 
 def from_pip_environment(environ: Mapping[str, str]) -> Settings:
-    return {
-        name[4:].lower().replace("_", "-"): value.split()
+    return dict(
+        pip_setting(name[4:].lower(), value)
         for name, value in environ.items()
         if name.startswith("PIP_") and value.strip()
-    }
+    )
+
+
+def pip_setting(key: str, value: str) -> tuple[str, list[str]]:
+    key = key.replace("_", "-")
+    return key, [value.strip()] if key in SINGLE else value.split()
 
 
 def from_uv_environment(environ: Mapping[str, str]) -> Settings:
@@ -134,11 +144,11 @@ def from_uv_environment(environ: Mapping[str, str]) -> Settings:
 
 
 def configuration_homes(environ: Mapping[str, str]) -> tuple[list[Path], Path]:
-    """The directories of the machine's configuration, least important first, and the user's."""
+    """The directories of the machine's configuration, in the order given, and the user's."""
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
     shared = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
     own = environ.get("XDG_CONFIG_HOME") or str(home / ".config")
-    return [Path(path) for path in reversed(shared) if path], Path(own)
+    return [Path(path) for path in shared if path], Path(own)
 
 
 def pip_files(environ: Mapping[str, str]) -> list[Path]:
@@ -152,41 +162,46 @@ def pip_files(environ: Mapping[str, str]) -> list[Path]:
         shared.append(Path("/Library/Application Support"))
         own_pip = home / "Library/Application Support/pip"
         own = own_pip.parent if own_pip.is_dir() else own
-    files = [
-        *(path / "pip/pip.conf" for path in shared),
-        Path("/etc/pip.conf"),
-        home / ".pip/pip.conf",
-        own / "pip/pip.conf",
-    ]
+    files = [*(path / "pip/pip.conf" for path in shared), Path("/etc/pip.conf")]
+    if not named or not os.path.exists(named):
+        files += [home / ".pip/pip.conf", own / "pip/pip.conf"]
     if environ.get("VIRTUAL_ENV"):
         files.append(Path(environ["VIRTUAL_ENV"], "pip.conf"))
     return [*files, Path(named)] if named else files
 
 
-def from_pip_file(path: Path) -> Settings:
+def from_pip_files(paths: list[Path]) -> Settings:
+    """Of these files, least important first; for pip the section outranks the file."""
+    parsers = [parse_pip_file(path) for path in paths]
+    found: Settings = {}
+    for section in SECTIONS:
+        for parser in parsers:
+            if parser.has_section(section):
+                found.update(pip_setting(*item) for item in parser.items(section))
+    return found
+
+
+def parse_pip_file(path: Path) -> configparser.RawConfigParser:
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
     except OSError:
-        return {}
+        pass
     except (configparser.Error, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"{path} cannot be read ({first}): correct it") from error
-    found: Settings = {}
-    for section in SECTIONS:
-        if parser.has_section(section):
-            found.update({key: value.split() for key, value in parser.items(section)})
-    return {key.replace("_", "-"): values for key, values in found.items()}
+    return parser
 
 
 def uv_files(environ: Mapping[str, str]) -> list[Path]:
-    """uv's configuration files, least important first."""
+    """uv's configuration files, least important first: of shared ones the first named counts."""
     if environ.get("UV_NO_CONFIG"):
         return []
     if environ.get("UV_CONFIG_FILE"):
         return [Path(environ["UV_CONFIG_FILE"])]
     shared, own = configuration_homes(environ)
-    return [Path("/etc/uv/uv.toml"), *(path / "uv/uv.toml" for path in shared), own / "uv/uv.toml"]
+    files = [Path("/etc/uv/uv.toml"), *(path / "uv/uv.toml" for path in reversed(shared))]
+    return [*files, own / "uv/uv.toml"]
 
 
 def from_uv_file(path: Path) -> Settings:
@@ -197,20 +212,32 @@ def from_uv_file(path: Path) -> Settings:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read (not UTF-8): correct it") from error
     try:
-        told = parse_toml(text)
+        return from_toml(parse_toml(text), path.parent)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): correct it") from error
+
+
+def from_toml(told: dict[str, Any], directory: Path) -> Settings:
+    """Of uv's file in this directory, from which the paths in it start."""
     found: Settings = {}
-    for table in (told, told.get("pip", {})):
+    pip = told.get("pip", {})
+    if not isinstance(pip, dict):
+        raise ValueError("pip must be a table")
+    for table in (told, pip):
         for key, names in UV_KEYS.items():
             values = [value for name in names for value in as_list(table.get(name))]
             if values:
                 found[key] = values
     indexes = [entry for entry in as_list(told.get("index")) if isinstance(entry, dict)]
+    if not all(entry.get("url") for entry in indexes):
+        raise ValueError("an index needs a url")
     for key, default in (("index-url", True), ("extra-index-url", False)):
         urls = [str(entry["url"]) for entry in indexes if bool(entry.get("default")) == default]
         if urls:
             found[key] = urls
+    for key in ("index-url", "extra-index-url", "find-links"):
+        places = found.get(key, [])
+        found[key] = [place if is_url(place) else str(directory / place) for place in places]
     return found
 
 
@@ -280,9 +307,14 @@ def is_url(place: str) -> bool:
     return len(urllib.parse.urlsplit(place).scheme) > 1
 
 
+def absolute(place: str) -> str:
+    """A place that may be a path, as seen from anywhere."""
+    return place if is_url(place) else os.path.abspath(os.path.expanduser(place))
+
+
 def as_url(place: str) -> str:
     """A URL for a place that may be a path."""
-    return place if is_url(place) else Path(os.path.abspath(place)).as_uri()
+    return place if is_url(place) else Path(absolute(place)).as_uri()
 
 
 def without_secrets(text: str, places: Iterable[str]) -> str:
