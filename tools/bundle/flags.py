@@ -72,6 +72,8 @@ def accepted(variable: str, flag: str) -> bool:
         text=True,
         timeout=TIMEOUT,
     )
+    if run.returncode and "Flag parsing failed" in run.stderr:
+        raise BundleError(f"--{flag}: the value is of the wrong kind; try the flag with another")
     said = [line for line in run.stderr.splitlines() if "unknown" in line.lower()]
     if run.returncode and not said:
         last = (run.stderr.splitlines() or ["nothing"])[-1]

@@ -20,14 +20,14 @@ VERSIONS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
 
 @dataclass(frozen=True)
 class Pythons:
-    """Minor versions from `minimum` to below `below`: "3.11", "3.14"."""
+    """Minor versions from `minimum` to below `below`: "3.12", "3.15"."""
 
     minimum: str
     below: str
 
     @classmethod
     def parse(cls, constraint: str) -> Pythons:
-        """Reads `CPython>=3.11,<3.14`. Raises BundleError for any other form."""
+        """Reads `CPython>=3.12,<3.15`. Raises BundleError for any other form."""
         text = constraint.replace(" ", "").removeprefix("CPython")
         parts = sorted(text.split(","), reverse=True)
         match = re.fullmatch(r">=3\.(\d+)(?:\.0)?,<3\.(\d+)(?:\.0)?", ",".join(parts))

@@ -25,7 +25,7 @@ INSTALLER = "uv"
 EXECUTABLE = ("run.py", "launch/local.sh", "launch/ssh.sh")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can hold
 # What JAX is called where it drives each accelerator.
-JAX = {"cpu": "jax", "gpu": "jax[cuda12]", "tpu": "jax[tpu]"}
+JAX = {"cpu": "jax", "gpu": "jax[cuda13]", "tpu": "jax[tpu]"}
 ENV = {
     "cpu": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},  # a huge page is one fault for 512
     "gpu": {"XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=true"},

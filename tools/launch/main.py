@@ -11,6 +11,7 @@ from tools.corpus.default import default_cache_dir, prepare_default
 from tools.corpus.errors import CorpusError
 from tools.launch import remote
 from tools.launch.hardware import python_for
+from tools.start.handover import leave_pants
 
 USAGE = """\
 usage: ./pants run launch -- [VARIANT] [FLAGS OF THE VARIANT]
@@ -73,6 +74,7 @@ def main(arguments: list[str]) -> int:
     With --on, what tools.launch.remote returns.
     """
     root = Path(__file__).parents[2]
+    leave_pants(Path(__file__), arguments, root, default_cache_dir())
     variants = find_variants(root)
     if arguments[:1] in (["--help"], ["-h"]):
         print(USAGE)

@@ -13,9 +13,9 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Generator
+from typing import Callable, Generator
 
-from tools.start import environment, interpreters, machine
+from tools.start import environment, handover, interpreters, machine
 from tools.start.uv import StartError, Uv, say
 
 DAEMON_SECONDS = 300.0  # for a daemon to start on a busy machine; Pants gives up after 60
@@ -135,8 +135,17 @@ def patch_daemon() -> None:
     RemotePantsRunner.run = run_or_fall_back
 
 
+def exit_code(run: Callable[[], None]) -> int:
+    try:
+        run()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     root, cache = Path(arguments[0]), environment.start_home()
+    users_own = dict(os.environ)
     try:
         settings = machine.read()
         write_settings(cache, settings)
@@ -159,9 +168,13 @@ def main(arguments: list[str]) -> int:
     patch_daemon()
     from pants.bin.pants_loader import main as run_pants  # pants: no-infer-dep  # ty: ignore
 
+    word = root / f".pants.d/handover.{os.getpid()}"
+    os.environ[handover.VARIABLE] = str(word)
     with daemon(root):
-        run_pants()
-    return 0
+        code = exit_code(run_pants)
+    if code == 0:
+        handover.take_over(word, users_own)
+    return code
 
 
 if __name__ == "__main__":

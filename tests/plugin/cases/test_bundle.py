@@ -53,7 +53,7 @@ def test_a_bundle_holds_what_the_variant_needs(runner: RuleRunner) -> None:
     assert manifest["entry"] == "experiments.grug.packed.launch"
     assert manifest["args"] == ["--preset", "it is"]
     assert manifest["topology"]["nodes"] == 3
-    assert manifest["versions"]["jax"] == "0.10.2"
+    assert manifest["versions"]["jax"] == "0.12.0.1"
     application = first["bundles/packed-cpu/app.pex"]
     assert b"experiments/grug/packed/model.py" in application
     assert b"unused.py" not in application and b"test_model.py" not in application
@@ -80,17 +80,17 @@ def options(runner: RuleRunner) -> Iterator[Callable[..., None]]:
 
 
 def test_wheels_are_for_the_workers_that_are_named(runner: RuleRunner, options) -> None:
-    options("--bundle-wheels", "--bundle-wheels-python=3.12", "--bundle-wheels-machine=aarch64")
+    options("--bundle-wheels", "--bundle-wheels-python=3.13", "--bundle-wheels-machine=aarch64")
     built = package(runner)
     paths = runner.request(Snapshot, [built.digest]).files
     wheels = [path.rpartition("/")[2] for path in paths if path.startswith(f"{NAME}/wheels/")]
     native = [wheel for wheel in wheels if not wheel.endswith("-none-any.whl")]
-    assert any(wheel.startswith("jaxlib-0.10.2-cp312-cp312-manylinux") for wheel in native)
+    assert any(wheel.startswith("jaxlib-0.12.0.1-cp313-cp313-manylinux") for wheel in native)
     assert any(wheel.startswith("uv-") for wheel in native)
     assert all("_aarch64" in wheel for wheel in native)
     only = DigestSubset(built.digest, PathGlobs([f"{NAME}/bundle.json"]))
     (file,) = runner.request(DigestContents, [runner.request(Digest, [only])])
-    assert json.loads(file.content)["wheels"] == {"python": "3.12", "machine": "aarch64"}
+    assert json.loads(file.content)["wheels"] == {"python": "3.13", "machine": "aarch64"}
     assert package(runner).digest == built.digest
 
 

@@ -13,6 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.bundle.machine import (
+    Authority,
+    Machine,
+    make_authority,
+    make_index,
+    settings_files,
+)
 from tools.bundle.lock import Lock
 from tools.bundle.manifest import Pythons
 from tools.bundle.pack import Contents, bundle, write
@@ -33,19 +40,33 @@ sys.exit(7 if "--fail" in sys.argv else 0)
 """
 # A worker's: with pip, where the environment that the tests run in may have none.
 PYTHON = str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
-VERSION = "0.10.2"  # of which tools/bundle/flags.json knows the flags
+VERSION = "0.12.0.1"  # of which tools/bundle/flags.json knows the flags
 
 
-# What of uv run.py uses, by pip; the real one is fetched where there is a network (tests/slow).
+# What of uv run.py uses, by pip; the real one is fetched where there is a network (tests/slow). It
+# refuses settings that run.py has no business to hand on, since the real one would heed them.
 STAND_IN = f"""#!{PYTHON}
 import os, sys
-_, command, *rest = sys.argv
-*rest, last = rest
-if command == "venv":
-    os.execv({PYTHON!r}, ["python", "-m", "venv", "--without-pip", last])
-os.makedirs(os.environ["UV_CACHE_DIR"])
-assert rest.pop() == "--python"
-os.execv({PYTHON!r}, ["python", "-m", "pip", "--python", last, *rest])
+_, *words = sys.argv
+known = "CACHE_DIR DEFAULT_INDEX FIND_LINKS HTTP_CONNECT_TIMEOUT HTTP_RETRIES HTTP_TIMEOUT INDEX "
+known += "INDEX_STRATEGY INSECURE_HOST NO_CONFIG"
+env = {{n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "PYTHON"))}}
+strange = {{n for n in env if n.startswith("UV_")}} - {{"UV_" + n for n in known.split()}}
+strange |= {{n for n in os.environ if n.startswith("PYTHON")}} - {{"PYTHONNOUSERSITE"}}
+if strange or "--no-config" not in words:
+    sys.exit(f"error: the stand-in is told of {{sorted(strange)}}")
+words.remove("--no-config")
+*words, last = words
+if words[0] == "venv":
+    os.execve({PYTHON!r}, [{PYTHON!r}, "-I", "-m", "venv", "--without-pip", last], env)
+assert words.pop() == "--python"
+index, more = env.get("UV_DEFAULT_INDEX"), env.get("UV_INDEX", "").split()
+words += [f"--index-url={{index}}"] * bool(index) + [f"--extra-index-url={{u}}" for u in more]
+words += [f"--find-links={{u}}" for u in env.get("UV_FIND_LINKS", "").split(",") if u]
+words += [f"--trusted-host={{h}}" for h in env.get("UV_INSECURE_HOST", "").split()]
+words += [f"--cert={{env['SSL_CERT_FILE']}}"] * ("SSL_CERT_FILE" in env)
+env |= {{"PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}}
+os.execve({PYTHON!r}, [{PYTHON!r}, "-I", "-m", "pip", "--python", last, *words[1:]], env)
 """
 
 
@@ -132,7 +153,7 @@ def contents(wheels) -> Contents:
         sources={"experiments/small/launch.py": PROGRAM.encode()},
         lock=wheels[1],
         requirements=("jax",),
-        pythons=Pythons("3.11", "3.14"),
+        pythons=Pythons("3.12", "3.15"),
         topology=Topology.parse("cpu", "1"),
         env={"XLA_FLAGS": "--xla_gpu_autotune_level=4", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
         commit="0" * 40,
@@ -158,3 +179,57 @@ def make(tmp_path, wheels, contents) -> Callable[..., Bundle]:
 def home(tmp_path_factory) -> Path:
     """Where environments are kept, for tests that need a warm one."""
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    place = tmp_path / "machine"
+    place.mkdir()
+    settings_files(place)
+    return Machine(place)
+
+
+@pytest.fixture
+def index(tmp_path, wheels) -> Path:
+    """A directory that is an index of the bundle's wheels."""
+    return make_index(tmp_path / "mirror", wheels[0])
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def thin(make) -> Bundle:
+    """A bundle without its wheels: it needs an index."""
+    bundle = make()
+    (bundle.path / "wheels").unlink()
+    return bundle
+
+
+@pytest.fixture
+def stand_in(tmp_path) -> str:
+    """A uv to name in GRUG_UV."""
+    path = tmp_path / "bin/uv"
+    path.parent.mkdir()
+    path.write_text(STAND_IN)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture(params=["pip", "uv"])
+def installer(request) -> dict[str, str]:
+    """The variables that have run.py install with each."""
+    return {"GRUG_UV": request.getfixturevalue("stand_in")} if request.param == "uv" else {}
+
+
+def starts(machine: Machine, bundle: Bundle, **env: str) -> subprocess.CompletedProcess:
+    """A start that installs what is locked, in its place, by the first installer that it tries."""
+    done = machine.run(bundle.command(), **env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["jax"].startswith(str(machine.venvs)), done.stdout
+    assert "not with uv" not in done.stderr, done.stderr
+    assert not (machine.root / "elsewhere").exists()
+    assert not machine.left_over()
+    return done

@@ -19,7 +19,7 @@ from tools.bundle.lock import (
 )
 
 LOCKS = Path(__file__).parents[3] / "tools/locks"
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.12", "3.13", "3.14")
 TARGETS = [Target(python, machine) for python in PYTHONS for machine in MACHINES]
 
 
@@ -30,7 +30,7 @@ def read(accelerator: str) -> Lock:
 
 def test_one_jax_and_the_same_versions_of_all_else():
     cpu, gpu, tpu = (read(name) for name in ("cpu", "gpu", "tpu"))
-    assert cpu.version("jax") == gpu.version("jax") == tpu.version("jax") == "0.10.2"
+    assert cpu.version("jax") == gpu.version("jax") == tpu.version("jax") == "0.12.0.1"
     for other in (gpu, tpu):
         shared = set(cpu.distributions) & set(other.distributions)
         assert {name: cpu.version(name) for name in shared} == {
@@ -44,8 +44,8 @@ def test_what_a_variant_needs_and_nothing_of_the_tests():
     assert not {"pytest", "playwright", "flax"} & names
     assert "libtpu" in {pin.name for pin in read("tpu").needed(["jax[tpu]"], TARGETS)}
     assert "libtpu" not in {pin.name for pin in read("tpu").needed(["jax"], TARGETS)}
-    gpu = {pin.name for pin in read("gpu").needed(["jax[cuda12]"], TARGETS)}
-    assert {"jax-cuda12-plugin", "nvidia-cublas-cu12"} <= gpu
+    gpu = {pin.name for pin in read("gpu").needed(["jax[cuda13]"], TARGETS)}
+    assert {"jax-cuda13-plugin", "nvidia-cublas"} <= gpu
 
 
 def test_glibc_floors_and_machines_come_from_the_wheels():
@@ -86,14 +86,14 @@ def entry(name: str, *needs: str, wheel: str = "py3-none-any") -> dict:
 
 
 def test_requirements_hold_wheels_alone_and_markers_where_they_differ():
-    old = 'b; python_version < "3.12"'
+    old = 'b; python_version < "3.13"'
     lock = small(entry("a", old, 'c; sys_platform == "win32"'), entry("b"))
     text = requirements_text(lock.needed(["A"], TARGETS), TARGETS)
     assert re.findall(r"sha256:(.)", text) == ["a", "a"]
     first, second = [line for line in text.splitlines() if "==1" in line]
     assert first == "a==1 \\"
-    assert 'python_version == "3.11" and platform_machine == "x86_64"' in second
-    assert "3.12" not in second
+    assert 'python_version == "3.12" and platform_machine == "x86_64"' in second
+    assert "3.13" not in second
 
 
 def test_faults_are_named():

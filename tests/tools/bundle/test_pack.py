@@ -31,8 +31,8 @@ def test_the_manifest_names_every_file_and_itself(contents):
         assert manifest["files"][name]["sha256"] == hashlib.sha256(data).hexdigest()
     assert manifest.pop("id") == identity(manifest)
     assert manifest["git"] == {"commit": "0" * 40, "dirty": False}
-    assert manifest["versions"]["jaxlib"] == "0.10.2"
-    assert manifest["python"] == {"minimum": "3.11", "below": "3.14"}
+    assert manifest["versions"]["jaxlib"] == "0.12.0.1"
+    assert manifest["python"] == {"minimum": "3.12", "below": "3.15"}
 
 
 def packed_in(files, name: str) -> bytes:
@@ -127,11 +127,11 @@ def test_written_whole_or_not_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "version", "said"),
     [
-        ("XLA_FLAGS", "--xla_gpu_graph_level=0", "0.10.2", "jaxlib 0.10.2 aborts on --xla_gpu_gr"),
-        ("XLA_FLAGS", "--xla_gpu_new=1", "0.10.2", "--xla_gpu_new was never tried with jaxlib"),
+        ("XLA_FLAGS", "--xla_gpu_graph_level=0", "0.12.0.1", "jaxlib 0.12.0.1 aborts on --xla_gpu_gr"),
+        ("XLA_FLAGS", "--xla_gpu_new=1", "0.12.0.1", "--xla_gpu_new was never tried with jaxlib"),
         ("XLA_FLAGS", "--xla_gpu_autotune_level=4", "9.9", "was never tried with jaxlib 9.9"),
-        ("XLA_FLAGS", "autotune", "0.10.2", "'autotune' is no flag: write --NAME=VALUE"),
-        ("LIBTPU_INIT_ARGS", "--xla_tpu_no_such_flag=1", "0.0.42.1", "libtpu 0.0.42.1 aborts on"),
+        ("XLA_FLAGS", "autotune", "0.12.0.1", "'autotune' is no flag: write --NAME=VALUE"),
+        ("LIBTPU_INIT_ARGS", "--xla_tpu_no_such_flag=1", "0.0.50.1", "libtpu 0.0.50.1 aborts on"),
         ("LIBTPU_INIT_ARGS", "--xla_tpu_x=1", None, "the lock has no libtpu that would read it"),
     ],
 )
@@ -158,14 +158,16 @@ def test_a_flag_of_the_table_really_aborts_or_really_starts():
 
     assert not accepted("XLA_FLAGS", "xla_gpu_graph_level=0")
     assert accepted("XLA_FLAGS", "xla_gpu_autotune_level=4")
+    with pytest.raises(BundleError, match="level=high: the value is of the wrong kind"):
+        accepted("XLA_FLAGS", "xla_gpu_autotune_level=high")
 
 
 def test_interpreter_constraints():
-    for text in ("CPython>=3.11,<3.14", "CPython<3.14,>=3.11"):
-        assert Pythons.parse(text).minors() == ["3.11", "3.12", "3.13"]
+    for text in ("CPython>=3.12,<3.15", "CPython<3.15,>=3.12"):
+        assert Pythons.parse(text).minors() == ["3.12", "3.13", "3.14"]
     assert Pythons.parse("CPython==3.12.*").minors() == ["3.12"]
     with pytest.raises(BundleError, match="write CPython>=3.A,<3.B"):
-        Pythons.parse("CPython>=3.11")
+        Pythons.parse("CPython>=3.12")
 
 
 @pytest.mark.parametrize(

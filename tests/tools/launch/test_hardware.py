@@ -73,7 +73,7 @@ def test_a_lock_that_is_not_there_is_one_line(root):
         python_for("8xh100", root)
 
 
-@pytest.mark.parametrize("accelerator, package", [("tpu", "libtpu"), ("gpu", "jax-cuda12-plugin")])
+@pytest.mark.parametrize("accelerator, package", [("tpu", "libtpu"), ("gpu", "jax-cuda13-plugin")])
 def test_the_locks_hold_the_compilers(accelerator, package):
     text = requirements(ROOT / f"tools/locks/{accelerator}.lock")
     assert f"\n{package}==" in text and "\njax==" in text and "--hash=sha256:" in text

@@ -49,17 +49,17 @@ def workspace(tmp_path, monkeypatch) -> Path:
     """A variant, its lock and its packed bundles; the working directory."""
     sources = {f"{VARIANT}/launch.py": b"print('launch')\n", f"{VARIANT}/model.py": b"WIDTH = 8\n"}
     digest = hashlib.sha256(b"").hexdigest()
-    names = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin")
+    names = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin")
     entries = [
         {
             "project_name": name,
-            "version": "0.10.2",
+            "version": "0.12.0.1",
             "requires_dists": [],
             "artifacts": [
                 {
                     "algorithm": "sha256",
                     "hash": digest,
-                    "url": f"https://example.org/{name.replace('-', '_')}-0.10.2-py3-none-any.whl",
+                    "url": f"https://example.org/{name.replace('-', '_')}-0.12.0.1-py3-none-any.whl",
                 }
             ],
         }
@@ -77,7 +77,7 @@ def workspace(tmp_path, monkeypatch) -> Path:
             sources=sources,
             lock=Lock.parse(text, LOCK),
             requirements=("jax",),
-            pythons=Pythons("3.11", "3.14"),
+            pythons=Pythons("3.12", "3.15"),
             topology=Topology.parse(accelerator, topology),
             env={},
         )

@@ -76,7 +76,7 @@ class BundleSubsystem(Subsystem):
     )
     wheels_python = StrOption(
         default="",
-        help="The CPython of these workers, such as 3.12; by default the oldest of the variant's.",
+        help="The CPython of these workers, such as 3.13; by default the oldest of the variant's.",
     )
     wheels_machine = EnumOption(
         default=Machine.x86_64, help="The processor of these workers, as `uname -m` says it."
