@@ -45,6 +45,7 @@ def start(store: str, run_dir: Path, *flags: str, launcher: bool = False) -> sub
 def finish(process: subprocess.Popen) -> str:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
+    assert "[Gloo]" not in out + err  # a process alone has no peers to find
     return out
 
 

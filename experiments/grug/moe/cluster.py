@@ -109,6 +109,8 @@ def join(cluster: Cluster) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
+    if alone:  # its devices need no network between them; Gloo, the default, says it found no peers
+        jax.config.update("jax_cpu_collectives_implementation", None)
 
     def give_up() -> None:
         where = f"{cluster.processes or 'all'} processes at {address or 'the TPU pod'}"
