@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         return Authority(tmp_path_factory.mktemp("an authority"))
     except FileNotFoundError:
         pytest.skip("openssl, which makes the certificates, is not on PATH")
+
+
+@pytest.fixture(scope="session")
+def namespace() -> list[str]:
+    """The command before one that mounts what it wants and disturbs nobody."""
+    command = ["unshare", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"]).returncode:
+        pytest.skip("needs root on Linux, to mount over a directory of the system's")
+    return command
 
 
 @pytest.fixture

@@ -92,8 +92,14 @@ def candidates(minors: range, environ: Mapping[str, str]) -> Iterator[Path]:
     places = list(managed(environ, path))
     for version in versions:
         for place, pattern in places:
-            for found in sorted(place.glob(pattern.format(version)), reverse=True):
+            for found in sorted(place.glob(pattern.format(version)), key=release, reverse=True):
                 yield found / f"bin/python{version}"
+
+
+def release(directory: Path) -> list[tuple[int, str]]:
+    """For sorting: numbers by their value, 3.12.10 after 3.12.9."""
+    parts = re.findall(r"\d+|\D+", directory.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def managed(environ: Mapping[str, str], path: list[Path]) -> Iterator[tuple[Path, str]]:
