@@ -388,7 +388,7 @@ def imported() -> list:
                     if isinstance(node, ast.Import):
                         found.update(alias.name.partition(".")[0] for alias in node.names)
                     elif isinstance(node, ast.ImportFrom) and not node.level:
-                        found.add(node.module.partition(".")[0])
+                        found.add(str(node.module).partition(".")[0])
     return sorted(found)
 
 
@@ -625,11 +625,11 @@ class Mirrors:
         self.hosts = _unique([*pip.hosts, *uv.hosts])
         foreign = ("PIP_", "_PIP_", "UV_", "PYTHON")
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith(foreign)}
-        self._take_proxies(pip, uv)
-        self._take_certificates(pip, uv)
         self.indexes: list = []
         self.links = [location(wheels)] if wheels else []
         if not wheels:
+            self._take_proxies(pip, uv)
+            self._take_certificates(pip, uv)
             self._choose(pip, uv)
         self._name_all(max(READ, pip.timeout, uv.timeout), {**pip.own, **uv.own})
 
@@ -673,12 +673,12 @@ class Mirrors:
             env["SSL_CERT_FILE"] = system[0]  # pip has its own
 
     def _choose(self, pip: Settings, uv: Settings) -> None:
-        """The indexes and places that answer: what is installed is pinned, so any of them serves."""
+        """The indexes and places that answer: all that is installed is pinned, so any serves."""
         forbidden = any(_true(os.environ.get(name)) for name in ("PIP_NO_INDEX", "UV_NO_INDEX"))
         willing = [] if forbidden else [told for told in (uv, pip) if not told.no_index]
         none = forbidden or uv.no_index or pip.no_index
         named = [told.index for told in willing if told.index]
-        # An index for uv alone leaves pip with its own, PyPI: it is asked where the other is silent.
+        # An index for uv alone leaves pip with its own, PyPI: asked where the other is silent.
         spare = [PYPI] if named and not pip.index and not none else []
         named = named or ([] if none else [PYPI])
         indexes = _unique([*named, *(url for told in willing for url in told.extra)])
@@ -761,8 +761,8 @@ class Mirrors:
             proxy = env.get(f"{name}_proxy") or env.get(f"{name.upper()}_PROXY")
             if proxy:
                 proxies.setdefault(parts.scheme, proxy)
-        direct = {"no": env.get("no_proxy") or env.get("NO_PROXY") or ""}
-        if urllib.request.proxy_bypass_environment(parts.netloc, direct):
+        direct = (env.get("no_proxy") or env.get("NO_PROXY") or "").replace(" ", "").split(",")
+        if any(name == "*" or _within(parts.hostname, name) for name in direct if name):
             proxies = {}
         if any("://" in url and not url.startswith("http://") for url in proxies.values()):
             return None
@@ -797,6 +797,10 @@ class Mirrors:
             if values:
                 env[pip_name] = " ".join(values)
                 env[uv_name] = comma.join(value.replace(",", "%2C") for value in values)
+
+
+def _within(host: str, domain: str) -> bool:
+    return f".{host}".endswith(f".{domain.lstrip('.')}")
 
 
 def _system_certificates() -> list:
@@ -922,7 +926,8 @@ def check_installed(path: str, requirements: str) -> list:
     """
     import importlib.metadata
 
-    site = os.path.join("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+    importlib.invalidate_caches()  # an installer that failed may have left the same directory
+    site = _site_packages()
     there = importlib.metadata.distributions(path=[os.path.join(path, site)])
     found = {_canonical(d.metadata["Name"] or ""): d for d in there}
     known = []
@@ -958,14 +963,17 @@ def pinned(requirements: str) -> dict:
     return result
 
 
+def _site_packages() -> str:
+    return "lib/python{}.{}/site-packages".format(*sys.version_info)
+
+
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def check_imports(path: str, modules, mirrors: Mirrors) -> None:
     """Imports those of `modules` that are in the environment at `path`, as the program will."""
-    minor = "python{}.{}".format(*sys.version_info)
-    site = os.path.join(path, "lib", minor, "site-packages")
+    site = os.path.join(path, _site_packages())
     there = {entry.partition(".")[0] for entry in os.listdir(site)}
     names = [name for name in modules if name in there]
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
@@ -986,12 +994,23 @@ def run(command: list, mirrors: Mirrors, env=None, loud: bool = True, failed: st
             f"{sys.executable} has neither pip nor ensurepip: install uv, or your system's "
             "packages python3-venv and python3-pip"
         )
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = next((x for x in lines if "error" in x.lower()), lines[-1] if lines else "nothing")
+    told = _last_line(said) if failed else _told(said)
     if loud:
         with contextlib.suppress(OSError):
             print(said, file=sys.stderr)
     raise BundleError(f"{failed or 'the locked packages could not be installed'}: {told}")
+
+
+def _told(said: str) -> str:
+    """The line that names the error, and what uv says of its causes: the first and the last."""
+    lines = [line.strip() for line in said.splitlines()]
+    error = next((line for line in lines if "error" in line.lower()), _last_line(said))
+    causes = [x.partition(": ")[2] for x in lines if x.startswith(("cause: ", "Caused by: "))]
+    return ": ".join(_unique([error, *causes[:1], *causes[-1:]]))
+
+
+def _last_line(said: str) -> str:
+    return said.rpartition("\n")[2].strip() or "it said nothing"
 
 
 def _start(command: list, mirrors: Mirrors, env=None) -> subprocess.CompletedProcess:
