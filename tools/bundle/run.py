@@ -29,7 +29,6 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 
 # What only a first start needs is imported where it is used: a warm one takes a tenth of a second.
 
@@ -48,7 +47,7 @@ STRICT = ["--require-hashes", "--only-binary", ":all:", "--no-deps"]
 QUIET = ["-q", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
 NEEDS_NO_DATA = ("--data", "--help", "--plan", "-h")
 SEAL = "complete.json"  # written last: the files without which a cached directory is not whole
-PARTIAL = re.compile(r"(.+-[0-9a-f]{16})\.(.+)\.[0-9]+(\.old)?(\.partial)+")  # see made_once
+PARTIAL = r"(.+-[0-9a-f]{16})\.(.+)\.[0-9]+(\.old)?(\.partial)+"  # see made_once
 # Variables by which Python finds code that is not locked.
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONSTARTUP", "PYTHONUSERBASE")
 
@@ -64,7 +63,7 @@ SYSTEM_CERTIFICATES = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+CERTIFICATE = rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----"
 KEYRINGS = {"pip": ("auto", "disabled", "import", "subprocess"), "uv": ("disabled", "subprocess")}
 
 HELD: set = set()  # descriptors of the locks that this process holds
@@ -341,7 +340,7 @@ def sweep(home: str, mine: str = "") -> None:
     where its lock is not seen here: its files stay for a day.
     """
     for entry in os.listdir(home):
-        match = PARTIAL.fullmatch(entry)
+        match = entry.endswith(".partial") and re.fullmatch(PARTIAL, entry)
         if not match or (mine and match[1] != mine):
             continue
         path = os.path.join(home, entry)
@@ -369,6 +368,8 @@ def _remove(path: str) -> None:
 
 def unpack(path: str) -> None:
     """The sources as files: Python keeps their bytecode, and a run's record copies them."""
+    import zipfile
+
     with zipfile.ZipFile(os.path.join(BUNDLE, "app.pex")) as archive:
         archive.extractall(path)
         seal(path, archive.namelist())
@@ -377,6 +378,7 @@ def unpack(path: str) -> None:
 def imported() -> list:
     """The top-level modules that the program's own modules import as they are loaded."""
     import ast
+    import zipfile
 
     found = set()
     with zipfile.ZipFile(os.path.join(BUNDLE, "app.pex")) as archive:
@@ -815,7 +817,7 @@ def _certificates(place: str) -> list:
     """All in a file, or in the files of a directory."""
     if not os.path.isdir(place):
         with open(place, "rb") as file:
-            return CERTIFICATE.findall(file.read())
+            return re.findall(CERTIFICATE, file.read())
     paths = [os.path.join(place, name) for name in sorted(os.listdir(place))]
     return [block for path in paths if os.path.isfile(path) for block in _certificates(path)]
 
@@ -845,21 +847,21 @@ def make_venv(path: str, requirements: str, installer: str, wheels: str, modules
     os.makedirs(scratch)
     try:
         mirrors = Mirrors(requirements, scratch, wheels if os.path.isdir(wheels) else "")
-        if not with_uv(path, requirements, installer, mirrors):
-            with_pip(path, requirements, mirrors)
+        known = with_uv(path, requirements, installer, mirrors)
+        known = known or with_pip(path, requirements, mirrors)
         check_imports(path, modules, mirrors)
-        seal(path, ["bin/python", *check_installed(path, requirements)])
+        seal(path, ["bin/python", *known])
     finally:
         _remove(scratch)
     say(f"installed in {time.monotonic() - began:.1f} s")
 
 
-def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> bool:
-    """Whether there is a uv and it could; where it could not, one line says why."""
+def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> list:
+    """check_installed's files; none where there is no uv or it failed, and one line says why."""
     named = os.environ.get("GRUG_UV") or shutil.which("uv")
     if not named and not os.path.exists(installer):
         say("installing with pip...")
-        return False
+        return []
     say("installing with uv...")
     env = dict(mirrors.environment)
     try:
@@ -876,12 +878,11 @@ def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> b
         no_index = ["--no-index"] if "PIP_NO_INDEX" in env else []
         what = [*STRICT, *no_index, "-r", requirements, "--python", python]
         run([uv, "pip", "install", *alone, *what], mirrors, env, loud=False)
-        check_installed(path, requirements)
+        return check_installed(path, requirements)
     except BundleError as error:
         say(f"not with uv ({error}): installing with pip...")
         _remove(path)
-        return False
-    return True
+        return []
 
 
 def fetched_uv(home: str, installer: str, mirrors: Mirrors) -> str:
@@ -898,8 +899,8 @@ def fetched_uv(home: str, installer: str, mirrors: Mirrors) -> str:
     return os.path.join(made_once(home, name, fetch), "bin", "uv")
 
 
-def with_pip(path: str, requirements: str, mirrors: Mirrors) -> None:
-    """pip stays outside of the environment where there is one: making another takes seconds."""
+def with_pip(path: str, requirements: str, mirrors: Mirrors) -> list:
+    """check_installed's files. pip stays outside of the environment, where there is one."""
     python = os.path.join(path, "bin", "python")
     outer = _start([*_pip(), "--python", sys.executable, "--version"], mirrors)
     bare = ["--without-pip"] if outer.returncode == 0 else []
@@ -910,7 +911,7 @@ def with_pip(path: str, requirements: str, mirrors: Mirrors) -> None:
         run([*pip, "install", *QUIET, "--no-compile", *STRICT, "-r", requirements], mirrors)
     except BundleError as error:
         raise BundleError("; ".join([str(error), *mirrors.silences()])) from error
-    check_installed(path, requirements)
+    return check_installed(path, requirements)
 
 
 def _pip() -> list:
