@@ -31,9 +31,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     needs.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
     needs.add_argument("--tools-lock", type=Path, help="the Pex lock that has uv")
     needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
-<<<<<<< HEAD
-    needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
-=======
     needs.add_argument(
         "--import",
         dest="imports",
@@ -43,8 +40,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="a file that imports a module of a requirement",
     )
     needs.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
-    needs.add_argument("--python", default="CPython>=3.11,<3.14", help="interpreter constraint")
->>>>>>> locks
+    needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
     needs.add_argument("--wheels-python", help="CPython of the workers, default: the oldest")
     needs.add_argument("--wheels-machine", choices=MACHINES, default="x86_64", help="theirs")
     pack = commands.add_parser("pack", parents=[needs], help="write a bundle and its .tar.gz")
