@@ -47,7 +47,7 @@ def test_an_import_of_another_variant_stops_each_goal_and_lint_lists_it(workspac
     for goal in (
         ("test", "experiments/grug/moe::"),
         ("check", "experiments/grug/moe::"),
-        ("package", "//:launch"),
+        ("package", "experiments/grug/moe::"),
         ("dependencies", path),
     ):
         run = workspace.pants(*goal)

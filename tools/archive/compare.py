@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.archive.stats import Sample, Test, value_at, welch
-from tools.archive.summary import Run
+from tools.archive.summary import Run, flat
 
 # What a run may choose without being another experiment: where and how often it looks and saves.
 FREE = ("checkpoint_every", "eval_every", "keep_checkpoints", "mesh", "seed")
@@ -64,16 +64,6 @@ class Comparison:
     readings: dict[str, Reading | str]
     differs: tuple[str, ...]
     """Settings that both have, with other values: `learning_rate 0.01 -> 0.02`."""
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in sorted(config.items()):
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def groups(runs: Iterable[Run]) -> list[Group]:

@@ -61,6 +61,17 @@ KEYS = tuple(Run.__dataclass_fields__)
 FINAL = ("train_loss", "heldout_loss", "heldout_bpb", "ema_loss", "ema_bpb")
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by one name each: `model.d_model`."""
+    found: dict[str, Any] = {}
+    for key, value in sorted(config.items()):
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
 def is_name(text: str) -> bool:
     """Whether it may name a run: a file name on any system, never a way out of a directory."""
     return bool(NAME.fullmatch(text)) and len(text) <= LONGEST_NAME

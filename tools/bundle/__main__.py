@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tools.bundle import specs
 from tools.bundle.errors import BundleError
+from tools.bundle.imports import Import, check
 from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
 from tools.bundle.manifest import SCHEMA_VERSION, Pythons
 from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, write
@@ -30,6 +31,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     needs.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
     needs.add_argument("--tools-lock", type=Path, help="the Pex lock that has uv")
     needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
+    needs.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="NAME:MODULE:PATH",
+        help="a file that imports a module of a requirement",
+    )
+    needs.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
     needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
     needs.add_argument("--wheels-python", help="CPython of the workers, default: the oldest")
     needs.add_argument("--wheels-machine", choices=MACHINES, default="x86_64", help="theirs")
@@ -44,7 +54,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     pack.add_argument("--commit", default=None)
     pack.add_argument("--dirty", choices=("true", "false"), default=None)
     pack.add_argument("--sample", type=Path, help="a small token store to try the bundle with")
-    pack.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
     pack.add_argument("sources", nargs="+", metavar="SOURCE")
     again = commands.add_parser("specs", help="write launch/ of a bundle with other settings")
     again.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -86,6 +95,13 @@ def read_lock(path: Path) -> Lock:
     return Lock.parse(path.read_text(), str(path))
 
 
+def lock_of(options: argparse.Namespace) -> Lock:
+    """The resolve's lock. Raises BundleError where it lacks what the variant imports."""
+    lock = read_lock(options.lock)
+    check(lock, map(Import.parse, options.imports), options.root)
+    return lock
+
+
 def target_of(options: argparse.Namespace) -> Target:
     """The workers that wheels are for. Raises BundleError for a Python that the lock is not for."""
     minors = Pythons.parse(options.python).minors()
@@ -103,7 +119,7 @@ def pack(options: argparse.Namespace) -> None:
         accelerator=options.accelerator,
         entry=options.entry,
         sources={name: (options.root / name).read_bytes() for name in options.sources},
-        lock=read_lock(options.lock),
+        lock=lock_of(options),
         requirements=tuple(sorted(options.requirement)),
         pythons=Pythons.parse(options.python),
         topology=Topology.parse(options.accelerator, topology),
@@ -123,9 +139,7 @@ def pack(options: argparse.Namespace) -> None:
 def write_wheels(options: argparse.Namespace) -> None:
     """For one kind of worker: the wheels of every other would be hundreds of megabytes."""
     target = target_of(options)
-    pins = read_lock(options.lock).needed(
-        (*options.requirement, JAX[options.accelerator]), [target]
-    )
+    pins = lock_of(options).needed((*options.requirement, JAX[options.accelerator]), [target])
     if options.tools_lock:
         pins += read_lock(options.tools_lock).needed([INSTALLER], [target])
     download = one_wheel_each(pins, target)

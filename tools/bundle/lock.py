@@ -8,6 +8,7 @@ import json
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -104,26 +105,31 @@ class Pin:
 
 @dataclass(frozen=True)
 class Lock:
+    name: str  # of its file, for messages
     text: str  # JSON, without the header that Pants writes
     sha256: str  # of the file as the workspace has it
     distributions: Mapping[str, Mapping[str, Any]]
+    requirements: tuple[str, ...]  # what was asked for: "jax[tpu]==0.10.2"
+    interpreters: tuple[str, ...]  # what it is for: "CPython<3.14,>=3.11"
 
     @classmethod
     def parse(cls, text: str, name: str) -> Lock:
         """Reads a Pex lock, as `pants generate-lockfiles` writes it."""
         body = "".join(line for line in text.splitlines(True) if not line.startswith("//"))
         try:
-            resolves = json.loads(body)["locked_resolves"]
-            (resolve,) = resolves
+            content = json.loads(body)
+            (resolve,) = content["locked_resolves"]
             entries: dict[str, Any] = {
                 canonicalize_name(r["project_name"]): r for r in resolve["locked_requirements"]
             }
-        except (ValueError, KeyError, TypeError) as error:
+            asked = tuple(map(str, content.get("requirements", ())))
+            interpreters = tuple(map(str, content.get("requires_python", ())))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(
                 f"{name} is no Pex lock of one resolve: write it with ./pants generate-lockfiles"
             ) from error
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return cls(body.lstrip(), digest, entries)
+        return cls(name, body.lstrip(), digest, entries, asked, interpreters)
 
     def version(self, name: str) -> str | None:
         entry = self.distributions.get(name)
@@ -151,8 +157,8 @@ class Lock:
             seen.add((name, extra))
             if name not in self.distributions:
                 raise BundleError(
-                    f"the lock has no {name}, which the variant needs: add it to the resolve's "
-                    "requirements and write the lock anew with ./pants generate-lockfiles"
+                    f"{self.name} has no {name}, which a bundle needs: add it to the resolve's "
+                    f"requirements, then ./pants run locks -- update {PurePath(self.name).stem}"
                 )
             for line in self.distributions[name]["requires_dists"]:
                 need = Requirement(line)

@@ -29,7 +29,6 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 
 # What only a first start needs is imported where it is used: a warm one takes a tenth of a second.
 
@@ -48,7 +47,7 @@ STRICT = ["--require-hashes", "--only-binary", ":all:", "--no-deps"]
 QUIET = ["-q", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
 NEEDS_NO_DATA = ("--data", "--help", "--plan", "-h")
 SEAL = "complete.json"  # written last: the files without which a cached directory is not whole
-PARTIAL = re.compile(r"(.+-[0-9a-f]{16})\.(.+)\.[0-9]+(\.old)?(\.partial)+")  # see made_once
+PARTIAL = r"(.+-[0-9a-f]{16})\.(.+)\.[0-9]+(\.old)?(\.partial)+"  # see made_once
 # Variables by which Python finds code that is not locked.
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONSTARTUP", "PYTHONUSERBASE")
 
@@ -64,7 +63,7 @@ SYSTEM_CERTIFICATES = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+CERTIFICATE = rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----"
 KEYRINGS = {"pip": ("auto", "disabled", "import", "subprocess"), "uv": ("disabled", "subprocess")}
 
 HELD: set = set()  # descriptors of the locks that this process holds
@@ -341,7 +340,7 @@ def sweep(home: str, mine: str = "") -> None:
     where its lock is not seen here: its files stay for a day.
     """
     for entry in os.listdir(home):
-        match = PARTIAL.fullmatch(entry)
+        match = entry.endswith(".partial") and re.fullmatch(PARTIAL, entry)
         if not match or (mine and match[1] != mine):
             continue
         path = os.path.join(home, entry)
@@ -369,6 +368,8 @@ def _remove(path: str) -> None:
 
 def unpack(path: str) -> None:
     """The sources as files: Python keeps their bytecode, and a run's record copies them."""
+    import zipfile
+
     with zipfile.ZipFile(os.path.join(BUNDLE, "app.pex")) as archive:
         archive.extractall(path)
         seal(path, archive.namelist())
@@ -377,6 +378,7 @@ def unpack(path: str) -> None:
 def imported() -> list:
     """The top-level modules that the program's own modules import as they are loaded."""
     import ast
+    import zipfile
 
     found = set()
     with zipfile.ZipFile(os.path.join(BUNDLE, "app.pex")) as archive:
@@ -388,7 +390,7 @@ def imported() -> list:
                     if isinstance(node, ast.Import):
                         found.update(alias.name.partition(".")[0] for alias in node.names)
                     elif isinstance(node, ast.ImportFrom) and not node.level:
-                        found.add(node.module.partition(".")[0])
+                        found.add(str(node.module).partition(".")[0])
     return sorted(found)
 
 
@@ -625,11 +627,11 @@ class Mirrors:
         self.hosts = _unique([*pip.hosts, *uv.hosts])
         foreign = ("PIP_", "_PIP_", "UV_", "PYTHON")
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith(foreign)}
-        self._take_proxies(pip, uv)
-        self._take_certificates(pip, uv)
         self.indexes: list = []
         self.links = [location(wheels)] if wheels else []
         if not wheels:
+            self._take_proxies(pip, uv)
+            self._take_certificates(pip, uv)
             self._choose(pip, uv)
         self._name_all(max(READ, pip.timeout, uv.timeout), {**pip.own, **uv.own})
 
@@ -673,12 +675,12 @@ class Mirrors:
             env["SSL_CERT_FILE"] = system[0]  # pip has its own
 
     def _choose(self, pip: Settings, uv: Settings) -> None:
-        """The indexes and places that answer: what is installed is pinned, so any of them serves."""
+        """The indexes and places that answer: all that is installed is pinned, so any serves."""
         forbidden = any(_true(os.environ.get(name)) for name in ("PIP_NO_INDEX", "UV_NO_INDEX"))
         willing = [] if forbidden else [told for told in (uv, pip) if not told.no_index]
         none = forbidden or uv.no_index or pip.no_index
         named = [told.index for told in willing if told.index]
-        # An index for uv alone leaves pip with its own, PyPI: it is asked where the other is silent.
+        # An index for uv alone leaves pip with its own, PyPI: asked where the other is silent.
         spare = [PYPI] if named and not pip.index and not none else []
         named = named or ([] if none else [PYPI])
         indexes = _unique([*named, *(url for told in willing for url in told.extra)])
@@ -761,8 +763,8 @@ class Mirrors:
             proxy = env.get(f"{name}_proxy") or env.get(f"{name.upper()}_PROXY")
             if proxy:
                 proxies.setdefault(parts.scheme, proxy)
-        direct = {"no": env.get("no_proxy") or env.get("NO_PROXY") or ""}
-        if urllib.request.proxy_bypass_environment(parts.netloc, direct):
+        direct = (env.get("no_proxy") or env.get("NO_PROXY") or "").replace(" ", "").split(",")
+        if any(name == "*" or _within(parts.hostname, name) for name in direct if name):
             proxies = {}
         if any("://" in url and not url.startswith("http://") for url in proxies.values()):
             return None
@@ -799,6 +801,10 @@ class Mirrors:
                 env[uv_name] = comma.join(value.replace(",", "%2C") for value in values)
 
 
+def _within(host: str, domain: str) -> bool:
+    return f".{host}".endswith(f".{domain.lstrip('.')}")
+
+
 def _system_certificates() -> list:
     """The file of certificates that this system's programs trust, where there is one."""
     import ssl
@@ -811,7 +817,7 @@ def _certificates(place: str) -> list:
     """All in a file, or in the files of a directory."""
     if not os.path.isdir(place):
         with open(place, "rb") as file:
-            return CERTIFICATE.findall(file.read())
+            return re.findall(CERTIFICATE, file.read())
     paths = [os.path.join(place, name) for name in sorted(os.listdir(place))]
     return [block for path in paths if os.path.isfile(path) for block in _certificates(path)]
 
@@ -841,21 +847,21 @@ def make_venv(path: str, requirements: str, installer: str, wheels: str, modules
     os.makedirs(scratch)
     try:
         mirrors = Mirrors(requirements, scratch, wheels if os.path.isdir(wheels) else "")
-        if not with_uv(path, requirements, installer, mirrors):
-            with_pip(path, requirements, mirrors)
+        known = with_uv(path, requirements, installer, mirrors)
+        known = known or with_pip(path, requirements, mirrors)
         check_imports(path, modules, mirrors)
-        seal(path, ["bin/python", *check_installed(path, requirements)])
+        seal(path, ["bin/python", *known])
     finally:
         _remove(scratch)
     say(f"installed in {time.monotonic() - began:.1f} s")
 
 
-def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> bool:
-    """Whether there is a uv and it could; where it could not, one line says why."""
+def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> list:
+    """check_installed's files; none where there is no uv or it failed, and one line says why."""
     named = os.environ.get("GRUG_UV") or shutil.which("uv")
     if not named and not os.path.exists(installer):
         say("installing with pip...")
-        return False
+        return []
     say("installing with uv...")
     env = dict(mirrors.environment)
     try:
@@ -872,12 +878,11 @@ def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> b
         no_index = ["--no-index"] if "PIP_NO_INDEX" in env else []
         what = [*STRICT, *no_index, "-r", requirements, "--python", python]
         run([uv, "pip", "install", *alone, *what], mirrors, env, loud=False)
-        check_installed(path, requirements)
+        return check_installed(path, requirements)
     except BundleError as error:
         say(f"not with uv ({error}): installing with pip...")
         _remove(path)
-        return False
-    return True
+        return []
 
 
 def fetched_uv(home: str, installer: str, mirrors: Mirrors) -> str:
@@ -894,8 +899,8 @@ def fetched_uv(home: str, installer: str, mirrors: Mirrors) -> str:
     return os.path.join(made_once(home, name, fetch), "bin", "uv")
 
 
-def with_pip(path: str, requirements: str, mirrors: Mirrors) -> None:
-    """pip stays outside of the environment where there is one: making another takes seconds."""
+def with_pip(path: str, requirements: str, mirrors: Mirrors) -> list:
+    """check_installed's files. pip stays outside of the environment, where there is one."""
     python = os.path.join(path, "bin", "python")
     outer = _start([*_pip(), "--python", sys.executable, "--version"], mirrors)
     bare = ["--without-pip"] if outer.returncode == 0 else []
@@ -906,7 +911,7 @@ def with_pip(path: str, requirements: str, mirrors: Mirrors) -> None:
         run([*pip, "install", *QUIET, "--no-compile", *STRICT, "-r", requirements], mirrors)
     except BundleError as error:
         raise BundleError("; ".join([str(error), *mirrors.silences()])) from error
-    check_installed(path, requirements)
+    return check_installed(path, requirements)
 
 
 def _pip() -> list:
@@ -922,7 +927,8 @@ def check_installed(path: str, requirements: str) -> list:
     """
     import importlib.metadata
 
-    site = os.path.join("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+    importlib.invalidate_caches()  # an installer that failed may have left the same directory
+    site = _site_packages()
     there = importlib.metadata.distributions(path=[os.path.join(path, site)])
     found = {_canonical(d.metadata["Name"] or ""): d for d in there}
     known = []
@@ -958,14 +964,17 @@ def pinned(requirements: str) -> dict:
     return result
 
 
+def _site_packages() -> str:
+    return "lib/python{}.{}/site-packages".format(*sys.version_info)
+
+
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def check_imports(path: str, modules, mirrors: Mirrors) -> None:
     """Imports those of `modules` that are in the environment at `path`, as the program will."""
-    minor = "python{}.{}".format(*sys.version_info)
-    site = os.path.join(path, "lib", minor, "site-packages")
+    site = os.path.join(path, _site_packages())
     there = {entry.partition(".")[0] for entry in os.listdir(site)}
     names = [name for name in modules if name in there]
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
@@ -986,12 +995,23 @@ def run(command: list, mirrors: Mirrors, env=None, loud: bool = True, failed: st
             f"{sys.executable} has neither pip nor ensurepip: install uv, or your system's "
             "packages python3-venv and python3-pip"
         )
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = next((x for x in lines if "error" in x.lower()), lines[-1] if lines else "nothing")
+    told = _last_line(said) if failed else _told(said)
     if loud:
         with contextlib.suppress(OSError):
             print(said, file=sys.stderr)
     raise BundleError(f"{failed or 'the locked packages could not be installed'}: {told}")
+
+
+def _told(said: str) -> str:
+    """The line that names the error, and what uv says of its causes: the first and the last."""
+    lines = [line.strip() for line in said.splitlines()]
+    error = next((line for line in lines if "error" in line.lower()), _last_line(said))
+    causes = [x.partition(": ")[2] for x in lines if x.startswith(("cause: ", "Caused by: "))]
+    return ": ".join(_unique([error, *causes[:1], *causes[-1:]]))
+
+
+def _last_line(said: str) -> str:
+    return said.rpartition("\n")[2].strip() or "it said nothing"
 
 
 def _start(command: list, mirrors: Mirrors, env=None) -> subprocess.CompletedProcess:

@@ -21,7 +21,10 @@ class Progress:
 
 
 class PlainProgress(Progress):
-    """A line at the end of each phase, and one every few seconds in a long one."""
+    """A line at the end of each phase, and one every few seconds in a long one.
+
+    A phase that cannot tell how far it is says that it begins.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -30,25 +33,25 @@ class PlainProgress(Progress):
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
         started = said = time.monotonic()
         done = 0
+        if total is None:
+            self._say(f"{name}...")
 
         def advance(count: int) -> None:
             nonlocal done, said
             done += count
             now = time.monotonic()
-            if now - said >= _SECONDS_BETWEEN_LINES:
+            if now - said >= _SECONDS_BETWEEN_LINES and total:
                 said = now
-                self._line(name, done, total, now - started)
+                left = (total - done) * (now - started) / max(done, 1)
+                self._say(f"{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {left:.0f} s left")
 
         yield advance
-        self._line(name, done, None, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        size = f"{done / 1e6:.1f} MB, {done / 1e6 / max(seconds, 1e-9):.1f} MB/s, " if done else ""
+        self._say(f"{name}: {size}{seconds:.1f} s")
 
-    def _line(self, name: str, done: int, total: int | None, seconds: float) -> None:
-        text = f"{name}: "
-        if done:
-            text += f"{done / 1e6:.1f}"
-            text += f" of {total / 1e6:.1f} MB, " if total else " MB, "
-            text += f"{done / 1e6 / max(seconds, 1e-9):.1f} MB/s, "
-        print(f"{text}{seconds:.1f} s", file=self._stream, flush=True)
+    def _say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
 
 
 class BarProgress(Progress):

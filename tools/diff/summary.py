@@ -224,7 +224,7 @@ def by_users(found: Sequence[Change], sides: Mapping[str, Side]) -> list[Change]
 
 def knobs(path: str, old: Side, new: Side) -> list[Knob]:
     """Defaults, constants and presets' values that differ, but for those of added classes."""
-    before, after = (_values(side.tree) if side.tree else {} for side in (old, new))
+    before, after = (knob_values(side.tree) if side.tree else {} for side in (old, new))
     names = [{d.name for d in python.walk(side.outline)} for side in (old, new)]
     one_sided = names[0] ^ names[1]
     found = []
@@ -241,7 +241,7 @@ def _owners(name: str) -> Iterator[str]:
     return (".".join(parts[:n]) for n in range(1, len(parts) + 1))
 
 
-def _values(tree: ast.Module) -> dict[str, str]:
+def knob_values(tree: ast.Module) -> dict[str, str]:
     """Every knob of a module by name."""
     found: dict[str, str] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import sys
 import tempfile
@@ -64,4 +63,4 @@ def requirements(lock: Path) -> str:
     except OSError as error:
         raise BundleError(f"{lock} cannot be read: {error.strerror}") from error
     here = [Target(".".join(platform.python_version_tuple()[:2]), platform.machine())]
-    return requirements_text(locked.needed(json.loads(locked.text)["requirements"], here), here)
+    return requirements_text(locked.needed(locked.requirements, here), here)

@@ -1,4 +1,4 @@
-"""Runs Pants on the checkout at ROOT: python -m tools.start.client ROOT ARGS
+"""Runs Pants on a checkout, with what this machine says of where things are.
 
 Runs on the interpreter into which install.py put Pants. Tells Pants of the package indexes and the
 one interpreter for the code, and helps it where a machine is busy.
@@ -194,6 +194,7 @@ def exit_code(run: Callable[[], None]) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    """`arguments`: the checkout, then those of Pants. Exit code: Pants', or the program's."""
     root, cache = Path(arguments[0]), environment.start_home()
     for name in machine.MISLEADING:
         os.environ.pop(name, None)
@@ -226,7 +227,3 @@ def main(arguments: list[str]) -> int:
     if code == 0:
         handover.take_over(word, users_own)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

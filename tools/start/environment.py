@@ -4,8 +4,6 @@ Pants has Pex build each environment as an archive of wheels, unpacks it, and co
 for each program. Here uv installs what the lock names once, into a directory named by its content,
 and the archive that Pants gets holds one small wheel that adds this directory to the path
 (`reference`). Should the directory be deleted, the first program that misses it makes it again.
-
-  python -m tools.start.environment REQUIREMENTS PYTHON PLACE
 """
 
 from __future__ import annotations
@@ -42,7 +40,8 @@ import subprocess
 PLACE = {place!r}
 if not os.path.isdir(PLACE):
     requirements = os.path.join(os.path.dirname(__file__), "{name}.txt")
-    make = [{installer!r}, "-Es", "-m", "tools.start.environment", requirements, {python!r}, PLACE]
+    program = "import sys; from tools.start import environment as e; sys.exit(e.main(sys.argv[1:]))"
+    make = [{installer!r}, "-Esc", program, requirements, {python!r}, PLACE]
     subprocess.run(make, check=True, cwd={home!r})
 site.addsitedir(PLACE)
 try:
@@ -75,7 +74,7 @@ def export(lock: dict, python: str, directory: Path) -> str:
     source, target = directory / "lock.json", directory / "requirements.txt"
     source.write_text(json.dumps(lock), encoding="utf-8")
     home = start_home()
-    command = [home / "venv/bin/python", "-Es", "-m", "tools.start.pex_cli", "lock", "export"]
+    command = [home / "venv/bin/python", home / "pex", "lock", "export"]
     flags = ["--format", "pip", "--python", python, "--pex-root", directory / "pex"]
     env = {**os.environ, "PEX_SCRIPT": "pex3"}
     done = subprocess.run(
@@ -210,6 +209,7 @@ def record_of(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """`arguments`: a file of requirements, the interpreter, the directory to make."""
     requirements, python, place = arguments
     try:
         make(Path(requirements).read_text(encoding="utf-8"), python, Path(place))
@@ -217,7 +217,3 @@ def main(arguments: list[str]) -> int:
         say(str(error))
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""Installs the locked Pants and Pex into CACHE: python -m tools.start.install ROOT CACHE
+"""Installs the locked Pants and Pex into a directory of the user's cache, once.
 
 Called by ./pants with any Python from 3.7 on, whose standard library is all it needs: uv does the
-work. CACHE/ready is written last; what a killed start left is begun anew.
+work. The file `ready` is written last; what a killed start left is begun anew.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def write_pex(cache: Path, locks: Path, python: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """`arguments`: the checkout and the directory. Exit code 1, after one line, if it cannot be."""
     root, cache = map(Path, arguments)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,3 @@ def install_whole(root: Path, cache: Path) -> None:
         shutil.rmtree(cache, ignore_errors=True)
         raise
     environment.prune((path.parent, path) for path in cache.parent.glob("pants-*/ready"))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

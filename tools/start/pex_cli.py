@@ -136,7 +136,3 @@ def main(arguments: list[str]) -> int:
         if is_whole_lock(arguments):
             patch_resolve(arguments)
     return run() or 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

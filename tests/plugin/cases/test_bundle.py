@@ -72,6 +72,17 @@ def test_a_resolve_that_is_none_is_named(runner: RuleRunner) -> None:
     package(runner)
 
 
+def test_an_import_that_the_resolve_lacks_is_named_with_its_line(runner: RuleRunner) -> None:
+    build = BUILD.replace("launch_args", "bundle_resolves={'cpu': 'docs'}, launch_args")
+    message = (
+        rf"#launch-cpu: bundle: {HERE}/train\.py:1: import jax: needs jax, which "
+        r"tools/locks/docs\.in lacks: \./pants run locks -- add jax"
+    )
+    with pytest.raises(ExecutionError, match=message):
+        package(runner, build)
+    package(runner)
+
+
 @pytest.fixture
 def options(runner: RuleRunner) -> Iterator[Callable[..., None]]:
     """options(FLAG...): sets these besides the usual ones, for one test."""

@@ -1,5 +1,6 @@
 """base's bundle installs and trains: with its wheels and no index, and thin, from an index."""
 
+import json
 import os
 import platform
 import re
@@ -11,6 +12,7 @@ import pytest
 
 from experiments.grug.base import launch
 from tests.tools.bundle.conftest import PYTHON
+from tools.bundle.lock import Lock
 
 ROOT = Path(__file__).parents[3]
 BASE = Path(launch.__file__).parent
@@ -49,7 +51,7 @@ def bundles(tmp_path_factory) -> Path:
 
 def run(bundle: Path, where: Path, *flags: str, **env: str) -> subprocess.CompletedProcess:
     """As on a new machine: an empty home, and no uv."""
-    where.mkdir()
+    where.mkdir(exist_ok=True)
     kept = {n: v for n, v in os.environ.items() if n.startswith("PIP_")}
     return subprocess.run(
         [PYTHON, str(bundle / "run.py"), *flags],
@@ -72,6 +74,25 @@ def test_a_bundle_with_its_wheels_trains_without_an_index(bundles, tmp_path):
     # Without the wheels the same index is of no use: they were what installed it.
     thin = run(bundles / "thin-cpu", tmp_path / "other", "--help", PIP_RETRIES="0", **env)
     assert thin.returncode == 78 and "could not be installed" in thin.stderr
+
+
+def test_what_is_recorded_is_what_was_imported(bundles, tmp_path):
+    """Though PYTHONPATH, and the user's site, hold another numpy."""
+    where = tmp_path / "worker"
+    user = where / f".local/lib/python{MINOR}/site-packages"
+    for place in (tmp_path / "path", user):
+        (place / "numpy-9.9.9.dist-info").mkdir(parents=True)
+        (place / "numpy-9.9.9.dist-info/METADATA").write_text("Name: numpy\nVersion: 9.9.9\n")
+        (place / "numpy.py").write_text("raise ImportError('a foreign numpy')\n")
+    env = {"PYTHONPATH": str(tmp_path / "path"), "PIP_PREFIX": str(tmp_path / "elsewhere")}
+    done = run(bundles / "fat-cpu", where, "--steps", "1", **env)
+    assert done.returncode == 0, done.stderr
+    assert "PYTHONPATH is not handed on" in done.stderr
+    (record,) = where.glob("runs/*/run.json")
+    recorded = json.loads(record.read_text())["attempts"][0]["versions"]
+    locked = Lock.parse((ROOT / "tools/locks/cpu.lock").read_text(), "cpu.lock")
+    assert recorded["numpy"] == locked.version("numpy")
+    assert {name.replace("_", "-") for name in recorded} <= {"python", *locked.distributions}
 
 
 def test_a_thin_bundle_fetches_uv_and_the_rest(bundles, tmp_path):

@@ -70,14 +70,16 @@ os.execve({PYTHON!r}, [{PYTHON!r}, "-I", "-m", "pip", "--python", last, *words[1
 """
 
 
-def make_wheel(directory: Path, name: str, needs: str = "", script: str = "") -> dict:
+def make_wheel(
+    directory: Path, name: str, needs: str = "", script: str = "", code: str = "WHERE = __file__\n"
+) -> dict:
     """A wheel of one module, and its entry in a lock; `script` is a command of its name."""
     file = directory / f"{name}-{VERSION}-py3-none-any.whl"
     info = f"{name}-{VERSION}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSION}\n"
     metadata += f"Requires-Dist: {needs}\n" if needs else ""
     contents = {
-        f"{name}.py": "WHERE = __file__\n",
+        f"{name}.py": code,
         f"{info}/METADATA": metadata,
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/RECORD": "",

@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,19 +48,23 @@ class Machine:
         return {**kept, **{name: str(path) for name, path in places.items()}, **more}
 
     def configure(self, tool: str, text: str, level: str = "user") -> Path:
-        """Writes pip.conf or uv.toml of `tool`: the user's (or where it once was), or the site's."""
-        directory = {"user": f"home/.config/{tool}", "legacy": f"home/.{tool}", "site": f"etc/{tool}"}
+        """Writes pip.conf or uv.toml: the user's (in the old place: legacy), or the site's."""
+        directory = {
+            "user": f"home/.config/{tool}",
+            "legacy": f"home/.{tool}",
+            "site": f"etc/{tool}",
+        }
         path = self.root / directory[level] / {"pip": "pip.conf", "uv": "uv.toml"}[tool]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
 
-    def run(self, command: list[str], cwd: Path | None = None, **env: str):
+    def run(self, command: list[str], **env: str) -> subprocess.CompletedProcess:
         """The finished process, its output as text."""
         (self.root / "home").mkdir(parents=True, exist_ok=True)
         return subprocess.run(
             command,
-            cwd=cwd or self.root,
+            cwd=self.root,
             env=self.environment(**env),
             capture_output=True,
             text=True,
@@ -117,7 +121,7 @@ class _Handler(SimpleHTTPRequestHandler):
                         return
                     both[ready is self.connection].sendall(data)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
@@ -127,7 +131,7 @@ def serving(
     certificate: Path | None = None,
     tunnel: int | None = None,
     clients: Path | None = None,
-) -> Iterator[Server]:
+) -> Generator[Server]:
     """Serves `directory` over HTTP, or HTTPS where a certificate is given; or is a proxy.
 
     Where `clients` is a certificate authority, only those that have a certificate of it are served.
@@ -159,7 +163,7 @@ def serving(
 
 
 @contextlib.contextmanager
-def silent_server() -> Iterator[str]:
+def silent_server() -> Generator[str]:
     """An address where connections are taken and nothing is ever said."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -234,15 +238,17 @@ INDEXES: Mapping[str, Way] = {
     "PIP_EXTRA_INDEX_URL": _variable("PIP_EXTRA_INDEX_URL", PIP_INDEX_URL=DEAD),
     "UV_DEFAULT_INDEX": _variable("UV_DEFAULT_INDEX"),
     "UV_INDEX_URL": _variable("UV_INDEX_URL"),
-    "UV_INDEX": lambda _, url: {"UV_INDEX": f"mirror={url}", "UV_DEFAULT_INDEX": DEAD},
+    "UV_INDEX": lambda _, url: {"UV_INDEX": f"mirror={url}", "PIP_INDEX_URL": DEAD},
     "pip.conf, user": _pip_conf("[global]\nindex-url = {}\n"),
     "pip.conf, user, as it was": _pip_conf("[global]\nindex_url = {}\n", "legacy"),
     "pip.conf, site": _pip_conf("[install]\nindex-url = {}\n[global]\nindex-url = x:\n", "site"),
-    "pip.conf, extra": _pip_conf(f"[global]\nindex-url={DEAD}\nextra-index-url =\n  {DEAD}\n  {{}}\n"),
+    "pip.conf, extra": _pip_conf(
+        f"[global]\nindex-url={DEAD}\nextra-index-url =\n  {DEAD}\n  {{}}\n"
+    ),
     "PIP_CONFIG_FILE": _named_file("PIP_CONFIG_FILE", "pip", "[global]\nindex-url = {}\n"),
     "uv.toml, user": _uv_toml('index-url = "{}"\n'),
     "uv.toml, site": _uv_toml('[[index]]\nurl = "{}"\ndefault = true\n', "site"),
-    "uv.toml, pip": _uv_toml('[pip]\nextra-index-url = ["{}"]\nindex-url = "%s"\n' % DEAD),
+    "uv.toml, pip": _uv_toml(f'index-url = "{DEAD}"\n[pip]\nindex-url = "{{}}"\n'),
     "UV_CONFIG_FILE": _named_file("UV_CONFIG_FILE", "uv", 'index-url = "{}"\n'),
 }
 CERTIFICATES: Mapping[str, Way] = {

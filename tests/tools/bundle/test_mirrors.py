@@ -38,7 +38,9 @@ def mirrors(machine: Machine, monkeypatch, pypi: str = DEAD, **env: str) -> work
 
 
 # From a start to its end; every way, with the real uv, is in tests/slow/bundle.
-@pytest.mark.parametrize("way", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "pip.conf, site", "uv.toml, user"])
+@pytest.mark.parametrize(
+    "way", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "pip.conf, site", "uv.toml, user"]
+)
 def test_an_index_on_the_network(machine, thin, index, installer, way):
     with serving(index.parent) as server:
         starts(machine, thin, **INDEXES[way](machine, f"{server.url}/simple"), **installer)
@@ -224,7 +226,9 @@ def test_the_stronger_level_names_the_index(machine, monkeypatch, index):
 
 def test_names_and_passwords_of_uvs_indexes(machine, monkeypatch):
     monkeypatch.setattr(worker.Mirrors, "_ask", lambda *_: {})
-    machine.configure("uv", '[[index]]\nname = "my-own.x"\nurl = "https://a/simple"\ndefault = true\n')
+    machine.configure(
+        "uv", '[[index]]\nname = "my-own.x"\nurl = "https://a/simple"\ndefault = true\n'
+    )
     own = {"UV_INDEX_MY_OWN_X_USERNAME": "me", "UV_INDEX_MY_OWN_X_PASSWORD": "p@ss"}
     found = mirrors(machine, monkeypatch, UV_INDEX="other=https://b/simple", **own)
     assert found.indexes == ["https://me:p%40ss@a/simple", "https://b/simple"]

@@ -127,7 +127,12 @@ def test_written_whole_or_not_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "version", "said"),
     [
-        ("XLA_FLAGS", "--xla_gpu_graph_level=0", "0.12.0.1", "jaxlib 0.12.0.1 aborts on --xla_gpu_gr"),
+        (
+            "XLA_FLAGS",
+            "--xla_gpu_graph_level=0",
+            "0.12.0.1",
+            "jaxlib 0.12.0.1 aborts on --xla_gpu_gr",
+        ),
         ("XLA_FLAGS", "--xla_gpu_new=1", "0.12.0.1", "--xla_gpu_new was never tried with jaxlib"),
         ("XLA_FLAGS", "--xla_gpu_autotune_level=4", "9.9", "was never tried with jaxlib 9.9"),
         ("XLA_FLAGS", "autotune", "0.12.0.1", "'autotune' is no flag: write --NAME=VALUE"),

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.bundle.conftest import PYTHON, STAND_IN, environment
+from tests.tools.bundle.conftest import PYTHON, STAND_IN, Bundle, environment, make_wheel
 from tools.bundle import run as worker
+from tools.bundle.lock import Lock
 from tools.bundle.manifest import identity
 
 RUN = Path(worker.__file__)
@@ -168,6 +169,111 @@ def test_pip_installs_where_uv_cannot(make, uv, tmp_path, fault):
     assert not list(place.glob("*.partial"))
 
 
+FAULTS = {
+    "does not start": "#!/no/such\n",
+    "fails": "#!/bin/sh\necho an error of its own; echo '  cause: its own'; exit 3\n",
+    "installs nothing": f"#!{PYTHON}\nimport os, sys\nif sys.argv[1] == 'venv':\n"
+    f" os.execv({PYTHON!r}, [{PYTHON!r}, '-m', 'venv', '--without-pip', sys.argv[-1]])\n",
+    "makes nothing": "#!/bin/sh\n",
+}
+REASONS = {
+    "does not start": "cannot be run: No such file",
+    "fails": "an error of its own: its own",
+    "installs nothing": "the installer left no jax in the environment",
+    "makes nothing": "the installer left no jax in the environment",
+}
+
+
+@pytest.mark.parametrize("where", ["on PATH", "named"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_pip_installs_where_the_uv_at_hand_cannot(make, tmp_path, fault, where):
+    bundle, place, uv = make(), tmp_path / "fresh", tmp_path / "bin/uv"
+    uv.parent.mkdir()
+    uv.write_text(FAULTS[fault])
+    uv.chmod(0o755)
+    path = environment(place)["PATH"]
+    env = {"GRUG_UV": str(uv)} if where == "named" else {"PATH": f"{uv.parent}:{path}"}
+    done = bundle.run(place, **env)
+    assert done.returncode == 0, done.stderr
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "bundle: installing with uv..." and REASONS[fault] in second
+    assert second.startswith("bundle: not with uv (") and second.endswith("with pip...")
+    assert json.loads(done.stdout)["jax"].startswith(str(place))
+    assert not list(place.glob("*.partial*"))
+
+
+def environments(place: Path) -> list[Path]:
+    return [path for path in place.glob("py3*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("fault", ["empty", "no seal", "one is gone", "no Python", "not a seal"])
+def test_an_environment_that_is_not_whole_is_made_anew(make, tmp_path, fault):
+    bundle, place = make(), tmp_path / "fresh"
+    assert bundle.run(place).returncode == 0
+    (venv,) = environments(place)
+    (site,) = venv.glob("lib/python*/site-packages")
+    if fault == "empty":  # as PIP_PREFIX left it
+        shutil.rmtree(venv)
+        subprocess.run([PYTHON, "-m", "venv", "--without-pip", venv], check=True)
+    elif fault == "no seal":
+        (venv / worker.SEAL).unlink()
+    elif fault == "one is gone":  # as those do that delete old files of a directory like /tmp
+        shutil.rmtree(next(site.glob("jaxlib-*")))
+    elif fault == "no Python":
+        (venv / "bin/python").unlink()
+    else:
+        (venv / worker.SEAL).write_text("{")
+    done = bundle.run(place)
+    assert done.returncode == 0 and "installed in" in done.stderr, done.stderr
+    assert environments(place) == [venv] and list(site.glob("jaxlib-*"))
+    assert not list(place.glob("*.partial*"))
+    assert "installed in" not in bundle.run(place).stderr
+
+
+def test_sources_that_are_not_whole_are_unpacked_anew(make, tmp_path):
+    bundle, place = make(), tmp_path / "fresh"
+    assert bundle.run(place).returncode == 0
+    (app,) = (path for path in place.glob("app-*") if path.is_dir())
+    (app / "experiments/small/launch.py").unlink()
+    assert bundle.run(place).returncode == 0
+
+
+BROKEN = "raise ImportError('libno.so.1: cannot open shared object file')\n"
+
+
+def other_packages(directory: Path, **codes: str) -> dict:
+    """What to make a bundle of, where its packages are modules of these texts."""
+    directory.mkdir()
+    entries = [make_wheel(directory, name, code=code) for name, code in codes.items()]
+    text = json.dumps({"locked_resolves": [{"locked_requirements": entries}]})
+    lock = Lock.parse(text, "small.lock")
+    return {"beside": directory, "lock": lock, "requirements": tuple(codes), "env": {}}
+
+
+def test_packages_that_do_not_import_are_not_kept(make, tmp_path):
+    bundle = make(**other_packages(tmp_path / "broken", jax=BROKEN))
+    place = tmp_path / "fresh"
+    done = bundle.run(place)
+    assert done.returncode == 78
+    assert done.stderr.splitlines()[-1] == (
+        "bundle: the locked packages were installed, but do not import here: "
+        "ImportError: libno.so.1: cannot open shared object file"
+    )
+    assert not environments(place) and not list(place.glob("*.partial*"))
+
+
+def test_only_what_the_program_imports_at_once_is_imported_before(make, tmp_path):
+    """One that it imports in a function, or where it may, may be out of place on this machine."""
+    program = "try:\n import jaxlib\nexcept ImportError: pass\n"
+    program += "import jax, nowhere.at_all\ndef late():\n import jaxlib\n"
+    sources = {"experiments/small/launch.py": program.encode()}
+    packages = other_packages(tmp_path / "broken", jax="", jaxlib=BROKEN)
+    bundle = make(**packages, sources=sources)
+    done = bundle.run(tmp_path / "fresh")
+    assert "installed in" in done.stderr and done.returncode == 1
+    assert "No module named 'nowhere'" in done.stderr
+
+
 def test_wheels_for_another_worker(make, home):
     bundle = make()
     assert bundle.run(home).returncode == 0
@@ -266,6 +372,122 @@ def test_a_killed_install_is_begun_anew(make, tmp_path):
     assert list(place.glob("py*.partial"))
     assert bundle.run(place).returncode == 0
     assert not list(place.glob("*.partial"))
+
+
+SLOW_UV = f"""#!{PYTHON}
+import os, sys, time
+if sys.argv[1] == "pip":
+    open(os.environ["STARTED"], "w").close()
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def slow_uv(tmp_path):
+    """A uv that tells when it has begun, and goes on when it may."""
+    uv = tmp_path / "bin/uv"
+    uv.parent.mkdir()
+    uv.write_text(SLOW_UV + STAND_IN.partition("\n")[2])
+    uv.chmod(0o755)
+    return {"GRUG_UV": str(uv), "STARTED": str(tmp_path / "began"), "GO": str(tmp_path / "go")}
+
+
+def wait_for(path: str | Path) -> None:
+    deadline = time.monotonic() + 60
+    while not os.path.exists(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_start_waits_for_what_a_killed_one_left_running(make, tmp_path, slow_uv):
+    """Else it would delete and make what the other's installer still writes to."""
+    bundle, place = make(), tmp_path / "fresh"
+    first = subprocess.Popen(bundle.command(), env=environment(place, **slow_uv))
+    wait_for(slow_uv["STARTED"])
+    first.kill()
+    first.wait()
+    with subprocess.Popen(
+        bundle.command(), env=environment(place, **slow_uv), stderr=subprocess.PIPE, text=True
+    ) as second:
+        assert second.stderr
+        assert "waiting for another process" in second.stderr.readline()
+        Path(slow_uv["GO"]).touch()
+        assert second.wait(60) == 0
+    assert not list(place.glob("*.partial*"))
+
+
+def test_the_next_start_deletes_what_killed_ones_left(make, tmp_path, slow_uv):
+    """Of its own environment and of others, files and directories; not what is being made."""
+    bundle, place = make(), tmp_path / "fresh"
+    assert bundle.run(place).returncode == 0
+    host, name = worker.socket.gethostname(), "uv-x86_64-0123456789abcdef"
+    names = [f"{name}.{host}.99.partial", f"{name}.{host}.98.old.partial"]
+    names += [f"py3.98-0123456789abcdef.{host}.97.partial{more}" for more in ("", ".partial")]
+    names += [f"{name}.elsewhere.1.partial", f"{name}.elsewhere.2.partial"]
+    for number, path in enumerate(place / name for name in names):
+        if number % 2:
+            path.mkdir()
+        else:
+            path.write_text("half")
+    os.utime(place / names[-2], (0, 0))
+    other = make(**other_packages(tmp_path / "other", jax="WHERE = ''"))
+    other = Bundle(other.path.rename(tmp_path / "other-cpu"))
+    with subprocess.Popen(other.command(), env=environment(place, **slow_uv)) as living:
+        wait_for(slow_uv["STARTED"])
+        assert make().run(place).returncode == 0
+        left = sorted(path.name for path in place.glob("*.partial*"))
+        assert names[-1] in left and f".{living.pid}.partial" in "".join(left)
+        assert len(left) == 3  # that host's, and the living one's environment and scratch
+        Path(slow_uv["GO"]).touch()
+        assert living.wait(60) == 0
+    assert [path.name for path in place.glob("*.partial*")] == names[-1:]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027])
+@pytest.mark.parametrize("with_uv", [False, True])
+def test_a_strict_umask(make, uv, tmp_path, umask, with_uv):
+    directory, lock = uv(STAND_IN)
+    bundle = make(directory, tools=lock if with_uv else None)
+    for _ in range(2):
+        done = subprocess.run(
+            bundle.command(),
+            env=environment(tmp_path / "fresh"),
+            capture_output=True,
+            text=True,
+            umask=umask,
+        )
+        assert done.returncode == 0 and "not with uv" not in done.stderr, done.stderr
+    assert not list((tmp_path / "fresh").rglob("*.partial*"))
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize("with_uv", [False, True])
+def test_paths_with_a_space_and_a_letter_that_is_not_ascii(make, uv, tmp_path, with_uv, locale):
+    directory, lock = uv(STAND_IN)
+    bundle, place = make(directory, tools=lock if with_uv else None), tmp_path / "ein Ort, größer"
+    place.mkdir()
+    moved = Bundle(bundle.path.rename(place / "das Bündel"))
+    done = moved.run(place / "die Umgebungen", LC_ALL=locale, TMPDIR=str(place))
+    assert done.returncode == 0 and "not with uv" not in done.stderr, done.stderr
+    told = json.loads(done.stdout)
+    assert told["jax"].startswith(str(place)) and told["env"]["GRUG_BUNDLE"] == str(moved.path)
+
+
+def test_two_first_starts_at_once_fetch_uv_once(make, uv, tmp_path):
+    directory, lock = uv(STAND_IN)
+    bundle, place = make(directory, tools=lock), tmp_path / "fresh"
+    starts = [
+        subprocess.Popen(
+            bundle.command(), env=environment(place), stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [start.communicate(timeout=120)[1] for start in starts]
+    assert [start.returncode for start in starts] == [0, 0], said
+    assert sum("installed in" in errors for errors in said) == 1
+    assert not any("not with uv" in errors for errors in said), said
+    assert len(environments(place)) == 1 and not list(place.glob("*.partial*"))
 
 
 HOLD = """

@@ -132,7 +132,11 @@ def test_files_are_weighed_as_pip_weighs_them(machine, monkeypatch):
     for level, text in texts.items():
         machine.configure("pip", f"[global]\n{text}[install]\nsome-list =\n  a\n  b\n", level)
     (machine.root / "named").write_text("[global]\nname-1 = named\n--name-9 = named\n")
-    for named in ({}, {"PIP_CONFIG_FILE": str(machine.root / "named")}, {"PIP_CONFIG_FILE": "none"}):
+    for named in (
+        {},
+        {"PIP_CONFIG_FILE": str(machine.root / "named")},
+        {"PIP_CONFIG_FILE": "none"},
+    ):
         said = machine.run(LISTING, PIP_NAME_2="variable", PIP_NAME_3="", **named).stdout
         expected = {}
         for line in sorted(said.splitlines(), key=lambda line: line.startswith(":env:")):

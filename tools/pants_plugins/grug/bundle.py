@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from pants.backend.python.dependency_inference.module_mapper import ThirdPartyPythonModuleMapping
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.target_types import (
     InterpreterConstraintsField,
@@ -28,7 +29,7 @@ from pants.core.goals.package import (
 )
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
 from pants.core.util_rules.system_binaries import GitBinary
-from pants.engine.addresses import Address
+from pants.engine.addresses import Address, Addresses
 from pants.engine.fs import Digest, MergeDigests, PathGlobs
 from pants.engine.process import (
     FallibleProcessResult,
@@ -37,7 +38,12 @@ from pants.engine.process import (
     ProcessResult,
 )
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
-from pants.engine.target import TransitiveTargets, TransitiveTargetsRequest
+from pants.engine.target import (
+    Dependencies,
+    DependenciesRequest,
+    TransitiveTargets,
+    TransitiveTargetsRequest,
+)
 from pants.engine.unions import UnionRule
 from pants.option.option_types import BoolOption, EnumOption, StrOption
 from pants.option.subsystem import Subsystem
@@ -177,12 +183,12 @@ async def make_sample(request: SampleRequest) -> Sample:
 
 @dataclass(frozen=True)
 class WheelsRequest:
-    """`needs`: the flags of tools/bundle that say of which wheels; `locks`: the files they name."""
+    """`needs`: the flags of tools/bundle that say of which wheels; `files`: those they name."""
 
     name: str
     resolve: str
     needs: tuple[str, ...]
-    locks: Digest
+    files: Digest
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ async def fetch_wheels(request: WheelsRequest) -> Wheels:
                 "bundle",
                 ("wheels", *request.needs, "chosen"),
                 description=f"Choose the wheels of {request.name}",
-                input_digest=request.locks,
+                input_digest=request.files,
                 requirements=REQUIREMENTS,
                 output_directories=("chosen",),
             ),
@@ -229,6 +235,47 @@ async def fetch_wheels(request: WheelsRequest) -> Wheels:
     return Wheels(fetched.output_digest)
 
 
+@dataclass(frozen=True)
+class NeedsRequest:
+    bundle: Address
+
+
+@dataclass(frozen=True)
+class Needs:
+    """A bundle's Python files, and of third parties what they import, as flags of tools/bundle."""
+
+    sources: SourceFiles
+    flags: tuple[str, ...]
+
+
+@rule
+async def find_needs(request: NeedsRequest, mapping: ThirdPartyPythonModuleMapping) -> Needs:
+    transitive = await Get(TransitiveTargets, TransitiveTargetsRequest([request.bundle]))
+    closure = transitive.dependencies
+    files = [target for target in closure if target.has_field(PythonSourceField)]
+    sources = await Get(SourceFiles, SourceFilesRequest(t[PythonSourceField] for t in files))
+    direct = await MultiGet(Get(Addresses, DependenciesRequest(t[Dependencies])) for t in files)
+    names = {
+        target.address: [each.project_name for each in target[PythonRequirementsField].value]
+        for target in closure
+        if target.has_field(PythonRequirementsField)
+    }
+    modules: dict[Address, list[str]] = {}
+    for by_module in mapping.resolves_to_modules_to_providers.values():
+        for module, providers in by_module.items():
+            for provider in providers:
+                modules.setdefault(provider.addr, []).append(module)
+    imports = {
+        f"--import={name}:{module}:{target[PythonSourceField].file_path}"
+        for target, addresses in zip(files, direct)
+        for address in addresses
+        for name in names.get(address, ())
+        for module in modules.get(address, ())
+    }
+    requirements = {f"--requirement={name}" for each in names.values() for name in each}
+    return Needs(sources, (*sorted(requirements), *sorted(imports)))
+
+
 def _lock(address: Address, resolve: str, python_setup: PythonSetup) -> str:
     if resolve not in python_setup.resolves:
         raise BundleError(
@@ -250,16 +297,8 @@ async def package_bundle(
     lock, tools_lock = (
         _lock(field_set.address, name, python_setup) for name in (resolve, TOOLS_RESOLVE)
     )
-    transitive = await Get(TransitiveTargets, TransitiveTargetsRequest([field_set.address]))
-    closure = transitive.dependencies
-    fields = [t[PythonSourceField] for t in closure if t.has_field(PythonSourceField)]
-    sources = await Get(SourceFiles, SourceFilesRequest(fields))
-    names = {
-        requirement.project_name
-        for target in closure
-        if target.has_field(PythonRequirementsField)
-        for requirement in target[PythonRequirementsField].value
-    }
+    needed = await Get(Needs, NeedsRequest(field_set.address))
+    sources = needed.sources
     name = f"{posixpath.basename(here)}-{accelerator}"
     output = field_set.output_path.value or f"bundles/{name}"
     constraints = InterpreterConstraints.create_from_compatibility_fields(
@@ -272,7 +311,7 @@ async def package_bundle(
         f"--python={next(iter(constraints))}",
         f"--wheels-python={options.wheels_python}",
         f"--wheels-machine={options.wheels_machine.value}",
-        *(f"--requirement={each}" for each in sorted(names)),
+        *needed.flags,
     )
     sample, facts, locks, data = await MultiGet(
         Get(Sample, SampleRequest(sources)),
@@ -282,7 +321,8 @@ async def package_bundle(
     )
     digests, wheels = (sources.snapshot.digest, sample.digest, locks, data), ()
     if options.wheels:
-        fetched = await Get(Wheels, WheelsRequest(name, resolve, needs, locks))
+        files = await Get(Digest, MergeDigests((locks, sources.snapshot.digest)))
+        fetched = await Get(Wheels, WheelsRequest(name, resolve, needs, files))
         digests, wheels = (*digests, fetched.digest), ("--wheels=wheels",)
     result = await Get(
         FallibleProcessResult,

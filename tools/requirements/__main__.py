@@ -1,0 +1,109 @@
+"""The workspace's locks: update them, see what changed, add and remove packages.
+
+    ./pants run locks -- update cpu gpu tpu
+    ./pants run locks -- diff --against main
+    ./pants run locks -- add NAME
+    ./pants run locks -- remove NAME
+
+Exit codes: 0; 1 for an expected failure, in one line with the remedy, with nothing changed; 2 for a
+bad command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from tools.archive.files import ArchiveError
+from tools.bundle.errors import BundleError
+from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.git import Repository
+from tools.requirements import commands, comparing, render
+from tools.requirements.errors import LocksError
+from tools.requirements.records import concerned, replaced
+from tools.requirements.workspace import resolves
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="locks", description="Updates the workspace's locks, and tells what changed in them."
+    )
+    verbs = parser.add_subparsers(dest="command", required=True)
+    update = verbs.add_parser("update", help="make locks anew, with the newest versions that fit")
+    update.add_argument("resolves", nargs="*", metavar="RESOLVE", help="cpu, gpu, tpu, docs, ...")
+    update.add_argument("--all", action="store_true", help="every resolve of pants.toml")
+    diff = verbs.add_parser("diff", help="tell what a change of locks did")
+    diff.add_argument(
+        "what",
+        nargs="*",
+        metavar="RESOLVE|FILE",
+        help="resolves to compare with a commit's (default: all), or two lock files, old and new",
+    )
+    diff.add_argument("--against", default="HEAD", metavar="REF", help="the commit to compare with")
+    for name, text in (
+        ("add", "add a package to every resolve that needs it"),
+        ("remove", "remove a package from every resolve that asks for it"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("requirement", metavar="NAME", help="the package, as its index names it")
+        verb.add_argument(
+            "--for",
+            dest="audience",
+            default=commands.VARIANTS,
+            metavar="WHO",
+            help="variants (cpu, gpu and tpu), tests (cpu alone), or a resolve",
+        )
+    verbs.choices["add"].epilog = "NAME may have extras and versions: 'rich>=14'."
+    for verb in verbs.choices.values():
+        verb.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    options = parser.parse_args(arguments)
+    if options.command == "update" and bool(options.resolves) == options.all:
+        update.error("name resolves, or --all")
+    return options
+
+
+def run(options: argparse.Namespace) -> str:
+    """Does what was asked for; the text to print."""
+    repo = Repository(options.root)
+    known = resolves(repo.root)
+    if options.command == "diff":
+        if len(options.what) == 2 and not set(options.what) <= known.keys():
+            return render.differences([comparing.files(*map(Path, options.what))])
+        found = comparing.against(repo, options.what, options.against)
+        return render.differences(found.values(), concerned(repo.root, replaced(found)))
+    if options.command == "update":
+        done = commands.update(repo, list(known) if options.all else options.resolves)
+    elif options.command == "add":
+        done = commands.add(repo, options.requirement, options.audience)
+    else:
+        done = commands.remove(repo, options.requirement, options.audience)
+    return render.outcome(done)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Ends as an exception does: what was begun is cleared away."""
+    sys.exit(128 + number)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        print(run(options), end="")
+        return 0
+    except (LocksError, LifecycleError, BundleError, ArchiveError) as error:
+        print(f"locks: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"locks: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("locks: interrupted", file=sys.stderr)
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
