@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 from tools.start import environment, interpreters, machine

@@ -59,11 +59,11 @@ def workspace(tmp_path, monkeypatch) -> Path:
                 {
                     "algorithm": "sha256",
                     "hash": digest,
-                    "url": f"https://example.org/{name.replace('-', '_')}-0.12.0.1-py3-none-any.whl",
+                    "url": f"https://example.org/{wheel}-0.12.0.1-py3-none-any.whl",
                 }
             ],
         }
-        for name in names
+        for name, wheel in ((name, name.replace("-", "_")) for name in names)
     ]
     text = json.dumps({"locked_resolves": [{"locked_requirements": entries}]})
     for name, data in {**sources, LOCK: text.encode()}.items():
