@@ -302,7 +302,9 @@ def uv_arguments(machine: Machine, everything: bool) -> list[str]:
         for url in () if machine.no_index else machine.extra_indexes:
             arguments += ["--index", url]
         for place in machine.find_links:
-            arguments += ["--find-links", place]
+            # For uv, unlike pip, one that is not there is an error.
+            if not is_missing(place):
+                arguments += ["--find-links", place]
     for host in machine.trusted_hosts:
         arguments += ["--allow-insecure-host", host]
     return arguments
@@ -310,6 +312,12 @@ def uv_arguments(machine: Machine, everything: bool) -> list[str]:
 
 def is_url(place: str) -> bool:
     return len(urllib.parse.urlsplit(place).scheme) > 1
+
+
+def is_missing(place: str) -> bool:
+    """Whether this is a place in the file system where nothing is."""
+    parts = urllib.parse.urlsplit(as_url(place))
+    return parts.scheme == "file" and not os.path.exists(urllib.parse.unquote(parts.path))
 
 
 def absolute(place: str) -> str:
