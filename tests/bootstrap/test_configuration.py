@@ -1,0 +1,275 @@
+"""First starts where pip and uv are configured in ways that would break an installation."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.bootstrap.checkout import UNSET, Checkout
+from tests.bootstrap.servers import HIDDEN, Authority, Index, Proxy, dead_port
+
+# Settings with which pip, or uv, would install nothing, or elsewhere, or other than what is locked.
+PIP = {
+    "CONSTRAINT": "/no/such/constraints.txt",
+    "TARGET": "{tmp}/target",
+    "PREFIX": "{tmp}/prefix",
+    "ROOT": "{tmp}/root",
+    "USER": "1",
+    "DRY_RUN": "1",
+    "REQUIRE_VIRTUALENV": "1",
+    "NO_BINARY": ":all:",
+    "ONLY_BINARY": ":none:",
+    "PYTHON": "/no/such/python",
+    "REQUIREMENT": "/no/such/requirements.txt",
+    "LOG": "/no/such/directory/log",
+    "CACHE_DIR": "/dev/null",
+    "EXTRA_INDEX_URL": "{dead}",
+}
+UV = {
+    "CONSTRAINT": "/no/such/constraints.txt",
+    "OVERRIDE": "/no/such/overrides.txt",
+    "BUILD_CONSTRAINT": "/no/such/constraints.txt",
+    "EXCLUDE_NEWER": "2001-01-01",
+    "NO_BINARY": "1",
+    "PYTHON": "/no/such/python",
+    "PROJECT_ENVIRONMENT": "/no/such/environment",
+    "OFFLINE": "1",
+    "SYSTEM_PYTHON": "1",
+    "REQUIRE_HASHES": "0",
+    "CACHE_DIR": "/dev/null",
+    "LINK_MODE": "symlink",
+    "PYTHON_PREFERENCE": "only-managed",
+    "RESOLUTION": "lowest",
+    "NO_SYNC": "1",
+    "INDEX": "{dead}",
+    "ENV_FILE": "/no/such/env",
+    "WORKING_DIRECTORY": "/no/such/directory",
+}
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, str]:
+    return {"tmp": str(tmp_path), "dead": f"http://localhost:{dead_port()}/simple"}
+
+
+def configured(checkout: Checkout, *unset: str) -> Checkout:
+    """The settings of the test alone count, not those that the fixture gives."""
+    for name in ("PIP_CONFIG_FILE", *unset):
+        checkout.env[name] = UNSET
+    return checkout
+
+
+def check_installed(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.run().check()
+    assert checkout.leftovers == []
+    assert not [name for name in ("target", "prefix", "root") if (tmp_path / name).exists()]
+    (cache,) = checkout.caches
+    assert (cache / "venv/lib/python3.9/site-packages/pants").is_dir()
+
+
+@pytest.mark.parametrize("name", PIP)
+def test_pips_variable(
+    name: str, checkout: Checkout, places: dict[str, str], tmp_path: Path
+) -> None:
+    checkout.env[f"PIP_{name}"] = PIP[name].format(**places)
+    check_installed(checkout, tmp_path)
+
+
+@pytest.mark.parametrize("name", UV)
+def test_uvs_variable(
+    name: str, checkout: Checkout, places: dict[str, str], tmp_path: Path
+) -> None:
+    checkout.env[f"UV_{name}"] = UV[name].format(**places)
+    check_installed(checkout, tmp_path)
+
+
+def pip_file(path: Path, checkout: Checkout) -> None:
+    """What has been seen to break the start, and where the packages are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    constraints = path.parent / "constraints.txt"
+    constraints.write_text("pantsbuild.pants==1.0\npantsbuild-pants<1\n")
+    settings = {"constraint": constraints, "target": path.parent / "t", "user": "yes"}
+    settings |= {"require-virtualenv": "yes", "index-url": checkout.packages.index}
+    path.write_text("[global]\n" + "".join(f"{k} = {v}\n" for k, v in settings.items()))
+
+
+@pytest.mark.parametrize("level", ["site", "user below XDG", "user", "legacy user", "venv"])
+def test_pips_file(level: str, checkout: Checkout, tmp_path: Path) -> None:
+    variable, place, file = {
+        "site": ("XDG_CONFIG_DIRS", "xdg", "xdg/pip/pip.conf"),
+        "user below XDG": ("XDG_CONFIG_HOME", "own", "own/pip/pip.conf"),
+        "user": ("LANG", "", f"{checkout.home.name}/.config/pip/pip.conf"),
+        "legacy user": ("LANG", "", f"{checkout.home.name}/.pip/pip.conf"),
+        "venv": ("VIRTUAL_ENV", "venv", "venv/pip.conf"),
+    }[level]
+    configured(checkout, "PIP_INDEX_URL").env[variable] = str(tmp_path / place)
+    pip_file(tmp_path / file, checkout)
+    check_installed(checkout, tmp_path)
+
+
+def test_machines_own_file(checkout: Checkout, tmp_path: Path, namespace: list[str]) -> None:
+    """/etc/xdg/pip/pip.conf itself, in a mount namespace."""
+    if not Path("/etc/xdg").is_dir():
+        pytest.skip("there is no /etc/xdg to mount over")
+    configured(checkout, "PIP_INDEX_URL", "XDG_CONFIG_DIRS")
+    pip_file(tmp_path / "etc/pip/pip.conf", checkout)
+    mount = 'mount --bind "$1" /etc/xdg && shift && exec "$@"'
+    env = {"PATH": f"{checkout.bin}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    before = [shutil.which(namespace[0]) or "", *namespace[1:], "sh", "-c", mount, "sh"]
+    checkout.run(before=[*before, str(tmp_path / "etc")], **env).check()
+    (cache,) = checkout.caches
+    assert (cache / "venv/lib/python3.9/site-packages/pants").is_dir()
+    assert checkout.packages.index in (cache / "machine.json").read_text()
+
+
+def test_uvs_file(checkout: Checkout, tmp_path: Path) -> None:
+    path = checkout.home / ".config/uv/uv.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        f"""exclude-newer = "2001-01-01"
+no-binary = true
+offline = true
+[[index]]
+url = "{checkout.packages.index}"
+default = true
+[pip]
+target = "{tmp_path}/target"
+prefix = "{tmp_path}/prefix"
+system = true
+"""
+    )
+    check_installed(configured(checkout, "PIP_INDEX_URL"), tmp_path)
+
+
+def test_project_around_the_checkout_says_nothing(checkout: Checkout, tmp_path: Path) -> None:
+    """uv would read both from the directories above."""
+    (tmp_path / "uv.toml").write_text("this is no TOML")
+    (checkout.root / "pyproject.toml").write_text('[tool.uv]\nexclude-newer = "2001-01-01"\n')
+    (checkout.home / ".python-version").write_text("3.1\n")
+    check_installed(checkout, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "name", "text"),
+    [
+        ("PIP_CONFIG_FILE", "pip.conf", "index-url = no section\n"),
+        ("UV_CONFIG_FILE", "uv.toml", "index-url = no quotes\n"),
+    ],
+)
+def test_broken_file_is_named(variable: str, name: str, text: str, checkout: Checkout) -> None:
+    """Before anything is installed."""
+    (checkout.home / name).write_text(text)
+    broken = {variable: str(checkout.home / name)}
+    checkout.run(**broken).check_failed(f"{checkout.home / name} cannot be read", "correct it")
+    assert checkout.leftovers == []
+
+
+def test_file_that_broke_since_is_named(checkout: Checkout) -> None:
+    checkout.run().check()
+    (checkout.home / "pip.conf").write_text("index-url = no section\n")
+    told = checkout.run(PIP_CONFIG_FILE=str(checkout.home / "pip.conf"))
+    told.check_failed(f"{checkout.home / 'pip.conf'} cannot be read")
+    assert len(told.errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("variable", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"])
+def test_dead_index_is_named(variable: str, checkout: Checkout, places: dict[str, str]) -> None:
+    configured(checkout, "PIP_INDEX_URL")
+    told = checkout.run(**{variable: places["dead"]})
+    told.check_failed("could not install Pants")
+    assert places["dead"] in told.errors
+    assert len(told.errors.splitlines()) <= 10
+    assert checkout.leftovers == []
+
+
+def test_find_links_without_index(checkout: Checkout, tmp_path: Path) -> None:
+    """A directory on a machine without network, beside one that is no longer there."""
+    files = (checkout.packages.root / "files").as_uri()
+    configured(checkout, "PIP_INDEX_URL").env.update(
+        PIP_NO_INDEX="1", PIP_FIND_LINKS=f"/no/such/wheels file:///no/such/wheels {files}"
+    )
+    check_installed(checkout, tmp_path)
+
+
+def test_relative_paths_start_where_the_user_stands(checkout: Checkout) -> None:
+    directory = checkout.home / "below"
+    directory.mkdir()
+    shutil.copytree(checkout.packages.root, checkout.home / "mirror")
+    configured(checkout).env["PIP_INDEX_URL"] = "../mirror/simple"
+    told = checkout.run(cwd=directory).check()
+    mirror = (checkout.home / "mirror/simple").as_uri()
+    assert ast.literal_eval(told.environment["PANTS_PYTHON_REPOS_INDEXES"]) == [mirror]
+
+
+@pytest.fixture
+def without_uv(checkout: Checkout) -> Checkout:
+    """uv, too, comes from the index."""
+    (checkout.bin / "uv").unlink()
+    return checkout
+
+
+def test_mirror_over_http(without_uv: Checkout, serve: Callable[..., Index]) -> None:
+    server = serve(without_uv.packages.root)
+    told = without_uv.run(PIP_INDEX_URL=f"{server.url}/simple").check()
+    assert f"/files/{without_uv.packages.uv.path.name}" in server.asked
+    indexes = ast.literal_eval(told.environment["PANTS_PYTHON_REPOS_INDEXES"])
+    assert indexes == [f"{server.url}/simple"]
+
+
+def test_mirror_that_wants_a_login(without_uv: Checkout, serve: Callable[..., Index]) -> None:
+    server = serve(without_uv.packages.root, login="me:s3cret")
+    told = without_uv.run(PIP_INDEX_URL=f"{server.url_with_login}/simple").check()
+    assert "s3cret" not in told.errors
+    wrong = f"{server.url_with_login.replace('s3cret', 'wr0ng')}/simple"
+    shutil.rmtree(without_uv.home / ".cache")
+    told = without_uv.run(PIP_INDEX_URL=wrong).check_failed("401")
+    assert "wr0ng" not in told.errors
+
+
+@pytest.mark.parametrize(
+    "variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT"]
+)
+def test_authority_known_by_one_variable_alone(
+    variable: str, without_uv: Checkout, serve: Callable[..., Index], authority: Authority
+) -> None:
+    server = serve(without_uv.packages.root, authority=authority)
+    index = f"{server.url}/simple"
+    without_uv.run(PIP_INDEX_URL=index, **{variable: str(authority.certificate)}).check()
+
+
+def test_unknown_authority_is_refused(
+    without_uv: Checkout, serve: Callable[..., Index], authority: Authority
+) -> None:
+    server = serve(without_uv.packages.root, authority=authority)
+    told = without_uv.run(PIP_INDEX_URL=f"{server.url}/simple")
+    assert "CERTIFICATE_VERIFY_FAILED" in told.check_failed().errors
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY", "PIP_PROXY"])
+def test_proxy_that_must_be_used(
+    variable: str,
+    without_uv: Checkout,
+    serve: Callable[..., Index],
+    authority: Authority,
+    proxy: Callable[..., Proxy],
+) -> None:
+    server = serve(without_uv.packages.root, authority=authority)
+    running = proxy({HIDDEN: server.port}, login="me:s3cret")
+    without_uv.env.update(
+        PIP_INDEX_URL=f"https://{HIDDEN}/simple", REQUESTS_CA_BUNDLE=str(authority.certificate)
+    )
+    without_uv.run(**{variable: running.url}).check()
+    assert set(running.asked) == {HIDDEN}
+    (cache,) = without_uv.caches  # where Pex reads of it
+    assert running.url in (cache / "machine.json").read_text()
+    shutil.rmtree(without_uv.home / ".cache")
+    without_uv.run().check_failed(HIDDEN)
+
+
+def test_pants_own_options_outrank(checkout: Checkout) -> None:
+    told = checkout.run(PANTS_PYTHON_REPOS_INDEXES="['https://mine.example']").check()
+    assert told.environment["PANTS_PYTHON_REPOS_INDEXES"] == "['https://mine.example']"
