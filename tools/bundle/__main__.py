@@ -18,7 +18,7 @@ from tools.bundle import specs
 from tools.bundle.errors import BundleError
 from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
 from tools.bundle.manifest import SCHEMA_VERSION, Pythons
-from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, write
+from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, jax_for, write
 from tools.bundle.topology import DEFAULTS, Topology
 
 
@@ -123,9 +123,8 @@ def pack(options: argparse.Namespace) -> None:
 def write_wheels(options: argparse.Namespace) -> None:
     """For one kind of worker: the wheels of every other would be hundreds of megabytes."""
     target = target_of(options)
-    pins = read_lock(options.lock).needed(
-        (*options.requirement, JAX[options.accelerator]), [target]
-    )
+    lock = read_lock(options.lock)
+    pins = lock.needed((*options.requirement, jax_for(options.accelerator, lock)), [target])
     if options.tools_lock:
         pins += read_lock(options.tools_lock).needed([INSTALLER], [target])
     download = one_wheel_each(pins, target)

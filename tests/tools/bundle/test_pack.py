@@ -127,7 +127,12 @@ def test_written_whole_or_not_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "version", "said"),
     [
-        ("XLA_FLAGS", "--xla_gpu_graph_level=0", "0.12.0.1", "jaxlib 0.12.0.1 aborts on --xla_gpu_gr"),
+        (
+            "XLA_FLAGS",
+            "--xla_gpu_graph_level=0",
+            "0.12.0.1",
+            "jaxlib 0.12.0.1 aborts on --xla_gpu_gr",
+        ),
         ("XLA_FLAGS", "--xla_gpu_new=1", "0.12.0.1", "--xla_gpu_new was never tried with jaxlib"),
         ("XLA_FLAGS", "--xla_gpu_autotune_level=4", "9.9", "was never tried with jaxlib 9.9"),
         ("XLA_FLAGS", "autotune", "0.12.0.1", "'autotune' is no flag: write --NAME=VALUE"),
@@ -151,6 +156,20 @@ def test_what_each_bundle_sets_is_known_to_its_lock(contents, accelerator):
     files = bundle(changed)
     assert len(packed_in(files, "x")) < 2**20
     assert files["app.pex"] == bundle(contents)["app.pex"]
+
+
+@pytest.mark.parametrize("cuda", [12, 13])
+def test_a_lock_chooses_the_cuda_of_its_gpus(contents, cuda):
+    named = f"jax-cuda{cuda}-plugin"
+    entries = [dict(entry) for entry in contents.lock.distributions.values()]
+    plugin = {**entries[0], "project_name": named, "requires_dists": []}
+    needs = [f"jax-cuda{cuda}-plugin; extra == 'cuda{cuda}'"]
+    entries = [{**e, "requires_dists": needs} if e["project_name"] == "jax" else e for e in entries]
+    text = json.dumps({"locked_resolves": [{"locked_requirements": [*entries, plugin]}]})
+    topology = Topology.parse("gpu", "8xh100")
+    lock = Lock.parse(text, "own.lock")
+    files = bundle(replace(contents, accelerator="gpu", lock=lock, topology=topology, env={}))
+    assert f"\n{named}==".encode() in files["requirements.txt"]
 
 
 def test_a_flag_of_the_table_really_aborts_or_really_starts():

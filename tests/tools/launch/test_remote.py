@@ -59,7 +59,7 @@ def workspace(tmp_path, monkeypatch) -> Path:
                 {
                     "algorithm": "sha256",
                     "hash": digest,
-                    "url": f"https://example.org/{name.replace('-', '_')}-0.12.0.1-py3-none-any.whl",
+                    "url": f"https://example.org/{name.replace('-', '_')}-1-py3-none-any.whl",
                 }
             ],
         }
