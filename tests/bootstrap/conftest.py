@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,7 +12,15 @@ from typing import Any
 
 import pytest
 
+from tests.bootstrap.checkout import (
+    Checkout,
+    Packages,
+    base_python,
+    make_checkout,
+    make_packages,
+)
 from tests.bootstrap.servers import Authority, Index, Proxy
+from tools.start import interpreters
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +38,52 @@ def namespace() -> list[str]:
     if not shutil.which("unshare") or subprocess.run([*command, "true"]).returncode:
         pytest.skip("needs root on Linux, to mount over a directory of the system's")
     return command
+
+
+@pytest.fixture(scope="session")
+def uv() -> Path:
+    """A real uv: of PATH, or what ./pants once fetched."""
+    named = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = Path(os.environ.get("GRUG_CACHE") or f"{named}/grug")
+    on_path = shutil.which("uv")
+    for path in ([Path(on_path)] if on_path else []) + sorted(cache.glob("uv-*/uv")):
+        if not subprocess.run([path, "--version"], capture_output=True).returncode:
+            return path.resolve()
+    pytest.skip("there is no uv: run ./pants once, or put one on PATH")
+
+
+@pytest.fixture(scope="session")
+def python39() -> str:
+    """CPython 3.9, which ./pants names to what it runs."""
+    named = interpreters.ask(os.environ.get("PANTS_PYTHON39", "")) or interpreters.find(
+        range(9, 10)
+    )
+    if not named:
+        pytest.skip("there is no CPython 3.9: name one in PANTS_PYTHON39")
+    return named.path
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory, uv: Path) -> Packages:
+    return make_packages(tmp_path_factory.mktemp("an index"), uv)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, packages: Packages) -> Checkout:
+    """A machine with no Python and no uv on PATH, and none named."""
+    checkout = make_checkout(tmp_path, packages)
+    checkout.env.update(PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL=packages.index)
+    checkout.env["XDG_CONFIG_DIRS"] = str(tmp_path / "xdg")
+    return checkout
+
+
+@pytest.fixture
+def checkout(bare: Checkout, uv: Path, python39: str) -> Checkout:
+    """A machine that has all that ./pants looks for, and names it, so that nothing is searched."""
+    bare.link("uv", uv)
+    bare.link("python3", base_python())
+    bare.env.update(PANTS_PYTHON39=python39, PANTS_PYTHON=base_python())
+    return bare
 
 
 @pytest.fixture

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import re
 import shutil
+import stat
 import sys
+import tempfile
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Callable, Generator
 
@@ -89,6 +94,51 @@ def tell_interpreters(root: Path, cache: Path, settings: machine.Machine) -> Non
     os.environ["PANTS_PYTHON39"] = python39
 
 
+def tell_pex(cache: Path) -> None:
+    """The Pex that Pants fetches from a file's URL, the path of which it does not decode."""
+    for line in (cache / "pex.env").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        os.environ[name] = value
+    pex = cache / "pex"
+    if not is_plain(pex):
+        data, pex = pex.read_bytes(), plain_place(cache) / "pex"
+        partial = pex.with_name(f"{pex.name}.{os.getpid()}")
+        partial.write_bytes(data)
+        os.replace(partial, pex)
+    os.environ["PANTS_PEX_CLI_URL_TEMPLATE"] = f"file:{pex}"
+
+
+def tell_caches(cache: Path) -> None:
+    """Pants' caches hold scripts, the first line of which cannot name a program with a space."""
+    own = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if re.search(r"\s", own):
+        place = plain_place(cache)
+        os.environ.setdefault("PANTS_NAMED_CACHES_DIR", str(place / "named_caches"))
+        os.environ.setdefault("PANTS_LOCAL_STORE_DIR", str(place / "lmdb_store"))
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a path is the same in a URL."""
+    return urllib.parse.quote(str(path)) == str(path)
+
+
+def plain_place(cache: Path) -> Path:
+    """This user's own directory beside `cache`, at a plain path. Raises StartError."""
+    name = f"grug-{os.getuid()}-{hashlib.sha256(os.fsencode(cache)).hexdigest()[:16]}"
+    for directory in (tempfile.gettempdir(), "/var/tmp", "/tmp"):
+        place = Path(directory, name)
+        with contextlib.suppress(OSError):
+            place.mkdir(mode=0o700, exist_ok=True)
+            status = place.lstat()
+            own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            if own and not status.st_mode & 0o022 and is_plain(place):
+                return place
+    raise StartError(
+        f"Pants cannot use {cache}, for the signs in its path: name another in GRUG_CACHE and"
+        " XDG_CACHE_HOME"
+    )
+
+
 @contextlib.contextmanager
 def daemon(root: Path) -> Generator[None, None, None]:
     """Holds the daemon for this command; another that finds it held soon does without.
@@ -146,18 +196,19 @@ def exit_code(run: Callable[[], None]) -> int:
 def main(arguments: list[str]) -> int:
     """`arguments`: the checkout, then those of Pants. Exit code: Pants', or the program's."""
     root, cache = Path(arguments[0]), environment.start_home()
+    for name in machine.MISLEADING:
+        os.environ.pop(name, None)
     users_own = dict(os.environ)
     try:
         settings = machine.read()
         write_settings(cache, settings)
         tell_repositories(settings)
         tell_interpreters(root, cache, settings)
+        tell_pex(cache)
+        tell_caches(cache)
     except (StartError, ValueError) as error:
         say(str(error))
         return 1
-    for line in (cache / "pex.env").read_text(encoding="utf-8").splitlines():
-        name, _, value = line.partition("=")
-        os.environ[name] = value
     # Pants' own switch for the hint that another launcher exists.
     os.environ["NO_SCIE_WARNING"] = "1"
     # A daemon lives on when its installation was replaced or deleted. Pants starts another where

@@ -92,7 +92,6 @@ def write_pex(cache: Path, locks: Path, python: str) -> None:
     known = "".join(f"'{version}|{name}|{digest}|{len(data)}'," for name in PLATFORMS)
     told = {
         "PANTS_PEX_CLI_VERSION": version,
-        "PANTS_PEX_CLI_URL_TEMPLATE": (cache / "pex").as_uri().replace("file://", "file:"),
         "PANTS_PEX_CLI_KNOWN_VERSIONS": f"[{known}]",
     }
     lines = "".join(f"{name}={value}\n" for name, value in told.items())
@@ -102,29 +101,34 @@ def write_pex(cache: Path, locks: Path, python: str) -> None:
 def main(arguments: list[str]) -> int:
     """`arguments`: the checkout and the directory. Exit code 1, after one line, if it cannot be."""
     root, cache = map(Path, arguments)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{cache}.lock", "w") as lock:
-        # A lock lives in the open file: however its holder ends, it leaves no stale one.
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say("waiting for another start that is installing Pants")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if (cache / "ready").exists() and (cache / "venv/bin/python").exists():
-            return 0
-        try:
-            install(root, cache, machine.read())
-        except (StartError, ValueError) as error:
-            say(str(error))
-            shutil.rmtree(cache, ignore_errors=True)
-            return 1
-        except OSError as error:
-            say(
-                f"{error.filename or cache}: {error.strerror}: name a directory with room that can"
-                " be written in GRUG_CACHE"
-            )
-            shutil.rmtree(cache, ignore_errors=True)
-            return 1
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{cache}.lock", "w") as lock:
+            # A lock lives in the open file: however its holder ends, it leaves no stale one.
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another start that is installing Pants")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (cache / "ready").exists() or not (cache / "venv/bin/python").exists():
+                install_whole(root, cache)
+        return 0
+    except (StartError, ValueError) as error:
+        say(str(error))
+    except OSError as error:
+        say(
+            f"{error.filename or cache}: {error.strerror}: name a directory with room that can be"
+            " written in GRUG_CACHE"
+        )
+    return 1
+
+
+def install_whole(root: Path, cache: Path) -> None:
+    """Installs, or leaves nothing."""
+    try:
+        install(root, cache, machine.read())
         (cache / "ready").touch()
-        environment.prune((path.parent, path) for path in cache.parent.glob("pants-*/ready"))
-    return 0
+    except (StartError, ValueError, OSError):
+        shutil.rmtree(cache, ignore_errors=True)
+        raise
+    environment.prune((path.parent, path) for path in cache.parent.glob("pants-*/ready"))

@@ -22,6 +22,11 @@ PYPI = "https://pypi.org/simple"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 # Where programs that are neither pip nor uv are told of a certificate bundle, most specific first.
 CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+# What makes a Python, or a program in it, other than it was installed.
+MISLEADING = (
+    *("PYTHONCASEOK", "PYTHONEXECUTABLE", "PYTHONHOME", "PYTHONINSPECT", "PYTHONOPTIMIZE"),
+    *("PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONWARNINGS"),
+)
 # uv's names for what pip calls otherwise, in its environment and in uv.toml.
 UV_VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Sequence
 
 from tools.start import interpreters
 from tools.start.fetch import FetchError, fetch, filename
@@ -63,27 +64,39 @@ class Uv:
         place = self.home / f"uv-{sha256[:16]}"
         command = place / "uv"
         if not command.exists():
-            place.mkdir(parents=True, exist_ok=True)
-            wheel = place / f"{os.getpid()}.whl"
-            say(f"fetching {filename(url)}")
-            try:
-                fetch(self.machine, url, sha256, wheel)
-            except FetchError as error:
-                raise StartError(
-                    f"{error}. The first start needs PyPI, or a mirror of it that pip's or uv's"
-                    " configuration names; later starts need no network"
-                ) from error
-            unpack_program(wheel, "uv", command)
-            wheel.unlink()
+            self.home.mkdir(parents=True, exist_ok=True)
+            with open(f"{place}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not command.exists():
+                    self.fetch_to(url, sha256, command)
         return str(command)
+
+    def fetch_to(self, url: str, sha256: str, command: Path) -> None:
+        wheel = command.parent.with_suffix(".whl")
+        say(f"fetching {filename(url)}")
+        try:
+            fetch(self.machine, url, sha256, wheel)
+        except FetchError as error:
+            raise StartError(
+                f"{error}. The first start needs PyPI, or a mirror of it that pip's or uv's"
+                " configuration names; later starts need no network"
+            ) from error
+        command.parent.mkdir(exist_ok=True)
+        unpack_program(wheel, "uv", command)
+        wheel.unlink()
 
     def run(self, purpose: str, *arguments: str, **env: str) -> str:
         """What uv printed. Raises StartError, after uv's own words."""
-        attempts: list[Callable[[], str]] = [self.fetched]
-        if self.command:
-            attempts.insert(0, lambda: self.command)
-        for last, choose in enumerate(attempts, start=1):
-            command = choose()
+        tried, words = "", b""
+        for choose in (lambda: self.command, self.fetched):
+            try:
+                command = choose()
+            except StartError:
+                if not tried:
+                    raise
+                break  # why the uv at hand failed says more
+            if command in ("", tried):
+                continue
             done = subprocess.run(
                 [command, *arguments],
                 env={**environment(self.machine, os.environ), **python_settings(), **env},
@@ -93,8 +106,8 @@ class Uv:
             if done.returncode == 0:
                 self.command = command
                 return done.stdout.decode().strip()
-            if last == len(attempts):
-                sys.stderr.write(done.stderr.decode("utf-8", "replace"))
+            tried, words = command, done.stderr
+        sys.stderr.write(words.decode("utf-8", "replace"))
         raise StartError(f"could not {purpose}: uv's own words are above")
 
     def install(self, purpose: str, *arguments: str, **env: str) -> None:
