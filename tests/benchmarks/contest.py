@@ -161,14 +161,12 @@ def environment(name: str, requirements: Sequence[str], probe: str) -> Path:
     python = home / "bin" / "python"
     if works(str(python), "-c", probe):
         return python
-    # A python3.11 on PATH may be a shim without an interpreter behind it.
-    maker = next((p for p in ("python3.11", sys.executable) if works(p, "-c", "import venv")), None)
-    if maker is None:
-        raise NotMeasured("no interpreter to make an environment with")
+    if not works(sys.executable, "-c", "import venv, ensurepip"):
+        raise NotMeasured(f"{sys.executable} cannot make an environment: it has no venv or no pip")
     print(f"installing {' '.join(requirements)}, once", file=sys.stderr)
     shutil.rmtree(home, ignore_errors=True)
     for command in (
-        [maker, "-m", "venv", str(home)],
+        [sys.executable, "-m", "venv", str(home)],
         [str(python), "-m", "pip", "install", "--quiet", *requirements],
     ):
         done = subprocess.run(command, capture_output=True, text=True)

@@ -95,7 +95,7 @@ def write_job(job: Job, cfg: Any, model: Any, batches: list[dict[str, np.ndarray
     config["flops_per_token"] = cfg.model.flops_per_token(cfg.sequence_length)
     if batches is None:
         return job.write(config)
-    leaves = jax.tree_util.tree_leaves_with_path(model)
+    leaves = jax.tree.leaves_with_path(model)
     weights = {
         jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
         for path, leaf in leaves

@@ -129,7 +129,7 @@ def hidden_states(output: Any) -> jax.Array:
 
 def leaves(tree: Any) -> dict[str, Any]:
     """Every array of a tree by its path."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
+    paths = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in paths}
 
 

@@ -19,7 +19,7 @@ from tools.bundle.errors import BundleError
 from tools.bundle.imports import Import, check
 from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
 from tools.bundle.manifest import SCHEMA_VERSION, Pythons
-from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, write
+from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, jax_for, write
 from tools.bundle.topology import DEFAULTS, Topology
 
 
@@ -139,7 +139,8 @@ def pack(options: argparse.Namespace) -> None:
 def write_wheels(options: argparse.Namespace) -> None:
     """For one kind of worker: the wheels of every other would be hundreds of megabytes."""
     target = target_of(options)
-    pins = lock_of(options).needed((*options.requirement, JAX[options.accelerator]), [target])
+    lock = lock_of(options)
+    pins = lock.needed((*options.requirement, jax_for(options.accelerator, lock)), [target])
     if options.tools_lock:
         pins += read_lock(options.tools_lock).needed([INSTALLER], [target])
     download = one_wheel_each(pins, target)

@@ -75,6 +75,16 @@ def first_import(text: str, modules: Collection[str]) -> tuple[int, str] | None:
     return (min(numbers), text.splitlines()[min(numbers) - 1].strip()) if numbers else None
 
 
+def loaded(text: str) -> set[str]:
+    """Top-level names of what a module imports as it is loaded itself; none if it can't be read."""
+    try:
+        body = ast.parse(text).body
+    except (ValueError, SyntaxError):
+        return set()
+    nodes = (node for node in body if isinstance(node, (ast.Import, ast.ImportFrom)))
+    return {name.partition(".")[0] for node in nodes for name in _named(node)}
+
+
 def _named(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     """The modules that a statement may import: of `from a import b`, a and a.b."""
     if isinstance(node, ast.Import):

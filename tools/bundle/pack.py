@@ -37,6 +37,13 @@ ENV = {
 }
 
 
+def jax_for(accelerator: str, lock: Lock) -> str:
+    """What JAX is called where it drives the accelerator: for GPUs, with the locked CUDA."""
+    if accelerator == "gpu" and lock.version("jax-cuda12-plugin"):
+        return "jax[cuda12]"
+    return JAX[accelerator]
+
+
 @dataclass(frozen=True)
 class Contents:
     """What a bundle is made of. Paths of `sources` are as Python imports them."""
@@ -58,7 +65,7 @@ class Contents:
     wheels: Target | None = None  # the workers that the wheels laid beside are for
 
     def pins(self, targets: Iterable[Target]) -> list[Pin]:
-        return self.lock.needed((*self.requirements, JAX[self.accelerator]), targets)
+        return self.lock.needed((*self.requirements, jax_for(self.accelerator, self.lock)), targets)
 
     def installer(self, targets: Iterable[Target]) -> list[Pin]:
         return self.tools.needed([INSTALLER], targets) if self.tools else []

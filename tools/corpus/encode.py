@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from tokenizers import Encoding
@@ -61,10 +60,7 @@ def batches(pieces: Iterator[Piece | Skip], start: Position, pace: Pace) -> Gene
         yield Batch(batch, skips, size, after, consumed)
 
 
-T = TypeVar("T")
-
-
-def ahead(items: Generator[T]) -> Generator[T]:
+def ahead[T](items: Generator[T]) -> Generator[T]:
     """The items, each made by a thread of its own while the one before it is in use."""
 
     def following() -> T | None:

@@ -237,7 +237,7 @@ def _unquoted(text: str) -> str:
         return text
     written = re.fullmatch(r"(\w*)'(?!'')(.*)'", text)
     if not written:
-        # One end of an f-string, which is a token of its own from Python 3.12 on.
+        # One end of an f-string, which is a token of its own.
         return f'{text[:-1]}"' if re.fullmatch(r"\w*'", text) else text
     other = f'{written[1]}"{written[2]}"'
     first, second = parse(text), parse(other)

@@ -113,8 +113,6 @@ def _comments(text: str) -> list[tokenize.TokenInfo]:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError):
         return []
-    if any(token.type == tokenize.ERRORTOKEN for token in tokens):  # CPython 3.11 goes on
-        return []
     return [token for token in tokens if token.type == tokenize.COMMENT]
 
 

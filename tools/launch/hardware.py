@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from tools.bundle import run as bundle
 from tools.bundle.errors import BundleError
+from tools.bundle.imports import first_import, loaded
 from tools.bundle.lock import Lock, Target, requirements_text
 
+NOT_LOADED = ("test_", "conftest")  # the variant's files that no plan imports
+FINDS = "import importlib.util as u, sys; print(*(n for n in sys.argv[1:] if not u.find_spec(n)))"
 SIZES = {"tpu": "some 400 MB", "gpu": "some 3.5 GB"}  # to download
 
 
@@ -24,7 +28,7 @@ def python_for(topology: str, root: Path) -> Path:
     Raises:
         BundleError: it cannot be made; one line with the remedy.
     """
-    accelerator = "tpu" if ":" in topology else "gpu"
+    accelerator = _resolve(topology)
     text = requirements(root / f"tools/locks/{accelerator}.lock")
     python = f"{platform.python_version()} {Path(sys.executable).resolve()}"
     key = hashlib.sha256(f"{text} {python}".encode()).hexdigest()
@@ -54,6 +58,31 @@ def python_for(topology: str, root: Path) -> Path:
     except bundle.BundleError as error:  # run.py, which travels alone, has its own
         raise BundleError(str(error)) from error
     return Path(made, "bin", "python")
+
+
+def _resolve(topology: str) -> str:
+    return "tpu" if ":" in topology else "gpu"
+
+
+def check_imports(python: Path, directory: Path, topology: str) -> None:
+    """Whether a variant in `directory` finds its packages in the environment of `python`.
+
+    Raises:
+        BundleError: it lacks one, which tests and runs on the CPU have; file, line and remedy.
+    """
+    files = [p for p in sorted(directory.glob("*.py")) if not p.name.startswith(NOT_LOADED)]
+    texts = {path: path.read_text("utf-8") for path in files}
+    own = {"experiments", *sys.stdlib_module_names}
+    names = sorted({name for text in texts.values() for name in loaded(text)} - own)
+    command = [str(python), "-P", "-c", FINDS, *names]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    for name in asked.stdout.split():
+        for path, text in texts.items():
+            if name in loaded(text) and (place := first_import(text, {name})):
+                raise BundleError(
+                    f"{path.name}:{place[0]}: {place[1]}: {topology} needs it in "
+                    f"tools/locks/{_resolve(topology)}.in too: ./pants run locks -- add {name}"
+                )
 
 
 def requirements(lock: Path) -> str:

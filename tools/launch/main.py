@@ -10,7 +10,7 @@ from tools.bundle.errors import BundleError
 from tools.corpus.default import default_cache_dir, prepare_default
 from tools.corpus.errors import CorpusError
 from tools.launch import remote
-from tools.launch.hardware import python_for
+from tools.launch.hardware import check_imports, python_for
 from tools.start.handover import leave_pants
 
 USAGE = """\
@@ -90,7 +90,10 @@ def main(arguments: list[str]) -> int:
             flags = [*flags, "--data", str(prepare_default())]
         # The compilers of other hardware are in locks of their own.
         topology = planned_topology(flags)
-        python = python_for(topology, Path.cwd()) if topology else Path(sys.executable)
+        python = Path(sys.executable)
+        if topology:
+            python = python_for(topology, Path.cwd())
+            check_imports(python, root / VARIANTS / variant, topology)
     except ValueError as error:
         print(f"launch: {error}", file=sys.stderr)
         return 2

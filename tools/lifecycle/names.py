@@ -154,7 +154,7 @@ class Source:
                 yield Reference(start, end, ".".join(parts))
 
     def strings(self) -> Iterator[tuple[int, int]]:
-        """String literals; from CPython 3.12 on an f-string is several tokens."""
+        """String literals; an f-string is several tokens."""
         depth = start = 0
         for token in self.tokens:
             kind = tokenize.tok_name[token.type]

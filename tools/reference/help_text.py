@@ -1,6 +1,6 @@
 """What a program's `--help` says, without what differs between Pythons, terminals and parsers.
 
-Read are the help texts of argparse (CPython 3.11 to 3.13) and of tyro, which draws boxes. Lines are
+Read are the help texts of argparse (CPython 3.12 to 3.14) and of tyro, which draws boxes. Lines are
 joined again, so that neither the columns nor the place of a line break matter; `-o X, --opt X`
 becomes `-o, --opt X`, as 3.13 writes it; and the default that argparse appends to `--x, --no-x`
 before 3.13 is left out.

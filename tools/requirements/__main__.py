@@ -42,21 +42,28 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="RESOLVE|FILE",
         help="resolves to compare with a commit's (default: all), or two lock files, old and new",
     )
-    diff.add_argument("--against", default="HEAD", metavar="REF", help="the commit to compare with")
-    for name, text in (
-        ("add", "add a package to every resolve that needs it"),
-        ("remove", "remove a package from every resolve that asks for it"),
-    ):
-        verb = verbs.add_parser(name, help=text)
-        verb.add_argument("requirement", metavar="NAME", help="the package, as its index names it")
+    diff.add_argument(
+        "--against",
+        default="HEAD",
+        metavar="REF",
+        help="the commit to compare with (default: HEAD)",
+    )
+    adding = verbs.add_parser("add", help="add a package to every resolve that needs it")
+    adding.add_argument(
+        "requirement",
+        metavar="NAME",
+        help="the package as its index names it, with extras and versions if need be: 'rich>=14'",
+    )
+    removing = verbs.add_parser("remove", help="remove a package from every resolve with it")
+    removing.add_argument("requirement", metavar="NAME", help="the package")
+    for verb in (adding, removing):
         verb.add_argument(
             "--for",
             dest="audience",
             default=commands.VARIANTS,
             metavar="WHO",
-            help="variants (cpu, gpu and tpu), tests (cpu alone), or a resolve",
+            help="variants (cpu, gpu and tpu; the default), tests (cpu alone), or a resolve",
         )
-    verbs.choices["add"].epilog = "NAME may have extras and versions: 'rich>=14'."
     for verb in verbs.choices.values():
         verb.add_argument("--root", type=Path, default=Path("."), help="the workspace")
     options = parser.parse_args(arguments)

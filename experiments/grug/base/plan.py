@@ -51,7 +51,7 @@ def by_shapes(cfg: TrainConfig, devices: int, limit: float) -> str:
     fits = f"of {limit / 2**30:.1f} GiB: {'fits' if total < limit else 'DOES NOT FIT'}"
     shardings = {
         jax.tree_util.keystr(path, simple=True, separator="."): x
-        for path, x in jax.tree_util.tree_leaves_with_path(state.model)
+        for path, x in jax.tree.leaves_with_path(state.model)
     }
     return "\n".join(
         [

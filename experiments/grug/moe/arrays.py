@@ -18,7 +18,7 @@ IN_FLIGHT = 1 << 28  # bytes that wait to be written, beside the copy of this pr
 
 def leaves_by_name(tree: Any) -> dict[str, Any]:
     """`{"model/embed": array, ...}` for every array of a tree."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
+    paths = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in paths}
 
 

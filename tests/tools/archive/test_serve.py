@@ -65,7 +65,9 @@ def test_faults_are_named(tmp_path, site, capsys):
         serve.main([str(tmp_path / "nowhere")])
     assert ended.value.code == 1 and "./pants package docs:site" in capsys.readouterr().err
     with (
-        http.server.ThreadingHTTPServer((serve.HOST, 0), http.server.BaseHTTPRequestHandler) as taken,
+        http.server.ThreadingHTTPServer(
+            (serve.HOST, 0), http.server.BaseHTTPRequestHandler
+        ) as taken,
         pytest.raises(SystemExit) as ended,
     ):
         serve.main([str(site), f"--port={taken.server_port}"])

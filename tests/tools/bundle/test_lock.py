@@ -57,15 +57,15 @@ def test_glibc_floors_and_machines_come_from_the_wheels():
 @pytest.mark.parametrize(
     ("name", "python", "floor"),
     [
-        ("a-1-py3-none-any.whl", "3.11", (0, 0)),
-        ("a-1-cp311-cp311-manylinux2014_x86_64.whl", "3.11", (2, 17)),
-        ("a-1-cp311-cp311-manylinux2014_x86_64.whl", "3.12", None),
+        ("a-1-py3-none-any.whl", "3.12", (0, 0)),
+        ("a-1-cp312-cp312-manylinux2014_x86_64.whl", "3.12", (2, 17)),
+        ("a-1-cp312-cp312-manylinux2014_x86_64.whl", "3.13", None),
         ("a-1-cp39-abi3-manylinux_2_28_x86_64.manylinux_2_17_x86_64.whl", "3.13", (2, 17)),
-        ("a-1-cp312-abi3-manylinux_2_28_x86_64.whl", "3.11", None),
+        ("a-1-cp313-abi3-manylinux_2_28_x86_64.whl", "3.12", None),
         ("a-1-cp313-cp313t-manylinux_2_28_x86_64.whl", "3.13", None),
-        ("a-1-cp311-cp311-musllinux_1_2_x86_64.whl", "3.11", None),
-        ("a-1-cp311-cp311-manylinux_2_28_aarch64.whl", "3.11", None),
-        ("a-1-cp311-cp311-macosx_11_0_arm64.whl", "3.11", None),
+        ("a-1-cp312-cp312-musllinux_1_2_x86_64.whl", "3.12", None),
+        ("a-1-cp312-cp312-manylinux_2_28_aarch64.whl", "3.12", None),
+        ("a-1-cp312-cp312-macosx_11_0_arm64.whl", "3.12", None),
     ],
 )
 def test_which_wheels_run_where(name, python, floor):
@@ -103,7 +103,7 @@ def test_faults_are_named():
         small(entry("a", "b")).needed(["a"], TARGETS)
     with pytest.raises(BundleError, match="x.lock is no Pex lock"):
         Lock.parse("{}", "x.lock")
-    lock = small(entry("a", wheel="cp311-cp311-macosx_11_0_arm64"))
+    lock = small(entry("a", wheel="cp312-cp312-macosx_11_0_arm64"))
     with pytest.raises(BundleError, match="a 1 has no wheel for Linux x86_64"):
         machines_of(lock.needed(["a"], TARGETS), PYTHONS)
 

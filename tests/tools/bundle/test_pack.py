@@ -158,6 +158,20 @@ def test_what_each_bundle_sets_is_known_to_its_lock(contents, accelerator):
     assert files["app.pex"] == bundle(contents)["app.pex"]
 
 
+@pytest.mark.parametrize("cuda", [12, 13])
+def test_a_lock_chooses_the_cuda_of_its_gpus(contents, cuda):
+    named = f"jax-cuda{cuda}-plugin"
+    entries = [dict(entry) for entry in contents.lock.distributions.values()]
+    plugin = {**entries[0], "project_name": named, "requires_dists": []}
+    needs = [f"jax-cuda{cuda}-plugin; extra == 'cuda{cuda}'"]
+    entries = [{**e, "requires_dists": needs} if e["project_name"] == "jax" else e for e in entries]
+    text = json.dumps({"locked_resolves": [{"locked_requirements": [*entries, plugin]}]})
+    topology = Topology.parse("gpu", "8xh100")
+    lock = Lock.parse(text, "own.lock")
+    files = bundle(replace(contents, accelerator="gpu", lock=lock, topology=topology, env={}))
+    assert f"\n{named}==".encode() in files["requirements.txt"]
+
+
 def test_a_flag_of_the_table_really_aborts_or_really_starts():
     from tools.bundle.flags import accepted
 

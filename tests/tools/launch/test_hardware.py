@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools.bundle.errors import BundleError
-from tools.launch.hardware import python_for, requirements
+from tools.launch.hardware import check_imports, python_for, requirements
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,6 +66,25 @@ def test_another_lock_is_another_environment(root):
     with pytest.raises(BundleError, match="could not be installed"):
         python_for("v5e:4x4", root)
     assert len(list((root.parent / "venvs").glob("plan-tpu-*/bin"))) == 1
+
+
+def test_an_import_that_the_environment_lacks_is_one_line(tmp_path):
+    python = Path(sys.executable)
+    for name, text in {
+        "model.py": "import json\nimport packaging.version\n",
+        "runlog.py": "def log():\n    import an_optional_service\n",
+        "test_model.py": "import only_tests_need_it\n",
+        "train.py": "from experiments.grug.v import model\nfrom not_there.deep import x\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(BundleError) as caught:
+        check_imports(python, tmp_path, "v5e:4x4")
+    assert str(caught.value) == (
+        "train.py:2: from not_there.deep import x: v5e:4x4 needs it in tools/locks/tpu.in too: "
+        "./pants run locks -- add not_there"
+    )
+    (tmp_path / "train.py").unlink()
+    check_imports(python, tmp_path, "8xh100")
 
 
 def test_a_lock_that_is_not_there_is_one_line(root):

@@ -6,7 +6,7 @@ import pytest
 
 from tools.reference.help_text import Entry, parse
 
-# `--flavour` and `--sugar` as CPython 3.11 and 3.12 write them, and as 3.13 does.
+# `--flavour` and `--sugar` as CPython 3.12 writes them, and as 3.13 does.
 OLD = """\
 usage: cake [-h] [-f FLAVOUR] [--sugar | --no-sugar]
             [--run-dir DIR]
