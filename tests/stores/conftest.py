@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -35,14 +36,15 @@ os.execv(path, [path, *host, "-backend", "memory", "-port", sys.argv[1]])
 """
 
 
-def interpreter() -> str:
+def interpreter() -> list[str]:
     """A Python that has the servers; skips, or where they are required fails, without one."""
     built = Path("tests/stores/services.pex")  # by `./pants test`
     named = os.environ.get("GRUG_SERVICES_PYTHON")
     beside = shutil.which("moto_server")  # of an environment whose programs are on PATH
     pythons = [Path(beside).with_name("python")] if beside else []
-    found = [str(built.resolve())] if built.exists() else [p for p in [named] if p]
-    found += [str(p) for p in pythons if p.exists()]
+    # Not by its first line: the Python that it names may be on PATH as a shim that does not run.
+    found = [[sys.executable, str(built.resolve())]] if built.exists() else []
+    found += [[str(p)] for p in (named, *pythons) if p and Path(p).exists()]
     if found:
         return found[0]
     said = "no object stores to test with: set GRUG_SERVICES_PYTHON to a Python that has them"
@@ -62,7 +64,7 @@ def start(command: list[str], path: str, log: Path) -> Iterator[str]:
     with (
         log.open("wb") as out,
         subprocess.Popen(
-            [interpreter(), *command, str(port)], stdout=out, stderr=subprocess.STDOUT
+            [*interpreter(), *command, str(port)], stdout=out, stderr=subprocess.STDOUT
         ) as server,
     ):
         url, end = f"http://127.0.0.1:{port}", time.monotonic() + 60

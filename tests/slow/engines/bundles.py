@@ -35,10 +35,12 @@ def packed(name: str) -> Path:
 def program(name: str, variable: str) -> str:
     """A Python with what a resolve locks: a pex that `./pants test` built, or the one named."""
     built = Path("tests/slow/engines", name)
-    found = str(built.resolve()) if built.exists() else os.environ.get(variable)
+    # Not by its first line: the Python that it names may be on PATH as a shim that does not run.
+    found = [sys.executable, str(built.resolve())] if built.exists() else []
+    found = found or [each for each in [os.environ.get(variable)] if each]
     if not found:
         pytest.fail(f"no {built}: set {variable} to a Python that has tools/locks/engines.in")
-    ask = [found, "-c", "import sys; print(sys.prefix)"]
+    ask = [*found, "-c", "import sys; print(sys.prefix)"]
     prefix = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     return f"{prefix}/bin/python"
 

@@ -2,13 +2,15 @@
 
 import os
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import jax
 import pytest
 
-PYTHON = Path("tests/slow/older_jax/jax.pex").absolute()  # where Pants puts it
+# Where Pants puts it; its first line may name a Python that is on PATH as a shim that does not run.
+PYTHON = [sys.executable, Path("tests/slow/older_jax/jax.pex").absolute()]
 
 
 def test_the_template_passes_on_an_older_jax(tmp_path):
@@ -16,7 +18,7 @@ def test_the_template_passes_on_an_older_jax(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "PYTHON"))}
     environment |= {"PEX_ROOT": str(tmp_path / "pex_root"), "PYTHONPATH": os.getcwd()}
     version = subprocess.run(
-        [PYTHON, "-c", "import jax; print(jax.__version__)"],
+        [*PYTHON, "-c", "import jax; print(jax.__version__)"],
         env=environment,
         capture_output=True,
         text=True,
@@ -24,7 +26,7 @@ def test_the_template_passes_on_an_older_jax(tmp_path):
     ).stdout.strip()
     assert version.startswith("0.11.") and version != jax.__version__
     done = subprocess.run(
-        [PYTHON, "-m", "pytest", "-q", f"--junitxml={report}", "experiments/grug/base"],
+        [*PYTHON, "-m", "pytest", "-q", f"--junitxml={report}", "experiments/grug/base"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
