@@ -101,34 +101,39 @@ def make(requirements: str, python: str, place: Path, lock: str = "") -> None:
     Raises StartError if a package cannot be had or is missing afterwards. `place` is there only
     whole.
     """
-    if place.is_dir():
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with locked(place.with_name(f"{place.name}.lock")):
-        if place.is_dir():
-            return
-        partial, cache = (place.with_name(place.name + end) for end in (".partial", ".uv"))
+    try:
+        if not place.is_dir():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with locked(place.with_name(f"{place.name}.lock")):
+                if not place.is_dir():
+                    make_whole(requirements, python, place, lock or "a lock")
+    except OSError as error:
+        raise StartError(f"{error.filename or place}: {error.strerror or error}") from error
+
+
+def make_whole(requirements: str, python: str, place: Path, lock: str) -> None:
+    partial, cache = (place.with_name(place.name + end) for end in (".partial", ".uv"))
+    shutil.rmtree(partial, ignore_errors=True)
+    names = versions(requirements)
+    say(f"installing {len(names)} packages of {lock}")
+    listed = partial / "requirements.txt"
+    partial.mkdir()
+    listed.write_text(requirements, encoding="utf-8")
+    home = start_home()
+    try:
+        Uv(home / "tools.lock", home.parent, settings()).install(
+            f"install the packages of {lock}",
+            *("--target", str(partial), "--python", python, "--no-deps", "--require-hashes"),
+            *("--only-binary", ":all:", "--link-mode", "hardlink", "-r", str(listed)),
+            # Beside it, so that files are linked and not copied; nothing of it is kept.
+            UV_CACHE_DIR=str(cache),
+        )
+        check(partial, names)
+        os.replace(partial, place)
+        prune((path, path) for path in place.parent.iterdir() if path.is_dir())
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
-        names = versions(requirements)
-        say(f"installing {len(names)} packages of {lock or 'a lock'}")
-        listed = partial / "requirements.txt"
-        partial.mkdir()
-        listed.write_text(requirements, encoding="utf-8")
-        home = start_home()
-        try:
-            Uv(home / "tools.lock", home.parent, settings()).install(
-                f"install the packages of {lock or 'a lock'}",
-                *("--target", str(partial), "--python", python, "--no-deps", "--require-hashes"),
-                *("--only-binary", ":all:", "--link-mode", "hardlink", "-r", str(listed)),
-                # Beside it, so that files are linked and not copied; nothing of it is kept.
-                UV_CACHE_DIR=str(cache),
-            )
-            check(partial, names)
-            os.replace(partial, place)
-            prune((path, path) for path in place.parent.iterdir() if path.is_dir())
-        finally:
-            shutil.rmtree(cache, ignore_errors=True)
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def prune(places: Iterable[tuple[Path, Path]]) -> None:
@@ -144,7 +149,9 @@ def prune(places: Iterable[tuple[Path, Path]]) -> None:
 
 def versions(requirements: str) -> dict[str, str]:
     """Normalized name -> version of each pinned line."""
-    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", requirements, re.MULTILINE)
+    pins = re.findall(
+        r"^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)", requirements, re.MULTILINE
+    )
     return {normalized(name): version for name, version in pins}
 
 
