@@ -254,12 +254,17 @@ def as_list(value: Any) -> list[Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """By the standard library (3.11 on), else by what Pants or pip carry; else not at all."""
-    for name in ("tomllib", "toml", "pip._vendor.tomli"):
-        try:
-            return importlib.import_module(name).loads(text)
-        except ImportError:
-            continue
+    """By the standard library (3.11 on), else by what Pex or pip carry; else not at all."""
+    carried = Path(__file__).resolve().parents[2] / "pexlib/pex/vendor/_vendored/tomli"
+    sys.path.append(str(carried))
+    try:
+        for name in ("tomllib", "tomli", "pip._vendor.tomli"):
+            try:
+                return importlib.import_module(name).loads(text)
+            except ImportError:
+                continue
+    finally:
+        sys.path.remove(str(carried))
     print("pants: this Python reads no TOML: uv's own files are not asked", file=sys.stderr)
     return {}
 
