@@ -41,12 +41,17 @@ def namespace() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def uv() -> Path:
+def grug_cache() -> Path:
+    """Where ./pants, outside of the tests, installs."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("GRUG_CACHE") or f"{home}/grug")
+
+
+@pytest.fixture(scope="session")
+def uv(grug_cache: Path) -> Path:
     """A real uv: of PATH, or what ./pants once fetched."""
-    named = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    cache = Path(os.environ.get("GRUG_CACHE") or f"{named}/grug")
     on_path = shutil.which("uv")
-    for path in ([Path(on_path)] if on_path else []) + sorted(cache.glob("uv-*/uv")):
+    for path in ([Path(on_path)] if on_path else []) + sorted(grug_cache.glob("uv-*/uv")):
         if not subprocess.run([path, "--version"], capture_output=True).returncode:
             return path.resolve()
     pytest.skip("there is no uv: run ./pants once, or put one on PATH")
