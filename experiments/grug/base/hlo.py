@@ -18,6 +18,7 @@ COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) .*\{$")
 INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\(([^)]*)\)?(.*)")
 SHAPE = re.compile(r"\b([a-z]+[\da-z]*)\[([\d,]*)\]")
 ALONE = re.compile(r"replica_groups=(\{\{\d+\}|\[\d+,1\]<=)")  # groups of one device
+GROUPS = re.compile(r"replica_groups=mesh\[([^]]*)\] \{([^}]*)\}")  # (axes' sizes, axes of a group)
 CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
 
 
@@ -115,10 +116,18 @@ def loop_length(loop: Instruction, computations: dict[str, Computation]) -> int 
     return constants[0] if len(constants) == 1 else None
 
 
+def is_alone(item: Instruction) -> bool:
+    """Whether each group of a collective is one device, so that it moves nothing."""
+    if not (found := GROUPS.search(item.attributes)):
+        return bool(ALONE.search(item.attributes))
+    sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
+    return all(sizes[axis] == "1" for axis in re.findall(r"'([^']+)'", found[2]))
+
+
 def collective(item: Instruction, here: Computation, name: str) -> tuple[str, float]:
     """Kind and bytes of a collective, ("", 0) for anything else."""
     kind = item.opcode.removesuffix("-start")
-    if kind in COLLECTIVES and not ALONE.search(item.attributes):
+    if kind in COLLECTIVES and not is_alone(item):
         given = sum(size_of(here[operand].shape) for operand in item.operands)
         if kind == "all-gather":
             begins = item.opcode != kind  # its result holds the operands too

@@ -127,14 +127,17 @@ backend_config={"custom_call_config":{"cost_estimate":{"flops":"1000","transcend
     assert count(text).matrix_flops == 2 * 8 * 16 * 64 + 1000
 
 
-@pytest.mark.parametrize("groups", ["{{0},{1},{2},{3}}", "[4,1]<=[4]"])
+@pytest.mark.parametrize(
+    "groups", ["{{0},{1},{2},{3}}", "[4,1]<=[4]", "mesh['data'=4,'model'=1] {'model'}"]
+)
 def test_a_group_of_one_device_moves_nothing(groups):
     text = """ENTRY %main (a: f32[8]) -> f32[8] {{
   %a = f32[8]{{0}} parameter(0)
   %g = f32[8]{{0}} all-gather(%a), channel_id=1, replica_groups={}, dimensions={{0}}
-  ROOT %r = f32[8]{{0}} all-reduce(%g), channel_id=2, replica_groups={{{{0,1}},{{2,3}}}}
+  %m = f32[8]{{0}} all-reduce(%g), channel_id=2, replica_groups=mesh['a'=2,'b'=2] {{'a'}}
+  ROOT %r = f32[8]{{0}} all-reduce(%m), channel_id=3, replica_groups={{{{0,1}},{{2,3}}}}
 }}"""
-    assert count(text.format(groups)).collectives == {"all-reduce": 8 * 4}
+    assert count(text.format(groups)).collectives == {"all-reduce": 2 * 8 * 4}
 
 
 def test_the_parts_of_one_collective_count_once():
