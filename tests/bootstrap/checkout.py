@@ -112,7 +112,7 @@ def make_packages(root: Path, uv: Path) -> Packages:
     }
     modules |= {f"{name}/__init__.py": "" for name in ("pants", "pants/bin", "pants/pantsd")}
     files = root / "files"
-    script = {"uv-0.0.1.data/scripts/uv": uv.read_bytes()}
+    script: dict[str, str | bytes] = {"uv-0.0.1.data/scripts/uv": uv.read_bytes()}
     packages = Packages(
         root,
         make_wheel(files, "pantsbuild-pants", "2.17.1", modules),

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class QuietServer(ThreadingHTTPServer):
         pass
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Generator[None]:
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield
@@ -144,22 +144,25 @@ class Index(QuietServer):
 
 
 class IndexHandler(SimpleHTTPRequestHandler):
-    server: Index
-
     def __init__(self, request: Any, address: Any, server: Index) -> None:
         super().__init__(request, address, server, directory=str(server.directory))
 
+    @property
+    def index(self) -> Index:
+        assert isinstance(self.server, Index)
+        return self.server
+
     def do_GET(self) -> None:
         given = self.headers.get("Authorization", "")
-        self.server.asked.append(self.path)
-        self.server.seen.append((self.path, given))
-        if self.server.login and given != basic(self.server.login):
+        self.index.asked.append(self.path)
+        self.index.seen.append((self.path, given))
+        if self.index.login and given != basic(self.index.login):
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="packages"')
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        faults = self.server.faults[self.path]
+        faults = self.index.faults[self.path]
         fault = faults.pop(0) if faults else None
         if fault == "truncated":
             self.send_response(200)
@@ -181,7 +184,7 @@ class IndexHandler(SimpleHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def log_message(self, *arguments: Any) -> None:
+    def log_message(self, format: str, *arguments: Any) -> None:
         pass
 
 
@@ -201,7 +204,10 @@ class Proxy(QuietServer):
 
 
 class ProxyHandler(BaseHTTPRequestHandler):
-    server: Proxy
+    @property
+    def proxy(self) -> Proxy:
+        assert isinstance(self.server, Proxy)
+        return self.server
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -221,22 +227,22 @@ class ProxyHandler(BaseHTTPRequestHandler):
                 relay(self.connection, upstream)
 
     @contextlib.contextmanager
-    def routed(self, host: str) -> Iterator[socket.socket | None]:
+    def routed(self, host: str) -> Generator[socket.socket | None]:
         """A connection to the server behind this name; None after a refusal."""
         self.close_connection = True
-        self.server.asked.append(host)
+        self.proxy.asked.append(host)
         given = self.headers.get("Proxy-Authorization", "")
-        if self.server.login and given != basic(self.server.login):
+        if self.proxy.login and given != basic(self.proxy.login):
             self.send_error(407)
             yield None
-        elif host not in self.server.routes:
+        elif host not in self.proxy.routes:
             self.send_error(502)
             yield None
         else:
-            with socket.create_connection(("127.0.0.1", self.server.routes[host])) as upstream:
+            with socket.create_connection(("127.0.0.1", self.proxy.routes[host])) as upstream:
                 yield upstream
 
-    def log_message(self, *arguments: Any) -> None:
+    def log_message(self, format: str, *arguments: Any) -> None:
         pass
 
 

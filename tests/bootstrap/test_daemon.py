@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -20,7 +20,7 @@ def installed(checkout: Checkout) -> None:
 
 
 @contextlib.contextmanager
-def held(checkout: Checkout) -> Iterator[None]:
+def held(checkout: Checkout) -> Generator[None]:
     with open(checkout.root / ".pants.d/daemon.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

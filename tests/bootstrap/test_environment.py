@@ -159,7 +159,8 @@ def test_what_is_not_used_is_deleted(home: Home, listed: Path, place: Path) -> N
     old, used = home.environments / "cpu-old", home.environments / "cpu-used"
     for directory, age in ((old, 31), (used, 29)):
         directory.mkdir(parents=True)
-        os.utime(directory, (time.time() - age * 86400,) * 2)
+        then = time.time() - age * 86400
+        os.utime(directory, (then, then))
     assert home.run(listed, base_python(), place).returncode == 0
     assert [name for name in entries(home) if not name.endswith(".lock")] == [
         place.name,

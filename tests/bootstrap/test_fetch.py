@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def secure(mirror: Mirror, serve: Callable[..., Index], authority: Authority) ->
     return serve(mirror.root, authority=authority)
 
 
-def index_of(server: Index, **more: object) -> Machine:
+def index_of(server: Index, **more: Any) -> Machine:
     return Machine(index=f"{server.url}/simple/", **more)
 
 
