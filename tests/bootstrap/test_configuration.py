@@ -4,50 +4,60 @@ from __future__ import annotations
 
 import ast
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.bootstrap.checkout import UNSET, Checkout
-from tests.bootstrap.servers import HIDDEN, Authority, Index, Proxy, dead_port
+from tests.bootstrap.servers import dead_port
 
 # Settings with which pip, or uv, would install nothing, or elsewhere, or other than what is locked.
 PIP = {
-    "CONSTRAINT": "/no/such/constraints.txt",
-    "TARGET": "{tmp}/target",
-    "PREFIX": "{tmp}/prefix",
-    "ROOT": "{tmp}/root",
-    "USER": "1",
-    "DRY_RUN": "1",
-    "REQUIRE_VIRTUALENV": "1",
-    "NO_BINARY": ":all:",
-    "ONLY_BINARY": ":none:",
-    "PYTHON": "/no/such/python",
-    "REQUIREMENT": "/no/such/requirements.txt",
-    "LOG": "/no/such/directory/log",
-    "CACHE_DIR": "/dev/null",
-    "EXTRA_INDEX_URL": "{dead}",
+    "what": {
+        "CONSTRAINT": "/no/such/constraints.txt",
+        "NO_BINARY": ":all:",
+        "ONLY_BINARY": ":none:",
+        "REQUIREMENT": "/no/such/requirements.txt",
+    },
+    "where": {
+        "TARGET": "{tmp}/target",
+        "PREFIX": "{tmp}/prefix",
+        "ROOT": "{tmp}/root",
+        "USER": "1",
+        "PYTHON": "/no/such/python",
+    },
+    "whether": {
+        "DRY_RUN": "1",
+        "REQUIRE_VIRTUALENV": "1",
+        "LOG": "/no/such/directory/log",
+        "CACHE_DIR": "/dev/null",
+        "EXTRA_INDEX_URL": "{dead}",
+    },
 }
 UV = {
-    "CONSTRAINT": "/no/such/constraints.txt",
-    "OVERRIDE": "/no/such/overrides.txt",
-    "BUILD_CONSTRAINT": "/no/such/constraints.txt",
-    "EXCLUDE_NEWER": "2001-01-01",
-    "NO_BINARY": "1",
-    "PYTHON": "/no/such/python",
-    "PROJECT_ENVIRONMENT": "/no/such/environment",
-    "OFFLINE": "1",
-    "SYSTEM_PYTHON": "1",
-    "REQUIRE_HASHES": "0",
-    "CACHE_DIR": "/dev/null",
-    "LINK_MODE": "symlink",
-    "PYTHON_PREFERENCE": "only-managed",
-    "RESOLUTION": "lowest",
-    "NO_SYNC": "1",
-    "INDEX": "{dead}",
-    "ENV_FILE": "/no/such/env",
-    "WORKING_DIRECTORY": "/no/such/directory",
+    "what": {
+        "CONSTRAINT": "/no/such/constraints.txt",
+        "OVERRIDE": "/no/such/overrides.txt",
+        "BUILD_CONSTRAINT": "/no/such/constraints.txt",
+        "EXCLUDE_NEWER": "2001-01-01",
+        "NO_BINARY": "1",
+        "RESOLUTION": "lowest",
+    },
+    "where": {
+        "PYTHON": "/no/such/python",
+        "PROJECT_ENVIRONMENT": "/no/such/environment",
+        "SYSTEM_PYTHON": "1",
+        "PYTHON_PREFERENCE": "only-managed",
+        "WORKING_DIRECTORY": "/no/such/directory",
+        "ENV_FILE": "/no/such/env",
+    },
+    "whether": {
+        "OFFLINE": "1",
+        "CACHE_DIR": "/dev/null",
+        "LINK_MODE": "symlink",
+        "NO_SYNC": "1",
+        "INDEX": "{dead}",
+    },
 }
 
 
@@ -71,19 +81,21 @@ def check_installed(checkout: Checkout, tmp_path: Path) -> None:
     assert (cache / "venv/lib/python3.9/site-packages/pants").is_dir()
 
 
-@pytest.mark.parametrize("name", PIP)
-def test_pips_variable(
-    name: str, checkout: Checkout, places: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("kind", PIP)
+def test_pips_variables(
+    kind: str, checkout: Checkout, places: dict[str, str], tmp_path: Path
 ) -> None:
-    checkout.env[f"PIP_{name}"] = PIP[name].format(**places)
+    told = {f"PIP_{name}": value.format(**places) for name, value in PIP[kind].items()}
+    checkout.env.update(told)
     check_installed(checkout, tmp_path)
 
 
-@pytest.mark.parametrize("name", UV)
-def test_uvs_variable(
-    name: str, checkout: Checkout, places: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("kind", UV)
+def test_uvs_variables(
+    kind: str, checkout: Checkout, places: dict[str, str], tmp_path: Path
 ) -> None:
-    checkout.env[f"UV_{name}"] = UV[name].format(**places)
+    told = {f"UV_{name}": value.format(**places) for name, value in UV[kind].items()}
+    checkout.env.update(told)
     check_installed(checkout, tmp_path)
 
 
@@ -176,10 +188,9 @@ def test_file_that_broke_since_is_named(checkout: Checkout) -> None:
     assert len(told.errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize("variable", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"])
-def test_dead_index_is_named(variable: str, checkout: Checkout, places: dict[str, str]) -> None:
+def test_dead_index_is_named(checkout: Checkout, places: dict[str, str]) -> None:
     configured(checkout, "PIP_INDEX_URL")
-    told = checkout.run(**{variable: places["dead"]})
+    told = checkout.run(UV_DEFAULT_INDEX=places["dead"])
     told.check_failed("could not install Pants")
     assert places["dead"] in told.errors
     assert len(told.errors.splitlines()) <= 10
@@ -203,71 +214,6 @@ def test_relative_paths_start_where_the_user_stands(checkout: Checkout) -> None:
     told = checkout.run(cwd=directory).check()
     mirror = (checkout.home / "mirror/simple").as_uri()
     assert ast.literal_eval(told.environment["PANTS_PYTHON_REPOS_INDEXES"]) == [mirror]
-
-
-@pytest.fixture
-def without_uv(checkout: Checkout) -> Checkout:
-    """uv, too, comes from the index."""
-    (checkout.bin / "uv").unlink()
-    return checkout
-
-
-def test_mirror_over_http(without_uv: Checkout, serve: Callable[..., Index]) -> None:
-    server = serve(without_uv.packages.root)
-    told = without_uv.run(PIP_INDEX_URL=f"{server.url}/simple").check()
-    assert f"/files/{without_uv.packages.uv.path.name}" in server.asked
-    indexes = ast.literal_eval(told.environment["PANTS_PYTHON_REPOS_INDEXES"])
-    assert indexes == [f"{server.url}/simple"]
-
-
-def test_mirror_that_wants_a_login(without_uv: Checkout, serve: Callable[..., Index]) -> None:
-    server = serve(without_uv.packages.root, login="me:s3cret")
-    told = without_uv.run(PIP_INDEX_URL=f"{server.url_with_login}/simple").check()
-    assert "s3cret" not in told.errors
-    wrong = f"{server.url_with_login.replace('s3cret', 'wr0ng')}/simple"
-    shutil.rmtree(without_uv.home / ".cache")
-    told = without_uv.run(PIP_INDEX_URL=wrong).check_failed("401")
-    assert "wr0ng" not in told.errors
-
-
-@pytest.mark.parametrize(
-    "variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT"]
-)
-def test_authority_known_by_one_variable_alone(
-    variable: str, without_uv: Checkout, serve: Callable[..., Index], authority: Authority
-) -> None:
-    server = serve(without_uv.packages.root, authority=authority)
-    index = f"{server.url}/simple"
-    without_uv.run(PIP_INDEX_URL=index, **{variable: str(authority.certificate)}).check()
-
-
-def test_unknown_authority_is_refused(
-    without_uv: Checkout, serve: Callable[..., Index], authority: Authority
-) -> None:
-    server = serve(without_uv.packages.root, authority=authority)
-    told = without_uv.run(PIP_INDEX_URL=f"{server.url}/simple")
-    assert "CERTIFICATE_VERIFY_FAILED" in told.check_failed().errors
-
-
-@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY", "PIP_PROXY"])
-def test_proxy_that_must_be_used(
-    variable: str,
-    without_uv: Checkout,
-    serve: Callable[..., Index],
-    authority: Authority,
-    proxy: Callable[..., Proxy],
-) -> None:
-    server = serve(without_uv.packages.root, authority=authority)
-    running = proxy({HIDDEN: server.port}, login="me:s3cret")
-    without_uv.env.update(
-        PIP_INDEX_URL=f"https://{HIDDEN}/simple", REQUESTS_CA_BUNDLE=str(authority.certificate)
-    )
-    without_uv.run(**{variable: running.url}).check()
-    assert set(running.asked) == {HIDDEN}
-    (cache,) = without_uv.caches  # where Pex reads of it
-    assert running.url in (cache / "machine.json").read_text()
-    shutil.rmtree(without_uv.home / ".cache")
-    without_uv.run().check_failed(HIDDEN)
 
 
 def test_pants_own_options_outrank(checkout: Checkout) -> None:

@@ -87,8 +87,24 @@ WHOLE = ["grug_environment-1-py3-none-any.whl"]
 WHEELS = ["Alpha_One-1.0-py3-none-any.whl", "beta-2.0+local-py3-none-any.whl"]
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory, uv: Path, installed: Path) -> Path:
+    """What Pex keeps of itself and of interpreters, which takes it seconds each time."""
+    made = make_pex(tmp_path_factory.mktemp("warm"), uv, installed)
+    assert made.build("alpha-one").returncode == 0
+    return made.root
+
+
 @pytest.fixture
-def pex(tmp_path: Path, uv: Path, installed: Path) -> Pex:
+def pex(tmp_path: Path, uv: Path, installed: Path, warm: Path) -> Pex:
+    made = make_pex(tmp_path, uv, installed)
+    made.root.mkdir()
+    for name in ("isolated", "interpreters"):
+        (made.root / name).symlink_to(warm / name)
+    return made
+
+
+def make_pex(tmp_path: Path, uv: Path, installed: Path) -> Pex:
     home = make_home(tmp_path, installed / "venv", uv)
     (home.place / "pexlib").symlink_to(installed / "pexlib")
     install.write_pex(home.place, Path("tools/locks"), str(home.python))
