@@ -306,7 +306,7 @@ def made_once(home: str, name: str, make) -> str:
         aside = f"{partial[: -len('.partial')]}.old.partial"
         try:
             make(partial)
-            if os.path.lexists(path):
+            if os.path.lexists(path) and not sealed(path):
                 os.rename(path, aside)
             os.rename(partial, path)
         except OSError:
@@ -325,12 +325,15 @@ def seal(path: str, names: list) -> None:
 
 
 def sealed(path: str) -> bool:
+    """Whether it is complete. Raises OSError where a disk that does not answer leaves it open."""
     try:
         with open(os.path.join(path, SEAL), encoding="utf-8") as file:
             names = json.load(file)
-        return all(os.path.exists(os.path.join(path, name)) for name in names)
+        for name in names:
+            os.stat(os.path.join(path, name))
     except (FileNotFoundError, NotADirectoryError, TypeError, ValueError):
         return False
+    return True
 
 
 def sweep(home: str, mine: str = "") -> None:
@@ -471,7 +474,8 @@ def _pip_files() -> list:
 
 
 def _site_directories() -> list:
-    return (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    places = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    return [place for place in places if place]
 
 
 def _user_directory() -> str:
@@ -925,6 +929,7 @@ def check_installed(path: str, requirements: str) -> list:
     Raises:
         BundleError: one is not in the environment at `path`, has another version or lacks files.
     """
+    import csv
     import importlib.metadata
 
     importlib.invalidate_caches()  # an installer that failed may have left the same directory
@@ -937,11 +942,13 @@ def check_installed(path: str, requirements: str) -> list:
             raise BundleError(f"the installer left no {name} in the environment")
         if found[name].version != version:
             raise BundleError(f"the installer left {name} {found[name].version}, not {version}")
-        files = found[name].files or []
-        lost = next((file for file in files if not os.path.exists(file.locate())), None)
+        # Not `files`, which leaves out those that are not there.
+        record = csv.reader((found[name].read_text("RECORD") or "").splitlines())
+        files = [os.path.join(site, row[0]) for row in record if row]
+        lost = [file for file in files if not os.path.exists(os.path.join(path, file))]
         if lost or not files:
-            raise BundleError(f"the installer left {name} without {lost or 'any file'}")
-        known += [os.path.join(site, str(file)) for file in files if file.name == "METADATA"]
+            raise BundleError(f"the installer left {name} without {(lost or ['its files'])[0]}")
+        known += [file for file in files if file.endswith(".dist-info/METADATA")]
     return known
 
 

@@ -64,13 +64,13 @@ def _resolve(topology: str) -> str:
     return "tpu" if ":" in topology else "gpu"
 
 
-def check_imports(python: Path, directory: Path, topology: str) -> None:
-    """Whether a variant in `directory` finds its packages in the environment of `python`.
+def check_imports(python: Path, root: Path, variant: str, topology: str) -> None:
+    """Whether a variant, a directory below `root`, finds its packages in an environment.
 
     Raises:
         BundleError: it lacks one, which tests and runs on the CPU have; file, line and remedy.
     """
-    files = [p for p in sorted(directory.glob("*.py")) if not p.name.startswith(NOT_LOADED)]
+    files = [p for p in sorted((root / variant).glob("*.py")) if not p.name.startswith(NOT_LOADED)]
     texts = {path: path.read_text("utf-8") for path in files}
     own = {"experiments", *sys.stdlib_module_names}
     names = sorted({name for text in texts.values() for name in loaded(text)} - own)
@@ -80,7 +80,7 @@ def check_imports(python: Path, directory: Path, topology: str) -> None:
         for path, text in texts.items():
             if name in loaded(text) and (place := first_import(text, {name})):
                 raise BundleError(
-                    f"{path.name}:{place[0]}: {place[1]}: {topology} needs it in "
+                    f"{variant}/{path.name}:{place[0]}: {place[1]}: {topology} needs it in "
                     f"tools/locks/{_resolve(topology)}.in too: ./pants run locks -- add {name}"
                 )
 

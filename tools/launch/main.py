@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
         python = Path(sys.executable)
         if topology:
             python = python_for(topology, Path.cwd())
-            check_imports(python, root / VARIANTS / variant, topology)
+            check_imports(python, root, f"{VARIANTS}/{variant}", topology)
     except ValueError as error:
         print(f"launch: {error}", file=sys.stderr)
         return 2

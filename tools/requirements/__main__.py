@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from tools.archive.files import ArchiveError
 from tools.bundle.errors import BundleError
+from tools.lifecycle import transaction
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.git import Repository
 from tools.requirements import commands, comparing, render
@@ -81,6 +82,9 @@ def run(options: argparse.Namespace) -> str:
             return render.differences([comparing.files(*map(Path, options.what))])
         found = comparing.against(repo, options.what, options.against)
         return render.differences(found.values(), concerned(repo.root, replaced(found)))
+    with transaction.locked(repo.state()):
+        if said := transaction.recover(repo.root, repo.state()):
+            print(said, file=sys.stderr)
     if options.command == "update":
         done = commands.update(repo, list(known) if options.all else options.resolves)
     elif options.command == "add":

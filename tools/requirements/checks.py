@@ -56,6 +56,22 @@ def machines(lock: Lock, accelerator: str, requirements: Iterable[str]) -> dict[
         raise LocksError(f"{lock.name}: {error}") from error
 
 
+def apart(locks: Mapping[str, Lock]) -> list[str]:
+    """What variants import at different versions on different accelerators, a line each."""
+    names = {
+        canonicalize_name(Requirement(line).name)
+        for accelerator in locks
+        for line in shared(accelerator, locks)
+    }
+    lines = []
+    for name in sorted(names):
+        versions = {n: v for n, lock in sorted(locks.items()) if (v := lock.version(name))}
+        if len(set(versions.values())) > 1:
+            found = ", ".join(f"{version} in {where}" for where, version in versions.items())
+            lines.append(f"{name} is {found}")
+    return lines
+
+
 def shared(accelerator: str, locks: Mapping[str, Lock]) -> list[str]:
     """What variants may import: the direct requirements of an accelerator that others have too.
 

@@ -246,6 +246,9 @@ def _check(
                 f"{name}: bundles run on {' and '.join(sorted(found))} alone, no more on "
                 f"{' and '.join(lost)}: not every package has a wheel for it"
             )
+    if parted := checks.apart(locks) if names and not new.keys().isdisjoint(names) else []:
+        remedy = f"./pants run locks -- update {' '.join(names)} brings them together"
+        notes += [*parted, f"variants find other versions on other accelerators: {remedy}"]
     return notes
 
 

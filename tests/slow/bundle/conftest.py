@@ -1,7 +1,8 @@
 """The small bundle of tests/tools/bundle, and the real uv that real bundles pin."""
 
-import os
 import platform
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from tests.tools.bundle.conftest import (
     thin,
     wheels,
 )
-from tools.bundle import run as worker
 from tools.bundle.lock import Lock, Target, requirements_text
 
 __all__ = ["authority", "contents", "index", "machine", "make", "thin", "wheels"]
@@ -25,15 +25,28 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
-def real_uv(tmp_path_factory) -> str:
-    """The uv of tools/locks/tools.lock, fetched as run.py does it."""
+def tools_lock() -> Lock:
+    return Lock.parse((ROOT / "tools/locks/tools.lock").read_text(), "tools.lock")
+
+
+@pytest.fixture(scope="session")
+def wheels_and_uv(tmp_path_factory, wheels, tools_lock) -> Path:
+    """The wheels of the small bundle and that of the real uv."""
     place = tmp_path_factory.mktemp("uv")
     here = [Target("{}.{}".format(*sys.version_info), platform.machine())]
-    lock = Lock.parse((ROOT / "tools/locks/tools.lock").read_text(), "tools.lock")
     pins = place / "installer.txt"
-    pins.write_text(requirements_text(lock.needed(["uv"], here), here))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "executable", PYTHON)
-        found = worker.fetched_uv(str(place), str(pins), worker.Mirrors(str(pins), str(place)))
-    assert os.access(found, os.X_OK)
-    return found
+    pins.write_text(requirements_text(tools_lock.needed(["uv"], here), here))
+    strict = ("--require-hashes", "--only-binary", ":all:", "--no-deps", "-q")
+    command = (PYTHON, "-m", "pip", "download", *strict, "-r", str(pins), "-d", str(place))
+    subprocess.run(command, check=True)
+    for wheel in wheels[0].iterdir():
+        shutil.copy(wheel, place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def real_uv(wheels_and_uv) -> str:
+    target = wheels_and_uv / "installed"
+    command = (PYTHON, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target))
+    subprocess.run((*command, *map(str, wheels_and_uv.glob("uv-*.whl"))), check=True)
+    return str(target / "bin/uv")

@@ -20,23 +20,28 @@ from tests.tools.bundle.machine import (
     silent_server,
 )
 
-VARIABLES = {f"UV_{name}": text for name, text in UV_SETTINGS.items()} | {
-    "PIP_" + name.upper().replace("-", "_"): text for name, text in PIP_SETTINGS.items()
-}
 
-
-@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("name", UV_SETTINGS)
 def test_variables(machine, thin, index, real_uv, name):
-    env = {name: VARIABLES[name].format(root=machine.root), "UV_DEFAULT_INDEX": index.as_uri()}
-    done = starts(machine, thin, GRUG_UV=real_uv, **env)
-    assert "with pip" not in done.stderr
+    env = {f"UV_{name}": UV_SETTINGS[name].format(root=machine.root), "GRUG_UV": real_uv}
+    with serving(index.parent) as server:
+        starts(machine, thin, UV_DEFAULT_INDEX=f"{server.url}/simple", **env)
 
 
 @pytest.mark.parametrize("level", ["user", "site"])
 @pytest.mark.parametrize("name", UV_FILES)
 def test_files(machine, thin, index, real_uv, level, name):
     machine.configure("uv", UV_FILES[name].format(root=machine.root), level)
-    starts(machine, thin, GRUG_UV=real_uv, UV_DEFAULT_INDEX=index.as_uri())
+    with serving(index.parent) as server:
+        starts(machine, thin, GRUG_UV=real_uv, UV_DEFAULT_INDEX=f"{server.url}/simple")
+
+
+@pytest.mark.parametrize("name", PIP_SETTINGS)
+def test_pips_variables_where_it_fetches_uv(machine, make, wheels_and_uv, tools_lock, name):
+    variable = "PIP_" + name.upper().replace("-", "_")
+    env = {variable: PIP_SETTINGS[name].format(root=machine.root)}
+    done = starts(machine, make(wheels_and_uv, tools=tools_lock), **env)
+    assert "installing with uv..." in done.stderr
 
 
 def test_a_project_in_the_working_directory(machine, thin, index, real_uv):

@@ -64,7 +64,7 @@ index, more = env.get("UV_DEFAULT_INDEX"), env.get("UV_INDEX", "").split()
 words += [f"--index-url={{index}}"] * bool(index) + [f"--extra-index-url={{u}}" for u in more]
 words += [f"--find-links={{u}}" for u in env.get("UV_FIND_LINKS", "").split(",") if u]
 words += [f"--trusted-host={{h}}" for h in env.get("UV_INSECURE_HOST", "").split()]
-words += [f"--cert={{env['SSL_CERT_FILE']}}"] * ("SSL_CERT_FILE" in env)
+words += ["--cert=" + env[name] for name in ["SSL_CERT_FILE"] if name in env]
 env |= {{"PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}}
 os.execve({PYTHON!r}, [{PYTHON!r}, "-I", "-m", "pip", "--python", last, *words[1:]], env)
 """

@@ -17,6 +17,7 @@ def f():
     import google.cloud
     from google.cloud import storage, tasks
     from . import arrow
+    from .arrow import deep
 """
 
 

@@ -230,6 +230,25 @@ def test_an_environment_that_is_not_whole_is_made_anew(make, tmp_path, fault):
     assert "installed in" not in bundle.run(place).stderr
 
 
+def test_what_an_installer_left_is_held_to_the_lock(make, tmp_path):
+    bundle, place = make(), tmp_path / "fresh"
+    assert bundle.run(place).returncode == 0
+    (venv,) = environments(place)
+    pins, other = bundle.path / "requirements.txt", tmp_path / "other.txt"
+    known = worker.check_installed(str(venv), str(pins))
+    assert [Path(name).parent.name.partition("-")[0] for name in known] == ["jax", "jaxlib"]
+    other.write_text(pins.read_text().replace("jaxlib==0.10.2", "jaxlib==0.10.3"))
+    with pytest.raises(worker.BundleError, match=r"left jaxlib 0\.10\.2, not 0\.10\.3"):
+        worker.check_installed(str(venv), str(other))
+    other.write_text(pins.read_text() + "More_over==1 \\\n    --hash=sha256:00\n")
+    with pytest.raises(worker.BundleError, match="left no more-over"):
+        worker.check_installed(str(venv), str(other))
+    (lost,) = venv.glob("lib/*/site-packages/jax.py")
+    lost.unlink()
+    with pytest.raises(worker.BundleError, match=r"left jax without lib/.*/jax\.py"):
+        worker.check_installed(str(venv), str(pins))
+
+
 def test_sources_that_are_not_whole_are_unpacked_anew(make, tmp_path):
     bundle, place = make(), tmp_path / "fresh"
     assert bundle.run(place).returncode == 0
@@ -378,14 +397,16 @@ SLOW_UV = f"""#!{PYTHON}
 import os, sys, time
 if sys.argv[1] == "pip":
     open(os.environ["STARTED"], "w").close()
-    while not os.path.exists(os.environ["GO"]):
+    for _ in range(1500):
+        if os.path.exists(os.environ["GO"]):
+            break
         time.sleep(0.02)
 """
 
 
 @pytest.fixture
 def slow_uv(tmp_path):
-    """A uv that tells when it has begun, and goes on when it may."""
+    """A uv that tells when it has begun, and goes on when it may, or after half a minute."""
     uv = tmp_path / "bin/uv"
     uv.parent.mkdir()
     uv.write_text(SLOW_UV + STAND_IN.partition("\n")[2])

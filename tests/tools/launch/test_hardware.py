@@ -70,21 +70,22 @@ def test_another_lock_is_another_environment(root):
 
 def test_an_import_that_the_environment_lacks_is_one_line(tmp_path):
     python = Path(sys.executable)
+    (tmp_path / "grug/v").mkdir(parents=True)
     for name, text in {
         "model.py": "import json\nimport packaging.version\n",
         "runlog.py": "def log():\n    import an_optional_service\n",
         "test_model.py": "import only_tests_need_it\n",
         "train.py": "from experiments.grug.v import model\nfrom not_there.deep import x\n",
     }.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / "grug" / "v" / name).write_text(text)
     with pytest.raises(BundleError) as caught:
-        check_imports(python, tmp_path, "v5e:4x4")
+        check_imports(python, tmp_path, "grug/v", "v5e:4x4")
     assert str(caught.value) == (
-        "train.py:2: from not_there.deep import x: v5e:4x4 needs it in tools/locks/tpu.in too: "
-        "./pants run locks -- add not_there"
+        "grug/v/train.py:2: from not_there.deep import x: v5e:4x4 needs it in tools/locks/tpu.in "
+        "too: ./pants run locks -- add not_there"
     )
-    (tmp_path / "train.py").unlink()
-    check_imports(python, tmp_path, "8xh100")
+    (tmp_path / "grug/v/train.py").unlink()
+    check_imports(python, tmp_path, "grug/v", "8xh100")
 
 
 def test_a_lock_that_is_not_there_is_one_line(root):

@@ -7,6 +7,8 @@ import pytest
 
 from tests.tools.requirements.conftest import CPU, Lab
 from tools.bundle.pack import JAX
+from tools.diff.sources import File
+from tools.lifecycle import transaction
 from tools.lifecycle.errors import LifecycleError
 from tools.requirements import commands, mapping, render
 from tools.requirements.errors import LocksError
@@ -80,8 +82,35 @@ def test_what_a_bundle_could_not_install_is_not_locked(lab):
 def test_a_machine_that_bundles_lose_is_named(lab):
     lab.index.put("middle", "2.0", tags=X86)
     done = commands.update(lab.repo, ["cpu", "gpu"], make=lab.index.make)
-    assert [note.split(":")[0] for note in done.notes] == ["cpu", "gpu"]
+    assert [note.split(":")[0] for note in done.notes[:2]] == ["cpu", "gpu"]
     assert "bundles run on x86_64 alone, no more on aarch64" in done.notes[0]
+
+
+def test_versions_that_part_ways_are_named(lab):
+    lab.index.put("middle", "2.0")
+    lab.index.put("pytest", "2.0")
+    done = commands.update(lab.repo, ["cpu"], make=lab.index.make)
+    assert done.notes == (
+        "middle is 2.0 in cpu, 1.0 in gpu, 1.0 in tpu",
+        "variants find other versions on other accelerators: ./pants run locks -- update cpu gpu "
+        "tpu brings them together",
+    )
+    assert commands.update(lab.repo, ["docs"], make=lab.index.make).notes == ()
+    assert commands.update(lab.repo, ["gpu", "tpu"], make=lab.index.make).notes == ()
+
+
+def test_what_a_killed_command_left_is_finished_first(lab, monkeypatch, capsys):
+    change = transaction.Change("an earlier update")
+    change.put("note", None, File(b"x", "file"))
+    state = lab.repo.state()
+    with monkeypatch.context() as patched:  # killed once the change holds, before its first step
+        patched.setattr(transaction, "_finish", lambda *_: None)
+        with transaction.locked(state):
+            transaction.carry_out(lab.root, state, change)
+    assert lab.run("add", "middle") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "finished what was interrupted: an earlier update"
+    assert "middle is in" in said[1] and lab.read("note") == "x"
 
 
 def test_a_file_edited_meanwhile_stops_all(lab):
@@ -220,6 +249,14 @@ def test_what_is_still_used_is_not_removed(lab):
 
 def test_what_every_bundle_needs_is_not_removed(lab):
     refused(lab, "cpu.lock has no jax, which a bundle needs", commands.remove, "jax")
+
+
+def test_a_package_that_another_resolve_asks_for_may_go_from_one(lab):
+    lab.write("experiments/grug/base/model.py", "import middle\n")
+    lab.write(f"{LOCKS}/docs.in", "middle\nmkdocs\n")
+    lab.commit()
+    commands.remove(lab.repo, "middle", "docs", make=lab.index.make)
+    assert lab.listing("docs") == "mkdocs\n" and "middle\n" in lab.listing("cpu")
 
 
 def test_a_package_that_others_need_stays_in_the_lock(lab):

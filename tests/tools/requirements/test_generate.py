@@ -105,6 +105,11 @@ def test_what_pants_finds(lab, monkeypatch):
     (lab.root / "link").symlink_to("tools")
     lab.git("add", "link")
     lab.git("rm", "-q", "tools/locks/docs.in")
+    (lab.root / "submodule").mkdir()
+    lab.git("-C", "submodule", "init", "-q")
+    name = ("-c", "user.name=n", "-c", "user.email=e@localhost")
+    lab.git("-C", "submodule", *name, "commit", "-q", "--allow-empty", "-m", "a state")
+    lab.git("add", "submodule")
     monkeypatch.setenv("PEX_EXTRA_SYS_PATH", "/x")
     before = lab.state()
     edits = {"tools/locks/cpu.in": b"edited\n", "more/x.in": b"\n"}

@@ -41,6 +41,7 @@ from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
     Dependencies,
     DependenciesRequest,
+    Target,
     TransitiveTargets,
     TransitiveTargetsRequest,
 )
@@ -236,44 +237,94 @@ async def fetch_wheels(request: WheelsRequest) -> Wheels:
 
 
 @dataclass(frozen=True)
-class NeedsRequest:
-    bundle: Address
+class ImportsRequest:
+    """Targets of Python files, and of requirements that they may need."""
+
+    sources: tuple[Target, ...]
+    requirements: tuple[Target, ...]
 
 
 @dataclass(frozen=True)
-class Needs:
-    """A bundle's Python files, and of third parties what they import, as flags of tools/bundle."""
+class Imports:
+    """Which file imports which module of which requirement, as flags of tools/bundle."""
 
-    sources: SourceFiles
     flags: tuple[str, ...]
 
 
 @rule
-async def find_needs(request: NeedsRequest, mapping: ThirdPartyPythonModuleMapping) -> Needs:
-    transitive = await Get(TransitiveTargets, TransitiveTargetsRequest([request.bundle]))
-    closure = transitive.dependencies
-    files = [target for target in closure if target.has_field(PythonSourceField)]
-    sources = await Get(SourceFiles, SourceFilesRequest(t[PythonSourceField] for t in files))
-    direct = await MultiGet(Get(Addresses, DependenciesRequest(t[Dependencies])) for t in files)
+async def find_imports(request: ImportsRequest, mapping: ThirdPartyPythonModuleMapping) -> Imports:
+    direct = await MultiGet(
+        Get(Addresses, DependenciesRequest(target[Dependencies])) for target in request.sources
+    )
     names = {
         target.address: [each.project_name for each in target[PythonRequirementsField].value]
-        for target in closure
-        if target.has_field(PythonRequirementsField)
+        for target in request.requirements
     }
     modules: dict[Address, list[str]] = {}
     for by_module in mapping.resolves_to_modules_to_providers.values():
         for module, providers in by_module.items():
             for provider in providers:
                 modules.setdefault(provider.addr, []).append(module)
-    imports = {
+    flags = {
         f"--import={name}:{module}:{target[PythonSourceField].file_path}"
-        for target, addresses in zip(files, direct)
+        for target, addresses in zip(request.sources, direct)
         for address in addresses
         for name in names.get(address, ())
         for module in modules.get(address, ())
     }
-    requirements = {f"--requirement={name}" for each in names.values() for name in each}
-    return Needs(sources, (*sorted(requirements), *sorted(imports)))
+    return Imports(tuple(sorted(flags)))
+
+
+@dataclass(frozen=True)
+class NeedsRequest:
+    bundle: BundleFieldSet
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a bundle is made of: its Python files, the locks, and the wheels that it installs."""
+
+    sources: SourceFiles
+    lock: str
+    tools_lock: str
+    flags: tuple[str, ...]  # of tools/bundle, that say of which wheels
+
+
+@rule
+async def find_needs(
+    request: NeedsRequest, options: BundleSubsystem, python_setup: PythonSetup
+) -> Needs:
+    bundle = request.bundle
+    lock, tools_lock = (
+        _lock(bundle.address, name, python_setup)
+        for name in (bundle.resolve.value or "", TOOLS_RESOLVE)
+    )
+    constraints = InterpreterConstraints.create_from_compatibility_fields(
+        [bundle.constraints], python_setup
+    )
+    transitive = await Get(TransitiveTargets, TransitiveTargetsRequest([bundle.address]))
+    files = [t for t in transitive.dependencies if t.has_field(PythonSourceField)]
+    requirements = [t for t in transitive.dependencies if t.has_field(PythonRequirementsField)]
+    sources, imports = await MultiGet(
+        Get(SourceFiles, SourceFilesRequest(t[PythonSourceField] for t in files)),
+        Get(Imports, ImportsRequest(tuple(files), tuple(requirements))),
+    )
+    names = {each.project_name for t in requirements for each in t[PythonRequirementsField].value}
+    return Needs(
+        sources,
+        lock,
+        tools_lock,
+        (
+            f"--accelerator={bundle.accelerator.value}",
+            f"--lock={lock}",
+            f"--tools-lock={tools_lock}",
+            f"--python={next(iter(constraints))}",
+            f"--wheels-python={options.wheels_python}",
+            f"--wheels-machine={options.wheels_machine.value}",
+            *(f"--requirement={name}" for name in sorted(names)),
+            *imports.flags,
+        ),
+    )
 
 
 def _lock(address: Address, resolve: str, python_setup: PythonSetup) -> str:
@@ -287,42 +338,24 @@ def _lock(address: Address, resolve: str, python_setup: PythonSetup) -> str:
 
 @rule(desc="Pack a launch bundle", level=LogLevel.DEBUG)
 async def package_bundle(
-    field_set: BundleFieldSet,
-    grug: GrugSubsystem,
-    options: BundleSubsystem,
-    python_setup: PythonSetup,
+    field_set: BundleFieldSet, grug: GrugSubsystem, options: BundleSubsystem
 ) -> BuiltPackage:
-    here, accelerator = field_set.address.spec_path, field_set.accelerator.value
-    resolve = field_set.resolve.value or ""
-    lock, tools_lock = (
-        _lock(field_set.address, name, python_setup) for name in (resolve, TOOLS_RESOLVE)
-    )
-    needed = await Get(Needs, NeedsRequest(field_set.address))
-    sources = needed.sources
-    name = f"{posixpath.basename(here)}-{accelerator}"
+    here = field_set.address.spec_path
+    needs = await Get(Needs, NeedsRequest(field_set))
+    name = f"{posixpath.basename(here)}-{field_set.accelerator.value}"
     output = field_set.output_path.value or f"bundles/{name}"
-    constraints = InterpreterConstraints.create_from_compatibility_fields(
-        [field_set.constraints], python_setup
-    )
-    needs = (
-        f"--accelerator={accelerator}",
-        f"--lock={lock}",
-        f"--tools-lock={tools_lock}",
-        f"--python={next(iter(constraints))}",
-        f"--wheels-python={options.wheels_python}",
-        f"--wheels-machine={options.wheels_machine.value}",
-        *needed.flags,
-    )
     sample, facts, locks, data = await MultiGet(
-        Get(Sample, SampleRequest(sources)),
-        Get(GitFacts, GitFactsRequest((here, lock))),
-        Get(Digest, PathGlobs([lock, tools_lock])),
+        Get(Sample, SampleRequest(needs.sources)),
+        Get(GitFacts, GitFactsRequest((here, needs.lock))),
+        Get(Digest, PathGlobs([needs.lock, needs.tools_lock])),
         Get(Digest, PathGlobs([f"{grug.tools}/bundle/**", f"!{grug.tools}/bundle/*.py"])),
     )
-    digests, wheels = (sources.snapshot.digest, sample.digest, locks, data), ()
+    sources = needs.sources.snapshot
+    digests, wheels = (sources.digest, sample.digest, locks, data), ()
     if options.wheels:
-        files = await Get(Digest, MergeDigests((locks, sources.snapshot.digest)))
-        fetched = await Get(Wheels, WheelsRequest(name, resolve, needs, files))
+        files = await Get(Digest, MergeDigests((locks, sources.digest)))
+        resolve = field_set.resolve.value or ""
+        fetched = await Get(Wheels, WheelsRequest(name, resolve, needs.flags, files))
         digests, wheels = (*digests, fetched.digest), ("--wheels=wheels",)
     result = await Get(
         FallibleProcessResult,
@@ -335,7 +368,7 @@ async def package_bundle(
                 f"--out={output}",
                 f"--topology={field_set.topology.value}",
                 "--sample=sample",
-                *needs,
+                *needs.flags,
                 *wheels,
                 *facts.flags,
                 *(f"--arg={each}" for each in field_set.args.value or ()),
