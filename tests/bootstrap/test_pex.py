@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import zipfile
@@ -197,19 +198,24 @@ def test_where_the_directory_cannot_be_made_pex_goes_on_alone(pex: Pex) -> None:
 
 
 def test_settings_of_pip_and_python_do_not_reach_it(pex: Pex, tmp_path: Path) -> None:
-    (tmp_path / "poison").mkdir()
-    (tmp_path / "poison/json.py").write_text("raise SystemExit('poisoned')")
+    """Nor what it starts: here a program in an environment of its own, else pip."""
     poison = {
         "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
         "PIP_NO_BINARY": ":all:",
         "PIP_TARGET": str(tmp_path / "target"),
         "PEX_PYTHON": "/no/such/python",
         "UV_OFFLINE": "1",
+        "PYTHONWARNINGS": "error",
     }
-    (tmp_path / "pip.conf").write_text("[global]\nconstraint = /no/such/constraints.txt\n")
+    program = "import json, os, sys; json.dump(dict(os.environ), sys.stdout)"
+    lock = ["--python", base_python(), "--lock", "tools/locks/mine.lock"]
+    done = pex.run(*lock, "alpha-one", "--", "-c", program, **poison)
+    check_without_pip(pex, done)
+    told = json.loads(done.stdout)
+    assert told["PIP_CONFIG_FILE"] == os.devnull
+    assert not {name for name in poison if name in told} - {"PIP_CONFIG_FILE"}
     check_without_pip(pex, pex.build(**poison))
     assert pex.contents == WHOLE
-    assert not (tmp_path / "target").exists()
 
 
 def test_pex3_is_there_too(pex: Pex) -> None:
