@@ -85,7 +85,7 @@ def test_a_mirror_that_asks_who_it_serves(machine, thin, index, real_uv, authori
 
 def test_a_trusted_host(machine, thin, index, real_uv, authority):
     with serving(index.parent, authority.server) as server:
-        env = {"PIP_INDEX_URL": f"{server.url}/simple", "PIP_TRUSTED_HOST": "127.0.0.1"}
+        env = {"PIP_INDEX_URL": f"{server.url}/simple", "PIP_TRUSTED_HOST": "localhost"}
         starts(machine, thin, GRUG_UV=real_uv, **env)
 
 

@@ -156,7 +156,9 @@ def serving(
     thread.start()
     try:
         name = "https" if certificate else "http"
-        yield Server(f"{name}://127.0.0.1:{server.server_port}", seen)
+        # Some releases of pip fail at a certificate for an address.
+        host = "localhost" if name == "https" else "127.0.0.1"
+        yield Server(f"{name}://{host}:{server.server_port}", seen)
     finally:
         server.shutdown()
         server.server_close()

@@ -95,7 +95,7 @@ def test_a_certificate_that_nobody_knows(machine, thin, index, installer, author
     with serving(index.parent, authority.server) as server:
         env = {"PIP_INDEX_URL": f"{server.url}/simple", **installer}
         if known:
-            machine.configure("uv", 'allow-insecure-host = ["https://127.0.0.1"]\n', "site")
+            machine.configure("uv", 'allow-insecure-host = ["https://localhost"]\n', "site")
             starts(machine, thin, **env)
             return
         done = machine.run(thin.command(), **env)
