@@ -102,6 +102,9 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.seen.append(self.path)
+        if urlsplit(self.path).hostname == NOWHERE:
+            self.send_error(502)
+            return
         self.path = urlsplit(self.path).path
         super().do_GET()
 
@@ -165,12 +168,27 @@ def serving(
 
 
 @contextlib.contextmanager
-def silent_server() -> Generator[str]:
-    """An address where connections are taken and nothing is ever said."""
+def silent_server(drip: bytes = b"") -> Generator[str]:
+    """An address where connections are taken and nothing is ever said, or `drip` and no end."""
+    ended = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(drip)
+                while not ended.wait(0.5):
+                    connection.sendall(b"X-More: 1\r\n" if drip else b"")
+
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
+        finally:
+            ended.set()
 
 
 @dataclass(frozen=True)

@@ -56,12 +56,17 @@ def test_each_way_to_name_an_index(machine, monkeypatch, index, way):
     assert found.environment["UV_DEFAULT_INDEX"] == url
 
 
+def comma(url: str) -> str:
+    """As a person may write it; uv has commas between its places."""
+    return url.replace("%2C", ",")
+
+
 @pytest.mark.parametrize("kind", ["index", "find-links", "a path"])
 def test_an_index_on_this_machine(machine, thin, tmp_path, wheels, installer, kind):
     index = make_index(tmp_path / "a mirror, with café", wheels[0])
     env = {
         "index": {"PIP_INDEX_URL": index.as_uri()},
-        "find-links": {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": index.parent.as_uri()},
+        "find-links": {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": comma(index.parent.as_uri())},
         "a path": {"UV_INDEX_URL": "../a mirror, with café/simple"},
     }[kind]
     starts(machine, thin, **env, **installer)
@@ -143,19 +148,37 @@ def test_each_way_to_name_a_proxy(machine, monkeypatch, index, authority, way, t
     "name, kind",
     [
         ("PIP_EXTRA_INDEX_URL", "refuses"),
-        ("PIP_EXTRA_INDEX_URL", "says nothing"),
         ("PIP_FIND_LINKS", "no such directory"),
         ("UV_INDEX", "no such name"),
     ],
 )
 def test_a_dead_source_beside_a_live_one(machine, thin, index, installer, name, kind):
     names = {"no such name": f"http://{HOST}/simple", "refuses": DEAD}
-    with silent_server() as silent:
-        dead = names.get(kind) or (silent if kind == "says nothing" else "/no/such/place")
-        began = time.monotonic()
-        done = starts(machine, thin, **{name: dead, "PIP_INDEX_URL": index.as_uri()}, **installer)
-        assert time.monotonic() - began < 60
+    dead, began = names.get(kind, "/no/such/place"), time.monotonic()
+    done = starts(machine, thin, **{name: dead, "PIP_INDEX_URL": index.as_uri()}, **installer)
+    assert time.monotonic() - began < 60
     assert f"{dead} does not answer" in done.stderr
+
+
+@pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 200 OK\r\n"])
+def test_a_source_that_takes_its_time(machine, monkeypatch, index, drip):
+    """It says nothing at all, or each second something and never all."""
+    monkeypatch.setattr(worker, "ANSWER", 2.0)
+    with silent_server(drip) as silent:
+        env = {"PIP_INDEX_URL": index.as_uri(), "PIP_EXTRA_INDEX_URL": silent}
+        began = time.monotonic()
+        found = mirrors(machine, monkeypatch, **env)
+        assert time.monotonic() - began < 10
+    assert found.indexes == [index.as_uri()] and list(found.silent) == [silent]
+
+
+def test_a_gateway_that_does_not_get_to_one_of_them(machine, monkeypatch, index):
+    with serving(index.parent) as proxy:
+        env = {"PIP_INDEX_URL": f"http://{HOST}/simple", "http_proxy": proxy.url}
+        env["PIP_EXTRA_INDEX_URL"] = f"http://{NOWHERE}/simple"
+        found = mirrors(machine, monkeypatch, **env)
+    assert found.indexes == [f"http://{HOST}/simple"]
+    assert "502" in found.silent[f"http://{NOWHERE}/simple"]
 
 
 def test_the_index_of_uv_alone_is_dead(machine, thin, index, installer):
