@@ -31,6 +31,31 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         pytest.skip("openssl, which makes the certificates, is not on PATH")
 
 
+@pytest.fixture
+def quiet_etc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the files read, those below a test's own directory count, none of this machine's /etc."""
+    original = Path.read_text
+
+    def read_text(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.is_relative_to("/etc") or path.is_relative_to("/Library"):
+            raise FileNotFoundError(path)
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+@pytest.fixture
+def user_home(tmp_path: Path) -> Path:
+    return tmp_path / "a home"
+
+
+@pytest.fixture
+def environ(user_home: Path) -> dict[str, str]:
+    """The environment of a user who has set nothing."""
+    shared = f"{user_home}/xdg one:{user_home}/xdg two"
+    return {"HOME": str(user_home), "XDG_CONFIG_DIRS": shared, "PATH": os.environ["PATH"]}
+
+
 @pytest.fixture(scope="session")
 def namespace() -> list[str]:
     """The command before one that mounts what it wants and disturbs nobody."""

@@ -1,4 +1,4 @@
-"""What machine.read takes from pip's and uv's configuration and from the environment."""
+"""What machine.read takes from pip and the environment, and what it lets through."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from tools.start import machine
+
+pytestmark = pytest.mark.usefixtures("quiet_etc")
 
 # Every level at which pip is configured, the most important last.
 PIP_LEVELS = ("site", "later site", "legacy user", "user", "venv", "named file", "environment")
@@ -45,68 +47,46 @@ FORBIDDEN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def this_machine_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the files read, only those below a test's own directory count, none of /etc."""
-    original = Path.read_text
-
-    def read_text(path: Path, *args: object, **options: str) -> str:
-        if path.is_relative_to("/etc") or path.is_relative_to("/Library"):
-            raise FileNotFoundError(path)
-        return original(path, **options)
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "a home"
-
-
-@pytest.fixture
-def environ(home: Path) -> dict[str, str]:
-    shared = f"{home}/xdg one:{home}/xdg two"
-    return {"HOME": str(home), "XDG_CONFIG_DIRS": shared, "PATH": os.environ["PATH"]}
-
-
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def configure(level: str, home: Path, environ: dict[str, str], key: str, value: str) -> None:
+def configure(level: str, user_home: Path, environ: dict[str, str], key: str, value: str) -> None:
     """Sets `key` at one of pip's levels."""
     if level == "environment":
         environ[f"PIP_{key.upper().replace('-', '_')}"] = value
         return
     files = {
-        "site": home / "xdg one/pip/pip.conf",
-        "later site": home / "xdg two/pip/pip.conf",
-        "legacy user": home / ".pip/pip.conf",
-        "user": home / ".config/pip/pip.conf",
-        "venv": home / "venv/pip.conf",
-        "named file": home / "named.conf",
+        "site": user_home / "xdg one/pip/pip.conf",
+        "later site": user_home / "xdg two/pip/pip.conf",
+        "legacy user": user_home / ".pip/pip.conf",
+        "user": user_home / ".config/pip/pip.conf",
+        "venv": user_home / "venv/pip.conf",
+        "named file": user_home / "named.conf",
     }
     if level == "venv":
-        environ["VIRTUAL_ENV"] = str(home / "venv")
+        environ["VIRTUAL_ENV"] = str(user_home / "venv")
     if level == "named file":
         environ["PIP_CONFIG_FILE"] = str(files[level])
     write(files[level], f"[global]\n{key} = {value}\n")
 
 
 @pytest.mark.parametrize("level", PIP_LEVELS)
-def test_pip_is_heard_at_every_level(level: str, home: Path, environ: dict[str, str]) -> None:
-    configure(level, home, environ, "index-url", "https://packages.example/simple")
+def test_pip_is_heard_at_every_level(level: str, user_home: Path, environ: dict[str, str]) -> None:
+    configure(level, user_home, environ, "index-url", "https://packages.example/simple")
     assert machine.read(environ).index == "https://packages.example/simple"
 
 
 @pytest.mark.parametrize(("lower", "upper"), list(itertools.combinations(PIP_LEVELS, 2)))
 def test_pips_levels_outrank_each_other(
-    lower: str, upper: str, home: Path, environ: dict[str, str]
+    lower: str, upper: str, user_home: Path, environ: dict[str, str]
 ) -> None:
     for level in (lower, upper):
-        configure(level, home, environ, "index-url", f"https://{level.replace(' ', '-')}.example")
+        configure(
+            level, user_home, environ, "index-url", f"https://{level.replace(' ', '-')}.example"
+        )
     assert machine.read(environ).index == f"https://{upper.replace(' ', '-')}.example"
 
 
@@ -147,42 +127,46 @@ def pips_settings(pip: list[str], environ: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize(("lower", "upper"), list(itertools.pairwise(PIP_LEVELS)))
 def test_levels_are_those_of_pip(
-    lower: str, upper: str, home: Path, environ: dict[str, str], pip: list[str]
+    lower: str, upper: str, user_home: Path, environ: dict[str, str], pip: list[str]
 ) -> None:
     for level in (lower, upper):
-        configure(level, home, environ, "index-url", f"https://{level.replace(' ', '-')}.example")
+        configure(
+            level, user_home, environ, "index-url", f"https://{level.replace(' ', '-')}.example"
+        )
     assert machine.read(environ).index == pips_settings(pip, environ)["index-url"]
 
 
-def test_named_file_replaces_the_users(home: Path, environ: dict[str, str], pip: list[str]) -> None:
-    configure("user", home, environ, "extra-index-url", "https://dead.example/simple")
-    configure("named file", home, environ, "index-url", "https://alive.example/simple")
+def test_named_file_replaces_the_users(
+    user_home: Path, environ: dict[str, str], pip: list[str]
+) -> None:
+    configure("user", user_home, environ, "extra-index-url", "https://dead.example/simple")
+    configure("named file", user_home, environ, "index-url", "https://alive.example/simple")
     assert "extra-index-url" not in pips_settings(pip, environ)
     assert machine.read(environ).extra_indexes == ()
 
 
 def test_section_of_the_command_outranks_the_global_one(
-    home: Path, environ: dict[str, str], pip: list[str]
+    user_home: Path, environ: dict[str, str], pip: list[str]
 ) -> None:
     """Even one of a lower level: pip merges the levels by section first."""
-    write(home / ".config/pip/pip.conf", "[global]\nindex-url = https://global.example\n")
-    write(home / "xdg one/pip/pip.conf", "[install]\nindex_url = https://install.example\n")
+    write(user_home / ".config/pip/pip.conf", "[global]\nindex-url = https://global.example\n")
+    write(user_home / "xdg one/pip/pip.conf", "[install]\nindex_url = https://install.example\n")
     assert pips_settings(pip, environ)["index-url"] == "https://install.example"
     assert machine.read(environ).index == "https://install.example"
 
 
-def test_null_file_means_no_files_of_pip(home: Path, environ: dict[str, str]) -> None:
-    configure("user", home, environ, "index-url", "https://packages.example/simple")
+def test_null_file_means_no_files_of_pip(user_home: Path, environ: dict[str, str]) -> None:
+    configure("user", user_home, environ, "index-url", "https://packages.example/simple")
     environ["PIP_CONFIG_FILE"] = os.devnull
     assert machine.read(environ).index == ""
 
 
 def test_everything_that_fetching_needs_is_read_from_pip(
-    home: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    user_home: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HOME", str(user_home))
     write(
-        home / ".config/pip/pip.conf",
+        user_home / ".config/pip/pip.conf",
         """[global]
 index-url = https://user:secret@packages.example/simple
 extra-index-url =
@@ -201,7 +185,7 @@ proxy = http://proxy.example:3128
         extra_indexes=("https://one.example/simple", "https://two.example/simple"),
         find_links=("/opt/wheels", "https://links.example/all.html"),
         trusted_hosts=("packages.example", "one.example:8443"),
-        certificate=f"{home}/certificates/all of us.pem",
+        certificate=f"{user_home}/certificates/all of us.pem",
         client_certificate="/etc/client certificate.pem",
         proxies=(
             ("http_proxy", "http://proxy.example:3128"),
@@ -226,72 +210,12 @@ def test_without_settings_the_index_is_pypi(environ: dict[str, str]) -> None:
     assert machine.Machine().indexes == ("https://pypi.org/simple",)
 
 
-UV_FILES = ("xdg two/uv/uv.toml", "xdg one/uv/uv.toml", ".config/uv/uv.toml")
-
-
-@pytest.mark.parametrize(("lower", "upper"), list(itertools.combinations(UV_FILES, 2)))
-def test_uvs_files_outrank_each_other(
-    lower: str, upper: str, home: Path, environ: dict[str, str]
+def test_environment_outranks_pips_files_and_those_uvs(
+    user_home: Path, environ: dict[str, str]
 ) -> None:
-    for name in (lower, upper):
-        write(home / name, f'index-url = "https://{name.replace(" ", "-")}.example"\n')
-    assert machine.read(environ).index == f"https://{upper.replace(' ', '-')}.example"
-
-
-def test_file_that_uv_is_told_of_replaces_the_others(home: Path, environ: dict[str, str]) -> None:
-    write(home / ".config/uv/uv.toml", 'extra-index-url = ["https://dead.example"]\n')
-    named = write(home / "mine.toml", 'index-url = "https://mine.example"\n')
-    settings = machine.read({**environ, "UV_CONFIG_FILE": str(named)})
-    assert (settings.index, settings.extra_indexes) == ("https://mine.example", ())
-    assert machine.read({**environ, "UV_NO_CONFIG": "1"}) == machine.Machine()
-
-
-def test_every_form_of_uvs_file(home: Path, environ: dict[str, str]) -> None:
-    write(
-        home / ".config/uv/uv.toml",
-        """index-url = "https://outranked.example"
-find-links = ["/opt/wheels"]
-allow-insecure-host = ["packages.example"]
-native-tls = true
-[[index]]
-name = "extra"
-url = "https://extra.example/simple"
-[[index]]
-url = "https://default.example/simple"
-default = true
-[pip]
-find-links = ["/opt/other wheels"]
-target = "/no/such/target"
-""",
-    )
-    assert machine.read(environ) == machine.Machine(
-        index="https://default.example/simple",
-        extra_indexes=("https://extra.example/simple",),
-        find_links=("/opt/other wheels",),
-        trusted_hosts=("packages.example",),
-    )
-
-
-def test_uvs_environment(environ: dict[str, str]) -> None:
-    environ.update(
-        UV_DEFAULT_INDEX="main=https://default.example/simple",
-        UV_INDEX_URL="https://outranked.example/simple",
-        UV_INDEX="one=https://one.example/simple  https://two.example/simple?a=b",
-        UV_FIND_LINKS="/opt/wheels,https://links.example",
-        UV_INSECURE_HOST="one.example two.example:8080",
-    )
-    assert machine.read(environ) == machine.Machine(
-        index="https://default.example/simple",
-        extra_indexes=("https://one.example/simple", "https://two.example/simple?a=b"),
-        find_links=("/opt/wheels", "https://links.example"),
-        trusted_hosts=("one.example", "two.example:8080"),
-    )
-
-
-def test_environment_outranks_pips_files_and_those_uvs(home: Path, environ: dict[str, str]) -> None:
-    write(home / ".config/uv/uv.toml", 'index-url = "https://uv-file.example"\n')
+    write(user_home / ".config/uv/uv.toml", 'index-url = "https://uv-file.example"\n')
     assert machine.read(environ).index == "https://uv-file.example"
-    configure("site", home, environ, "index-url", "https://pip-file.example")
+    configure("site", user_home, environ, "index-url", "https://pip-file.example")
     assert machine.read(environ).index == "https://pip-file.example"
     environ["UV_INDEX_URL"] = "https://uv.example"
     assert machine.read(environ).index == "https://uv.example"
@@ -337,12 +261,12 @@ def test_certificates(count: int, environ: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def all_forbidden(home: Path, environ: dict[str, str]) -> Iterator[dict[str, str]]:
+def all_forbidden(user_home: Path, environ: dict[str, str]) -> Iterator[dict[str, str]]:
     """Every setting that would change what is installed, at every level of pip and uv."""
     lines = "".join(f"{key} = {value}\n" for key, value in FORBIDDEN.items())
     for level in PIP_LEVELS[:-1]:
-        configure(level, home, environ, "timeout", f"7\n{lines}")
-    write(home / ".config/uv/uv.toml", f"[pip]\n{toml(FORBIDDEN)}")
+        configure(level, user_home, environ, "timeout", f"7\n{lines}")
+    write(user_home / ".config/uv/uv.toml", f"[pip]\n{toml(FORBIDDEN)}")
     for key, value in FORBIDDEN.items():
         name = key.upper().replace("-", "_")
         environ.update({f"PIP_{name}": value, f"UV_{name}": value})

@@ -243,7 +243,7 @@ import sys
 from pathlib import Path
 from tools.start import machine
 try:
-    print(*machine.from_uv_file(Path(sys.argv[1])).get("index-url", []))
+    print(*machine.from_uv_file(Path(sys.argv[1]), {}).get("index-url", []))
 except ValueError as error:
     print(error)
 """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import re
 import shutil
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +180,53 @@ def test_place_for_the_cache(checkout: Checkout, tmp_path: Path) -> None:
 def test_place_that_cannot_be_written_is_named(checkout: Checkout) -> None:
     (checkout.home / "file").touch()
     checkout.run(GRUG_CACHE=f"{checkout.home}/file/cache").check_failed("GRUG_CACHE", "file/cache")
+
+
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+
+
+def test_installation_that_cannot_be_written_serves(
+    checkout: Checkout, namespace: list[str]
+) -> None:
+    """One that somebody else keeps, for all who work on a machine."""
+    checkout.run().check()
+    (cache,) = checkout.caches
+    before = [shutil.which(namespace[0]) or "", *namespace[1:], "sh", "-c", READ_ONLY, "sh"]
+    env = {"PATH": f"{checkout.bin}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    told = checkout.run(before=[*before, str(cache)], **env).check()
+    assert told.errors == ""
+    env["PIP_EXTRA_INDEX_URL"] = "https://packages.invalid/simple"
+    told = checkout.run(before=[*before, str(cache)], **env)
+    told.check_failed(str(cache), "GRUG_CACHE")
+
+
+def test_home_that_is_not_told(checkout: Checkout, tmp_path: Path) -> None:
+    """As for what a system starts by itself."""
+    cache = {"GRUG_CACHE": str(tmp_path / "cache"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    told = checkout.run(HOME=UNSET, **cache).check()
+    assert told.environment["HOME"] == os.path.expanduser(f"~{getpass.getuser()}")
+
+
+def test_is_found_from_anywhere(checkout: Checkout) -> None:
+    """And not led astray by the places where the user's shell looks for directories."""
+    (checkout.home / checkout.root.name).mkdir()
+    name = f"{checkout.root.name}/pants"
+    told = ended(
+        subprocess.Popen(
+            [str(checkout.bin / "bash"), name, "--version"],
+            cwd=checkout.root.parent,
+            env={
+                **checkout.env,
+                "PATH": str(checkout.bin),
+                "HOME": str(checkout.home),
+                "CDPATH": str(checkout.home),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    )
+    assert told.check().pants["cwd"] == str(checkout.root)
 
 
 def test_private_umask(checkout: Checkout) -> None:

@@ -209,12 +209,19 @@ def main(arguments: list[str]) -> int:
     except (StartError, ValueError) as error:
         say(str(error))
         return 1
+    except OSError as error:
+        say(
+            f"{error.filename or cache}: {error.strerror}: make it writable, or name another"
+            " directory in GRUG_CACHE"
+        )
+        return 1
     # Pants' own switch for the hint that another launcher exists.
     os.environ["NO_SCIE_WARNING"] = "1"
     # A daemon lives on when its installation was replaced or deleted. Pants starts another where
     # one of a few options is not what it was started with; this one changes nothing else.
     os.environ.setdefault("PANTS_IGNORE_WARNINGS", f"+[{str(cache)!r}]")
-    os.utime(cache / "ready")  # in use: see environment.prune
+    with contextlib.suppress(OSError):
+        os.utime(cache / "ready")  # in use: see environment.prune
     os.chdir(root)
     sys.argv = [str(cache / "venv/bin/pants"), *arguments[1:]]
     patch_daemon()

@@ -90,7 +90,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Machine:
         from_pip_environment(environ),
         from_uv_environment(environ),
         from_pip_files(pip_files(environ)),
-        *reversed([from_uv_file(path) for path in uv_files(environ)]),
+        *reversed([from_uv_file(path, environ) for path in uv_files(environ)]),
     ]
 
     def first(name: str) -> list[str]:
@@ -140,12 +140,23 @@ def from_uv_environment(environ: Mapping[str, str]) -> Settings:
     found: Settings = {}
     for key, names in UV_VARIABLES.items():
         for name in names:
-            # An index may have a name: NAME=URL.
             values = re.split(r"[\s,]+" if key == "find-links" else r"\s+", environ.get(name, ""))
-            values = [re.sub(r"^[\w.-]+=(?=\w+:)", "", value) for value in values if value]
-            if values and key not in found:
-                found[key] = values
+            # An index may have a name: NAME=URL.
+            named = [re.fullmatch(r"(?:([\w.-]+)=)?(.*)", value) for value in values if value]
+            if named and key not in found:
+                found[key] = [with_login(m[2], m[1] or "", environ) for m in named if m]
     return found
+
+
+def with_login(url: str, name: str, environ: Mapping[str, str]) -> str:
+    """The URL of uv's index of this name, with the login that the environment has for it."""
+    variable = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+    login = [environ.get(f"{variable}_{part}", "") for part in ("USERNAME", "PASSWORD")]
+    parts = urllib.parse.urlsplit(url)
+    if not name or not any(login) or "@" in parts.netloc:
+        return url
+    user, password = (urllib.parse.quote(part, safe="") for part in login)
+    return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
 
 
 def configuration_homes(environ: Mapping[str, str]) -> tuple[list[Path], Path]:
@@ -209,7 +220,7 @@ def uv_files(environ: Mapping[str, str]) -> list[Path]:
     return [*files, own / "uv/uv.toml"]
 
 
-def from_uv_file(path: Path) -> Settings:
+def from_uv_file(path: Path, environ: Mapping[str, str]) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
@@ -217,12 +228,12 @@ def from_uv_file(path: Path) -> Settings:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read (not UTF-8): correct it") from error
     try:
-        return from_toml(parse_toml(text), path.parent)
+        return from_toml(parse_toml(text), path.parent, environ)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): correct it") from error
 
 
-def from_toml(told: dict[str, Any], directory: Path) -> Settings:
+def from_toml(told: dict[str, Any], directory: Path, environ: Mapping[str, str]) -> Settings:
     """Of uv's file in this directory, from which the paths in it start."""
     found: Settings = {}
     pip = told.get("pip", {})
@@ -237,9 +248,12 @@ def from_toml(told: dict[str, Any], directory: Path) -> Settings:
     if not all(entry.get("url") for entry in indexes):
         raise ValueError("an index needs a url")
     for key, default in (("index-url", True), ("extra-index-url", False)):
-        urls = [str(entry["url"]) for entry in indexes if bool(entry.get("default")) == default]
-        if urls:
-            found[key] = urls
+        chosen = [entry for entry in indexes if bool(entry.get("default")) == default]
+        if chosen:
+            found[key] = [
+                with_login(str(entry["url"]), str(entry.get("name", "")), environ)
+                for entry in chosen
+            ]
     for key in ("index-url", "extra-index-url", "find-links"):
         places = found.get(key, [])
         found[key] = [place if is_url(place) else str(directory / place) for place in places]
