@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.bootstrap.servers import ABSENT
 from tests.bootstrap.wheels import Wheel, make_wheel, pex_lock, write_index
 
 # All that ./pants may call besides an interpreter: on this PATH there is no Python.
 TOOLS = "bash cat cut dirname env sha256sum shasum sh".split()
-# What the locks say of where files are: nobody answers there.
-ABSENT = "https://files.invalid/packages"
 
 LOADER = """
 import json, os, subprocess, sys, time

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 # Names that no resolver knows: they are reached through a proxy, or not at all.
 HIDDEN = "packages.invalid"
+# Where nobody answers, at once and without a resolver.
+ABSENT = "https://localhost:1/packages"
 
 EXTENSIONS = """[req]
 distinguished_name = name

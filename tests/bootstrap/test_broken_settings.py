@@ -13,7 +13,7 @@ from tools.start import machine
 
 START = Path("tools/start")
 # Run by whatever Python the machine has; the others run on the Python that Pants runs on.
-EARLY = ("machine", "fetch", "interpreters", "uv", "install")
+EARLY = ("environment", "fetch", "install", "interpreters", "machine", "uv")
 
 
 @pytest.mark.parametrize("name", EARLY)

@@ -14,12 +14,10 @@ import pytest
 
 from tests.bootstrap.checkout import base_python
 from tests.bootstrap.home import Home, make_home
-from tests.bootstrap.servers import Index
+from tests.bootstrap.servers import ABSENT, Index
 from tests.bootstrap.wheels import pex_lock
 from tools.start import install
 from tools.start.machine import Machine
-
-ABSENT = "https://files.invalid/packages/ab/cd"
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +60,7 @@ class Pex:
     def build(
         self, *requirements: str, layout: str = "packed", **env: str
     ) -> subprocess.CompletedProcess[str]:
-        flags = ["--no-emit-warnings", "--no-pypi", "--index=https://index.invalid/simple"]
+        flags = ["--no-emit-warnings", "--no-pypi", "--index=https://localhost:1/simple"]
         flags += ["--output-file", "out.pex", "--layout", layout]
         lock = ["--python", base_python(), "--lock", "tools/locks/mine.lock"]
         return self.run(*flags, *lock, *requirements, **env)
@@ -112,7 +110,7 @@ def make_pex(tmp_path: Path, uv: Path, installed: Path) -> Pex:
     directory = tmp_path / "a sandböx"
     (directory / "tools/locks").mkdir(parents=True)
     made = Pex(home, directory)
-    urls = [f"{ABSENT}/{wheel.path.name}".replace("+", "%2B") for wheel in home.wheels]
+    urls = [f"{ABSENT}/ab/cd/{wheel.path.name}".replace("+", "%2B") for wheel in home.wheels]
     text = pex_lock(list(zip(home.wheels, urls, strict=True)))
     made.lock.write_text(text.partition("\n")[2])  # as Pants hands it on: without its header
     return made
@@ -183,7 +181,7 @@ def test_without_a_mirror_it_says_where_it_looked(pex: Pex) -> None:
     pex.home.tell(Machine())
     done = pex.build("alpha-one")
     assert done.returncode != 0
-    assert "files.invalid" in done.stderr
+    assert ABSENT in done.stderr
     assert "Traceback" not in done.stderr
 
 
