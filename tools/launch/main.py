@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     With --on, what tools.launch.remote returns.
     """
     root = Path(__file__).parents[2]
-    leave_pants(Path(__file__), arguments, root, default_cache_dir())
+    leave_pants(Path(__file__).with_name("__main__.py"), arguments, root, default_cache_dir())
     variants = find_variants(root)
     if arguments[:1] in (["--help"], ["-h"]):
         print(USAGE)

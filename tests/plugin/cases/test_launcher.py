@@ -9,18 +9,19 @@ from tests.plugin.cases.workspace import dependencies
 def test_the_launcher_depends_on_each_variant_that_can_be_launched(runner: RuleRunner) -> None:
     runner.write_files(
         {
-            "BUILD": "pex_binary(name='launch', entry_point='start.py')\n"
-            "pex_binary(name='other', entry_point='start.py')\npython_sources()",
-            "start.py": "",
+            "tools/launch/BUILD": "python_source(name='launch', source='start.py')\n"
+            "python_source(name='other', source='other.py')",
+            "tools/launch/start.py": "",
+            "tools/launch/other.py": "",
             "experiments/grug/able/BUILD": "grug_variant()",
             "experiments/grug/able/launch.py": "",
             "experiments/grug/unable/BUILD": "grug_variant()",
             "experiments/grug/unable/model.py": "",
         }
     )
-    found = dependencies(runner, Address("", target_name="launch"))
+    found = dependencies(runner, Address("tools/launch", target_name="launch"))
     assert "experiments/grug/able/launch.py" in found
     assert not any("unable" in spec for spec in found)
     assert "experiments/grug/able/launch.py" not in dependencies(
-        runner, Address("", target_name="other")
+        runner, Address("tools/launch", target_name="other")
     )
