@@ -197,6 +197,30 @@ def test_dead_index_is_named(checkout: Checkout, places: dict[str, str]) -> None
     assert checkout.leftovers == []
 
 
+@pytest.mark.parametrize(("main", "other"), [("{dead}", "{index}"), ("{index}", "{dead}")])
+def test_one_dead_index_of_two(
+    main: str, other: str, checkout: Checkout, places: dict[str, str], tmp_path: Path
+) -> None:
+    """pip goes on without it; so must uv."""
+    places["index"] = checkout.packages.index
+    (checkout.bin / "uv").unlink()
+    configured(checkout, "PIP_INDEX_URL").env.update(
+        PIP_INDEX_URL=main.format(**places),
+        PIP_EXTRA_INDEX_URL=other.format(**places),
+        PIP_FIND_LINKS=places["dead"],
+    )
+    told = checkout.run().check()
+    dead_main = f"pants: {places['dead']} does not answer (" in told.errors
+    assert dead_main == (main == "{dead}")
+    check_installed(checkout, tmp_path)
+
+
+def test_all_dead_is_told_by_uv(checkout: Checkout, places: dict[str, str]) -> None:
+    configured(checkout, "PIP_INDEX_URL").env["PIP_EXTRA_INDEX_URL"] = places["dead"]
+    told = checkout.run(PIP_INDEX_URL=places["dead"]).check_failed("could not install Pants")
+    assert "going on without it" not in told.errors
+
+
 def test_find_links_without_index(checkout: Checkout, tmp_path: Path) -> None:
     """A directory on a machine without network, beside one that is no longer there."""
     files = (checkout.packages.root / "files").as_uri()
@@ -214,6 +238,18 @@ def test_relative_paths_start_where_the_user_stands(checkout: Checkout) -> None:
     told = checkout.run(cwd=directory).check()
     mirror = (checkout.home / "mirror/simple").as_uri()
     assert ast.literal_eval(told.environment["PANTS_PYTHON_REPOS_INDEXES"]) == [mirror]
+
+
+def test_what_adds_to_pypi_adds_to_pants_options(checkout: Checkout) -> None:
+    """Whose own are PyPI, or what pants.toml names."""
+    links = str(checkout.packages.root / "files")
+    configured(checkout).env.update(PIP_EXTRA_INDEX_URL="https://more.example", PIP_FIND_LINKS=links)
+    told = checkout.run().check()
+    assert told.environment["PANTS_PYTHON_REPOS_FIND_LINKS"] == f"+{[Path(links).as_uri()]}"
+    indexes = ast.literal_eval(told.environment["PANTS_PYTHON_REPOS_INDEXES"])
+    assert indexes == [checkout.packages.index, "https://more.example"]
+    told = checkout.run(PIP_INDEX_URL=UNSET).check()
+    assert told.environment["PANTS_PYTHON_REPOS_INDEXES"] == "+['https://more.example']"
 
 
 def test_pants_own_options_outrank(checkout: Checkout) -> None:

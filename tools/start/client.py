@@ -28,12 +28,18 @@ BUSY_SECONDS = 3.0  # for another command to end before this one does without th
 
 
 def tell_repositories(settings: machine.Machine) -> None:
-    """Pants' options for what this machine says of indexes; the user's own outrank them."""
-    if settings.index or settings.extra_indexes or settings.no_index:
+    """Pants' options for what this machine says of indexes; the user's own outrank them.
+
+    An index replaces those of pants.toml, as it replaces PyPI; all else is added to them.
+    """
+    if settings.index or settings.no_index:
         os.environ.setdefault("PANTS_PYTHON_REPOS_INDEXES", repr(list(settings.indexes)))
+    elif settings.extra_indexes:
+        more = repr(list(settings.extra_indexes))
+        os.environ.setdefault("PANTS_PYTHON_REPOS_INDEXES", f"+{more}")
     if settings.find_links:
         places = [machine.as_url(place) for place in settings.find_links]
-        os.environ.setdefault("PANTS_PYTHON_REPOS_FIND_LINKS", repr(places))
+        os.environ.setdefault("PANTS_PYTHON_REPOS_FIND_LINKS", f"+{places}")
 
 
 def write_settings(cache: Path, settings: machine.Machine) -> None:

@@ -27,6 +27,7 @@ TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; twice that before the third
 PART = 1 << 20
+GATEWAY = (502, 503, 504)  # what a proxy says of a server that it does not reach
 
 
 class FetchError(Exception):
@@ -165,6 +166,17 @@ def read_page(machine: Machine, url: str, _: str) -> tuple[str, str]:
     with open_url(machine, url) as answer:
         data = b"".join(whole(answer))
         return data.decode("utf-8", "replace"), answer.geturl()
+
+
+def silence(machine: Machine, url: str) -> str:
+    """Why nothing answers at `url`, or "" where anything does, be it a refusal."""
+    try:
+        open_url(machine, url).close()
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.reason}" if error.code in GATEWAY else ""
+    except (OSError, HTTPException, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
+    return ""
 
 
 def with_login(url: str, page: str) -> str:

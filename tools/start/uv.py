@@ -11,11 +11,10 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Sequence
 
 from tools.start import interpreters
-from tools.start.fetch import FetchError, fetch, filename
-from tools.start.machine import Machine, environment, uv_arguments
+from tools.start.fetch import FetchError, fetch, filename, silence
+from tools.start.machine import Machine, as_url, environment, uv_arguments, without_secrets
 
 # Of uv's own settings those that say where Pythons come from, and where they lie.
 PYTHON_SETTINGS = (
@@ -111,14 +110,14 @@ class Uv:
         raise StartError(f"could not {purpose}: uv's own words are above")
 
     def install(self, purpose: str, *arguments: str, **env: str) -> None:
-        """`uv pip install`, from the main index, else from every place that is configured."""
-        tries: Sequence[list[str]] = [uv_arguments(self.machine, everything=True)]
-        if not self.machine.no_index and tries[0] != uv_arguments(self.machine, everything=False):
-            tries = [uv_arguments(self.machine, everything=False), *tries]
-        for arguments_of_place in tries[:-1]:
-            if self.quietly("pip", "install", *arguments_of_place, *arguments, **env):
+        """`uv pip install`, from the main index, else from every place that answers."""
+        alone = uv_arguments(self.machine, everything=False)
+        if alone != uv_arguments(self.machine, everything=True):
+            if self.quietly("pip", "install", *alone, *arguments, **env):
                 return
-        self.run(purpose, "pip", "install", *tries[-1], *arguments, **env)
+            self.machine = answering(self.machine)
+        places = uv_arguments(self.machine, everything=True)
+        self.run(purpose, "pip", "install", *places, *arguments, **env)
 
     def quietly(self, *arguments: str, **env: str) -> bool:
         command = self.command or self.fetched()
@@ -142,6 +141,28 @@ class Uv:
         if not python:
             raise StartError(f"{path}, which uv fetched, does not run")
         return python
+
+
+def answering(machine: Machine) -> Machine:
+    """`machine` without the places that do not answer: pip goes on without them, uv does not.
+
+    If none answers, all of them stay, for uv to say what is wrong.
+    """
+    asked = (*machine.indexes, *machine.find_links)
+    reasons = {place: silence(machine, as_url(place)) for place in asked}
+    if all(reasons.values()) or not any(reasons.values()):
+        return machine
+    for place, reason in reasons.items():
+        if reason:
+            line = f"{place} does not answer ({reason}): going on without it"
+            say(without_secrets(line, asked))
+    index, *extra = [place for place in machine.indexes if not reasons[place]] or [""]
+    return machine._replace(
+        index=index,
+        extra_indexes=tuple(extra),
+        find_links=tuple(place for place in machine.find_links if not reasons[place]),
+        no_index=not index,
+    )
 
 
 def python_settings() -> dict[str, str]:
