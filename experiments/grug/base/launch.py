@@ -16,14 +16,14 @@ import numpy as np
 import tyro
 from jax.sharding import PartitionSpec as P
 
-from experiments.grug.base.checkpoint import CheckpointError
-from experiments.grug.base.data import DataError, TokenStore
-from experiments.grug.base.model import BATCH, ModelConfig, Transformer
-from experiments.grug.base.plan import plan
-from experiments.grug.base.processes import from_first, run
-from experiments.grug.base.record import VARIANT, loss_curve
-from experiments.grug.base.topology import leave_hardware_alone
-from experiments.grug.base.train import Preempted, TrainConfig, TrainError, make_mesh, train
+from .model import BATCH, ModelConfig, Transformer
+from .planning.plan import plan
+from .planning.topology import leave_hardware_alone
+from .plumbing.checkpoint import CheckpointError
+from .plumbing.data import DataError, TokenStore
+from .plumbing.processes import from_first, run
+from .plumbing.record import VARIANT, loss_curve
+from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
 

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.grug.base import launch
-from experiments.grug.base.model import ModelConfig
-from experiments.grug.base.plan import plan
-from experiments.grug.base.record import VARIANT, code_state, loss_curve
-from experiments.grug.base.train import TrainConfig
+from . import launch
+from .model import ModelConfig
+from .planning.plan import plan
+from .plumbing.record import VARIANT, code_state, loss_curve
+from .train import TrainConfig
 
 SMALL = (
     "--model.vocab-size 64 --model.d-model 32 --model.n-layers 2 --model.head-dim 8 "
@@ -111,7 +111,7 @@ def test_plan_counts_and_allocates_nothing(capsys):
     np.testing.assert_allclose(
         float(weights[1].replace(",", "")), 4 * parameters / 256 / 2**20, rtol=0.05
     )
-    assert re.search(r"blocks.mlp.w_up +\(24, 2048, 8192\) +P\(None, 'data', 'model'\)", text)
+    assert re.search(r"blocks.0.mlp.w_up +\(24, 2048, 8192\) +P\(None, 'data', 'model'\)", text)
 
 
 def test_loss_curve_falls_from_left_to_right():

@@ -16,14 +16,14 @@ import numpy as np
 import tyro
 from jax.sharding import PartitionSpec as P
 
-from experiments.grug.moe.checkpoint import CheckpointError
-from experiments.grug.moe.data import DataError, TokenStore
-from experiments.grug.moe.model import BATCH, ModelConfig, Transformer
-from experiments.grug.moe.plan import plan
-from experiments.grug.moe.processes import from_first, run
-from experiments.grug.moe.record import VARIANT, loss_curve
-from experiments.grug.moe.topology import leave_hardware_alone
-from experiments.grug.moe.train import Preempted, TrainConfig, TrainError, make_mesh, train
+from .model import BATCH, ModelConfig, Transformer
+from .planning.plan import plan
+from .planning.topology import leave_hardware_alone
+from .plumbing.checkpoint import CheckpointError
+from .plumbing.data import DataError, TokenStore
+from .plumbing.processes import from_first, run
+from .plumbing.record import VARIANT, loss_curve
+from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
 

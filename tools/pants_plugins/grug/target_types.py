@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pants.backend.python.subsystems.setup import PythonSetup
@@ -18,7 +19,8 @@ from pants.backend.python.target_types import (
     PythonTestTarget,
 )
 from pants.core.goals.package import OutputPathField
-from pants.engine.rules import Get, Rule, collect_rules, rule
+from pants.engine.fs import Digest, PathGlobs, RemovePrefix, Snapshot
+from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
     Dependencies,
@@ -40,6 +42,8 @@ from grug.workspace import GrugSubsystem
 TEST_PREFIX, TEST_SUFFIX = "test_", "_test.py"
 # What the template is made of: a directory with all three is held to the contract.
 TEMPLATE_FILES = ("model.py", "train.py", "launch.py")
+# Its directories that a copy is not expected to edit.
+PLUMBING = ("plumbing", "planning")
 
 
 class VariantSourcesField(PythonGeneratingSourcesBase):
@@ -80,7 +84,7 @@ class LaunchArgsField(StringSequenceField):
 
 class RecordedByField(StringSequenceField):
     alias = "recorded_by"
-    default = ("record.py",)
+    default = ("plumbing/record.py",)
     help = (
         "Files that read all of the variant's sources and its lock when they run, because a run's "
         "record holds them: whoever uses one of these files has the others at hand."
@@ -94,8 +98,9 @@ class GrugVariant(TargetGenerator):
         "third-party requirements.\n\n"
         "Makes a `python_source` of each file, a `python_test` of each `test_*.py`, and, where the "
         "directory holds model.py, train.py and launch.py, `#contract`: the tests that every "
-        "variant must pass, and a launch bundle for each accelerator. A speedrun of one file is a "
-        "`grug_variant` too."
+        "variant must pass, and a launch bundle for each accelerator. Where plumbing/ or planning/ "
+        "differ from the template's, and in the template, `#plumbing` runs the tests of these. A "
+        "speedrun of one file is a `grug_variant` too."
     )
     generated_target_cls = PythonSourceTarget
     core_fields = (
@@ -122,6 +127,11 @@ class ContractVariantField(StringField):
     help = "The directory of the variant that is tested."
 
 
+class ContractSuiteField(StringField):
+    alias = "suite"
+    help = "The directory of the tests: `test_*.py`."
+
+
 class ContractDependenciesField(Dependencies):
     pass
 
@@ -132,6 +142,7 @@ class GrugContract(Target):
     core_fields = (
         *COMMON_TARGET_FIELDS,
         ContractDependenciesField,
+        ContractSuiteField,
         ContractVariantField,
         InterpreterConstraintsField,
         PythonResolveField,
@@ -192,6 +203,33 @@ def is_support(path: str) -> bool:
     return is_test(path) or posixpath.basename(path) == "conftest.py"
 
 
+@dataclass(frozen=True)
+class PlumbingRequest:
+    """Asks whether a variant's plumbing is the template's."""
+
+    variant: str
+
+
+@dataclass(frozen=True)
+class Plumbing:
+    is_the_templates: bool
+
+
+@rule
+async def compare_plumbing(request: PlumbingRequest, grug: GrugSubsystem) -> Plumbing:
+    """By digest of all that lies in the directories of PLUMBING."""
+    directories = (request.variant, grug.template)
+    snapshots = await MultiGet(
+        Get(Snapshot, PathGlobs(f"{directory}/{part}/**" for part in PLUMBING))
+        for directory in directories
+    )
+    digests = await MultiGet(
+        Get(Digest, RemovePrefix(snapshot.digest, directory))
+        for snapshot, directory in zip(snapshots, directories)
+    )
+    return Plumbing(digests[0] == digests[1])
+
+
 @rule
 async def generate_from_grug_variant(
     request: GenerateFromGrugVariant,
@@ -230,14 +268,20 @@ async def generate_from_grug_variant(
         at = address.create_file(file)
         targets.append(make(target_type, at, source=file, dependencies=tuple(needs)))
     if all(file in files for file in TEMPLATE_FILES):
-        targets.append(
+        suites = {"contract": grug.contract}
+        plumbing = await Get(Plumbing, PlumbingRequest(address.spec_path))
+        if not plumbing.is_the_templates or address.spec_path == grug.template:
+            suites["plumbing"] = grug.plumbing_contract
+        targets += [
             make(
                 GrugContract,
-                address.create_generated("contract"),
+                address.create_generated(name),
                 variant=address.spec_path,
+                suite=suite,
                 dependencies=(*own, grug.contract_target),
             )
-        )
+            for name, suite in suites.items()
+        ]
         # Its imports bring the rest of what a bundle needs.
         entry = address.create_file("launch.py").spec
         resolves = {"cpu": resolve, **(generator[BundleResolvesField].value or {})}
