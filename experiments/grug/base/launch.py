@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import tyro
 from jax.sharding import PartitionSpec as P
 
 from .model import BATCH, ModelConfig, Transformer
-from .planning.plan import plan
+from .planning.plan import estimate, plan
 from .planning.topology import leave_hardware_alone
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import DataError, TokenStore
@@ -83,13 +84,19 @@ class Command:
 
     train: Annotated[TrainConfig, tyro.conf.arg(name="")]
     preset: Preset = "tiny"
-    """Where the other defaults come from."""
+    """Preset that supplies the defaults."""
     plan: bool = False
     """Print sizes, FLOPs, memory and shardings, and stop: nothing is allocated or read. The mesh
     may name more devices than there are."""
+    json: bool = False
+    """Print the plan by shapes as one JSON object."""
     topology: str = ""
     """Hardware to plan for, which need not be here: its compiler takes the step. v5e:4x4,
     2xv6e:4x4 (slices), 8xh100, 2x8xh100 (nodes)."""
+
+    def __post_init__(self) -> None:
+        if self.json and (self.topology or not self.plan):
+            raise ValueError("--json is a form of --plan without --topology: add or remove these")
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -167,7 +174,7 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
     text = goes_on(model, cfg) if cfg.steps > cfg.warmup_steps else ""
     if jax.process_index() > 0:
         return  # all processes draw the sample, one shows it
-    print(f"\ntraining loss, nats a token\n{loss_curve(history)}\n{text}")
+    print(f"\ntraining loss, nats per token\n{loss_curve(history)}\n{text}")
     best = history[-1]
     for name in ("eval/bpb", "eval/ema/bpb"):
         if name in best:
@@ -180,6 +187,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
+        if command.json:
+            print(json.dumps(estimate(cfg).values(), sort_keys=True))
+            return 0
         if command.plan:
             for part in plan(cfg, command.topology):
                 print(part, flush=True)

@@ -71,7 +71,7 @@ def test_help_explains_every_field(capsys):
         for field in dataclasses.fields(config):
             if field.name != "model":
                 assert f"{field.name.replace('_', '-')} " in text
-    assert "Rows an update, over all devices and microbatches" in " ".join(text.split())
+    assert "Rows per update, over all devices and microbatches" in " ".join(text.split())
 
 
 def test_bad_command_lines_end_with_2(capsys):
@@ -112,6 +112,16 @@ def test_plan_counts_and_allocates_nothing(capsys):
         float(weights[1].replace(",", "")), 4 * parameters / 256 / 2**20, rtol=0.05
     )
     assert re.search(r"blocks.0.mlp.w_up +\(24, 2048, 8192\) +P\(None, 'data', 'model'\)", text)
+
+
+def test_the_plan_as_json_is_the_plan(capsys):
+    assert launch.main(["--plan", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["parameters"] == values["active_parameters"] == 1_771_264
+    assert values["weights"]["blocks.0.mlp.w_up"] == [[4, 128, 512], "P(None, 'data', 'model')"]
+    for flags in (["--json"], ["--plan", "--json", "--topology", "v5e:4x4"]):
+        assert launch.main(flags) == 1
+        assert "--json is a form of --plan" in capsys.readouterr().err
 
 
 def test_loss_curve_falls_from_left_to_right():

@@ -88,7 +88,7 @@ def test_help_explains_every_field(capsys):
         for field in dataclasses.fields(config):
             if field.name != "model":
                 assert f"{field.name.replace('_', '-')} " in text
-    assert "Rows an update, over all devices and microbatches" in " ".join(text.split())
+    assert "Rows per update, over all devices and microbatches" in " ".join(text.split())
 
 
 def test_bad_command_lines_end_with_2(capsys):

@@ -1,8 +1,10 @@
 """What a run would take, from shapes alone: `--plan`."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -19,55 +21,88 @@ def plan(cfg: TrainConfig, topology: str = "") -> Iterator[str]:
         TrainError: the step does not fit there.
     """
     if not topology:
-        yield by_shapes(cfg, jax.device_count(), device_memory())
+        yield estimate(cfg).text()
         return
     there = Topology.named(topology)
-    yield by_shapes(cfg, len(there.devices), there.memory)
+    yield estimate(cfg, there).text()
     yield from compiled(cfg, there)
 
 
-def by_shapes(cfg: TrainConfig, devices: int, limit: float) -> str:
-    """What a run would take of devices with `limit` bytes each, by shapes alone."""
-    shape = mesh_shape(cfg, devices)
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a run would take, by shapes alone."""
+
+    parameters: int
+    active_parameters: int
+    """Those that one token passes through."""
+    flops_per_token: float
+    tokens: int
+    steps: int
+    mesh: dict[str, int]
+    memory: dict[str, int]
+    """Bytes per device, by what they hold."""
+    memory_limit: float
+    """Bytes that a device has."""
+    weights: dict[str, tuple[tuple[int, ...], str]]
+    """Shape and sharding of each array of the model."""
+
+    def text(self) -> str:
+        total = sum(self.memory.values())
+        verdict = "fits" if total < self.memory_limit else "DOES NOT FIT"
+        fits = f"of {self.memory_limit / 2**30:.1f} GiB: {verdict}"
+        idle = self.active_parameters < self.parameters
+        return "\n".join(
+            [
+                f"parameters        {self.parameters:,}",
+                *([f"active per token  {self.active_parameters:,}"] if idle else []),
+                f"FLOPs per token   {self.flops_per_token:.3g}",
+                f"tokens            {self.tokens:,} in {self.steps:,} steps",
+                f"FLOPs in total    {self.flops_per_token * self.tokens:.3g}",
+                f"mesh              {self.mesh}",
+                "memory per device",
+                *(f"  {name:<24} {n / 2**20:>12,.1f} MiB" for name, n in self.memory.items()),
+                f"  {'together (estimate)':<24} {total / 2**20:>12,.1f} MiB {fits}",
+                "weights and their sharding",
+                *(f"  {n:<24} {shape!s:<24} {spec}" for n, (shape, spec) in self.weights.items()),
+            ]
+        )
+
+    def values(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def estimate(cfg: TrainConfig, there: Topology | None = None) -> Estimate:
+    """What a run would take of a topology's devices; without one, of those here."""
+    shape = mesh_shape(cfg, len(there.devices) if there else jax.device_count())
     explicit = (jax.sharding.AxisType.Explicit,) * len(MESH_AXES)
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(shape, MESH_AXES, explicit)):
         state = jax.eval_shape(lambda: TrainState.init(cfg, make_optimizer(cfg)))
 
-    def per_device(tree) -> int:
+    def per_device(tree: Any) -> int:
         leaves = [x for x in jax.tree.leaves(tree) if x.sharding]  # None: an unsharded scalar
         return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
     parameters = sum(x.size for x in jax.tree.leaves(state.model))
-    idle = cfg.model.idle_parameters()
-    tokens = cfg.steps * cfg.batch_size * cfg.sequence_length
-    flops = cfg.model.flops_per_token(cfg.sequence_length)
-    memory = {
-        "weights": per_device(state.model),
-        "gradients": per_device(state.model),
-        "optimizer": per_device(state.optimizer),
-        "weights' running average": per_device(state.ema),
-        "activations (estimate)": activation_bytes(cfg, shape),
-    }
-    total = sum(memory.values())
-    fits = f"of {limit / 2**30:.1f} GiB: {'fits' if total < limit else 'DOES NOT FIT'}"
-    shardings = {
-        jax.tree_util.keystr(path, simple=True, separator="."): x
-        for path, x in jax.tree.leaves_with_path(state.model)
-    }
-    return "\n".join(
-        [
-            f"parameters        {parameters:,}",
-            *([f"active per token  {parameters - idle:,}"] if idle else []),
-            f"FLOPs per token   {flops:.3g}",
-            f"tokens            {tokens:,} in {cfg.steps:,} steps",
-            f"FLOPs in total    {flops * tokens:.3g}",
-            f"mesh              {dict(zip(MESH_AXES, shape, strict=True))}",
-            "memory per device",
-            *(f"  {name:<24} {size / 2**20:>12,.1f} MiB" for name, size in memory.items()),
-            f"  {'together (estimate)':<24} {total / 2**20:>12,.1f} MiB {fits}",
-            "weights and their sharding",
-            *(f"  {n:<24} {x.shape!s:<24} {x.sharding.spec}" for n, x in shardings.items()),
-        ]
+    return Estimate(
+        parameters=parameters,
+        active_parameters=parameters - cfg.model.idle_parameters(),
+        flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
+        tokens=cfg.steps * cfg.batch_size * cfg.sequence_length,
+        steps=cfg.steps,
+        mesh=dict(zip(MESH_AXES, shape, strict=True)),
+        memory={
+            "weights": per_device(state.model),
+            "gradients": per_device(state.model),
+            "optimizer": per_device(state.optimizer),
+            "weights' running average": per_device(state.ema),
+            "activations (estimate)": activation_bytes(cfg, shape),
+        },
+        memory_limit=there.memory if there else device_memory(),
+        weights={
+            jax.tree_util.keystr(path, simple=True, separator="."): (x.shape, str(x.sharding.spec))
+            for path, x in jax.tree.leaves_with_path(state.model)
+        },
     )
 
 
