@@ -155,9 +155,9 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         "./pants run launch -- base --on slurm --time-limits 1",
         "./pants run corpus -- bake text",
         "./pants variants --variants-colour=red",
-        "./pants run tools/archive:claim -- NAME --versus base",
-        "./pants run tools/archive:claim -- NAME --against base --loudly",
-        "python -m tools.archive check --rot .",
+        "./pants run tools/runs:claim -- NAME --versus base",
+        "./pants run tools/runs:claim -- NAME --against base --loudly",
+        "python -m tools.runs check --rot .",
         "python -m tools.nowhere",
     ],
 )

@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 
 from tools.bundle import specs
-from tools.bundle.errors import BundleError
 from tools.bundle.imports import Import, check
 from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
 from tools.bundle.manifest import SCHEMA_VERSION, Pythons
 from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, jax_for, write
 from tools.bundle.topology import DEFAULTS, Topology
+from tools.common.errors import ToolError
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -85,9 +85,9 @@ def read_manifest(directory: Path) -> dict:
     try:
         manifest = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}; name a bundle's directory") from error
+        raise ToolError(f"{path} cannot be read: {error}; name a bundle's directory") from error
     if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise BundleError(f"{path} has another schema version than {SCHEMA_VERSION}: pack it anew")
+        raise ToolError(f"{path} has another schema version than {SCHEMA_VERSION}: pack it anew")
     return manifest
 
 
@@ -96,18 +96,18 @@ def read_lock(path: Path) -> Lock:
 
 
 def lock_of(options: argparse.Namespace) -> Lock:
-    """The resolve's lock. Raises BundleError where it lacks what the variant imports."""
+    """The resolve's lock. Raises ToolError where it lacks what the variant imports."""
     lock = read_lock(options.lock)
     check(lock, map(Import.parse, options.imports), options.root)
     return lock
 
 
 def target_of(options: argparse.Namespace) -> Target:
-    """The workers that wheels are for. Raises BundleError for a Python that the lock is not for."""
+    """The workers that wheels are for. Raises ToolError for a Python that the lock is not for."""
     minors = Pythons.parse(options.python).minors()
     python = options.wheels_python or minors[0]
     if python not in minors:
-        raise BundleError(f"wheels for CPython {python}: the lock is for {', '.join(minors)}")
+        raise ToolError(f"wheels for CPython {python}: the lock is for {', '.join(minors)}")
     return Target(python, options.wheels_machine)
 
 
@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     try:
         {"pack": pack, "specs": render_specs, "wheels": write_wheels}[options.command](options)
-    except BundleError as error:
+    except ToolError as error:
         print(f"bundle: {error}", file=sys.stderr)
         return 1
     except OSError as error:

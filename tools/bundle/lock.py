@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
 
 MACHINES = ("aarch64", "x86_64")
 # https://peps.python.org/pep-0600/: the older names of a manylinux floor.
@@ -59,7 +59,7 @@ class Wheel:
         try:
             tags = parse_wheel_filename(self.name)[3]
         except InvalidWheelFilename as error:
-            raise BundleError(f"the lock names {self.name}, which is no wheel: {error}") from error
+            raise ToolError(f"the lock names {self.name}, which is no wheel: {error}") from error
         floors = [
             floor
             for tag in tags
@@ -125,7 +125,7 @@ class Lock:
             asked = tuple(map(str, content.get("requirements", ())))
             interpreters = tuple(map(str, content.get("requires_python", ())))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BundleError(
+            raise ToolError(
                 f"{name} is no Pex lock of one resolve: write it with ./pants generate-lockfiles"
             ) from error
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -139,7 +139,7 @@ class Lock:
         """`roots` ("jax[tpu]") and all that they bring in on any of the targets, by name.
 
         Raises:
-            BundleError: the lock lacks one, or no wheel of it runs on a target that needs it.
+            ToolError: the lock lacks one, or no wheel of it runs on a target that needs it.
         """
         wanted: dict[str, set[Target]] = {}
         for target in targets:
@@ -156,7 +156,7 @@ class Lock:
                 continue
             seen.add((name, extra))
             if name not in self.distributions:
-                raise BundleError(
+                raise ToolError(
                     f"{self.name} has no {name}, which a bundle needs: add it to the resolve's "
                     f"requirements, then ./pants run locks -- update {PurePath(self.name).stem}"
                 )
@@ -191,7 +191,7 @@ def machines_of(pins: Iterable[Pin], pythons: Iterable[str]) -> dict[str, str]:
         # The first distribution that stands in the way, on the machine most have.
         at = [Target(p, "x86_64") for p in pythons]
         bad = next(pin for pin in pins if any(_floor(pin, target) is None for target in at))
-        raise BundleError(
+        raise ToolError(
             f"{bad.name} {bad.version} has no wheel for Linux x86_64 and CPython "
             f"{', '.join(pythons)}: bundles install wheels only; lock another version"
         )
@@ -240,12 +240,12 @@ def one_wheel_each(pins: Iterable[Pin], target: Target) -> Download:
     """What `target` alone needs, with no choice left among the wheels of a pin.
 
     Of those that run on the oldest glibc on which all pins have one, the wheel for the newest.
-    Raises BundleError where a pin has none for the target.
+    Raises ToolError where a pin has none for the target.
     """
     pins = [pin for pin in pins if target in pin.targets]
     floors = machines_of(pins, [target.python])
     if target.machine not in floors:
-        raise BundleError(
+        raise ToolError(
             f"not every distribution has a wheel for {target.machine}: there are all for "
             f"{' and '.join(floors)}"
         )

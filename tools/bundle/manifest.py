@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tools.bundle.errors import BundleError
 from tools.bundle.lock import Target
 from tools.bundle.topology import Topology
+from tools.common.errors import ToolError
 
 SCHEMA_VERSION = 1
 VERSIONS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
@@ -27,7 +27,7 @@ class Pythons:
 
     @classmethod
     def parse(cls, constraint: str) -> Pythons:
-        """Reads `CPython>=3.12,<3.15`. Raises BundleError for any other form."""
+        """Reads `CPython>=3.12,<3.15`. Raises ToolError for any other form."""
         text = constraint.replace(" ", "").removeprefix("CPython")
         parts = sorted(text.split(","), reverse=True)
         match = re.fullmatch(r">=3\.(\d+)(?:\.0)?,<3\.(\d+)(?:\.0)?", ",".join(parts))
@@ -35,7 +35,7 @@ class Pythons:
             return cls(f"3.{match[1]}", f"3.{match[2]}")
         if exact := re.fullmatch(r"==3\.(\d+)\.\*", text):
             return cls(f"3.{exact[1]}", f"3.{int(exact[1]) + 1}")
-        raise BundleError(
+        raise ToolError(
             f"interpreter constraint {constraint!r}: write CPython>=3.A,<3.B or CPython==3.A.*"
         )
 

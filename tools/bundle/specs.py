@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.bundle.errors import BundleError
 from tools.bundle.topology import TPUS, Topology
+from tools.common.errors import ToolError
 
 TEMPLATES = Path(__file__).with_name("templates")
 PREEMPTED = 143
@@ -122,7 +122,7 @@ def _scalar(value: Any) -> str:
 
 def _slurm_time(text: str) -> str:
     if not re.fullmatch(r"(\d+-)?\d+(:\d\d){0,2}", text):
-        raise BundleError(f"time limit {text!r}: write minutes, HH:MM:SS or DAYS-HH:MM:SS")
+        raise ToolError(f"time limit {text!r}: write minutes, HH:MM:SS or DAYS-HH:MM:SS")
     return text
 
 

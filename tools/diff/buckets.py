@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tools.archive.ledger import CHANGE_BUCKETS as BUCKETS
-from tools.diff.errors import DiffError
+from tools.common.errors import ToolError
+from tools.ledger.ledger import CHANGE_BUCKETS as BUCKETS
 
 SCHEMA_VERSION = 1
 # Of what belongs to none: tests, documents, files that no map names.
@@ -52,27 +52,27 @@ def parse(text: str, path: str) -> dict[str, Files]:
     """The declared map.
 
     Raises:
-        DiffError: it is not one; the message says where.
+        ToolError: it is not one; the message says where.
     """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DiffError(f"{path}: is no JSON: {error}") from error
+        raise ToolError(f"{path}: is no JSON: {error}") from error
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-        raise DiffError(f"{path}: schema_version must be {SCHEMA_VERSION}")
+        raise ToolError(f"{path}: schema_version must be {SCHEMA_VERSION}")
     files = data.get("files")
     if not isinstance(files, dict):
-        raise DiffError(f'{path}: "files" must map file names to {{"default", "names"}}')
+        raise ToolError(f'{path}: "files" must map file names to {{"default", "names"}}')
     found = {}
     for name, entry in files.items():
         names = entry.get("names", {}) if isinstance(entry, dict) else None
         default = entry.get("default", OTHER) if isinstance(entry, dict) else None
         if not isinstance(names, dict) or not isinstance(default, str):
-            raise DiffError(f'{path}: {name}: write {{"default": BUCKET, "names": {{...}}}}')
+            raise ToolError(f'{path}: {name}: write {{"default": BUCKET, "names": {{...}}}}')
         for bucket in (default, *names.values()):
             if bucket not in (*BUCKETS, OTHER):
                 known = ", ".join((*BUCKETS, OTHER))
-                raise DiffError(f"{path}: {name}: unknown bucket {bucket!r}; known: {known}")
+                raise ToolError(f"{path}: {name}: unknown bucket {bucket!r}; known: {known}")
         found[name] = Files(default, names)
     return found
 

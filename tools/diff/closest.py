@@ -13,10 +13,10 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tools.diff.errors import DiffError
+from tools.common.errors import ToolError
+from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
-from tools.diff.sources import Source, read
-from tools.diff.trees import changed_lines
+from tools.diff.read_trees import Source, read
 
 SCHEMA_VERSION = 1
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     try:
         new = read(options.new, options.git_dir)
         candidates = [(given, read(given, options.git_dir)) for given in options.candidates]
-    except DiffError as error:
+    except ToolError as error:
         print(f"closest: {error}", file=sys.stderr)
         return 1
     found = closest(new, candidates)

@@ -19,9 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tools.diff.errors import DiffError
+from tools.common.errors import ToolError
 from tools.diff.model import Size
-from tools.diff.sources import workspace_name
+from tools.diff.read_trees import workspace_name
 
 TIMEOUT = 300.0  # seconds
 
@@ -88,14 +88,14 @@ def parse(text: str, path: str) -> tuple[Size, Size]:
     """The file that the report takes: {"old": SIZE, "new": SIZE}.
 
     Raises:
-        DiffError: it is not one.
+        ToolError: it is not one.
     """
     remedy = 'write {"old": SIZE, "new": SIZE} of what `python -m tools.diff.sizes` prints'
     try:
         data = json.loads(text)
         old, new = (_size(data[side]) for side in ("old", "new"))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DiffError(f"{path}: holds no sizes; {remedy}") from error
+        raise ToolError(f"{path}: holds no sizes; {remedy}") from error
     return old, new
 
 

@@ -10,20 +10,20 @@ import zipfile
 from pathlib import Path
 
 from tools.bundle.__main__ import read_manifest
-from tools.bundle.errors import BundleError
 from tools.bundle.manifest import describe, identity
 from tools.bundle.pack import HERE, write
 from tools.bundle.specs import Settings, render
+from tools.common.errors import ToolError
 
 
 def find(root: Path, variant: str, accelerator: str) -> Path:
-    """dist/bundles/VARIANT-ACCELERATOR. Raises BundleError where there is none, or a stale one."""
+    """dist/bundles/VARIANT-ACCELERATOR. Raises ToolError where there is none, or a stale one."""
     directory = root / f"dist/bundles/{variant}-{accelerator}"
     remedy = f"./pants package experiments/grug/{variant}::"
     if not directory.is_dir():
-        raise BundleError(f"no bundle in {directory.relative_to(root)}/: {remedy}")
+        raise ToolError(f"no bundle in {directory.relative_to(root)}/: {remedy}")
     if changed := stale(root, directory):
-        raise BundleError(
+        raise ToolError(
             f"{directory.relative_to(root)}/ was packed before {changed} changed: {remedy}"
         )
     return directory

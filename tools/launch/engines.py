@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.bundle.errors import BundleError
 from tools.bundle.specs import Settings
+from tools.common.errors import ToolError
 
 REMEDIES = {
     "sbatch": "run this where Slurm's programs are, as on a login node",
@@ -66,14 +66,14 @@ class Engine:
 
 
 def check_place(engine: str, flag: str, place: str) -> None:
-    """Whether all of a job's nodes can reach `place`. Raises BundleError."""
+    """Whether all of a job's nodes can reach `place`. Raises ToolError."""
     if URL.fullmatch(place) or (ENGINES[engine].shared and "://" not in place):
         return
     url = f"{flag} {place or 'is missing'}: name a URL, gs://BUCKET/PATH or s3://BUCKET/PATH"
     if engine in ("k8s", "sky"):
-        raise BundleError(f"{url}; a disk goes with its machine")
+        raise ToolError(f"{url}; a disk goes with its machine")
     if not place.startswith("/"):
-        raise BundleError(f"{url}, or an absolute path that is the same storage on every host")
+        raise ToolError(f"{url}, or an absolute path that is the same storage on every host")
 
 
 def slurm(job: Job) -> list[Command]:
@@ -128,7 +128,7 @@ def follow_slurm(job: Job, printed: str) -> int:
         at = _show(log, at)
         facts = dict(word.partition("=")[::2] for word in asked.stdout.split())
         if "Invalid job id" in asked.stderr:
-            raise BundleError(f"Slurm has forgotten job {number}; its log is {log}")
+            raise ToolError(f"Slurm has forgotten job {number}; its log is {log}")
         state = facts.get("JobState", told)
         attempt = f", attempt {facts['Restarts']}" if facts.get("Restarts", "0") != "0" else ""
         reason = f" ({facts['Reason']})" if facts.get("Reason", "None") != "None" else ""
@@ -164,7 +164,7 @@ def follow_k8s(job: Job, printed: str) -> int:
     while True:
         asked = run("kubectl", "get", "jobset", name, f"--output=jsonpath={ended}")
         if "NotFound" in asked.stderr:
-            raise BundleError(f"JobSet {name} was deleted")
+            raise ToolError(f"JobSet {name} was deleted")
         conditions = asked.stdout.split()
         if {"Completed", "Failed"} & set(conditions):
             return int("Completed" not in conditions)

@@ -16,11 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.archive.files import ArchiveError
-from tools.archive.ledger import LedgerError
+from tools.common.errors import ToolError
 from tools.lifecycle import drift, fork, retire, transaction, upstream
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import Repository
+from tools.lifecycle.repository import Repository
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -65,7 +63,7 @@ def main(arguments: list[str]) -> int:
             if said := transaction.recover(repo.root, state):
                 print(said, file=sys.stderr)
             return run(options, repo)
-    except (LifecycleError, LedgerError, ArchiveError) as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
     except OSError as error:
         print(f"{error.filename or ''}: {error.strerror or error}", file=sys.stderr)

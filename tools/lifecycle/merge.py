@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import run_git
+from tools.common.errors import ToolError
+from tools.common.git import Git
 
 State = Literal["applies cleanly", "conflicts", "already there"]
 CLEAN: State = "applies cleanly"
@@ -61,11 +61,9 @@ def merge(
             Path(directory, name).write_bytes(content)
         named = [word for label in labels for word in ("-L", label)]
         styled = [style] if style else []
-        # Without what a user has configured: the same answer for everyone.
-        asked = ["-c", "merge.conflictStyle=merge", "merge-file", "-p", "-q"]
-        done = run_git([*asked, *styled, *named, *names], Path(directory))
+        done = Git(Path(directory)).run("merge-file", "-p", "-q", *styled, *named, *names)
     if not 0 <= done.returncode <= 127:
-        raise LifecycleError(f"git merge-file: {done.stderr.decode(errors='replace').strip()}")
+        raise ToolError(f"git merge-file: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout, done.returncode
 
 

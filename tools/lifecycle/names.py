@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tools.lifecycle.errors import LifecycleError
+from tools.common.errors import ToolError
 
 WIDTH = 100
 """Of a line, as in tools/ruff.toml."""
@@ -53,7 +53,7 @@ class Rename:
             like: a file that has the new name; the same imports are folded as they are there.
 
         Raises:
-            LifecycleError: it is meant to be Python, but cannot be read as such.
+            ToolError: it is meant to be Python, but cannot be read as such.
         """
         if not is_python(path) or PurePosixPath(self.old).name.encode() not in data:
             return data
@@ -68,13 +68,13 @@ class Rename:
             shown = Source(f"{self.new}/{path}", like.decode(encoding)) if like else None
             return source.edited(source.refolding(self, shown)).encode(encoding)
         except (SyntaxError, UnicodeError, ValueError, tokenize.TokenError) as error:
-            raise LifecycleError(f"{place}: cannot be read as Python: {error}") from error
+            raise ToolError(f"{place}: cannot be read as Python: {error}") from error
 
     def loose(self, path: str, data: bytes, like: bytes = b"") -> bytes:
         """The same, but what cannot be read stays as it is: work in progress, an old commit."""
         try:
             return self.strict(path, data, like)
-        except LifecycleError:
+        except ToolError:
             return data
 
 

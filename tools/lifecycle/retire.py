@@ -7,15 +7,14 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from tools.archive import edit
-from tools.archive.check import LEDGER
-from tools.archive.ledger import Entry
-from tools.diff.sources import Tree
+from tools.common.errors import ToolError
+from tools.common.files import Tree
+from tools.ledger import edit
+from tools.ledger.ledger import LEDGER, Entry
 from tools.lifecycle import entries as ledger
-from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.fork import LOCKS
-from tools.lifecycle.git import SHORT, Repository, run_git
 from tools.lifecycle.names import Source, is_python, mentions
+from tools.lifecycle.repository import SHORT, Repository
 from tools.lifecycle.transaction import Change, carry_out, read_file
 from tools.lifecycle.upstream import introduced
 
@@ -24,11 +23,11 @@ HISTORY = "docs/reports/"
 
 
 def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> list[str]:
-    """Removes a variant; gives what is to be printed. Raises LifecycleError, nothing changed."""
+    """Removes a variant; gives what is to be printed. Raises ToolError, nothing changed."""
     text, entries = ledger.read(repo.root)
     entry = ledger.find(entries, given)
     if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
-        raise LifecycleError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
+        raise ToolError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
     if verdict or entry.verdict == "pending":
         verdict = ledger.sentence(verdict, "verdict")
     locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]
@@ -36,10 +35,10 @@ def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> l
     if dirty := repo.dirty(entry.path, *locks):
         more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
         message = f"{dirty[0]}{more}: git does not have it: commit it, or remove it, first"
-        raise LifecycleError(message)
+        raise ToolError(message)
     files = repo.tracked(entry.path)
     if not files:
-        raise LifecycleError(f"{entry.path}: git knows no file of it: add and commit first")
+        raise ToolError(f"{entry.path}: git knows no file of it: add and commit first")
     refuse_dependents(repo, entry, locks, keep_mentions)
     change = removal(repo, entry, files, locks, [e.name for e in entries])
     fields = {"status": "deleted", "last known-good": repo.ask("rev-parse", "HEAD")[:SHORT]}
@@ -91,7 +90,7 @@ def leftovers(root: Path, name: str, names: Sequence[str]) -> list[str]:
 def refuse_dependents(
     repo: Repository, entry: Entry, locks: Sequence[str], keep_mentions: bool
 ) -> None:
-    """Raises LifecycleError with a line for each place that names the variant from outside.
+    """Raises ToolError with a line for each place that names the variant from outside.
 
     Imports, BUILD files and what uses its locks would break; other texts would only be out of date,
     and `keep_mentions` lets them.
@@ -105,7 +104,7 @@ def refuse_dependents(
         if not any(needs for *_, needs in places):
             remedy += ", or leave them so: --retire-keep-mentions"
         lines.append(f"{entry.name}: is still named in {len(places)} places: {remedy}")
-        raise LifecycleError("\n".join(lines))
+        raise ToolError("\n".join(lines))
 
 
 def dependents(
@@ -114,10 +113,7 @@ def dependents(
     """(file, line, whether it would break) of each reference from outside the directory."""
     names = sorted({PurePosixPath(path).name for path in locks})
     patterns = [PurePosixPath(entry.path).name, *names]
-    words = [word for pattern in patterns for word in ("-e", pattern)]
-    asked = ["grep", "--untracked", "-l", "-z", "-I", "-F", *words, "--", "."]
-    found = run_git(asked, repo.root).stdout.decode("utf-8", "surrogateescape")
-    for path in filter(None, found.split("\0")):
+    for path in repo.files_with(patterns):
         if path.startswith((f"{entry.path}/", HISTORY)) or path in locks:
             continue
         text = (repo.root / path).read_bytes().decode(errors="replace")

@@ -13,8 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.archive import files
-from tools.archive.files import MIB, ArchiveError
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
+from tools.common.files import MIB
 from tools.reference import pages, pants_help, programs
 
 MAX_HELP = 64 * MIB
@@ -44,7 +45,7 @@ def ask_pants(root: Path) -> str:
         text=True,
     )
     if run.returncode:
-        raise ArchiveError(f"./pants help-all ends with {run.returncode}:\n{run.stderr.strip()}")
+        raise ToolError(f"./pants help-all ends with {run.returncode}:\n{run.stderr.strip()}")
     return run.stdout
 
 
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     root = options.root
     if not (root / "pants.toml").is_file():
-        raise ArchiveError(f"{root}: holds no pants.toml; name the workspace with --root")
+        raise ToolError(f"{root}: holds no pants.toml; name the workspace with --root")
     texts = write(root, options.pants)
     stale = [name for name, text in texts.items() if pages.is_stale(root / name, text)]
     if options.check:
@@ -75,4 +76,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

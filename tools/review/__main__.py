@@ -15,9 +15,9 @@ import argparse
 import os
 from pathlib import Path
 
-from tools.archive import files
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
 from tools.review import artifact, post
-from tools.review.errors import ReviewError
 from tools.review.github import Client
 
 
@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def _setting(name: str) -> str:
     if not (value := os.environ.get(name, "").strip()):
-        raise ReviewError(f"${name} is not set: run this in a workflow, or set it")
+        raise ToolError(f"${name} is not set: run this in a workflow, or set it")
     return value
 
 
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         print(f"{options.out}: {len(names)} reports")
         return 0
     if options.event is None:
-        raise ReviewError("$GITHUB_EVENT_PATH is not set: name the event with --event FILE")
+        raise ToolError("$GITHUB_EVENT_PATH is not set: name the event with --event FILE")
     run = post.parse_event(
         files.read_text(options.event, post.MAX_EVENT), _setting("GITHUB_REPOSITORY")
     )
@@ -65,4 +65,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

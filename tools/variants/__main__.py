@@ -18,10 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from tools.archive.ledger import Entry, LedgerError, parse
+from tools.common.errors import ToolError
+from tools.ledger.ledger import Entry, parse
 from tools.variants.facts import compare
 from tools.variants.listing import Format, listing
-from tools.variants.sides import SidesError, sides
+from tools.variants.sides import sides
 
 
 def read_ledger(path: str) -> list[Entry]:
@@ -84,7 +85,7 @@ def main(arguments: list[str]) -> int:
         else:
             request = json.loads(options.request.read_text())
             sys.stdout.write(listing(request, read_ledger(options.ledger), options.format))
-    except (LedgerError, SidesError) as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
-from tools.archive.ledger import Entry
+from tools.ledger.ledger import Entry
 
 SCHEMA_VERSION = 1
 Format = Literal["table", "json", "names"]

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tools.common.files import File
 from tools.diff import data, html, markdown, style
-from tools.diff.compare import compare
+from tools.diff.compare_trees import compare
 from tools.diff.model import Header, Size
-from tools.diff.sources import File, Source
+from tools.diff.read_trees import Source
 
 VOID = {"meta", "col", "br", "link", "img", "hr", "input"}
 EVIL = "<script>alert(1)</script><img src=x onerror=y>&\"'`|@team #1 ]( "

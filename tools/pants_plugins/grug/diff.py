@@ -38,7 +38,6 @@ from pants.util.logging import LogLevel
 
 from grug.tool import OwnTool
 from grug.variants import (
-    USES,
     AllVariants,
     Ledger,
     SelectedVariants,
@@ -179,7 +178,6 @@ async def find_closest(request: ClosestRequest) -> Closest:
             (request.path, *request.others),
             description=f"Find the variant closest to {request.path}",
             input_digest=await Get(Digest, MergeDigests(digests)),
-            uses=("archive",),
             requirements=REQUIREMENTS,
         ),
     )
@@ -207,7 +205,6 @@ async def report_diff(
             ),
             description=f"Find what {request.variant} is held against",
             input_digest=ledger.digest,
-            uses=USES,
         ),
     )
     if asked.exit_code:
@@ -254,7 +251,6 @@ async def report_diff(
             (f"old/{old_path}", f"new/{new_path}", *flags),
             description=f"Compare {new['label']} with {old['label']}",
             input_digest=await Get(Digest, MergeDigests(digests)),
-            uses=("archive",),
             requirements=REQUIREMENTS,
             cache=CACHE,
             output_files=(output,),

@@ -47,8 +47,8 @@ from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
 
 SITE_RESOLVE = "docs"
-# What tools/archive/ uses to tell chance from effect.
-ARCHIVE_REQUIREMENTS = ("numpy", "scipy")
+# What tools/runs/ uses to tell chance from effect.
+STATISTICS = ("numpy", "scipy")
 
 
 class SiteError(Exception):
@@ -135,8 +135,7 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
             ("--root=.", "--out=tree/docs"),
             description="Write the leaderboard",
             input_digest=entries.digest,
-            uses=("archive",),
-            requirements=ARCHIVE_REQUIREMENTS,
+            requirements=STATISTICS,
             output_directories=("tree",),
         ),
     )
@@ -160,11 +159,11 @@ async def package_site(
     pages = await Get(
         ProcessResult,
         OwnTool(
-            "archive.pages",
+            "site.pages",
             ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
             description="Write the archive's pages",
             input_digest=await Get(Digest, MergeDigests(inputs)),
-            requirements=ARCHIVE_REQUIREMENTS,
+            requirements=STATISTICS,
             output_directories=("tree",),
         ),
     )
@@ -187,7 +186,7 @@ async def package_site(
     spliced = await Get(
         ProcessResult,
         OwnTool(
-            "archive.splice",
+            "site.splice",
             ("dist/site", "diffs"),
             description="Put the diff reports in",
             input_digest=await Get(Digest, MergeDigests((built.output_digest, fragments.digest))),
@@ -197,7 +196,7 @@ async def package_site(
     checked = await Get(
         FallibleProcessResult,
         OwnTool(
-            "archive.links",
+            "site.links",
             ("dist/site",),
             description="Check the site's links",
             input_digest=spliced.output_digest,

@@ -28,6 +28,17 @@ from grug.workspace import GrugSubsystem
 TOOLS_RESOLVE = "tools"
 # The resolve whose packages the workspace's own tools may use.
 RUNS_IN = "cpu"
+# What each package of tools that runs here imports of the others, directly or through them.
+IMPORTS = {
+    "bundle": ("common",),
+    "corpus": ("common",),
+    "diff": ("common", "ledger"),
+    "isolation": (),
+    "runs": ("common", "ledger"),
+    "site": ("common", "ledger", "runs"),
+    "speedrun": ("common", "ledger", "runs", "site"),
+    "variants": ("common", "diff", "ledger"),
+}
 
 
 def tool_pex(distribution: str, script: str, *, resolve: str = TOOLS_RESOLVE) -> PexRequest:
@@ -52,7 +63,6 @@ class OwnTool:
     argv: tuple[str, ...]
     description: str
     input_digest: Digest = EMPTY_DIGEST
-    uses: tuple[str, ...] = ()  # other tools that it imports
     requirements: tuple[str, ...] = ()  # distributions from the lock of RUNS_IN; none is fastest
     whole_resolve: str = ""  # instead of these, all that this resolve's lock names
     cache: str = ""  # a directory that is kept from run to run, and never changes an output
@@ -75,7 +85,8 @@ class OwnTool:
 async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
     """Straight from its sources: no Pex of it to build, a start takes hundredths of a second."""
     constraints = InterpreterConstraints(python_setup.interpreter_constraints)
-    names = (request.module.split(".")[0], *request.uses)
+    package = request.module.split(".")[0]
+    names = (package, *IMPORTS[package])
     sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
     digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
     caches = FrozenDict({f"grug_{request.cache}": request.cache} if request.cache else {})
