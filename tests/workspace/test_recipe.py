@@ -147,7 +147,10 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
 
 def test_a_variant_whose_tests_fail_is_not_merged(lab: Lab) -> None:
     lab.pants(
-        *("fork", "experiments/grug/base", "--fork-name=broken", "--fork-purpose=Is it red?"),
+        "fork",
+        "experiments/grug/base",
+        "--fork-name=broken",
+        "--fork-purpose=Is it red?",
         "--fork-bucket=MLP/activation",
     )
     broken = lab.root / "experiments/grug/broken"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.common.files import File
@@ -10,7 +10,7 @@ from tools.diff import buckets, definitions
 from tools.diff.align import Alignment, Item, Side, align, align_as_git
 from tools.diff.changed_lines import MAX_STEPS, own_name_undone
 from tools.diff.histogram import Budget, Counts
-from tools.diff.model import Change, Comparison, FileDiff, Row, Status
+from tools.diff.model import CallOrder, Change, Comparison, FileDiff, Knob, Row, Status
 from tools.diff.moves import Moves
 from tools.diff.names import rename, renames
 from tools.diff.pairing import pairs
@@ -54,37 +54,48 @@ def compare(
     found = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
     names = renames(_replaced(found, budget), [(p.old, p.new) for p in found if p])
     if names:
-        for pair_ in found:
-            if pair_ and pair_.old.lines != pair_.new.plain:
-                lines = pair_.old.lines
-                pair_.old = Side(lines, rename(lines, names), pair_.old.is_python)
-                _align(pair_, budget)
+        for texts in found:
+            if texts and texts.old.lines != texts.new.plain:
+                lines = texts.old.lines
+                texts.old = Side(lines, rename(lines, names), texts.old.is_python)
+                _align(texts, budget)
     moves = Moves([(p.old, p.new, p.alignment) if p else None for p in found], budget)
     files = []
-    for at, ((a, b), pair_) in enumerate(zip(paths, found, strict=True)):
+    for number, ((a, b), texts) in enumerate(zip(paths, found, strict=True)):
         sides = old.tree.get(a) if a else None, new.tree.get(b) if b else None
-        rows = _explained(at, pair_, moves, budget) if pair_ else None
-        files.append(_file_diff(a, b, sides, rows, pair_))
-    changes: list[Change] = []
-    for pair_ in found:
-        if pair_ and pair_.old.plain != pair_.new.plain:
-            changes += definitions.changes(pair_.path, pair_.old, pair_.new, known)
-    new_sides = {p.path: p.new for p in found if p}
-    changes = definitions.across(changes, {p.path: p.old for p in found if p}, new_sides)
-    python = [p for p in found if p and p.old.is_python and p.new.is_python and not _test(p.path)]
-    python = [p for p in python if p.old.plain != p.new.plain]
+        rows = _explained(number, texts, moves, budget) if texts else None
+        files.append(_file_diff(a, b, sides, rows, texts))
+    inexact = "too much changed for an exact diff: some lines are paired by position"
     return Comparison(
         old.name,
         new.name,
         tuple(files),
         tuple(sorted(names.items())),
-        tuple(definitions.by_users(changes, new_sides)),
-        tuple(knob for p in python for knob in definitions.knobs(p.path, p.old, p.new)),
-        tuple(calls for p in python for calls in definitions.call_orders(p.path, p.old, p.new)),
-        ("too much changed for an exact diff: some lines are paired by position",)
-        if budget.refused
-        else (),
+        *_meaning([texts for texts in found if texts], known),
+        (inexact,) if budget.refused else (),
     )
+
+
+def _meaning(
+    found: Sequence[_Pair], known: buckets.Map
+) -> tuple[tuple[Change, ...], tuple[Knob, ...], tuple[CallOrder, ...]]:
+    """What the change is about: definitions, knobs and the order of calls."""
+    changes: list[Change] = []
+    for texts in found:
+        if texts.old.plain != texts.new.plain:
+            changes += definitions.changes(texts.path, texts.old, texts.new, known)
+    old_sides = {texts.path: texts.old for texts in found}
+    new_sides = {texts.path: texts.new for texts in found}
+    changes = definitions.across(changes, old_sides, new_sides)
+    python = [
+        texts
+        for texts in found
+        if texts.old.is_python and texts.new.is_python and not _test(texts.path)
+        if texts.old.plain != texts.new.plain
+    ]
+    knobs = (knob for p in python for knob in definitions.knobs(p.path, p.old, p.new))
+    calls = (order for p in python for order in definitions.call_orders(p.path, p.old, p.new))
+    return tuple(definitions.by_users(changes, new_sides)), tuple(knobs), tuple(calls)
 
 
 def _test(path: str) -> bool:
@@ -132,7 +143,7 @@ def _align(found: _Pair, budget: Budget) -> None:
 
 
 def _replaced(found: list[_Pair | None], budget: Budget) -> list[tuple[str, str]]:
-    """What stands in the place of what, in all pairs of lines that differ."""
+    """(old, new) replacements, in all pairs of lines that differ."""
     replaced: list[tuple[str, str]] = []
     for file in found:
         for item in file.alignment.items if file else ():
@@ -141,8 +152,8 @@ def _replaced(found: list[_Pair | None], budget: Budget) -> list[tuple[str, str]
                 b = [file.new.plain[j] for j in item.new]
                 for i, j in pair(a, b, budget):
                     if i is not None and j is not None:
-                        found_here = difference(a[i], b[j], budget)
-                        replaced += found_here.replaced if found_here else ()
+                        words = difference(a[i], b[j], budget)
+                        replaced += words.replaced if words else ()
     return replaced
 
 

@@ -383,7 +383,8 @@ class _File:
             content = self._line(self.file.new, row.new, self.new_paint, row.new_marks, "ins")
             right = self._cell("R", row.new, ' class="a"', f"{link}{content}{end}")
         name = _ROW_CLASS[kind]
-        return f"<tr{f' class={chr(34)}{name}{chr(34)}' if name else ''}>{left}{right}</tr>\n"
+        style = f' class="{name}"' if name else ""
+        return f"<tr{style}>{left}{right}</tr>\n"
 
     def _cell(self, side: str, line: int, name: str, content: str) -> str:
         anchor = f"f{self.at}{side}{line + 1}"

@@ -82,8 +82,9 @@ def notes(old: bytes, new: bytes) -> tuple[str, ...]:
     marks = before.startswith("\ufeff"), after.startswith("\ufeff")
     if marks[0] != marks[1]:
         found.append(f"byte order mark {'added' if marks[1] else 'removed'}")
-    if before and after and before.endswith("\n") != after.endswith("\n"):
-        found.append(f"newline at the end {'added' if after.endswith(chr(10)) else 'removed'}")
+    ends = before.endswith("\n"), after.endswith("\n")
+    if before and after and ends[0] != ends[1]:
+        found.append(f"newline at the end {'added' if ends[1] else 'removed'}")
     counts = [Counter(match[0] for match in hidden_in(t.lstrip("\ufeff"))) for t in (before, after)]
     invalid = [
         Counter({c: n for c, n in side.items() if "\ud800" <= c <= "\udfff"}) for side in counts

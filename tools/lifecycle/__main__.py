@@ -87,7 +87,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
         lines, conflicts = upstream.upstream(repo, options.variant)
     elif options.command == "retire":
         lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
-    print("\n".join(lines)) if lines else None
+    if lines:
+        print("\n".join(lines))
     return 1 if conflicts else 0
 
 

@@ -177,7 +177,10 @@ def _finish(root: Path, state: Path, journal: Mapping[str, Any]) -> None:
                 path.unlink()
                 _sync(path.parent)
         elif step["do"] == "discard":
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         else:
             _prune(path)
     (state / JOURNAL).unlink()

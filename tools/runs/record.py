@@ -185,10 +185,8 @@ def summarize(
     record, where = read_record(run_dir / "run.json", f"{shown}/run.json")
     config, attempts = record["config"], record["attempts"]
     metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
-    last, planned = metrics.step[-1], config["steps"]
-    if last < planned and not unfinished:
-        remedy = "go on with --resume, or record it as it is with --unfinished"
-        raise ToolError(f"{shown}: ended at step {last} of {planned}: {remedy}")
+    if not unfinished:
+        refuse_unfinished(metrics, config["steps"], shown)
     digests = {attempt["sources_digest"] for attempt in attempts}
     if len(digests) > 1 and not mixed_sources:
         remedy = "run it again from the start, or record it as it is with --mixed-sources"
@@ -217,6 +215,14 @@ def summarize(
         if len(data) <= MAX_BYTES:
             return f"{run_summary.RUNS}/{entry.name}/{run}.json", data, kept
     raise ToolError(f"{shown}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
+
+
+def refuse_unfinished(metrics: Metrics, planned: int, name: str) -> None:
+    """Raises ToolError where a run ended before the `planned` steps."""
+    last = metrics.step[-1]
+    if last < planned:
+        remedy = "go on with --resume, or record it as it is with --unfinished"
+        raise ToolError(f"{name}: ended at step {last} of {planned}: {remedy}")
 
 
 def trace(
@@ -271,8 +277,11 @@ def measured(metrics: Metrics, starts: Sequence[int], most: int) -> dict[str, An
         ],
         "heldout": [
             [
-                *(metrics.step[i], int(metrics.tokens[i]), rounded(times[i], 7)),
-                *(rounded(values["eval/loss"]), rounded(values["eval/bpb"])),
+                metrics.step[i],
+                int(metrics.tokens[i]),
+                rounded(times[i], 7),
+                rounded(values["eval/loss"]),
+                rounded(values["eval/bpb"]),
             ]
             for i, values in pick(metrics.evaluations, MAX_HELDOUT * most // MAX_POINTS)
         ],

@@ -312,7 +312,10 @@ def write(root: Path, out: Path, archive: Archive) -> int:
             if any(part.startswith(".") for part in inside.parts) or path.name == "BUILD":
                 continue
             target = building / inside
-            target.mkdir() if path.is_dir() else shutil.copyfile(path, target)
+            if path.is_dir():
+                target.mkdir()
+            else:
+                shutil.copyfile(path, target)
         for name, page in pages.items():
             target = building / name
             if target.exists() and name != INDEX:

@@ -10,6 +10,8 @@ from tools.runs.stats import value_at
 from tools.site.markup import text
 
 Line = list[tuple[float, float]]
+Spread = tuple[float, float, float, float]
+"""Of several curves at one place: x, mean, lowest, highest."""
 WIDTH, HEIGHT = 420, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 72, 14, 40
 POINTS = 80
@@ -37,8 +39,7 @@ def grid(curves: Sequence[Line]) -> list[float]:
     return [low + (high - low) * i / (POINTS - 1) for i in range(POINTS)] if high > low else [high]
 
 
-def spread(curves: Sequence[Line]) -> list[tuple[float, float, float, float]]:
-    """(x, mean, lowest, highest) over the curves."""
+def spread(curves: Sequence[Line]) -> list[Spread]:
     found = []
     for x in grid(curves):
         values = [y for curve in curves if (y := value_at(curve, x)) is not None]
@@ -76,56 +77,77 @@ def chart(series: Sequence[Series], *, name: str, title: str, desc: str, x: str,
         title: what it shows, in a line; `desc` in a sentence, for those who don't see it.
         x: label of the axis below; `y` of the one at the left.
     """
-    drawn = [(s, spread(s.curves)) for s in series]
-    right = max(x for s, points in drawn for x, *_ in (points[-1], *s.marks))
-    settled = [p for _, points in drawn for p in points if p[0] >= _HEAD * right]
-    marks = [mark for s in series for mark in s.marks if mark[0] >= _HEAD * right]
-    values = [p[2] for p in settled] + [p[3] for p in settled] + [value for _, value in marks]
-    low, high = min(values), max(values)
-    pad = (high - low) * 0.05 or 0.1
-    low, high = low - pad, high + pad
-
-    def at_x(value: float) -> float:
-        return _LEFT + (WIDTH - _LEFT - _RIGHT) * value / right
-
-    def at_y(value: float) -> float:
-        share = (min(value, high) - low) / (high - low)
-        return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
-
-    def path(points: Sequence[tuple[float, float]]) -> str:
-        return " ".join(f"{number(at_x(a))},{number(at_y(b))}" for a, b in points)
-
+    drawn = [(each, spread(each.curves)) for each in series]
+    scale = _Scale.over(drawn)
     parts = [
         f'<svg class="grug-chart" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'aria-labelledby="{name}-title {name}-desc" xmlns="http://www.w3.org/2000/svg">',
         f'<title id="{name}-title">{text(title)}</title><desc id="{name}-desc">{text(desc)}</desc>',
-        *_frame(ticks(0, right, 4), ticks(low, high, 5), at_x, at_y, x, y),
+        *_frame(scale, x, y),
     ]
     ends: list[tuple[float, str, str]] = []
-    for s, points in drawn:
-        kind = "origin" if s.dashed else "variant"
-        seen = [p for p in points if p[1] <= high]
-        if len(s.curves) > 1:
-            there, back = [(p[0], p[3]) for p in seen], [(p[0], p[2]) for p in reversed(seen)]
-            parts.append(f'<polygon class="grug-band {kind}" points="{path([*there, *back])}"/>')
-        line = path([(p[0], p[1]) for p in seen])
-        parts.append(f'<polyline class="grug-line {kind}" points="{line}"/>')
-        parts += [
-            f'<circle class="grug-mark {kind}" r="3" cx="{number(at_x(a))}" '
-            f'cy="{number(at_y(b))}"/>'
-            for a, b in s.marks
-            if b <= high
-        ]
-        ends.append((at_y(points[-1][1]), s.label, kind))
+    for each, points in drawn:
+        kind = "origin" if each.dashed else "variant"
+        parts += _side(each, points, kind, scale)
+        ends.append((scale.y(points[-1][1]), each.label, kind))
     parts += _labels(ends)
     return "".join(parts) + "</svg>"
 
 
-def _frame(xs: Sequence[float], ys: Sequence[float], at_x, at_y, x: str, y: str) -> list[str]:
+@dataclass(frozen=True)
+class _Scale:
+    """Where values are drawn: x from 0 to `right`, y from `low` to `high`."""
+
+    right: float
+    low: float
+    high: float
+
+    @staticmethod
+    def over(drawn: Sequence[tuple[Series, Sequence[Spread]]]) -> _Scale:
+        """Holds every curve's end; what is higher, at the beginning, is cut."""
+        right = max(x for each, points in drawn for x, *_ in (points[-1], *each.marks))
+        settled = [p for _, points in drawn for p in points if p[0] >= _HEAD * right]
+        marks = [y for each, _ in drawn for x, y in each.marks if x >= _HEAD * right]
+        values = [p[2] for p in settled] + [p[3] for p in settled] + marks
+        low, high = min(values), max(values)
+        margin = (high - low) * 0.05 or 0.1
+        return _Scale(right, low - margin, high + margin)
+
+    def x(self, value: float) -> float:
+        return _LEFT + (WIDTH - _LEFT - _RIGHT) * value / self.right
+
+    def y(self, value: float) -> float:
+        share = (min(value, self.high) - self.low) / (self.high - self.low)
+        return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
+
+    def path(self, points: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{number(self.x(a))},{number(self.y(b))}" for a, b in points)
+
+
+def _side(each: Series, points: Sequence[Spread], kind: str, scale: _Scale) -> list[str]:
+    """One side's range over seeds, its mean, and its held-out losses."""
+    parts = []
+    seen = [p for p in points if p[1] <= scale.high]
+    if len(each.curves) > 1:
+        there, back = [(p[0], p[3]) for p in seen], [(p[0], p[2]) for p in reversed(seen)]
+        band = scale.path([*there, *back])
+        parts.append(f'<polygon class="grug-band {kind}" points="{band}"/>')
+    line = scale.path([(p[0], p[1]) for p in seen])
+    parts.append(f'<polyline class="grug-line {kind}" points="{line}"/>')
+    return parts + [
+        f'<circle class="grug-mark {kind}" r="3" cx="{number(scale.x(a))}" '
+        f'cy="{number(scale.y(b))}"/>'
+        for a, b in each.marks
+        if b <= scale.high
+    ]
+
+
+def _frame(scale: _Scale, x: str, y: str) -> list[str]:
+    """Grid, axes and their labels."""
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     found = []
-    for value in ys:
-        place = number(at_y(value))
+    for value in ticks(scale.low, scale.high, 5):
+        place = number(scale.y(value))
         found.append(
             f'<line class="grug-grid" x1="{_LEFT}" x2="{right}" y1="{place}" y2="{place}"/>'
         )
@@ -133,8 +155,8 @@ def _frame(xs: Sequence[float], ys: Sequence[float], at_x, at_y, x: str, y: str)
             f'<text x="{_LEFT - 6}" y="{place}" dy="4" text-anchor="end">{short(value)}</text>'
         )
     found.append(f'<line class="grug-axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    for value in xs:
-        place = number(at_x(value))
+    for value in ticks(0, scale.right, 4):
+        place = number(scale.x(value))
         found.append(
             f'<text x="{place}" y="{bottom + 16}" text-anchor="middle">{short(value)}</text>'
         )

@@ -49,8 +49,10 @@ def faults(text: str) -> list[str]:
 def test_reads_entries_in_order_with_lines_that_go_on():
     base, moe = parse(BASE + MOE, "ledger.md")
     assert (base.name, base.line, base.path, base.origin) == (
-        *("base", 5),
-        *("experiments/grug/base", "none"),
+        "base",
+        5,
+        "experiments/grug/base",
+        "none",
     )
     assert moe.purpose == "whether sparse experts pay at equal FLOPs"
     assert (moe.last_known_good, moe.forked_at, moe.superseded_by) == ("4567def", "0123abc", "base")

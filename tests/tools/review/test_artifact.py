@@ -64,7 +64,10 @@ def test_faults_of_packing_leave_nothing(built):
         with pytest.raises(ToolError, match=said):
             pack(built)
         assert not list(built.glob("*out*"))
-        place.unlink() if before is None else place.write_bytes(before)
+        if before is None:
+            place.unlink()
+        else:
+            place.write_bytes(before)
     pack(built)
     with pytest.raises(ToolError, match="out exists: remove it"):
         pack(built)

@@ -122,8 +122,11 @@ class Workspace:
             "flops_per_token": 100.0,
             "tokens_per_second": tokens / time,
             "final": {
-                **{"train_loss": end, "heldout_loss": end, "heldout_bpb": bpb},
-                **{"ema_loss": None, "ema_bpb": None},
+                "train_loss": end,
+                "heldout_loss": end,
+                "heldout_bpb": bpb,
+                "ema_loss": None,
+                "ema_bpb": None,
             },
             "curve": curve,
             "heldout": [

@@ -78,7 +78,7 @@ def seeds(workspace):
     for seed in range(3):
         workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2.0 + seed / 1000)
         workspace.write_summary(
-            *("moe", f"moe-{seed}"), seed=seed, bpb=1.9 + seed / 1000, seconds=125.0
+            "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, seconds=125.0
         )
     return workspace
 
@@ -214,7 +214,9 @@ def test_the_command(seeds, capsys):
     assert lines[0] == "moe (moe-0, moe-1, moe-2) against base (base-0, base-1, base-2)"
     assert lines[1].startswith("  equal tokens (10K tokens): moe is lower; difference -0.1000")
     assert [line.split("(")[0] for line in lines if line.startswith("  e")] == [
-        *("  equal tokens ", "  equal FLOPs ", "  equal time "),
+        "  equal tokens ",
+        "  equal FLOPs ",
+        "  equal time ",
     ]
 
 
@@ -241,7 +243,10 @@ def test_a_malformed_summary_stops_a_claim(seeds):
 
 def test_amounts_and_p_values():
     assert [amount("tokens", x) for x in (10, 2048, 2.6624e6, 3e9)] == [
-        *("10 tokens", "2.05K tokens", "2.66M tokens", "3B tokens"),
+        "10 tokens",
+        "2.05K tokens",
+        "2.66M tokens",
+        "3B tokens",
     ]
     assert (amount("time", 61), amount("time", 7260)) == ("1 min 1 s", "2 h 1 min")
     assert (p_value(0.0421), p_value(1e-9)) == ("p = 0.042", "p < 0.0001")

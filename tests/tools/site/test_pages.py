@@ -39,8 +39,15 @@ def facts(workspace, *rows):
 
 def fact(name, **values):
     return {
-        **{"name": name, "path": f"experiments/grug/{name}", "origin": None, "status": "active"},
-        **{"bucket": None, "files": 3, "lines": 1234, "added": 20, "deleted": 5},
+        "name": name,
+        "path": f"experiments/grug/{name}",
+        "origin": None,
+        "status": "active",
+        "bucket": None,
+        "files": 3,
+        "lines": 1234,
+        "added": 20,
+        "deleted": 5,
         "accelerators": ["cpu", "gpu"],
     } | values
 
@@ -320,8 +327,11 @@ def test_the_tree_is_docs_and_pages_and_the_same_every_time(workspace, capsys):
         trees.append(tree(workspace.root / out))
     assert trees[0] == trees[1]
     assert list(trees[0]) == [
-        *("index.md", "reports/grug-archive.md", "reports/runs/base/base-1.json"),
-        *("reports/variants/base.md", "reports/variants/moe.md"),
+        "index.md",
+        "reports/grug-archive.md",
+        "reports/runs/base/base-1.json",
+        "reports/variants/base.md",
+        "reports/variants/moe.md",
     ]
     assert b"- path:" not in trees[0][INDEX]  # the table in place of the list
     assert not any(str(workspace.root).encode() in data for data in trees[0].values())

@@ -147,12 +147,11 @@ async def package_site(
     field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
 ) -> BuiltPackage:
     paths = tuple(target.address.spec_path for target in every)
-    listed, leaderboard, sources, config, mkdocs = await MultiGet(
+    listed, leaderboard, sources, config = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
         Get(Leaderboard, LeaderboardRequest()),
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
-        Get(VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)),
     )
     facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
     inputs = (sources.snapshot.digest, config, facts, fragments.digest)
@@ -169,12 +168,24 @@ async def package_site(
     )
     written = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
     tree = await Get(Digest, RemovePrefix(written, "tree"))
+    built = await _run_mkdocs(field_set, await Get(Digest, MergeDigests((tree, config))))
+    finished = await _put_diffs_in(built, fragments)
+    site = await Get(Digest, RemovePrefix(finished, "dist/site"))
+    output = field_set.output_path.value_or_default(file_ending=None)
+    return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))
+
+
+async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
+    """dist/site/ as MkDocs builds it. Raises SiteError."""
+    mkdocs = await Get(
+        VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)
+    )
     built = await Get(
         FallibleProcessResult,
         VenvPexProcess(
             mkdocs,
             argv=("build", "--strict", "--quiet", f"--config-file={field_set.config.value}"),
-            input_digest=await Get(Digest, MergeDigests((tree, config))),
+            input_digest=sources,
             output_directories=("dist/site",),
             # The date in the sitemap: the same bytes on every day.
             extra_env={"SOURCE_DATE_EPOCH": "0"},
@@ -183,13 +194,18 @@ async def package_site(
     )
     if built.exit_code:
         raise SiteError(f"MkDocs: {(built.stderr or built.stdout).decode().strip()}")
+    return built.output_digest
+
+
+async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
+    """dist/site/ with the diff reports, all of whose links lead somewhere. Raises SiteError."""
     spliced = await Get(
         ProcessResult,
         OwnTool(
             "site.splice",
             ("dist/site", "diffs"),
             description="Put the diff reports in",
-            input_digest=await Get(Digest, MergeDigests((built.output_digest, fragments.digest))),
+            input_digest=await Get(Digest, MergeDigests((site, fragments.digest))),
             output_directories=("dist/site",),
         ),
     )
@@ -204,10 +220,7 @@ async def package_site(
     )
     if checked.exit_code:
         raise SiteError(checked.stderr.decode().strip())
-    site = await Get(Digest, RemovePrefix(spliced.output_digest, "dist/site"))
-    output = field_set.output_path.value_or_default(file_ending=None)
-    site = await Get(Digest, AddPrefix(site, output))
-    return BuiltPackage(site, (BuiltPackageArtifact(output),))
+    return spliced.output_digest
 
 
 def target_types() -> Iterable[type[Target]]:
