@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import shlex
 import subprocess
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tools.common.errors import ToolError
+from tools.common.files import MIB
+from tools.common.jsonio import json_text, read_json
 
 TABLE = Path(__file__).with_name("flags.json")
 # Who reads each variable, and a program that makes it do so without the hardware.
@@ -45,13 +46,17 @@ def names(value: str, variable: str) -> list[str]:
     return [token[2:].partition("=")[0] for token in tokens]
 
 
+def _table() -> dict[str, Any]:
+    return read_json(TABLE, MIB)
+
+
 def check(variable: str, value: str, version: str | None) -> None:
     """Raises ToolError for a flag that this version refuses, or of which nothing is known."""
     package, _ = READERS[variable]
     flags = names(value, variable)
     if flags and version is None:
         raise ToolError(f"{variable} is set, but the lock has no {package} that would read it")
-    known = json.loads(TABLE.read_text())[package].get(version, {})
+    known = _table()[package].get(version, {})
     for flag in flags:
         if flag in known.get("refused", ()):
             raise ToolError(f"{variable}: {package} {version} aborts on --{flag}: remove it")
@@ -85,7 +90,7 @@ def probe(variable: str, flags: list[str]) -> dict[str, Any]:
     """Tries each flag and returns the table with what was found."""
     package, _ = READERS[variable]
     version = importlib.metadata.version(package)
-    table = json.loads(TABLE.read_text())
+    table = _table()
     entry = table[package].setdefault(version, {"accepted": [], "refused": []})
     for flag in flags:
         name, key = flag.partition("=")[0], "accepted" if accepted(variable, flag) else "refused"
@@ -106,7 +111,7 @@ def main(arguments: list[str]) -> int:
     except ToolError as error:
         print(f"flags: {error}", file=sys.stderr)
         return 1
-    TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+    TABLE.write_text(json_text(table))
     return 0
 
 

@@ -17,6 +17,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from tools.common.errors import ToolError
+from tools.common.jsonio import json_text
 
 MACHINES = ("aarch64", "x86_64")
 # https://peps.python.org/pep-0600/: the older names of a manylinux floor.
@@ -272,4 +273,4 @@ def _complete_platform(target: Target, glibc: tuple[int, ...]) -> str:
     ]
     markers = {name: value for name, value in target.markers("").items() if name != "extra"}
     told = {"marker_environment": markers, "compatible_tags": [str(tag) for tag in tags]}
-    return json.dumps(told, indent=1, sort_keys=True) + "\n"
+    return json_text(told)

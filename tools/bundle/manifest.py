@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tools.bundle.lock import Target
 from tools.bundle.topology import Topology
 from tools.common.errors import ToolError
+from tools.common.files import MIB
+from tools.common.jsonio import json_line, json_text, read_json
 
 SCHEMA_VERSION = 1
+MAX_MANIFEST = 16 * MIB
 VERSIONS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
 
 
@@ -82,8 +85,7 @@ class Manifest:
             "wheels": dataclasses.asdict(self.wheels) if self.wheels else None,
             "files": {name: describe(data) for name, data in sorted(files.items())},
         }
-        text = json.dumps({**body, "id": identity(body)}, indent=1, sort_keys=True)
-        return f"{text}\n".encode()
+        return json_text({**body, "id": identity(body)}).encode()
 
 
 def describe(data: bytes) -> dict[str, Any]:
@@ -92,5 +94,16 @@ def describe(data: bytes) -> dict[str, Any]:
 
 def identity(body: Mapping[str, Any]) -> str:
     """sha256 of the manifest's canonical JSON, all but the id itself."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json_line(body).encode()).hexdigest()
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The bundle.json of a bundle's directory. Raises ToolError."""
+    path = directory / "bundle.json"
+    try:
+        manifest = read_json(path, MAX_MANIFEST)
+    except ToolError as error:
+        raise ToolError(f"{error}; name a bundle's directory") from error
+    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+        raise ToolError(f"{path} has another schema version than {SCHEMA_VERSION}: pack it anew")
+    return manifest

@@ -6,7 +6,6 @@ files. What it does not name is guessed, and said to be.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tools.common.errors import ToolError
+from tools.common.jsonio import parse_json
 from tools.ledger.ledger import CHANGE_BUCKETS as BUCKETS
 
 SCHEMA_VERSION = 1
@@ -54,10 +54,7 @@ def parse(text: str, path: str) -> dict[str, Files]:
     Raises:
         ToolError: it is not one; the message says where.
     """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ToolError(f"{path}: is no JSON: {error}") from error
+    data = parse_json(text, path)
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
         raise ToolError(f"{path}: schema_version must be {SCHEMA_VERSION}")
     files = data.get("files")

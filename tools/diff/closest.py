@@ -9,11 +9,11 @@ changed lines first. NEW and CANDIDATE are directories or REF:PATH.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
 from tools.common.errors import ToolError
+from tools.common.jsonio import json_text
 from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
 from tools.diff.read_trees import Source, read
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
             for called, counts in found
         ],
     }
-    print(json.dumps(answer, indent=1, sort_keys=True))
+    print(json_text(answer), end="")
     return 0
 
 

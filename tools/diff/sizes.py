@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.common.errors import ToolError
+from tools.common.jsonio import parse_json
 from tools.diff.model import Size
 from tools.diff.read_trees import workspace_name
 
@@ -92,9 +93,9 @@ def parse(text: str, path: str) -> tuple[Size, Size]:
     """
     remedy = 'write {"old": SIZE, "new": SIZE} of what `python -m tools.diff.sizes` prints'
     try:
-        data = json.loads(text)
+        data = parse_json(text, path)
         old, new = (_size(data[side]) for side in ("old", "new"))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ToolError, KeyError, TypeError) as error:
         raise ToolError(f"{path}: holds no sizes; {remedy}") from error
     return old, new
 

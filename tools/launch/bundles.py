@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import zipfile
 from pathlib import Path
 
-from tools.bundle.__main__ import read_manifest
-from tools.bundle.manifest import describe, identity
+from tools.bundle.manifest import describe, identity, read_manifest
 from tools.bundle.pack import HERE, write
 from tools.bundle.specs import Settings, render
 from tools.common.errors import ToolError
+from tools.common.jsonio import json_text
 
 
 def find(root: Path, variant: str, accelerator: str) -> Path:
@@ -61,8 +60,8 @@ def adapted(bundle: Path, settings: Settings) -> dict[str, bytes]:
     files |= {f"launch/{name}": data for name, data in render(settings).items()}
     body["topology"] = settings.topology.as_dict()
     body["files"] = {name: describe(data) for name, data in sorted(files.items())}
-    manifest = json.dumps({**body, "id": identity(body)}, indent=1, sort_keys=True)
-    return {**files, "bundle.json": f"{manifest}\n".encode()}
+    manifest = json_text({**body, "id": identity(body)})
+    return {**files, "bundle.json": manifest.encode()}
 
 
 def keep(files: dict[str, bytes], directory: Path, original: Path) -> None:

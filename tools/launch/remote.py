@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
 
-from tools.bundle.__main__ import read_manifest
+from tools.bundle.manifest import read_manifest
 from tools.bundle.specs import Settings
 from tools.bundle.topology import FORMS, Topology
 from tools.common.errors import ToolError

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.common.errors import ToolError
-from tools.common.files import read_text
-from tools.common.jsonio import parse_json
+from tools.common.jsonio import read_json
 from tools.ledger.ledger import AREA as VARIANTS
 from tools.requirements.changes import LockChange
 from tools.requirements.settings import flags, presets
@@ -134,7 +133,7 @@ def _speedrun(root: Path, name: str, replaced: Mapping[str, Replaced]) -> Iterat
     path = f"{SPEEDRUNS}/{name}/{entry.RECORD}"
     if not (root / path).exists():
         return
-    record: Any = parse_json(read_text(root / path, entry.MAX_RECORD, name=path), path)
+    record: Any = read_json(root / path, entry.MAX_RECORD, name=path)
     try:
         lock, author = record["software"]["lock"], str(record["author"])
         seeds = sorted(int(run["seed"]) for run in record["runs"])

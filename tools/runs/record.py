@@ -17,8 +17,8 @@ from typing import Any
 
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
-from tools.common.files import MIB, read_text
-from tools.common.jsonio import parse_json
+from tools.common.files import MIB
+from tools.common.jsonio import parse_json, read_json
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
 from tools.runs import kept_sources, results, run_summary
 from tools.runs.run_summary import MAX_BYTES, MAX_POINTS, SCHEMA_VERSION, encode, is_name
@@ -296,7 +296,7 @@ def read_record(path: Path, name: str) -> tuple[dict[str, Any], str]:
     """
     if not path.exists():
         raise ToolError(f"{name}: is not there: give the directory of a run")
-    record = parse_json(read_text(path, MAX_RECORD, name=name), name)
+    record = read_json(path, MAX_RECORD, name=name)
     have = record.get("schema_version") if isinstance(record, dict) else None
     if have != RUN_SCHEMA:
         raise ToolError(f"{name}:1: schema_version is {have!r}, this tool knows {RUN_SCHEMA}")

@@ -5,7 +5,6 @@ One key a line, in the order of KEYS, so that two summaries compare line by line
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from tools.common.errors import ToolError
 from tools.common.files import read_text
-from tools.common.jsonio import line_of, parse_json
+from tools.common.jsonio import json_line, line_of, parse_json
 
 SCHEMA_VERSION = 1
 RUNS = "docs/reports/runs"
@@ -85,10 +84,7 @@ def is_commit(text: str) -> bool:
 
 def encode(values: Mapping[str, Any]) -> bytes:
     """The bytes of a summary; `values` has each of KEYS."""
-    lines = (
-        f"{json.dumps(key)}: {json.dumps(values[key], sort_keys=True, separators=(',', ':'))}"
-        for key in KEYS
-    )
+    lines = (f'"{key}": {json_line(values[key])}' for key in KEYS)
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tools.common.errors import ToolError, exit_with
-from tools.common.files import MIB, read_text
-from tools.common.jsonio import parse_json
+from tools.common.files import MIB
+from tools.common.jsonio import read_json
 from tools.ledger.ledger import BUCKETS, STATUSES, Entry, load_ledger
 from tools.runs import run_summary
 from tools.runs.compare_runs import groups
@@ -67,7 +67,7 @@ def gather(root: Path, facts: Path, diffs: Path) -> Archive:
 
 def read_facts(path: Path) -> dict[str, dict[str, Any]]:
     """The facts of live variants by path, as tools/variants/listing.py writes them."""
-    value = parse_json(read_text(path, MAX_FACTS), str(path))
+    value = read_json(path, MAX_FACTS)
     schema = value.get("schema_version") if isinstance(value, dict) else None
     if schema != FACTS_SCHEMA:
         raise ToolError(f"{path}:1: schema_version is {schema!r}, not {FACTS_SCHEMA}")

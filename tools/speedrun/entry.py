@@ -20,7 +20,7 @@ from typing import Any
 
 from tools.common.errors import ToolError
 from tools.common.files import read_text
-from tools.common.jsonio import line_of, parse_json
+from tools.common.jsonio import json_line, line_of, parse_json
 from tools.speedrun.significance import below
 from tools.speedrun.tracks import AREA, TRACKS, Track
 
@@ -90,12 +90,8 @@ SOFTWARE = ("python", "jax", "jaxlib", "lock")
 
 def encode(values: Mapping[str, Any]) -> bytes:
     """The bytes of a record; `values` has each of KEYS."""
-
-    def line(value: Any) -> str:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-    lines = [f'"{key}": {line(values[key])}' for key in KEYS[:-1]]
-    runs = ",\n".join(line({key: run[key] for key in RUN_KEYS}) for run in values["runs"])
+    lines = [f'"{key}": {json_line(values[key])}' for key in KEYS[:-1]]
+    runs = ",\n".join(json_line({key: run[key] for key in RUN_KEYS}) for run in values["runs"])
     return ("{\n" + ",\n".join(lines) + f',\n"runs": [\n{runs}\n]\n}}\n').encode()
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.common.errors import ToolError
-from tools.common.files import read_text
-from tools.common.jsonio import parse_json
+from tools.common.jsonio import read_json
 
 SCHEMA_VERSION = 1
 AREA = "experiments/speedrun"
@@ -56,7 +55,7 @@ def load_tracks(root: Path) -> dict[str, Track]:
     Args:
         root: the workspace.
     """
-    values = parse_json(read_text(root / TRACKS, 64 * 1024, name=TRACKS), TRACKS)
+    values = read_json(root / TRACKS, 64 * 1024, name=TRACKS)
     have = values.get("schema_version") if isinstance(values, dict) else None
     if have != SCHEMA_VERSION:
         raise ToolError(f"{TRACKS}:1: schema_version: is {have!r}, not {SCHEMA_VERSION}")

@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tools.common.errors import ToolError
+from tools.common.files import MIB
+from tools.common.jsonio import read_json
 from tools.ledger.ledger import Entry, parse
 from tools.variants.facts import compare
 from tools.variants.listing import Format, listing
 from tools.variants.sides import sides
+
+MAX_REQUEST = 64 * MIB
 
 
 def read_ledger(path: str) -> list[Entry]:
@@ -83,7 +87,7 @@ def main(arguments: list[str]) -> int:
             found = sides(options.variant, options.against, entries, options.directories)
             print(json.dumps(dataclasses.asdict(found), sort_keys=True))
         else:
-            request = json.loads(options.request.read_text())
+            request = read_json(options.request, MAX_REQUEST)
             sys.stdout.write(listing(request, read_ledger(options.ledger), options.format))
     except ToolError as error:
         print(error, file=sys.stderr)

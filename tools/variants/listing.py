@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
+from tools.common.jsonio import json_text
 from tools.ledger.ledger import Entry
 
 SCHEMA_VERSION = 1
@@ -70,7 +70,7 @@ def listing(request: dict[str, Any], entries: Collection[Entry], form: Format) -
         rows.append(row(variant, entries) | ({"reasons": why} if why else {}))
     if form == "json":
         answer = {"schema_version": SCHEMA_VERSION, "variants": rows}
-        return json.dumps(answer, indent=1, sort_keys=True) + "\n"
+        return json_text(answer)
     if form == "names":
         return "".join(f"{row['name']}\n" for row in rows)
     if not rows:
