@@ -1,4 +1,4 @@
-"""Writes the reference of goals, options, target types and tools from their own help.
+"""Writes the reference of goals, options, target types, tools and packages from the code itself.
 
     ./pants run tools/reference:write [-- --check]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
-from tools.reference import pages, pants_help, programs
+from tools.reference import packages, pages, pants_help, programs
 
 MAX_HELP = 64 * MIB
 
@@ -53,7 +53,10 @@ def write(root: Path, help_all: Path | None) -> dict[str, str]:
     """The pages by their path from the root; Pants is asked where there is no `help_all`."""
     text = files.read_text(help_all, MAX_HELP) if help_all else ask_pants(root)
     said = pants_help.parse(text, str(help_all or "./pants help-all"))
+    imports = packages.find_imports(root)
     return {
+        packages.PAGE: packages.page(imports),
+        packages.PICTURE: packages.picture(imports),
         pages.GOALS: pages.goals_page(said),
         pages.TARGETS: pages.targets_page(said),
         pages.TOOLS: pages.tools_page(programs.say_all(root)),
