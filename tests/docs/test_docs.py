@@ -131,6 +131,7 @@ def check_target(target: str, command: str) -> None:
 
 
 def check_flags(target: str, flags: list[str], command: str) -> None:
+    code: object = 0
     try:
         if target == "launch" and "--on" in flags:
             launch.parse(remote.parse(*choose(flags, find_variants(ROOT))).flags)
@@ -141,7 +142,8 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         elif target == "corpus":
             tyro.cli(cli.Command, args=flags)
     except SystemExit as ended:
-        assert not ended.code, command
+        code = ended.code
+    assert not code, command
 
 
 @pytest.mark.parametrize(

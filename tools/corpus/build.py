@@ -115,10 +115,9 @@ def build(
         raise ToolError(
             f"{error.filename}: {error.strerror}; choose an --out that can be written"
         ) from None
-    with _disk_errors(out):
-        with _lock(out.with_name(out.name + ".lock"), out, wait):
-            job = _Job(plan, out, partial, settings, skip_bad, pace or Pace(), progress)
-            return job.run(restart)
+    with _disk_errors(out), _lock(out.with_name(out.name + ".lock"), out, wait):
+        job = _Job(plan, out, partial, settings, skip_bad, pace or Pace(), progress)
+        return job.run(restart)
 
 
 class _Job:

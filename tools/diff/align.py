@@ -8,6 +8,7 @@ moved is compared with itself, and shown where it stands now.
 
 from __future__ import annotations
 
+import ast
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ class Side:
         return ["".join(line.split()) for line in self.plain]
 
     @cached_property
-    def tree(self):
+    def tree(self) -> ast.Module | None:
         return python.parse("".join(self.plain)) if self.is_python else None
 
     @cached_property
@@ -129,7 +130,7 @@ def _owners(side: Side) -> list[str]:
 
 
 class _Aligner:
-    def __init__(self, old: Sequence[str], new: Sequence[str], budget: Budget):
+    def __init__(self, old: Sequence[str], new: Sequence[str], budget: Budget) -> None:
         self.old, self.new, self.budget = old, new, budget
         self.alignment = Alignment()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.common.files import File
@@ -10,7 +10,7 @@ from tools.diff import buckets, definitions
 from tools.diff.align import Alignment, Item, Side, align, align_as_git
 from tools.diff.changed_lines import MAX_STEPS, own_name_undone
 from tools.diff.histogram import Budget, Counts
-from tools.diff.model import CallOrder, Change, Comparison, FileDiff, Knob, Row, Status
+from tools.diff.model import CallOrder, Change, Comparison, FileDiff, Knob, Marker, Row, Status
 from tools.diff.moves import Moves
 from tools.diff.names import rename, renames
 from tools.diff.pairing import pairs
@@ -18,6 +18,9 @@ from tools.diff.read_trees import Source
 from tools.diff.rows import Explained, kind_of
 from tools.diff.text import MAX_BYTES, is_binary, notes, split
 from tools.diff.words import difference, pair
+
+Shown = tuple[tuple[Row, ...], tuple[Marker, ...]]
+"""A file's rows, and where definitions stood that are shown where they are now."""
 
 
 @dataclass
@@ -63,8 +66,8 @@ def compare(
     files = []
     for number, ((a, b), texts) in enumerate(zip(paths, found, strict=True)):
         sides = old.tree.get(a) if a else None, new.tree.get(b) if b else None
-        rows = _explained(number, texts, moves, budget) if texts else None
-        files.append(_file_diff(a, b, sides, rows, texts))
+        shown = (texts, _explained(number, texts, moves, budget)) if texts else None
+        files.append(_file_diff((a, b), sides, shown))
     inexact = "too much changed for an exact diff: some lines are paired by position"
     return Comparison(
         old.name,
@@ -157,21 +160,28 @@ def _replaced(found: list[_Pair | None], budget: Budget) -> list[tuple[str, str]
     return replaced
 
 
-def _explained(at: int, found: _Pair, moves: Moves, budget: Budget):
-    went = {line: to for (file, line), to in moves.went.items() if file == at}
-    came = {line: origin for (file, line), origin in moves.came.items() if file == at}
+def _explained(number: int, found: _Pair, moves: Moves, budget: Budget) -> Shown:
+    """The rows of the file of that number."""
+    went = {line: to for (file, line), to in moves.went.items() if file == number}
+    came = {line: origin for (file, line), origin in moves.came.items() if file == number}
     explained = Explained(found.old, found.new, found.path, (went, came), budget)
     return explained.rows(found.alignment)
 
 
-def _file_diff(a: str | None, b: str | None, sides, rows, found: _Pair | None) -> FileDiff:
-    before, after = sides
+def _file_diff(
+    paths: tuple[str | None, str | None],
+    sides: tuple[File | None, File | None],
+    texts: tuple[_Pair, Shown] | None,
+) -> FileDiff:
+    """What is to be shown of one file; `texts` where both sides are text."""
+    (a, b), (before, after) = paths, sides
     status: Status = "removed" if b is None else "added" if a is None else "renamed"
     if a == b:
         status = "unchanged" if before == after else "changed"
     said = list(_kinds(before, after))
-    if found is None:
+    if texts is None:
         return FileDiff(a, b, status, tuple(said))
+    found, (rows, markers) = texts
     if before and after:
         said += notes(before.content, "".join(found.new.plain).encode("utf-8", "surrogateescape"))
         if before.content != after.content and found.old.lines == found.new.plain:
@@ -183,10 +193,8 @@ def _file_diff(a: str | None, b: str | None, sides, rows, found: _Pair | None) -
         said.append(alone)
     items = [item for item in found.git.items if not item.matched]
     counts = Counts(sum(len(item.new) for item in items), sum(len(item.old) for item in items))
-    final: tuple[Row, ...] = rows[0]
-    return FileDiff(
-        a, b, status, tuple(said), found.old.lines, found.new.lines, final, rows[1], counts
-    )
+    lines = found.old.lines, found.new.lines
+    return FileDiff(a, b, status, tuple(said), *lines, rows, markers, counts)
 
 
 def _about(file: File | None) -> str:
@@ -196,7 +204,7 @@ def _about(file: File | None) -> str:
     return "; ".join(n for n in notes(b"", file.content) if "hidden" in n or "UTF-8" in n)
 
 
-def _kinds(before: File | None, after: File | None):
+def _kinds(before: File | None, after: File | None) -> Iterator[str]:
     """What is to be said of files that are not plain text, or are another kind of file now."""
     for file, when in ((before, "before"), (after, "now")):
         if file is None or (before and after and before == after):

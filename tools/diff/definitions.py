@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tools.diff import buckets, python
 from tools.diff.align import Side
-from tools.diff.model import CallOrder, Change, Knob
+from tools.diff.model import CallOrder, Change, How, Knob
 from tools.diff.python import Definition
 from tools.diff.words import WORD, alike
 
@@ -36,7 +36,7 @@ def changes(path: str, old: Side, new: Side, known: buckets.Map) -> list[Change]
     """The definitions of one file that changed; all have what the map knows as their bucket."""
     if path.rpartition("/")[2].startswith(_TESTS):
         return _whole(path, "tests", old, new)
-    if old.tree is None and old.lines or new.tree is None and new.lines:
+    if any(side.tree is None and side.lines for side in (old, new)):
         return _whole(path, "text", old, new)
     before, after = definitions(old), definitions(new)
     found: list[Change] = []
@@ -78,7 +78,7 @@ def _whole(path: str, what: str, old: Side, new: Side) -> list[Change]:
 
 
 def _change(
-    path: str, name: str, how, known: buckets.Map, line: int | None, old_name: str = ""
+    path: str, name: str, how: How, known: buckets.Map, line: int | None, old_name: str = ""
 ) -> Change:
     bucket = buckets.declared(known, path, name)
     bucket = bucket or (buckets.declared(known, path, old_name) if old_name else None)
@@ -90,12 +90,12 @@ def _change(
     return Change(path, name, how, buckets.default(known, path), "file", old_name, line)
 
 
-def _how(a: Definition, b: Definition, old: Side, new: Side):
-    """changed, docs or nothing, of two definitions of one name."""
+def _how(a: Definition, b: Definition, old: Side, new: Side) -> How | None:
+    """What changed between two definitions of one name; None for nothing but the layout."""
     if old.plain[a.start : a.end] == new.plain[b.start : b.end]:
-        return ""
+        return None
     if python.equal(a.node, b.node, inner=False):
-        return ""
+        return None
     return "docs" if python.equal(a.node, b.node, inner=False, docs=False) else "changed"
 
 
@@ -128,9 +128,8 @@ def _renamed(
 def _rest(path: str, old: Side, new: Side, known: buckets.Map) -> Iterator[Change]:
     """What stands at the top of a module besides definitions, and its imports."""
     before, after = (_loose(side.tree) if side.tree else ([], []) for side in (old, new))
-    if not python.equal(before[0], after[0]):
-        if old.lines and new.lines:
-            yield _change(path, "<module>", "changed", known, None)
+    if not python.equal(before[0], after[0]) and old.lines and new.lines:
+        yield _change(path, "<module>", "changed", known, None)
     if not python.equal(before[1], after[1]):
         rebound = _rebound(before[1], after[1])
         if rebound:
@@ -245,29 +244,11 @@ def knob_values(tree: ast.Module) -> dict[str, str]:
     """Every knob of a module by name."""
     found: dict[str, str] = {}
 
-    def note(name: str, value: ast.expr) -> None:
-        found.setdefault(name, _written(value))
-        _inside(name, value)
-
-    def _inside(name: str, value: ast.expr) -> None:
-        """Keyword values of calls and entries of dicts, one knob each."""
-        parts: list[tuple[str, ast.expr]] = []
-        if isinstance(value, ast.Dict):
-            parts = [
-                (f"[{_written(k)}]", v) for k, v in zip(value.keys, value.values, strict=True) if k
-            ]
-        elif isinstance(value, ast.Call):
-            parts = [(f".{k.arg}", k.value) for k in value.keywords if k.arg]
-        if parts:
-            found.pop(name, None)
-        for suffix, part in parts[:200]:
-            note(f"{name}{suffix}", part)
-
     def visit(body: Sequence[ast.stmt], prefix: str) -> None:
         for stmt in body:
             target, value = _binding(stmt)
             if target and value:
-                note(f"{prefix}{target}", value)
+                _note(found, f"{prefix}{target}", value)
             elif isinstance(stmt, ast.ClassDef):
                 visit(stmt.body, f"{prefix}{stmt.name}.")
             elif isinstance(stmt, python.Function):
@@ -276,6 +257,22 @@ def knob_values(tree: ast.Module) -> dict[str, str]:
 
     visit(tree.body, "")
     return found
+
+
+def _note(found: dict[str, str], name: str, value: ast.expr) -> None:
+    """Adds a knob; one for each keyword value of a call and each entry of a dict."""
+    parts: list[tuple[str, ast.expr]] = []
+    if isinstance(value, ast.Dict):
+        entries = zip(value.keys, value.values, strict=True)
+        parts = [(f"[{_written(key)}]", entry) for key, entry in entries if key]
+    elif isinstance(value, ast.Call):
+        parts = [(f".{keyword.arg}", keyword.value) for keyword in value.keywords if keyword.arg]
+    if parts:
+        found.pop(name, None)
+    else:
+        found.setdefault(name, _written(value))
+    for suffix, part in parts[:200]:
+        _note(found, f"{name}{suffix}", part)
 
 
 def _binding(stmt: ast.stmt) -> tuple[str, ast.expr | None]:
@@ -330,18 +327,8 @@ def _calls(node: ast.AST, side: Side) -> tuple[str, ...]:
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
             visit(child)
-        if isinstance(node, ast.Call):
-            func = node.func
-            if isinstance(func, ast.Name) and func.id not in foreign:
-                found.append(func.id)
-            elif isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
-                if func.value.id == "self":
-                    found.append(func.attr)
-                elif func.value.id == "nn":
-                    found.append(f"nn.{func.attr}")
-            elif isinstance(func, ast.Attribute) and isinstance(func.value, ast.Attribute):
-                if func.value.attr == "nn":
-                    found.append(f"nn.{func.attr}")
+        if isinstance(node, ast.Call) and (name := _called(node.func, foreign)):
+            found.append(name)
 
     try:
         for stmt in getattr(node, "body", ()):
@@ -349,6 +336,20 @@ def _calls(node: ast.AST, side: Side) -> tuple[str, ...]:
     except RecursionError:
         return ()
     return tuple(found)
+
+
+def _called(func: ast.expr, foreign: Collection[str]) -> str:
+    """`name` of this module, of `self`, or `nn.name`, where nn may be a module's; else empty."""
+    if isinstance(func, ast.Name):
+        return "" if func.id in foreign else func.id
+    if not isinstance(func, ast.Attribute):
+        return ""
+    owner = ""
+    if isinstance(func.value, ast.Name):
+        owner = func.value.id
+    elif isinstance(func.value, ast.Attribute) and func.value.attr == "nn":
+        owner = "nn"
+    return {"self": func.attr, "nn": f"nn.{func.attr}"}.get(owner, "")
 
 
 def _imported(side: Side) -> set[str]:

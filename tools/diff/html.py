@@ -233,7 +233,17 @@ def _files(comparison: Comparison, level: int) -> str:
                 "; ".join(_text(note) for note in file.notes),
             )
         )
-    head = "file status added deleted substantive moved renamed layout notes".split()
+    head = (
+        "file",
+        "status",
+        "added",
+        "deleted",
+        "substantive",
+        "moved",
+        "renamed",
+        "layout",
+        "notes",
+    )
     body = ""
     if rows:
         table = _table("files", head, rows, (2, 3, 4, 5, 6, 7))

@@ -47,6 +47,9 @@ class Marker(NamedTuple):
 Status = Literal["unchanged", "changed", "added", "removed", "renamed"]
 
 
+NO_COUNTS = Counts(0, 0)
+
+
 @dataclass(frozen=True)
 class FileDiff:
     """One file of both trees. Rows are in the new file's order; each line stands in one row."""
@@ -59,7 +62,7 @@ class FileDiff:
     new: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     markers: tuple[Marker, ...] = ()
-    counts: Counts = Counts(0, 0)
+    counts: Counts = NO_COUNTS
 
     @property
     def path(self) -> str:
@@ -73,6 +76,9 @@ class FileDiff:
         )
 
 
+How = Literal["added", "removed", "changed", "renamed", "moved", "docs", "imports"]
+
+
 @dataclass(frozen=True)
 class Change:
     """A definition that changed, and the change bucket it belongs to.
@@ -84,7 +90,7 @@ class Change:
 
     path: str
     name: str
-    how: Literal["added", "removed", "changed", "renamed", "moved", "docs", "imports"]
+    how: How
     bucket: str
     decided: Literal["map", "guess", "file"]
     old_name: str = ""

@@ -181,7 +181,8 @@ def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
     if ours is None or here is None:
         yield Part(path, "file not in the copy", 1, 0, CONFLICT)
         return
-    assert change.before and change.after
+    assert change.before
+    assert change.after
     if change.old != change.new:
         state = CLEAN if here == change.old else CONFLICT if change.old in copy else THERE
         yield Part(path, f"renamed from {change.old}", 1, 0, state)
@@ -269,11 +270,7 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
     Raises:
         ToolError: before anything is written: a copy is dirty, or lacks nothing.
     """
-    known = []
-    for name in commits:
-        if not (commit := repo.commit(name)):
-            raise ToolError(f"{name}: git knows no such commit: `./pants drift` lists them")
-        known.append(commit)
+    known = [_commit(repo, name) for name in commits]
     lines: list[str] = []
     conflicted = False
     change = Change(f"port of {', '.join(commit[:SHORT] for commit in known)}")
@@ -302,13 +299,23 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
         raise ToolError(f"{missed[:SHORT]}: touches no living copy's origin")
     if change.seen:
         carry_out(repo.root, repo.state(), change)
+    return [*lines, _next(conflicted, bool(change.seen))], conflicted
+
+
+def _commit(repo: Repository, name: str) -> str:
+    commit = repo.commit(name)
+    if commit is None:
+        raise ToolError(f"{name}: git knows no such commit: `./pants drift` lists them")
+    return commit
+
+
+def _next(conflicted: bool, changed: bool) -> str:
+    """What to do after a port."""
     if conflicted:
-        lines.append("next: resolve what conflicts (git diff shows it), test, commit")
-    elif not change.seen:
-        lines.append("nothing to do")
-    else:
-        lines.append("next: ./pants --changed-since=HEAD fmt lint check test, then commit")
-    return lines, conflicted
+        return "next: resolve what conflicts (git diff shows it), test, commit"
+    if changed:
+        return "next: ./pants --changed-since=HEAD fmt lint check test, then commit"
+    return "nothing to do"
 
 
 def _ported(

@@ -92,7 +92,7 @@ def judge(ours: bytes, before: bytes, after: bytes, hunk: Hunk) -> State:
     old = before.splitlines()[hunk.a : hunk.b]
     new = after.splitlines()[hunk.c : hunk.d]
     gone, brought = set(old) - set(new), [line for line in new if line not in old]
-    if brought and not gone & set(ours.splitlines()):
-        if merge(ours, before, theirs, style="--union")[0] == ours:
-            return THERE
+    may_have = brought and not gone & set(ours.splitlines())
+    if may_have and merge(ours, before, theirs, style="--union")[0] == ours:
+        return THERE
     return CONFLICT

@@ -102,7 +102,7 @@ def mentions(text: str, directory: str) -> Iterator[Reference]:
 class Source:
     """A Python or BUILD file, its tokens and its syntax tree."""
 
-    def __init__(self, path: str, text: str):
+    def __init__(self, path: str, text: str) -> None:
         """Raises SyntaxError, ValueError or TokenError."""
         self.path, self.text = path, text
         self.starts = [0, *(found.end() for found in _NEWLINE.finditer(text))]
@@ -116,7 +116,8 @@ class Source:
 
     def span(self, node: ast.stmt | ast.alias) -> tuple[int, int]:
         """Start and end of a node, whose columns count UTF-8 bytes."""
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
         return (
             self._offset(node.lineno, node.col_offset),
             self._offset(node.end_lineno, node.end_col_offset),

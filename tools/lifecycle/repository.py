@@ -17,7 +17,7 @@ SHORT = 12
 class Repository(Git):
     """Paths that go in and come out are from the workspace's root, which may lie inside it."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path) -> None:
         """Raises ToolError where `root` is in no repository, or in one without a commit."""
         if not root.is_dir():
             raise ToolError(f"{root}: is no directory")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tokenize
 from collections.abc import Iterator, Sequence
@@ -124,10 +125,9 @@ def _places(path: str, text: str, entry: Entry, locks: Sequence[str]) -> Iterato
     """(line, whether it would break); comments of Python count for nothing."""
     source = None
     if is_python(path):
-        try:
+        # What cannot be parsed is read as any other text.
+        with contextlib.suppress(SyntaxError, ValueError, tokenize.TokenError):
             source = Source(path, text)
-        except (SyntaxError, ValueError, tokenize.TokenError):
-            pass  # read as any other text
     build = PurePosixPath(path).name.startswith("BUILD") or path == "pants.toml"
     if source:
         strings = list(source.strings())
@@ -141,10 +141,16 @@ def _places(path: str, text: str, entry: Entry, locks: Sequence[str]) -> Iterato
             yield text.count("\n", 0, found.start) + 1, build
         spans, offsets = [text], [0]
     for span, offset in zip(spans, offsets, strict=True):
-        for lock in locks:
-            for match in re.finditer(rf"(?<![\w.-]){re.escape(lock)}(?![\w-])", span):
-                yield text.count("\n", 0, offset + match.start()) + 1, True
+        for start in _named(span, locks):
+            yield text.count("\n", 0, offset + start) + 1, True
     if not source:
         name = re.escape(entry.name)
         for match in re.finditer(rf"\./pants [^\n`]* (?:--against[ =])?{name}(?![\w./-])", text):
             yield text.count("\n", 0, match.start()) + 1, False
+
+
+def _named(text: str, files: Sequence[str]) -> Iterator[int]:
+    """Where a text names one of the files."""
+    for name in files:
+        for match in re.finditer(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text):
+            yield match.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tools.common.errors import ToolError
@@ -205,7 +206,7 @@ def _ordered(
     below: dict[tuple[int, Place], list[Place]] = {}
     above: dict[tuple[int, Place], list[Place]] = {}
     for chain in chains:
-        for high, low in zip(chain, chain[1:], strict=False):
+        for high, low in pairwise(chain):
             below.setdefault(high, []).append(low[1])
             above.setdefault(low, []).append(high[1])
     upward = [(level, level - 1, below) for level in range(1, len(found))]

@@ -167,7 +167,7 @@ class Client:
         limit: int = MAX_REPLY,
     ) -> Reply:
         what = f"{request.get_method()} {urlsplit(request.full_url).path}"
-        why = ""
+        why, pause = "", self.backoff
         for attempt in range(ATTEMPTS):
             if attempt:
                 self.wait(pause, why)

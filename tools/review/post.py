@@ -5,6 +5,7 @@ Which pull request it is, the workflow_run event and the API say; the artifact i
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -200,7 +201,5 @@ def _ours(client: Client, path: str, bot: str) -> list[dict[str, Any]]:
 
 
 def _gone(client: Client, path: str) -> None:
-    try:
+    with contextlib.suppress(NotFound):
         client.delete(path)
-    except NotFound:
-        pass  # as it should be

@@ -88,7 +88,7 @@ def read_metrics(path: Path, name: str) -> Metrics:
 
 def _rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
     try:
-        file = open(path, "rb")
+        file = path.open("rb")
     except OSError as error:
         raise ToolError(f"{name}: cannot be read: {error.strerror}") from error
     read = 0

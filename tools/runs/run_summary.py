@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,5 @@ def _is_points(points: Any, width: int) -> bool:
         if not isinstance(point, list) or len(point) != width or not all(map(_number, point)):
             return False
     return all(
-        old[0] < new[0] and old[1] <= new[1] and old[2] <= new[2]
-        for old, new in zip(points, points[1:], strict=False)
+        old[0] < new[0] and old[1] <= new[1] and old[2] <= new[2] for old, new in pairwise(points)
     )

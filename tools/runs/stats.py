@@ -7,6 +7,7 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from scipy.special import stdtr, stdtrit
 
@@ -84,5 +85,5 @@ def thin(points: Sequence[Sequence[float]], most: int) -> list[list[float]]:
     edges = [len(points) * i // parts for i in range(parts + 1)]
     return [
         [statistics.fmean(column) for column in zip(*points[a:b], strict=True)]
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in pairwise(edges)
     ]

@@ -12,6 +12,7 @@ import hashlib
 import http.server
 import sys
 from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 VERSION = "/-/version"
@@ -40,9 +41,9 @@ def version(site: Path) -> str:
 class Handler(http.server.SimpleHTTPRequestHandler):
     """The site's files; pages get the script that reloads them."""
 
-    def __init__(self, *args, site: Path, version: str, **kwargs):
+    def __init__(self, *args: Any, site: Path, version: str) -> None:
         self.version = version
-        super().__init__(*args, directory=str(site), **kwargs)
+        super().__init__(*args, directory=str(site))
 
     def do_GET(self) -> None:
         if self.path == VERSION:

@@ -9,7 +9,7 @@ from tools.common.files import read_text, write_all
 def test_a_failed_write_changes_nothing(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
     (tmp_path / "c").mkdir()  # can't be replaced by a file
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="c"):
         write_all({tmp_path / "a": b"new", tmp_path / "b": b"new", tmp_path / "c": b"new"})
     assert (tmp_path / "a").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]

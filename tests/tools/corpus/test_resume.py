@@ -241,9 +241,9 @@ def test_a_lock_that_was_removed_while_waiting_is_taken_anew(tmp_path: Path) -> 
     def wait() -> None:
         with _lock(path, path, wait=True):
             order.append("waiter")
-            with pytest.raises(ToolError, match="another process"):
-                with _lock(path, path, wait=False):
-                    order.append("both")
+            refused = pytest.raises(ToolError, match="another process")
+            with refused, _lock(path, path, wait=False):
+                order.append("both")
 
     with _lock(path, path, wait=False):
         waiter = threading.Thread(target=wait)

@@ -178,9 +178,12 @@ def test_the_next_item_is_made_while_one_is_in_use() -> None:
         finally:
             closed.set()
 
-    with pytest.raises(ToolError, match="no more"):
+    def take() -> None:
         for number in ahead(items()):
             assert number == 2 or made[number + 1].wait(60)
+
+    with pytest.raises(ToolError, match="no more"):
+        take()
     closed.clear()
     with closing(ahead(items())) as whoever_stops_early:
         assert next(whoever_stops_early) == 0

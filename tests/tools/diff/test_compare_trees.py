@@ -310,7 +310,7 @@ def test_layout_alone_is_no_change(old, new):
         (
             "def f():\n    for x in y:\n        g()\n        h()\n",
             "def f():\n    for x in y:\n        g()\n    h()\n",
-        ),  # fmt: skip  # noqa: E501
+        ),
         ('x = """\n  a\n"""\n', 'x = """\n a\n"""\n'),
         ("notx = 1\n", "not x == 1\n"),
         ("x = 1  # why\n", "x = 1  # how\n"),
@@ -367,7 +367,12 @@ def test_invalid_bytes_are_substantive():
 
 def test_links_modes_huge_and_empty_files():
     old = {"a": File(b"x"), "b": File(b"x"), "c": b"y" * (2**21 + 1), "e": b""}
-    new = {"a": File(b"x", "link"), "b": File(b"x", "executable"), "c": b"z" * (2**21 + 1), "f": b""}  # noqa: E501  # fmt: skip
+    new = {
+        "a": File(b"x", "link"),
+        "b": File(b"x", "executable"),
+        "c": b"z" * (2**21 + 1),
+        "f": b"",
+    }
     found = {file.path: file for file in compared(old, new).files}
     assert "mode: file before, link now" in found["a"].notes
     assert "mode: file before, executable now" in found["b"].notes
@@ -470,12 +475,12 @@ def similar(word):
             "".join(f"{n % 2}{n % 3}\n" for n in range(3000)),
             "".join(f"{n % 3}{n % 2}\n" for n in range(3000)),
             MAX_STEPS,
-        ),  # noqa: E501  # fmt: skip
+        ),
         (
             "".join(f"def f{n}(): pass\n" for n in range(2000)),
             "".join(f"def f{n}(): pass\n" for n in reversed(range(2000))),
             2_000_000,
-        ),  # noqa: E501  # fmt: skip
+        ),
         ("word " * 20_000, "drow " * 20_000, 2_000_000),
         (" " * 10**6 + "x", " " * 10**6 + "y", 2_000_000),
     ],

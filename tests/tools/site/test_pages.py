@@ -4,6 +4,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -63,7 +64,7 @@ def pages(workspace, *rows, diffs=()):
 class Balanced(HTMLParser):
     """Fails on tags that do not close, and keeps what a browser would run or load."""
 
-    VOID = {"br", "wbr"}
+    VOID = ("br", "wbr")
 
     def __init__(self):
         super().__init__()
@@ -281,7 +282,7 @@ def test_lineage_of_two_hundred():
     assert len(links) == 201
     rows = [float(row) for row in re.findall(r'<text x="[\d.]+" y="(\d+)"', drawing)]
     assert len(rows) == 201
-    assert all(after - before >= 20 for before, after in zip(rows, rows[1:], strict=False))
+    assert all(after - before >= 20 for before, after in pairwise(rows))
     places = {link.get("href"): i for i, link in enumerate(links)}
     assert all(
         places[f"variants/{n.origin}.html"] < places[f"variants/{n.name}.html"] for n in nodes[1:]
