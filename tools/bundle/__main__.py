@@ -23,25 +23,10 @@ from tools.common.errors import ToolError
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="bundle")
     commands = parser.add_subparsers(dest="command", required=True)
-    needs = argparse.ArgumentParser(add_help=False)
-    needs.add_argument("--accelerator", choices=sorted(JAX), required=True)
-    needs.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
-    needs.add_argument("--tools-lock", type=Path, help="the Pex lock that has uv")
-    needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
-    needs.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="NAME:MODULE:PATH",
-        help="a file that imports a module of a requirement",
-    )
-    needs.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
-    needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
-    needs.add_argument("--wheels-python", help="CPython of the workers, default: the oldest")
-    needs.add_argument("--wheels-machine", choices=MACHINES, default="x86_64", help="theirs")
+    needs = _needs()
     pack = commands.add_parser("pack", parents=[needs], help="write a bundle and its .tar.gz")
     pack.add_argument("--variant", required=True)
     pack.add_argument("--entry", required=True, help="the module to run")
@@ -74,12 +59,36 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def _needs() -> argparse.ArgumentParser:
+    """The options that say of which packages and workers a bundle is."""
+    needs = argparse.ArgumentParser(add_help=False)
+    needs.add_argument("--accelerator", choices=sorted(JAX), required=True)
+    needs.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
+    needs.add_argument("--tools-lock", type=Path, help="the Pex lock that has uv")
+    needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
+    needs.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="NAME:MODULE:PATH",
+        help="a file that imports a module of a requirement",
+    )
+    needs.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
+    needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
+    needs.add_argument("--wheels-python", help="CPython of the workers, default: the oldest")
+    needs.add_argument("--wheels-machine", choices=MACHINES, default="x86_64", help="theirs")
+    return needs
+
+
 def read_tree(root: Path) -> dict[str, bytes]:
+    """The files below a directory, by path."""
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
 def read_lock(path: Path) -> Lock:
+    """A Pex lock from its file. Raises ToolError."""
     return Lock.parse(path.read_text(), str(path))
 
 
@@ -100,6 +109,7 @@ def target_of(options: argparse.Namespace) -> Target:
 
 
 def pack(options: argparse.Namespace) -> None:
+    """Writes a bundle and its .tar.gz."""
     env = dict(pair.partition("=")[::2] for pair in options.env) if options.env else None
     topology = options.topology or DEFAULTS[options.accelerator]
     contents = Contents(
@@ -138,6 +148,7 @@ def write_wheels(options: argparse.Namespace) -> None:
 
 
 def render_specs(options: argparse.Namespace) -> None:
+    """Writes launch/ of a bundle anew, with the settings that were asked for."""
     manifest = read_manifest(options.bundle)
     packed = Topology(**manifest["topology"])
     asked = options.topology
@@ -158,6 +169,7 @@ def render_specs(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         {"pack": pack, "specs": render_specs, "wheels": write_wheels}[options.command](options)

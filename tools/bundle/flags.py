@@ -102,6 +102,7 @@ def probe(variable: str, flags: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="flags", description="Try flags on this JAX.")
     parser.add_argument("variable", choices=sorted(READERS))
     parser.add_argument("flags", nargs="+", metavar="FLAG=VALUE")

@@ -51,6 +51,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Wheel:
+    """A wheel that a lock names, and where to get it."""
+
     name: str
     url: str
     sha256: str
@@ -106,6 +108,8 @@ class Pin:
 
 @dataclass(frozen=True)
 class Lock:
+    """A Pex lock of one resolve."""
+
     name: str  # of its file, for messages
     text: str  # JSON, without the header that Pants writes
     sha256: str  # of the file as the workspace has it
@@ -133,6 +137,7 @@ class Lock:
         return cls(name, body.lstrip(), digest, entries, asked, interpreters)
 
     def version(self, name: str) -> str | None:
+        """The locked version of a distribution; None where it is not locked."""
         entry = self.distributions.get(name)
         return entry["version"] if entry else None
 

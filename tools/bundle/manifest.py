@@ -43,6 +43,7 @@ class Pythons:
         )
 
     def minors(self) -> list[str]:
+        """Every minor version, oldest first: "3.12", "3.13"."""
         first, last = (int(text.split(".")[1]) for text in (self.minimum, self.below))
         return [f"3.{minor}" for minor in range(first, last)]
 
@@ -89,6 +90,7 @@ class Manifest:
 
 
 def describe(data: bytes) -> dict[str, Any]:
+    """The digest and the size of a file, as the manifest lists it."""
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 

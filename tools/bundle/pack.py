@@ -65,9 +65,11 @@ class Contents:
     wheels: Target | None = None  # the workers that the wheels laid beside are for
 
     def pins(self, targets: Iterable[Target]) -> list[Pin]:
+        """The distributions that the variant needs on each of the targets."""
         return self.lock.needed((*self.requirements, jax_for(self.accelerator, self.lock)), targets)
 
     def installer(self, targets: Iterable[Target]) -> list[Pin]:
+        """The distributions that install the others; none where workers bring their own."""
         return self.tools.needed([INSTALLER], targets) if self.tools else []
 
 

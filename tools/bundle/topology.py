@@ -50,6 +50,7 @@ class Topology:
     slices: int = 1
 
     def as_dict(self) -> dict[str, Any]:
+        """The topology as the manifest holds it."""
         return dataclasses.asdict(self)
 
     @classmethod

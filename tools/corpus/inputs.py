@@ -57,6 +57,7 @@ class Plan:
 
     @property
     def total_bytes(self) -> int:
+        """Bytes of all files, compressed as they are."""
         return sum(file.size for file in self.files)
 
     def source_digests(self) -> list[dict[str, str | int]]:

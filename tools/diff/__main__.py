@@ -23,6 +23,7 @@ BUCKETS = Path("experiments/grug/buckets.json")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="diff", description="Compares a variant with its origin.")
     parser.add_argument("old", help="the origin: a directory, or REF:PATH")
     parser.add_argument("new", help="the variant: a directory, or REF:PATH")
@@ -80,6 +81,7 @@ def report(options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         # Names of files may hold bytes that are not UTF-8.

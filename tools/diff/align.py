@@ -34,14 +34,17 @@ class Side:
 
     @cached_property
     def tree(self) -> ast.Module | None:
+        """The syntax tree; None for what is not Python or cannot be parsed."""
         return python.parse("".join(self.plain)) if self.is_python else None
 
     @cached_property
     def outline(self) -> tuple[Definition, ...]:
+        """The definitions at the top of the file."""
         return python.outline(self.tree, self.lines) if self.tree else ()
 
     @cached_property
     def tokens(self) -> Tokens | None:
+        """The tokens by line; None where there is no tree."""
         return Tokens(self.plain, self.tree) if self.tree else None
 
 

@@ -99,5 +99,6 @@ def default(known: Map, path: str) -> str:
 
 
 def majority(buckets: Iterable[str]) -> str | None:
+    """The most frequent bucket, the first by name among equals; None of none."""
     counts = Counter(buckets)
     return min(counts, key=lambda bucket: (-counts[bucket], bucket)) if counts else None

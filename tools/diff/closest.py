@@ -35,6 +35,7 @@ def closest(new: Source, candidates: Sequence[tuple[str, Source]]) -> list[tuple
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="closest", description="The candidate nearest to NEW.")
     parser.add_argument("new")
     parser.add_argument("candidates", nargs="+", metavar="candidate")

@@ -66,6 +66,7 @@ class FileDiff:
 
     @property
     def path(self) -> str:
+        """The path in the new tree, or in the old one where it was removed."""
         return self.new_path or self.old_path or ""
 
     def lines(self, kind: Kind) -> Counts:
@@ -175,6 +176,7 @@ class Header:
 
     @property
     def relation(self) -> str:
+        """How the variant is related to its origin, in words."""
         return "closest to (found, not recorded)" if self.found else "copied from"
 
 

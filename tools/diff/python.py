@@ -222,6 +222,7 @@ class Tokens:
 
 
 def comments(line: tuple[Token, ...]) -> list[str]:
+    """The comments of a line."""
     return [text for kind, text in line if kind == tokenize.COMMENT]
 
 

@@ -111,6 +111,7 @@ def _size(data: dict[str, Any]) -> Size:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="sizes", description="A variant's size, from its plan.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--preset", default="tiny")

@@ -25,6 +25,7 @@ _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def is_binary(content: bytes) -> bool:
+    """Whether a NUL byte stands near the beginning, as git asks."""
     return b"\0" in content[:_SNIFFED]
 
 

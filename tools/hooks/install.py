@@ -65,6 +65,7 @@ def uninstall(path: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="install", description="Installs the pre-commit hook.")
     parser.add_argument("--uninstall", action="store_true", help="remove it instead")
     options = parser.parse_args(arguments)

@@ -38,6 +38,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Command:
+    """A program to start: its words, its directory and what its environment adds."""
+
     words: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
@@ -89,6 +91,7 @@ def slurm(job: Job) -> list[Command]:
 
 
 def k8s(job: Job) -> list[Command]:
+    """The commands that send the job to Kubernetes, as a JobSet."""
     name, packed = job.settings.name, f"../{job.bundle.name}.tar.gz"
     create = ("kubectl", "create", "configmap", name, f"--from-file=bundle.tar.gz={packed}")
     apply = ("kubectl", "apply", "-f", "launch/jobset.yaml")
@@ -96,18 +99,21 @@ def k8s(job: Job) -> list[Command]:
 
 
 def sky(job: Job) -> list[Command]:
+    """The command that sends the job to SkyPilot."""
     detach = () if job.follow else ("--detach-run",)
     words = ("sky", "jobs", "launch", "--yes", *detach, "launch/sky.yaml")
     return [Command(words, job.bundle)]
 
 
 def ray(job: Job) -> list[Command]:
+    """The command that sends the job to a Ray cluster."""
     wait = () if job.follow else ("--no-wait",)
     program = ("--", "python", "launch/ray_driver.py")
     return [Command(("ray", "job", "submit", *wait, "--working-dir", ".", *program), job.bundle)]
 
 
 def ssh(job: Job) -> list[Command]:
+    """The command that starts the job on each host over ssh."""
     return [Command(("launch/ssh.sh", *job.hosts), job.bundle)]
 
 
@@ -195,8 +201,10 @@ ENGINES = {
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program of an engine and captures what it prints."""
     return subprocess.run(words, capture_output=True, text=True)
 
 
 def tell(text: str) -> None:
+    """Prints a line of the launcher's own."""
     print(f"launch: {text}", file=sys.stderr, flush=True)

@@ -54,6 +54,7 @@ def choose(arguments: list[str], variants: list[str]) -> tuple[str, list[str]]:
 
 
 def needs_data(flags: list[str]) -> bool:
+    """Whether these flags start a run that reads data and name none."""
     named = any(flag == "--data" or flag.startswith("--data=") for flag in flags)
     return not named and not any(flag in NEEDS_NO_DATA for flag in flags)
 

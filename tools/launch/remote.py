@@ -60,6 +60,8 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Sending:
+    """A job with its bundle and the engine that it is sent to."""
+
     engine: Engine
     job: Job
     files: dict[str, bytes]  # of the bundle that is sent

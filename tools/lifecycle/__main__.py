@@ -22,6 +22,7 @@ from tools.lifecycle.repository import Repository
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="lifecycle")
     commands = parser.add_subparsers(dest="command", required=True)
     forking = commands.add_parser("fork", help="copy a variant")
@@ -52,6 +53,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         repo = Repository(options.root)

@@ -49,6 +49,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Commit:
+    """A commit of the origin, with what each part of it would be in the copy."""
+
     commit: str
     subject: str
     parts: tuple[Part, ...]
@@ -78,6 +80,7 @@ class Pair:
     origin: Entry
 
     def rename(self) -> Rename:
+        """From the origin's name to the copy's."""
         return Rename(self.origin.path, self.copy.path)
 
 
@@ -202,6 +205,7 @@ def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
 
 
 def as_json(found: Sequence[Drift]) -> str:
+    """The report for machines."""
     variants = [
         {
             "name": one.name,

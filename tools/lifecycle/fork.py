@@ -61,6 +61,7 @@ def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> 
 
 
 def check_name(name: str) -> None:
+    """Raises ToolError for a name that a variant cannot have."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in RESERVED:
         why = "lower-case words of letters and digits joined by '_', such as wide_mlp"
         raise ToolError(f"{name!r} cannot name a variant: {why}; no keyword, not 'none'")
@@ -81,6 +82,7 @@ def check_free(repo: Repository, name: str, path: str, entries: Sequence[Entry])
 
 
 def read_origin(repo: Repository, origin: Entry) -> Tree:
+    """The origin's files as committed. Raises ToolError where they are not."""
     if not (repo.root / origin.path).is_dir():
         message = f"{origin.path}: is not there ({origin.name} is {origin.status}): fork another"
         raise ToolError(message)

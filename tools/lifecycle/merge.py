@@ -34,10 +34,12 @@ class Hunk:
 
 
 def is_text(*contents: bytes) -> bool:
+    """Whether none of the contents has a NUL byte."""
     return not any(b"\0" in content for content in contents)
 
 
 def has_markers(content: bytes) -> bool:
+    """Whether a line begins as git's conflict markers do."""
     return any(line.startswith(MARKERS) for line in content.splitlines())
 
 
@@ -69,6 +71,7 @@ def merge(
 
 @lru_cache(maxsize=4096)
 def hunks(before: bytes, after: bytes) -> tuple[Hunk, ...]:
+    """The changes from one text to the other, each with lines of context."""
     a, b = before.splitlines(keepends=True), after.splitlines(keepends=True)
     groups = difflib.SequenceMatcher(None, a, b, autojunk=False).get_grouped_opcodes(CONTEXT)
     return tuple(Hunk(g[0][1], g[-1][2], g[0][3], g[-1][4]) for g in groups)

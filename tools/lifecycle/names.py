@@ -30,6 +30,7 @@ Edit = tuple[int, int, str]
 
 
 def is_python(path: str) -> bool:
+    """Whether a path is Python: a module or a BUILD file."""
     name = PurePosixPath(path).name
     return name.endswith(".py") or name == "BUILD" or name.startswith("BUILD.")
 
@@ -42,6 +43,7 @@ class Rename:
     new: str
 
     def undone(self) -> Rename:
+        """The rename back."""
         return Rename(self.new, self.old)
 
     def strict(self, path: str, data: bytes, like: bytes = b"") -> bytes:
@@ -129,9 +131,11 @@ class Source:
         return start + len(self.text[start:end].encode()[:column].decode())
 
     def line(self, offset: int) -> int:
+        """The line, from 1, of an offset."""
         return bisect.bisect_right(self.starts, offset)
 
     def edited(self, edits: list[Edit]) -> str:
+        """The text with (start, end, new) edits made."""
         text = self.text
         for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]
@@ -170,11 +174,13 @@ class Source:
                 yield self.at(token.start), self.at(token.end)
 
     def imports(self) -> list[ast.ImportFrom]:
+        """All `from ... import` statements."""
         return [node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom)]
 
     # -- edits ---------------------------------------------------------------------------------
 
     def renaming(self, rename: Rename) -> list[Edit]:
+        """The edits that rename every reference to a variant's directory."""
         edits = {}
         for found in self.references(rename.old):
             between = "/" if "/" in found.words else "."

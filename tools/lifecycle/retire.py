@@ -63,6 +63,7 @@ def _outside(path: str, directory: str) -> bool:
 def removal(
     repo: Repository, entry: Entry, files: Tree, locks: Sequence[str], names: Sequence[str]
 ) -> Change:
+    """The change that removes a variant, its locks, and what git ignores of it."""
     change = Change(f"removal of {entry.path}")
     for inside, file in files.items():
         change.put(f"{entry.path}/{inside}", file, None)

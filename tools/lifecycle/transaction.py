@@ -60,6 +60,7 @@ class Change:
 
 
 def read_file(path: Path) -> File:
+    """A file of the working tree with its mode."""
     content = path.read_bytes()
     return File(content, "executable" if path.stat().st_mode & stat.S_IXUSR else "file")
 

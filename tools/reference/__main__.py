@@ -22,6 +22,7 @@ MAX_HELP = 64 * MIB
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="reference", description="Write docs/reference/ from the help of goals and tools."
     )
@@ -64,6 +65,7 @@ def write(root: Path, help_all: Path | None) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     root = options.root
     if not (root / "pants.toml").is_file():

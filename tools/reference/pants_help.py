@@ -36,6 +36,8 @@ class Scope:
 
 @dataclass(frozen=True)
 class Field:
+    """A field of a target type."""
+
     name: str
     type: str
     default: str
@@ -45,6 +47,8 @@ class Field:
 
 @dataclass(frozen=True)
 class TargetType:
+    """A target type of the workspace."""
+
     name: str
     help: str
     fields: tuple[Field, ...]
@@ -52,6 +56,8 @@ class TargetType:
 
 @dataclass(frozen=True)
 class PantsHelp:
+    """What the workspace's backend adds to Pants."""
+
     scopes: tuple[Scope, ...]
     target_types: tuple[TargetType, ...]
 

@@ -37,6 +37,7 @@ class Program:
 
     @property
     def module(self) -> str:
+        """The name by which `python -m` starts it."""
         return self.path.removesuffix(".py").replace("/", ".").removesuffix(".__main__")
 
 

@@ -26,6 +26,7 @@ from tools.requirements.workspace import resolves
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="locks", description="Updates the workspace's locks, and tells what changed in them."
     )
@@ -97,6 +98,7 @@ def _stop(number: int, _: object) -> NoReturn:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)

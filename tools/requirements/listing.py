@@ -15,15 +15,19 @@ from tools.common.errors import ToolError
 
 @dataclass(frozen=True)
 class Line:
+    """A line of a requirements file."""
+
     text: str  # with its end
     requirement: Requirement | None = None  # None: a comment, a blank line or an option
 
     @property
     def name(self) -> str:
+        """The distribution's normalized name; empty for a line without a requirement."""
         return canonicalize_name(self.requirement.name) if self.requirement else ""
 
     @property
     def is_comment(self) -> bool:
+        """Whether the line is a comment."""
         return self.text.lstrip().startswith("#")
 
 

@@ -45,6 +45,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Concerned:
+    """The recorded runs that a change of locks concerns."""
+
     groups: tuple[Group, ...]
     unreadable: tuple[str, ...]
     """Records that are malformed, a line each."""

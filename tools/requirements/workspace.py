@@ -54,6 +54,7 @@ def choose(known: Mapping[str, Resolve], names: Iterable[str]) -> list[Resolve]:
 
 
 def accelerators(known: Mapping[str, Resolve]) -> list[Resolve]:
+    """The resolves that variants run in."""
     return [known[name] for name in ACCELERATORS if name in known]
 
 

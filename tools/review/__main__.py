@@ -22,6 +22,7 @@ from tools.review.github import Client
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="review", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack", help="write what is handed over")
@@ -48,6 +49,7 @@ def _setting(name: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     if options.command == "pack":
         names = artifact.pack(options.summary, options.pages, options.out)

@@ -43,12 +43,15 @@ class NotFound(ToolError):
 
 @dataclass(frozen=True)
 class Reply:
+    """An answer of GitHub."""
+
     status: int
     reason: str
     headers: Message
     body: bytes
 
     def json(self) -> Any:
+        """The body's value. Raises ToolError where it is no JSON."""
         return parse_json(self.body.decode("utf-8", "replace"), "GitHub's reply")
 
 
@@ -92,6 +95,7 @@ class Client:
         self._opener = _opener()
 
     def get(self, path: str) -> Any:
+        """The value that a path holds. Raises ToolError."""
         return self._try(self._request("GET", self.api + path)).json()
 
     def pages(self, path: str) -> Iterator[Any]:
@@ -112,9 +116,11 @@ class Client:
         raise ToolError(f"GET {path}: more than {MAX_PAGES} pages")
 
     def patch(self, path: str, payload: Any) -> None:
+        """Changes what a path holds. Raises ToolError."""
         self._try(self._request("PATCH", self.api + path, payload))
 
     def delete(self, path: str) -> None:
+        """Deletes what a path holds. Raises ToolError."""
         self._try(self._request("DELETE", self.api + path))
 
     def post(self, path: str, payload: Any) -> None:

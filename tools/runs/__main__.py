@@ -16,6 +16,7 @@ from tools.runs import check_ledger
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="archive")
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="whether the ledger is true")

@@ -62,6 +62,7 @@ def render(comparison: Comparison) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="claim", description="What the runs allow to be said.")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--against", required=True, metavar="ORIGIN")

@@ -185,6 +185,7 @@ def mean_text(sample: Sample) -> str:
 
 
 def p_value(p: float) -> str:
+    """A p-value in words."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 

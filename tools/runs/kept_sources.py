@@ -26,6 +26,7 @@ Digests = dict[str, str]
 
 
 def sha256(data: bytes) -> str:
+    """The digest of bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 

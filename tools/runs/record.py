@@ -143,6 +143,7 @@ def _is_place(value: Any) -> bool:
 
 
 def rounded(value: float, digits: int = 6) -> float:
+    """A number with so many significant digits."""
     return float(f"{value:.{digits}g}")
 
 
@@ -334,6 +335,7 @@ _DEVICES: Mapping[str, Any] = {"count": int, "kind": str, "platform": str, "proc
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="record", description="Write summaries of runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR")
     parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")

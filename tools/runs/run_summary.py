@@ -56,6 +56,7 @@ class Run:
 
     @property
     def path(self) -> str:
+        """Where the summary is, from the workspace's root."""
         return f"{RUNS}/{self.variant}/{self.run}.json"
 
 
@@ -80,6 +81,7 @@ def is_name(text: str) -> bool:
 
 
 def is_commit(text: str) -> bool:
+    """Whether a text is all digits of a commit."""
     return bool(_COMMIT.fullmatch(text))
 
 

@@ -20,14 +20,17 @@ class Sample:
 
     @property
     def n(self) -> int:
+        """The number of values."""
         return len(self.values)
 
     @property
     def mean(self) -> float:
+        """The arithmetic mean."""
         return statistics.fmean(self.values)
 
     @property
     def spread(self) -> float | None:
+        """The standard deviation over seeds; None for a single value."""
         return statistics.stdev(self.values) if self.n > 1 else None
 
 

@@ -40,6 +40,8 @@ HARMLESS = ("http:", "https:", "mailto:")
 
 @dataclass(frozen=True)
 class Link:
+    """A target that a page leads to, and whether the page loads it by itself."""
+
     line: int
     target: str
     loads: bool
@@ -144,6 +146,7 @@ def _fault(link: Link, page: str, names: set[str], pages: dict[str, Page]) -> st
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="links", description="Find broken links of a site.")
     parser.add_argument("site", type=Path, metavar="SITE")
     options = parser.parse_args(arguments)

@@ -42,6 +42,7 @@ def clip(value: str, length: int) -> str:
 
 
 def slug(value: str) -> str:
+    """A text as an anchor: lower case, with hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
 
 

@@ -46,9 +46,11 @@ class Archive:
     """Names of experiments whose diff will be put in."""
 
     def of(self, entry: Entry) -> Mapping[str, Any]:
+        """The facts of an experiment; none of a deleted one."""
         return {} if entry.status == "deleted" else self.facts.get(entry.path, {})
 
     def origin(self, entry: Entry) -> Entry | None:
+        """The entry of an experiment's origin, if it is recorded."""
         return next((other for other in self.entries if other.name == entry.origin), None)
 
 
@@ -99,6 +101,7 @@ def render(archive: Archive) -> dict[str, str]:
 
 
 def variant_page(entry: Entry, archive: Archive) -> str:
+    """The page of one experiment."""
     blocks = [
         f"---\ntitle: {json.dumps(entry.name)}\nhide: [navigation, toc]\n---",
         f"# {heading(entry.name)}",
@@ -195,6 +198,7 @@ def _diff(entry: Entry, archive: Archive) -> str:
 
 
 def index_page(archive: Archive) -> str:
+    """The page with all experiments."""
     entries = archive.entries
     counts = ", ".join(
         f"{n} {status}" for status in STATUSES if (n := sum(e.status == status for e in entries))
@@ -330,6 +334,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="pages", description="Write the sources of the site.")
     parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
     parser.add_argument("--out", type=Path, required=True, help="docs/ of the site; made anew")

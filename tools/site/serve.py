@@ -46,6 +46,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(site))
 
     def do_GET(self) -> None:
+        """Answers with a file, a page that reloads itself, or the site's version."""
         if self.path == VERSION:
             return self.answer(self.version.encode(), "text/plain")
         name = self.translate_path(self.path)
@@ -56,6 +57,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.answer(f"{head}{RELOAD if end else ''}{end}{tail}".encode(), "text/html")
 
     def answer(self, body: bytes, kind: str) -> None:
+        """Sends a body that must not be cached."""
         self.send_response(200)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -68,6 +70,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="serve", description="Serves a built site.")
     parser.add_argument("site", type=Path, help="the directory that holds index.html")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")

@@ -93,6 +93,7 @@ def read_fragment(path: Path, name: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="splice", description="Put the diffs into the site.")
     parser.add_argument("site", type=Path, metavar="SITE")
     parser.add_argument("diffs", type=Path, metavar="DIFFS")

@@ -30,6 +30,7 @@ class Series:
 
 
 def number(value: float) -> str:
+    """A coordinate with at most one decimal."""
     return f"{value:.1f}".removesuffix(".0")
 
 
@@ -40,6 +41,7 @@ def grid(curves: Sequence[Line]) -> list[float]:
 
 
 def spread(curves: Sequence[Line]) -> list[Spread]:
+    """Mean and range of the curves at each place that all of them reach."""
     found = []
     for x in grid(curves):
         values = [y for curve in curves if (y := value_at(curve, x)) is not None]

@@ -31,6 +31,7 @@ def check(root: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="speedrun")
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="whether every speedrun's record is whole")

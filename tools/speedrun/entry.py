@@ -75,6 +75,7 @@ class Record:
 
     @property
     def path(self) -> str:
+        """The entry's directory, from the workspace's root."""
         return f"{AREA}/{self.entry}"
 
     def column(self, key: str) -> tuple[float, ...]:
@@ -114,6 +115,7 @@ def sources(directory: Path, name: str) -> dict[str, str]:
 
 
 def sources_digest(files: Mapping[str, str]) -> str:
+    """The digest that names a set of sources."""
     return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()
 
 

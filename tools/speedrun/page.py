@@ -94,6 +94,7 @@ def _ledger_names(root: Path) -> set[str]:
 
 
 def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: set[str]) -> str:
+    """The page with all speedruns, by track."""
     blocks = [
         "---\ntitle: Speedruns\nhide: [navigation, toc]\n---",
         "# Speedruns",
@@ -224,6 +225,7 @@ def write(root: Path, out: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="page", description="Write the leaderboard.")
     parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
     parser.add_argument("--out", type=Path, required=True, help="docs/ of the site")

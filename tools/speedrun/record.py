@@ -114,6 +114,7 @@ def record(root: Path, name: str, directories: Sequence[Path], author: str) -> s
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="record", description="Write a speedrun's record.")
     parser.add_argument("entry", metavar="ENTRY", help="<YYYY-MM-DD>_<slug>")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="one a seed")

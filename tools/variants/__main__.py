@@ -30,16 +30,19 @@ MAX_REQUEST = 64 * MIB
 
 
 def read_ledger(path: str) -> list[Entry]:
+    """The entries of a ledger; none where it is not there."""
     file = Path(path)
     return parse(file.read_text(encoding="utf-8"), path) if file.exists() else []
 
 
 def read_sources(directory: str) -> dict[str, bytes]:
+    """The Python files below a directory, by path."""
     root = Path(directory)
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*.py"))}
 
 
 def origins(ledger: str) -> dict[str, Any]:
+    """The origin of each recorded variant, and which variants have one."""
     entries = read_ledger(ledger)
     paths = {entry.name: entry.path for entry in entries}
     return {
@@ -49,6 +52,7 @@ def origins(ledger: str) -> dict[str, Any]:
 
 
 def facts(variant: str, origin: str | None) -> dict[str, int | None]:
+    """The size of a variant, and its distance from its origin."""
     sources = read_sources(origin) if origin else {}
     found = compare(read_sources(variant), sources or None, (variant, origin or ""))
     changed = found.changed
@@ -61,6 +65,7 @@ def facts(variant: str, origin: str | None) -> dict[str, int | None]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="variants")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("origins").add_argument("ledger")

@@ -80,6 +80,7 @@ def listing(request: dict[str, Any], entries: Collection[Entry], form: Format) -
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table for people."""
     columns = (*COLUMNS, "because of") if "reasons" in rows[0] else COLUMNS
     cells = [columns, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
