@@ -131,6 +131,7 @@ def check_target(target: str, command: str) -> None:
 
 
 def check_flags(target: str, flags: list[str], command: str) -> None:
+    code: object = 0
     try:
         if target == "launch" and "--on" in flags:
             launch.parse(remote.parse(*choose(flags, find_variants(ROOT))).flags)
@@ -141,7 +142,8 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         elif target == "corpus":
             tyro.cli(cli.Command, args=flags)
     except SystemExit as ended:
-        assert not ended.code, command
+        code = ended.code
+    assert not code, command
 
 
 @pytest.mark.parametrize(
@@ -155,9 +157,9 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         "./pants run launch -- base --on slurm --time-limits 1",
         "./pants run corpus -- bake text",
         "./pants variants --variants-colour=red",
-        "./pants run tools/archive:claim -- NAME --versus base",
-        "./pants run tools/archive:claim -- NAME --against base --loudly",
-        "python -m tools.archive check --rot .",
+        "./pants run tools/runs:claim -- NAME --versus base",
+        "./pants run tools/runs:claim -- NAME --against base --loudly",
+        "python -m tools.runs check --rot .",
         "python -m tools.nowhere",
     ],
 )

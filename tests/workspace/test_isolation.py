@@ -33,7 +33,10 @@ def edit(workspace: Workspace):
 
     yield write
     for file, text in before.items():
-        file.unlink() if text is None else file.write_text(text)
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text)
     workspace.commit()
 
 

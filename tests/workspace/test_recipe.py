@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.workspace.workspace import Workspace
-from tools.archive.check import load_ledger
-from tools.archive.ledger import Entry
 from tools.corpus.default import prepare_default
+from tools.ledger.ledger import Entry, load_ledger
 
 ROOT = Path(__file__).parents[2]
 LEDGER = """# Archive
@@ -115,7 +114,7 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     for name in ("base", "relu"):
         to = str(tmp_path / name)
         lab.pants("run", "launch", "--", name, *RUN, f"--data={store}", f"--run-dir={to}")
-        lab.pants("run", "tools/archive:record", "--", to)
+        lab.pants("run", "tools/runs:record", "--", to)
         assert len(list((lab.root / f"docs/reports/runs/{name}").glob("*.json"))) == 1
         assert lab.entry(name).fields["results"].startswith("[recorded: ")
     assert not (lab.root / "docs/reports/sources").exists()  # both ran what a commit has
@@ -148,7 +147,10 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
 
 def test_a_variant_whose_tests_fail_is_not_merged(lab: Lab) -> None:
     lab.pants(
-        *("fork", "experiments/grug/base", "--fork-name=broken", "--fork-purpose=Is it red?"),
+        "fork",
+        "experiments/grug/base",
+        "--fork-name=broken",
+        "--fork-purpose=Is it red?",
         "--fork-bucket=MLP/activation",
     )
     broken = lab.root / "experiments/grug/broken"

@@ -8,14 +8,19 @@ import subprocess
 from pathlib import Path
 
 COPIED = (
-    *(".ci", ".gitignore", "BUILD", "README.md", "mkdocs.yml", "pants", "pants.toml", "pytest.ini"),
-    *(
-        "docs/reports",
-        "experiments/grug/buckets.json",
-        "experiments/grug/base",
-        "tests/contract",
-        "tools",
-    ),
+    ".ci",
+    ".gitignore",
+    "BUILD",
+    "README.md",
+    "mkdocs.yml",
+    "pants",
+    "pants.toml",
+    "pytest.ini",
+    "docs/reports",
+    "experiments/grug/buckets.json",
+    "experiments/grug/base",
+    "tests/contract",
+    "tools",
 )
 CACHES = shutil.ignore_patterns("__pycache__")
 

@@ -17,6 +17,7 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        """Shows a phase; the caller tells how many of `total` units each advance did."""
         yield lambda count: None
 
 
@@ -31,6 +32,7 @@ class PlainProgress(Progress):
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        """Prints a line now and then."""
         started = said = time.monotonic()
         done = 0
         if total is None:
@@ -59,6 +61,7 @@ class BarProgress(Progress):
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        """Draws a bar."""
         from rich import progress
         from rich.console import Console
 

@@ -46,6 +46,7 @@ class Sample:
         self._bound = -(1 << 64)
 
     def add(self, data: bytes) -> None:
+        """Considers one document's text for the sample."""
         digest = hashlib.sha256(data).digest()
         key = -int.from_bytes(digest[8:16], "big")  # the first bytes decide a document's split
         if key <= self._bound:
@@ -60,6 +61,7 @@ class Sample:
         return len(self._heap)
 
     def texts(self) -> Iterator[str]:
+        """The documents chosen, in an order that their bytes decide."""
         return (data.decode() for _, data in sorted(self._heap, reverse=True))
 
 

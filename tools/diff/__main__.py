@@ -12,17 +12,18 @@ import argparse
 import sys
 from pathlib import Path
 
+from tools.common.errors import ToolError
 from tools.diff import buckets, data, html, markdown, sizes
-from tools.diff.compare import compare
-from tools.diff.errors import DiffError
+from tools.diff.compare_trees import compare
 from tools.diff.model import Header
-from tools.diff.sources import read
+from tools.diff.read_trees import read
 
 # Where the template's change buckets are declared, from the workspace's root.
 BUCKETS = Path("experiments/grug/buckets.json")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="diff", description="Compares a variant with its origin.")
     parser.add_argument("old", help="the origin: a directory, or REF:PATH")
     parser.add_argument("new", help="the variant: a directory, or REF:PATH")
@@ -50,14 +51,14 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no UTF-8"
-        raise DiffError(f"{path}: {reason}; name a file that can be read") from error
+        raise ToolError(f"{path}: {reason}; name a file that can be read") from error
 
 
 def report(options: argparse.Namespace) -> str:
     """The report that a command line asks for.
 
     Raises:
-        DiffError: something it names is missing or not what it should be.
+        ToolError: something it names is missing or not what it should be.
     """
     path = options.buckets or (BUCKETS if BUCKETS.exists() else None)
     known = buckets.parse(_read_text(path), path.name) if path else {}
@@ -80,6 +81,7 @@ def report(options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         # Names of files may hold bytes that are not UTF-8.
@@ -88,7 +90,7 @@ def main(arguments: list[str]) -> int:
             options.out.write_bytes(written)
         else:
             sys.stdout.buffer.write(written)
-    except DiffError as error:
+    except ToolError as error:
         print(f"diff: {error}", file=sys.stderr)
         return 1
     except OSError as error:

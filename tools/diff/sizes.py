@@ -19,9 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tools.diff.errors import DiffError
+from tools.common.errors import ToolError
+from tools.common.jsonio import parse_json
 from tools.diff.model import Size
-from tools.diff.sources import workspace_name
+from tools.diff.read_trees import workspace_name
 
 TIMEOUT = 300.0  # seconds
 
@@ -88,14 +89,14 @@ def parse(text: str, path: str) -> tuple[Size, Size]:
     """The file that the report takes: {"old": SIZE, "new": SIZE}.
 
     Raises:
-        DiffError: it is not one.
+        ToolError: it is not one.
     """
     remedy = 'write {"old": SIZE, "new": SIZE} of what `python -m tools.diff.sizes` prints'
     try:
-        data = json.loads(text)
+        data = parse_json(text, path)
         old, new = (_size(data[side]) for side in ("old", "new"))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DiffError(f"{path}: holds no sizes; {remedy}") from error
+    except (ToolError, KeyError, TypeError) as error:
+        raise ToolError(f"{path}: holds no sizes; {remedy}") from error
     return old, new
 
 
@@ -110,6 +111,7 @@ def _size(data: dict[str, Any]) -> Size:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="sizes", description="A variant's size, from its plan.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--preset", default="tiny")

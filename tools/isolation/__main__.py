@@ -33,6 +33,7 @@ SCHEMA_VERSION = 1
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="isolation")
     commands = parser.add_subparsers(dest="command", required=True)
     reading = commands.add_parser("scan", help="read a variant's Python files")
@@ -48,6 +49,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     linked = [f for v in options.variants if options.root for f in links(options.root, v)]
     findings: list[Finding] = list(linked)

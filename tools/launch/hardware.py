@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from tools.bundle import run as bundle
-from tools.bundle.errors import BundleError
 from tools.bundle.imports import first_import, loaded
 from tools.bundle.lock import Lock, Target, requirements_text
+from tools.common.errors import ToolError
 
 NOT_LOADED = ("test_", "conftest")  # the variant's files that no plan imports
 FINDS = "import importlib.util as u, sys; print(*(n for n in sys.argv[1:] if not u.find_spec(n)))"
@@ -26,7 +26,7 @@ def python_for(topology: str, root: Path) -> Path:
     variant itself reads the topology, and says what is wrong with it.
 
     Raises:
-        BundleError: it cannot be made; one line with the remedy.
+        ToolError: it cannot be made; one line with the remedy.
     """
     accelerator = _resolve(topology)
     text = requirements(root / f"tools/locks/{accelerator}.lock")
@@ -51,12 +51,12 @@ def python_for(topology: str, root: Path) -> Path:
     try:
         made = bundle.made_once(home, name, make)
     except OSError as error:
-        raise BundleError(
+        raise ToolError(
             f"{home}: {error.strerror}: name a directory with room that can be written in "
             "GRUG_VENVS"
         ) from error
     except bundle.BundleError as error:  # run.py, which travels alone, has its own
-        raise BundleError(str(error)) from error
+        raise ToolError(str(error)) from error
     return Path(made, "bin", "python")
 
 
@@ -68,7 +68,7 @@ def check_imports(python: Path, root: Path, variant: str, topology: str) -> None
     """Whether a variant, a directory below `root`, finds its packages in an environment.
 
     Raises:
-        BundleError: it lacks one, which tests and runs on the CPU have; file, line and remedy.
+        ToolError: it lacks one, which tests and runs on the CPU have; file, line and remedy.
     """
     files = [p for p in sorted((root / variant).glob("*.py")) if not p.name.startswith(NOT_LOADED)]
     texts = {path: path.read_text("utf-8") for path in files}
@@ -79,7 +79,7 @@ def check_imports(python: Path, root: Path, variant: str, topology: str) -> None
     for name in asked.stdout.split():
         for path, text in texts.items():
             if name in loaded(text) and (place := first_import(text, {name})):
-                raise BundleError(
+                raise ToolError(
                     f"{variant}/{path.name}:{place[0]}: {place[1]}: {topology} needs it in "
                     f"tools/locks/{_resolve(topology)}.in too: ./pants run locks -- add {name}"
                 )
@@ -90,6 +90,6 @@ def requirements(lock: Path) -> str:
     try:
         locked = Lock.parse(lock.read_text(), lock.name)
     except OSError as error:
-        raise BundleError(f"{lock} cannot be read: {error.strerror}") from error
+        raise ToolError(f"{lock} cannot be read: {error.strerror}") from error
     here = [Target(".".join(platform.python_version_tuple()[:2]), platform.machine())]
     return requirements_text(locked.needed(locked.requirements, here), here)

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
 from tools.corpus.default import default_cache_dir, prepare_default
-from tools.corpus.errors import CorpusError
 from tools.launch import remote
 from tools.launch.hardware import check_imports, python_for
 from tools.start.handover import leave_pants
@@ -55,6 +54,7 @@ def choose(arguments: list[str], variants: list[str]) -> tuple[str, list[str]]:
 
 
 def needs_data(flags: list[str]) -> bool:
+    """Whether these flags start a run that reads data and name none."""
     named = any(flag == "--data" or flag.startswith("--data=") for flag in flags)
     return not named and not any(flag in NEEDS_NO_DATA for flag in flags)
 
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"launch: {error}", file=sys.stderr)
         return 2
-    except (CorpusError, BundleError) as error:
+    except ToolError as error:
         print(f"launch: {error}", file=sys.stderr)
         return 1
     become(f"{VARIANTS.replace('/', '.')}.{variant}.launch", flags, python, root)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
 
-from tools.bundle.__main__ import read_manifest
-from tools.bundle.errors import BundleError
+from tools.bundle.manifest import read_manifest
 from tools.bundle.specs import Settings
 from tools.bundle.topology import FORMS, Topology
+from tools.common.errors import ToolError
 from tools.launch import bundles
 from tools.launch.engines import ENGINES, REMEDIES, Engine, Job, check_place, tell
 
@@ -60,6 +60,8 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Sending:
+    """A job with its bundle and the engine that it is sent to."""
+
     engine: Engine
     job: Job
     files: dict[str, bytes]  # of the bundle that is sent
@@ -67,14 +69,14 @@ class Sending:
 
 
 def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
-    """Raises BundleError for what could not run there."""
+    """Raises ToolError for what could not run there."""
     engine = ENGINES[options.on]
     if options.data:
         check_place(options.on, "--data", options.data)
     if options.run_dir or not engine.shared:
         check_place(options.on, "--run-dir", options.run_dir)
     if (options.on == "ssh") != bool(options.host):
-        raise BundleError("name each host with --host, for --on ssh and no other engine")
+        raise ToolError("name each host with --host, for --on ssh and no other engine")
     asked = find_topology(options.topology, options.accelerator)
     accelerator = options.accelerator or (asked.accelerator if asked else DEFAULT_ACCELERATOR)
     original = bundles.find(root, variant, accelerator)
@@ -97,12 +99,12 @@ def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
 
 
 def find_topology(text: str, accelerator: str | None) -> Topology | None:
-    """What `text` names, of `accelerator` or else of the one that it fits. Raises BundleError."""
+    """What `text` names, of `accelerator` or else of the one that it fits. Raises ToolError."""
     error = None
     for each in (accelerator,) if accelerator else ACCELERATORS:
         try:
             return Topology.parse(each, text) if text else None
-        except BundleError as caught:
+        except ToolError as caught:
             error = caught
     raise error or AssertionError
 
@@ -121,7 +123,7 @@ def send(sending: Sending) -> int:
     """Exit code: the job's where it is followed, else that of the engine's program."""
     engine, job, own = sending.engine, sending.job, own_environment()
     if not shutil.which(engine.program, path=own.get("PATH")):
-        raise BundleError(f"no {engine.program} on PATH: {REMEDIES[engine.program]}")
+        raise ToolError(f"no {engine.program} on PATH: {REMEDIES[engine.program]}")
     bundles.keep(sending.files, job.bundle, sending.original)
     printed = ""
     for command in engine.commands(job):
@@ -133,7 +135,7 @@ def send(sending: Sending) -> int:
         printed = done.stdout
         print(printed, end="", flush=True)
         if done.returncode:
-            raise BundleError(f"it was not sent: {command}")
+            raise ToolError(f"it was not sent: {command}")
     return engine.follow(job, printed) if engine.follow and job.follow else 0
 
 
@@ -157,7 +159,7 @@ def main(variant: str, arguments: Sequence[str]) -> int:
             show(sending)
             return 0
         return send(sending)
-    except BundleError as error:
+    except ToolError as error:
         tell(str(error))
         return 1
     except KeyboardInterrupt:

@@ -16,14 +16,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.archive.files import ArchiveError
-from tools.archive.ledger import LedgerError
+from tools.common.errors import ToolError
 from tools.lifecycle import drift, fork, retire, transaction, upstream
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import Repository
+from tools.lifecycle.repository import Repository
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="lifecycle")
     commands = parser.add_subparsers(dest="command", required=True)
     forking = commands.add_parser("fork", help="copy a variant")
@@ -54,6 +53,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         repo = Repository(options.root)
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
             if said := transaction.recover(repo.root, state):
                 print(said, file=sys.stderr)
             return run(options, repo)
-    except (LifecycleError, LedgerError, ArchiveError) as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
     except OSError as error:
         print(f"{error.filename or ''}: {error.strerror or error}", file=sys.stderr)
@@ -89,7 +89,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
         lines, conflicts = upstream.upstream(repo, options.variant)
     elif options.command == "retire":
         lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
-    print("\n".join(lines)) if lines else None
+    if lines:
+        print("\n".join(lines))
     return 1 if conflicts else 0
 
 

@@ -12,14 +12,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tools.archive.ledger import Entry
-from tools.diff.sources import File, Mode, Tree
+from tools.common.errors import ToolError
+from tools.common.files import File, Mode, Tree
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import SHORT, Repository
 from tools.lifecycle.merge import CLEAN, CONFLICT, THERE, Hunk, State
 from tools.lifecycle.names import Rename
+from tools.lifecycle.repository import SHORT, Repository
 from tools.lifecycle.transaction import Change, carry_out
 
 SCHEMA_VERSION = 1
@@ -49,6 +49,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Commit:
+    """A commit of the origin, with what each part of it would be in the copy."""
+
     commit: str
     subject: str
     parts: tuple[Part, ...]
@@ -78,11 +80,12 @@ class Pair:
     origin: Entry
 
     def rename(self) -> Rename:
+        """From the origin's name to the copy's."""
         return Rename(self.origin.path, self.copy.path)
 
 
 def pairs(repo: Repository, given: Sequence[str]) -> list[Pair]:
-    """The named copies, or all living ones. Raises LifecycleError for one without a fork point."""
+    """The named copies, or all living ones. Raises ToolError for one without a fork point."""
     _, entries = ledger.read(repo.root)
     by_name = {entry.name: entry for entry in entries}
     named = [ledger.find(entries, name) for name in given]
@@ -91,22 +94,22 @@ def pairs(repo: Repository, given: Sequence[str]) -> list[Pair]:
         if not named and (entry.status != "active" or entry.origin not in by_name):
             continue
         if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
-            raise LifecycleError(f"{entry.name}: is {entry.status}: {entry.path} is not there")
+            raise ToolError(f"{entry.name}: is {entry.status}: {entry.path} is not there")
         if entry.origin not in by_name:
-            raise LifecycleError(f"{entry.name}: was copied from nothing: it has no origin")
+            raise ToolError(f"{entry.name}: was copied from nothing: it has no origin")
         fork_point(repo, entry)
         found.append(Pair(entry, by_name[entry.origin]))
     return list({pair.copy.name: pair for pair in found}.values())
 
 
 def fork_point(repo: Repository, entry: Entry) -> str:
-    """The commit that an entry's origin was copied at. Raises LifecycleError."""
+    """The commit that an entry's origin was copied at. Raises ToolError."""
     if not entry.forked_at:
         remedy = f"add '- forked at: COMMIT' to '## {entry.name}' in {ledger.LEDGER}"
-        raise LifecycleError(f"{entry.name}: its fork point is not known: {remedy}")
+        raise ToolError(f"{entry.name}: its fork point is not known: {remedy}")
     if not (commit := repo.commit(entry.forked_at)):
         remedy = "correct it, or fetch it (git fetch --unshallow in a shallow clone)"
-        raise LifecycleError(f"{entry.name}: git knows no commit {entry.forked_at}: {remedy}")
+        raise ToolError(f"{entry.name}: git knows no commit {entry.forked_at}: {remedy}")
     return commit
 
 
@@ -119,21 +122,15 @@ def drift(repo: Repository, given: Sequence[str]) -> list[Drift]:
     for pair in pairs(repo, given):
         point, path = fork_point(repo, pair.copy), pair.origin.path
         copy = repo.working(pair.copy.path)
-        listed = repo.ask(
-            *("log", "-z", "--no-show-signature", "--first-parent", "--reverse"),
-            "--format=%H%x09%s",
-            *(f"{point}..HEAD", "--", path),
-        )
         commits = []
-        for line in filter(None, listed.split("\0")):
-            commit, _, subject = line.partition("\t")
+        for commit, subject in repo.history(f"{point}..HEAD", path):
             parts = [
                 part
                 for change in changes(repo, commit, path)
                 for part in judge(change, copy, pair.rename())
             ]
-            said = "".join(c if c.isprintable() else "?" for c in subject)
-            commits.append(Commit(commit, said, tuple(parts)))
+            shown = "".join(c if c.isprintable() else "?" for c in subject)
+            commits.append(Commit(commit, shown, tuple(parts)))
         entry = pair.copy
         found.append(Drift(entry.name, entry.path, entry.origin, entry.forked_at, tuple(commits)))
     return found
@@ -142,8 +139,8 @@ def drift(repo: Repository, given: Sequence[str]) -> list[Drift]:
 def changes(repo: Repository, commit: str, path: str) -> list[FileChange]:
     """What a commit did to the files of a directory, against its first parent."""
     parent = repo.commit(f"{commit}^")
-    before = repo.tree(parent, path) if parent else {}
-    after = repo.tree(commit, path)
+    before = repo.files(parent, path) if parent else {}
+    after = repo.files(commit, path)
     if not parent:
         return [FileChange(None, name, None, file) for name, file in after.items()]
     asked = ("diff-tree", "-r", "-z", "-M", "--name-status", parent, commit, "--", path)
@@ -187,7 +184,8 @@ def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
     if ours is None or here is None:
         yield Part(path, "file not in the copy", 1, 0, CONFLICT)
         return
-    assert change.before and change.after
+    assert change.before
+    assert change.after
     if change.old != change.new:
         state = CLEAN if here == change.old else CONFLICT if change.old in copy else THERE
         yield Part(path, f"renamed from {change.old}", 1, 0, state)
@@ -207,6 +205,7 @@ def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
 
 
 def as_json(found: Sequence[Drift]) -> str:
+    """The report for machines."""
     variants = [
         {
             "name": one.name,
@@ -273,13 +272,9 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
     """Merges commits into copies; (what is to be printed, whether conflicts were left).
 
     Raises:
-        LifecycleError: before anything is written: a copy is dirty, or lacks nothing.
+        ToolError: before anything is written: a copy is dirty, or lacks nothing.
     """
-    known = []
-    for name in commits:
-        if not (commit := repo.commit(name)):
-            raise LifecycleError(f"{name}: git knows no such commit: `./pants drift` lists them")
-        known.append(commit)
+    known = [_commit(repo, name) for name in commits]
     lines: list[str] = []
     conflicted = False
     change = Change(f"port of {', '.join(commit[:SHORT] for commit in known)}")
@@ -287,13 +282,13 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
     for pair in pairs(repo, given):
         path = pair.copy.path
         if dirty := repo.dirty(path):
-            raise LifecycleError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+            raise ToolError(f"{dirty[0]}: not committed: commit it, or restore it, first")
         copy = before = dict(repo.working(path))
         for commit in known:
             files = changes(repo, commit, pair.origin.path)
             if not files and given:
                 message = f"does not touch {pair.origin.path}, which {pair.copy.name} is a copy of"
-                raise LifecycleError(f"{commit[:SHORT]}: {message}")
+                raise ToolError(f"{commit[:SHORT]}: {message}")
             touched |= {commit} if files else set()
             copy, said, conflicts = _ported(copy, files, pair, commit[:SHORT])
             lines += said
@@ -305,16 +300,26 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
                 change.put(f"{path}/{inside}", before.get(inside), copy.get(inside))
     if len(touched) < len(known) and not conflicted:
         missed = next(commit for commit in known if commit not in touched)
-        raise LifecycleError(f"{missed[:SHORT]}: touches no living copy's origin")
+        raise ToolError(f"{missed[:SHORT]}: touches no living copy's origin")
     if change.seen:
         carry_out(repo.root, repo.state(), change)
+    return [*lines, _next(conflicted, bool(change.seen))], conflicted
+
+
+def _commit(repo: Repository, name: str) -> str:
+    commit = repo.commit(name)
+    if commit is None:
+        raise ToolError(f"{name}: git knows no such commit: `./pants drift` lists them")
+    return commit
+
+
+def _next(conflicted: bool, changed: bool) -> str:
+    """What to do after a port."""
     if conflicted:
-        lines.append("next: resolve what conflicts (git diff shows it), test, commit")
-    elif not change.seen:
-        lines.append("nothing to do")
-    else:
-        lines.append("next: ./pants --changed-since=HEAD fmt lint check test, then commit")
-    return lines, conflicted
+        return "next: resolve what conflicts (git diff shows it), test, commit"
+    if changed:
+        return "next: ./pants --changed-since=HEAD fmt lint check test, then commit"
+    return "nothing to do"
 
 
 def _ported(

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tools.lifecycle.errors import LifecycleError
+from tools.common.errors import ToolError
 
 WIDTH = 100
 """Of a line, as in tools/ruff.toml."""
@@ -30,6 +30,7 @@ Edit = tuple[int, int, str]
 
 
 def is_python(path: str) -> bool:
+    """Whether a path is Python: a module or a BUILD file."""
     name = PurePosixPath(path).name
     return name.endswith(".py") or name == "BUILD" or name.startswith("BUILD.")
 
@@ -42,6 +43,7 @@ class Rename:
     new: str
 
     def undone(self) -> Rename:
+        """The rename back."""
         return Rename(self.new, self.old)
 
     def strict(self, path: str, data: bytes, like: bytes = b"") -> bytes:
@@ -53,7 +55,7 @@ class Rename:
             like: a file that has the new name; the same imports are folded as they are there.
 
         Raises:
-            LifecycleError: it is meant to be Python, but cannot be read as such.
+            ToolError: it is meant to be Python, but cannot be read as such.
         """
         if not is_python(path) or PurePosixPath(self.old).name.encode() not in data:
             return data
@@ -68,13 +70,13 @@ class Rename:
             shown = Source(f"{self.new}/{path}", like.decode(encoding)) if like else None
             return source.edited(source.refolding(self, shown)).encode(encoding)
         except (SyntaxError, UnicodeError, ValueError, tokenize.TokenError) as error:
-            raise LifecycleError(f"{place}: cannot be read as Python: {error}") from error
+            raise ToolError(f"{place}: cannot be read as Python: {error}") from error
 
     def loose(self, path: str, data: bytes, like: bytes = b"") -> bytes:
         """The same, but what cannot be read stays as it is: work in progress, an old commit."""
         try:
             return self.strict(path, data, like)
-        except LifecycleError:
+        except ToolError:
             return data
 
 
@@ -102,7 +104,7 @@ def mentions(text: str, directory: str) -> Iterator[Reference]:
 class Source:
     """A Python or BUILD file, its tokens and its syntax tree."""
 
-    def __init__(self, path: str, text: str):
+    def __init__(self, path: str, text: str) -> None:
         """Raises SyntaxError, ValueError or TokenError."""
         self.path, self.text = path, text
         self.starts = [0, *(found.end() for found in _NEWLINE.finditer(text))]
@@ -116,7 +118,8 @@ class Source:
 
     def span(self, node: ast.stmt | ast.alias) -> tuple[int, int]:
         """Start and end of a node, whose columns count UTF-8 bytes."""
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
         return (
             self._offset(node.lineno, node.col_offset),
             self._offset(node.end_lineno, node.end_col_offset),
@@ -128,9 +131,11 @@ class Source:
         return start + len(self.text[start:end].encode()[:column].decode())
 
     def line(self, offset: int) -> int:
+        """The line, from 1, of an offset."""
         return bisect.bisect_right(self.starts, offset)
 
     def edited(self, edits: list[Edit]) -> str:
+        """The text with (start, end, new) edits made."""
         text = self.text
         for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]
@@ -169,11 +174,13 @@ class Source:
                 yield self.at(token.start), self.at(token.end)
 
     def imports(self) -> list[ast.ImportFrom]:
+        """All `from ... import` statements."""
         return [node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom)]
 
     # -- edits ---------------------------------------------------------------------------------
 
     def renaming(self, rename: Rename) -> list[Edit]:
+        """The edits that rename every reference to a variant's directory."""
         edits = {}
         for found in self.references(rename.old):
             between = "/" if "/" in found.words else "."

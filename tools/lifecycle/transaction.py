@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.diff.sources import File
-from tools.lifecycle.errors import LifecycleError
+from tools.common.errors import ToolError
+from tools.common.files import File
 
 SCHEMA_VERSION = 1
 JOURNAL, STAGED = "journal.json", "staged"
@@ -60,6 +60,7 @@ class Change:
 
 
 def read_file(path: Path) -> File:
+    """A file of the working tree with its mode."""
     content = path.read_bytes()
     return File(content, "executable" if path.stat().st_mode & stat.S_IXUSR else "file")
 
@@ -81,18 +82,18 @@ def _of(content: bytes, executable: bool) -> str:
 
 @contextmanager
 def locked(state: Path) -> Generator[None]:
-    """Keeps other commands away; the lock ends with the process. Raises LifecycleError."""
+    """Keeps other commands away; the lock ends with the process. Raises ToolError."""
     state.mkdir(parents=True, exist_ok=True)
     with open(state / "lock", "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LifecycleError("another such command is at work here: wait for it") from error
+            raise ToolError("another such command is at work here: wait for it") from error
         yield
 
 
 def carry_out(root: Path, state: Path, change: Change) -> None:
-    """Makes the change, or raises LifecycleError before anything has changed."""
+    """Makes the change, or raises ToolError before anything has changed."""
     try:
         journal = _prepare(root, state / STAGED, change)
     except BaseException:
@@ -122,10 +123,10 @@ def _prepare(root: Path, staged: Path, change: Change) -> dict[str, Any]:
     for step in steps:
         _stay_inside(root, step["path"])
         if (step.get("before") or "file").startswith(("link", "kind")):
-            raise LifecycleError(f"{step['path']}: is no regular file: nothing is done")
+            raise ToolError(f"{step['path']}: is no regular file: nothing is done")
     for path, before in change.seen.items():
         if fingerprint(root / path) != before:
-            raise LifecycleError(f"{path}: was changed meanwhile, nothing is done: run it again")
+            raise ToolError(f"{path}: was changed meanwhile, nothing is done: run it again")
     return journal
 
 
@@ -133,7 +134,7 @@ def recover(root: Path, state: Path) -> str | None:
     """Finishes what was interrupted, or sweeps what never began; a line of what it did, or None.
 
     Raises:
-        LifecycleError: a file was edited since, or the journal cannot be read.
+        ToolError: a file was edited since, or the journal cannot be read.
     """
     if (state / JOURNAL).exists():
         try:
@@ -142,7 +143,7 @@ def recover(root: Path, state: Path) -> str | None:
                 raise ValueError(f"schema_version {journal['schema_version']}")
         except (ValueError, KeyError, TypeError) as error:
             message = f"{state / JOURNAL}: cannot be read ({error}); {ABANDON} forgets it"
-            raise LifecycleError(message) from error
+            raise ToolError(message) from error
         _finish(root, state, journal)
         return f"finished what was interrupted: {journal['what']}"
     if (state / STAGED).exists():
@@ -170,14 +171,17 @@ def _finish(root: Path, state: Path, journal: Mapping[str, Any]) -> None:
                     f"{step['path']}: was edited while this was interrupted: {journal['what']}; "
                     f"move it away and run again to finish, or leave all as it is: {ABANDON}"
                 )
-                raise LifecycleError(message)
+                raise ToolError(message)
             if step["do"] == "write" and now != step["after"]:
                 _place(path, state / STAGED / step["staged"], step["after"])
             elif step["do"] == "remove" and now is not None:
                 path.unlink()
                 _sync(path.parent)
         elif step["do"] == "discard":
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         else:
             _prune(path)
     (state / JOURNAL).unlink()
@@ -192,7 +196,7 @@ def _place(path: Path, staged: Path, after: str) -> None:
     """
     content, executable = staged.read_bytes(), after.startswith("executable")
     if _of(content, executable) != after:
-        raise LifecycleError(f"{staged}: is damaged; {ABANDON} forgets the change")
+        raise ToolError(f"{staged}: is damaged; {ABANDON} forgets the change")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.grug")
     temporary.unlink(missing_ok=True)
@@ -213,7 +217,7 @@ def _prune(path: Path) -> None:
 def _stay_inside(root: Path, path: str) -> None:
     place = (root / path).parent.resolve()
     if ".." in Path(path).parts or not place.is_relative_to(root.resolve()):
-        raise LifecycleError(f"{path}: leads out of the workspace: nothing is done")
+        raise ToolError(f"{path}: leads out of the workspace: nothing is done")
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

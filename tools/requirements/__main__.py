@@ -17,18 +17,16 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from tools.archive.files import ArchiveError
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
 from tools.lifecycle import transaction
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import Repository
-from tools.requirements import commands, comparing, render
-from tools.requirements.errors import LocksError
+from tools.lifecycle.repository import Repository
+from tools.requirements import commands, compare_locks, render
 from tools.requirements.records import concerned, replaced
 from tools.requirements.workspace import resolves
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="locks", description="Updates the workspace's locks, and tells what changed in them."
     )
@@ -79,8 +77,8 @@ def run(options: argparse.Namespace) -> str:
     known = resolves(repo.root)
     if options.command == "diff":
         if len(options.what) == 2 and not set(options.what) <= known.keys():
-            return render.differences([comparing.files(*map(Path, options.what))])
-        found = comparing.against(repo, options.what, options.against)
+            return render.differences([compare_locks.files(*map(Path, options.what))])
+        found = compare_locks.against(repo, options.what, options.against)
         return render.differences(found.values(), concerned(repo.root, replaced(found)))
     with transaction.locked(repo.state()):
         if said := transaction.recover(repo.root, repo.state()):
@@ -100,13 +98,14 @@ def _stop(number: int, _: object) -> NoReturn:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
         print(run(options), end="")
         return 0
-    except (LocksError, LifecycleError, BundleError, ArchiveError) as error:
+    except ToolError as error:
         print(f"locks: {error}", file=sys.stderr)
     except OSError as error:
         print(f"locks: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)

@@ -15,13 +15,14 @@ import argparse
 import os
 from pathlib import Path
 
-from tools.archive import files
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
 from tools.review import artifact, post
-from tools.review.errors import ReviewError
 from tools.review.github import Client
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="review", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack", help="write what is handed over")
@@ -43,18 +44,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def _setting(name: str) -> str:
     if not (value := os.environ.get(name, "").strip()):
-        raise ReviewError(f"${name} is not set: run this in a workflow, or set it")
+        raise ToolError(f"${name} is not set: run this in a workflow, or set it")
     return value
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     if options.command == "pack":
         names = artifact.pack(options.summary, options.pages, options.out)
         print(f"{options.out}: {len(names)} reports")
         return 0
     if options.event is None:
-        raise ReviewError("$GITHUB_EVENT_PATH is not set: name the event with --event FILE")
+        raise ToolError("$GITHUB_EVENT_PATH is not set: name the event with --event FILE")
     run = post.parse_event(
         files.read_text(options.event, post.MAX_EVENT), _setting("GITHUB_REPOSITORY")
     )
@@ -65,4 +67,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
-from tools.diff.trees import changed_lines
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
-from tools.archive.ledger import Entry
+from tools.common.jsonio import json_text
+from tools.ledger.ledger import Entry
 
 SCHEMA_VERSION = 1
 Format = Literal["table", "json", "names"]
@@ -70,7 +70,7 @@ def listing(request: dict[str, Any], entries: Collection[Entry], form: Format) -
         rows.append(row(variant, entries) | ({"reasons": why} if why else {}))
     if form == "json":
         answer = {"schema_version": SCHEMA_VERSION, "variants": rows}
-        return json.dumps(answer, indent=1, sort_keys=True) + "\n"
+        return json_text(answer)
     if form == "names":
         return "".join(f"{row['name']}\n" for row in rows)
     if not rows:
@@ -80,6 +80,7 @@ def listing(request: dict[str, Any], entries: Collection[Entry], form: Format) -
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table for people."""
     columns = (*COLUMNS, "because of") if "reasons" in rows[0] else COLUMNS
     cells = [columns, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]

@@ -31,6 +31,7 @@ from grug.ruff import RuffFmtRequest, RuffLintRequest
 from grug.serve import ServeFieldSet
 from grug.shellcheck import ShellcheckRequest
 from grug.site import SiteFieldSet
+from grug.tool import IMPORTS
 from grug.ty import TyRequest
 from grug.zizmor import ZizmorRequest
 
@@ -52,11 +53,10 @@ COPIED = (
     *(f"tools/locks/{resolve}.lock" for resolve in RESOLVES),
     "tools/bundle/flags.json",
     "tools/bundle/templates/*",
-    *("experiments/grug/buckets.json", "tools/ruff.toml", "tools/ty.toml"),
-    *(
-        f"tools/{name}/*.py"
-        for name in ("archive", "bundle", "corpus", "diff", "isolation", "speedrun", "variants")
-    ),
+    "experiments/grug/buckets.json",
+    "tools/ruff.toml",
+    "tools/ty.toml",
+    *(f"tools/{name}/*.py" for name in ("common", *IMPORTS)),
 )
 INHERITED = {
     "HOME",

@@ -182,7 +182,7 @@ def test_workers_must_reach_the_places_of_a_run(engine, place, good):
     if good:
         check_place(engine, "--data", place)
     else:
-        with pytest.raises(bundles.BundleError, match="--data.* name a URL"):
+        with pytest.raises(bundles.ToolError, match="--data.* name a URL"):
             check_place(engine, "--data", place)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.archive.check import LEDGER
+from tools.ledger.ledger import LEDGER
 from tools.lifecycle.merge import merge
 
 COPY = "experiments/grug/relu"

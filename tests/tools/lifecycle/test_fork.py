@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE, FILES, HEAD, LEDGER, Workspace
-from tools.archive.ledger import parse
 from tools.isolation.scan import scan
+from tools.ledger.ledger import parse
 from tools.lifecycle.__main__ import main
 from tools.lifecycle.names import WIDTH
 

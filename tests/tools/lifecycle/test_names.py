@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lifecycle.errors import LifecycleError
+from tools.common.errors import ToolError
 from tools.lifecycle.names import WIDTH, Rename, mentions
 
 RELU = Rename("experiments/grug/base", "experiments/grug/relu")
@@ -86,7 +86,7 @@ def test_encodings_and_line_ends_are_kept():
 
 @pytest.mark.parametrize("data", [b"import (base\n", b"x = 'base \xff'\n", b"'base'\0\n"])
 def test_what_cannot_be_read_is_refused_or_left(data):
-    with pytest.raises(LifecycleError, match="experiments/grug/base/x.py: cannot be read as Pyt"):
+    with pytest.raises(ToolError, match="experiments/grug/base/x.py: cannot be read as Pyt"):
         RELU.strict("x.py", data)
     assert RELU.loose("x.py", data) == data
 

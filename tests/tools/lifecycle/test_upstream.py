@@ -3,8 +3,7 @@
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.archive.check import LEDGER
-from tools.archive.ledger import parse
+from tools.ledger.ledger import LEDGER, parse
 
 COPY = "experiments/grug/relu"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
 from tools.reference.__main__ import main
 from tools.reference.help_text import Help
 from tools.reference.pages import goals_page, inline, targets_page, tools_page
@@ -93,7 +93,7 @@ def test_target_types_of_ours(said):
     ],
 )
 def test_other_text_is_refused(text, message):
-    with pytest.raises(ArchiveError) as raised:
+    with pytest.raises(ToolError) as raised:
         parse(text, "help.json")
     assert str(raised.value).startswith(message)
     assert "give what ./pants help-all prints" in str(raised.value)
@@ -101,11 +101,11 @@ def test_other_text_is_refused(text, message):
 
 def test_help_without_the_plugin_or_of_another_pants_is_refused(said):
     del said["scope_to_help_info"]["bake"]["basic"][0]["default"]
-    with pytest.raises(ArchiveError, match="another form than Pants 2.17's: KeyError.'default'"):
+    with pytest.raises(ToolError, match="another form than Pants 2.17's: KeyError.'default'"):
         parse(json.dumps(said), "help.json")
     for key in said:
         said[key] = {}
-    with pytest.raises(ArchiveError, match="names nothing of the backend 'grug'"):
+    with pytest.raises(ToolError, match="names nothing of the backend 'grug'"):
         parse(json.dumps(said), "help.json")
 
 
@@ -163,5 +163,5 @@ def test_stale_pages_are_named_and_written(workspace, capsys):
 
 def test_elsewhere_is_no_workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArchiveError, match="holds no pants.toml; name the workspace with --root"):
+    with pytest.raises(ToolError, match="holds no pants.toml; name the workspace with --root"):
         main(["--check"])

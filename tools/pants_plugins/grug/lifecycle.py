@@ -110,8 +110,11 @@ async def fork(console: Console, subsystem: ForkSubsystem, specs: Specs) -> Fork
         console.print_stderr(origin.fault)
         return Fork(exit_code=1)
     argv = (
-        *("fork", origin.path, f"--name={subsystem.name_}"),
-        *(f"--bucket={subsystem.bucket}", f"--purpose={subsystem.purpose}"),
+        "fork",
+        origin.path,
+        f"--name={subsystem.name_}",
+        f"--bucket={subsystem.bucket}",
+        f"--purpose={subsystem.purpose}",
     )
     return Fork(exit_code=await run_command(argv))
 

@@ -19,6 +19,7 @@ from pants.backend.python.target_types import (
     PythonTestTarget,
 )
 from pants.core.goals.package import OutputPathField
+from pants.engine.addresses import Address
 from pants.engine.fs import Digest, PathGlobs, RemovePrefix, Snapshot
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
@@ -238,12 +239,7 @@ async def generate_from_grug_variant(
     union_membership: UnionMembership,
 ) -> GeneratedTargets:
     generator, address = request.generator, request.template_address
-    for name in generator[AcceleratorsField].value or ():
-        if name not in grug.accelerators:
-            raise InvalidFieldException(
-                f"{generator.address}: `accelerators` names {name!r}; `[grug].accelerators` has "
-                f"{', '.join(grug.accelerators)}"
-            )
+    _refuse_unknown_accelerators(generator, grug)
     paths = await Get(SourcesPaths, SourcesPathsRequest(generator[VariantSourcesField]))
     files = [posixpath.relpath(path, address.spec_path) for path in paths.files]
     sources = [file for file in files if not is_support(file)]
@@ -282,23 +278,38 @@ async def generate_from_grug_variant(
             )
             for name, suite in suites.items()
         ]
-        # Its imports bring the rest of what a bundle needs.
-        entry = address.create_file("launch.py").spec
-        resolves = {"cpu": resolve, **(generator[BundleResolvesField].value or {})}
-        topologies = generator[TopologiesField].value or {}
         targets += [
             make(
-                LaunchBundle,
-                address.create_generated(f"launch-{name}"),
-                accelerator=name,
-                bundle_resolve=resolves.get(name, name),
-                dependencies=(entry,),
-                launch_args=generator[LaunchArgsField].value,
-                topology=topologies.get(name, ""),
+                LaunchBundle, address.create_generated(f"launch-{fields['accelerator']}"), **fields
             )
-            for name in generator[AcceleratorsField].value or ()
+            for fields in _bundles(generator, address, resolve)
         ]
     return GeneratedTargets(generator, targets)
+
+
+def _bundles(generator: Target, address: Address, resolve: str) -> Iterable[dict[str, Any]]:
+    """The fields of a launch bundle for each accelerator that the variant names."""
+    # Its imports bring the rest of what a bundle needs.
+    entry = address.create_file("launch.py").spec
+    resolves = {"cpu": resolve, **(generator[BundleResolvesField].value or {})}
+    topologies = generator[TopologiesField].value or {}
+    for name in generator[AcceleratorsField].value or ():
+        yield {
+            "accelerator": name,
+            "bundle_resolve": resolves.get(name, name),
+            "dependencies": (entry,),
+            "launch_args": generator[LaunchArgsField].value,
+            "topology": topologies.get(name, ""),
+        }
+
+
+def _refuse_unknown_accelerators(generator: Target, grug: GrugSubsystem) -> None:
+    for name in generator[AcceleratorsField].value or ():
+        if name not in grug.accelerators:
+            raise InvalidFieldException(
+                f"{generator.address}: `accelerators` names {name!r}; `[grug].accelerators` has "
+                f"{', '.join(grug.accelerators)}"
+            )
 
 
 def target_types() -> Iterable[type[Target]]:
