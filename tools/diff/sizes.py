@@ -2,8 +2,8 @@
 
     python -m tools.diff.sizes DIR [--preset tiny]
 
-Runs `python -m PACKAGE.launch --preset PRESET --plan` in a process that finds this directory's tree
-first, and prints one JSON object: preset, parameters, active_parameters, flops_per_token; or
+Runs `python -m PACKAGE.launch --preset PRESET --plan --json` in a process that finds this
+directory's tree first, and prints one JSON object: preset, parameters, active_parameters, flops_per_token; or
 {"error": one line} and exit code 1.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -26,31 +25,17 @@ from tools.diff.read_trees import workspace_name
 
 TIMEOUT = 300.0  # seconds
 
-_NUMBER = r"\s*:?\s+([0-9][0-9,_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\b"
-_LINES = {
-    "parameters": re.compile(r"^\s*(?:total )?parameters" + _NUMBER, re.I | re.M),
-    "active_parameters": re.compile(
-        r"^\s*active (?:parameters|per token|parameters per token)" + _NUMBER, re.I | re.M
-    ),
-    "flops_per_token": re.compile(r"^\s*FLOPs per token" + _NUMBER, re.I | re.M),
-}
-
 
 def read_plan(text: str, preset: str) -> Size:
-    """What the lines of a plan say; an error where the parameters are not among them."""
-    found: dict[str, float] = {}
-    for name, pattern in _LINES.items():
-        if match := pattern.search(text):
-            found[name] = float(match[1].replace(",", "").replace("_", ""))
-    if "parameters" not in found:
-        return Size(preset, error="the plan has no line 'parameters'")
-    active = found.get("active_parameters")
-    return Size(
-        preset,
-        int(found["parameters"]),
-        None if active is None else int(active),
-        found.get("flops_per_token"),
-    )
+    """What a plan in JSON says; an error where it is none."""
+    try:
+        plan = json.loads(text)
+        parameters, active = (plan[name] for name in ("parameters", "active_parameters"))
+        return Size(
+            preset, parameters, None if active == parameters else active, plan["flops_per_token"]
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return Size(preset, error=f"the plan is not the JSON of one: {error}")
 
 
 def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> Size:
@@ -62,7 +47,7 @@ def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> 
     for _ in name.split("/"):
         root = root.parent
     module = f"{name.replace('/', '.')}.launch"
-    command = [sys.executable, "-m", module, "--preset", preset, "--plan"]
+    command = [sys.executable, "-m", module, "--preset", preset, "--plan", "--json"]
     # The working directory comes first on the module path of `-m`; nothing else of ours is on it.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -10,8 +10,6 @@ from typing import Any
 from tools.runs.run_summary import Run, flat
 from tools.runs.stats import Sample, Test, value_at, welch
 
-# What a run may choose without being another experiment: where and how often it looks and saves.
-FREE = ("checkpoint_every", "eval_every", "keep_checkpoints", "mesh", "seed")
 SIGNIFICANT = 0.05
 
 Axis = Callable[[Run, Sequence[float]], float]
@@ -38,8 +36,7 @@ class Group:
     @property
     def settings(self) -> dict[str, Any]:
         """What all of them share, flat: `model.d_model`."""
-        first = self.runs[0]
-        return flat({k: v for k, v in first.config.items() if k not in FREE})
+        return flat(self.runs[0].experiment())
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,8 @@ def groups(runs: Iterable[Run]) -> list[Group]:
     """
     by_key: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: (-run.tokens, run.run)):
-        settings = {k: v for k, v in run.config.items() if k not in FREE}
-        key = json.dumps([settings, run.data_digest, run.sources_digest, run.lock], sort_keys=True)
+        parts = [run.experiment(), run.data_digest, run.sources_digest, run.lock]
+        key = json.dumps(parts, sort_keys=True)
         by_key.setdefault(key, {}).setdefault(run.seed, run)
     found = [
         (key, Group(runs[min(runs)].variant, tuple(runs[seed] for seed in sorted(runs))))

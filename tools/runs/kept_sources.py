@@ -1,6 +1,7 @@
 """Which commit a run's sources are of; sources of none are kept: docs/reports/sources/DIGEST/.
 
-A run names its sources by the sha256 of {file name: sha256 of the file} as JSON with sorted keys,
+A run names its sources by the sha256 of {path: sha256 of the file} as JSON with sorted keys, paths
+being those in the variant's directory,
 and keeps a copy of each set it ran in sources/DIGEST/, DIGEST being the first 16 digits.
 """
 
@@ -22,7 +23,7 @@ MAX_BYTES = MIB
 MAX_COMMITS = 100
 
 Digests = dict[str, str]
-"""sha256 of each file, by name."""
+"""sha256 of each file, by its path in the variant's directory."""
 
 
 def sha256(data: bytes) -> str:
@@ -41,17 +42,17 @@ def place(digest: str) -> str:
 
 
 def read(directory: Path, name: str) -> dict[str, bytes]:
-    """The Python files of a directory, by name. Raises ToolError."""
+    """The Python files of a directory, by their paths in it. Raises ToolError."""
     files: dict[str, bytes] = {}
-    for path in sorted(directory.iterdir()):
-        if (
-            path.is_symlink()
-            or not path.is_file()
-            or path.suffix != ".py"
-            or not is_name(path.stem)
-        ):
-            raise ToolError(f"{name}/{path.name[:60]}: is no Python file of a run: remove it")
-        files[path.name] = path.read_bytes()
+    for path in sorted(directory.rglob("*")):
+        inside = path.relative_to(directory)
+        named = all(is_name(part) for part in (*inside.parts[:-1], path.stem))
+        if not path.is_symlink() and path.is_dir():
+            continue
+        if path.is_symlink() or not path.is_file() or path.suffix != ".py" or not named:
+            shown = inside.as_posix()[:120]
+            raise ToolError(f"{name}/{shown}: is no Python file of a run: remove it")
+        files[inside.as_posix()] = path.read_bytes()
         if sum(map(len, files.values())) > MAX_BYTES:
             raise ToolError(f"{name}: holds more than {MAX_BYTES:,} bytes of sources")
     return files
@@ -94,9 +95,9 @@ def find_commit(root: Path, path: str, wanted: Digests, recorded: str | None) ->
     contents: Digests = {}  # sha256 by git's own digest
     known = [recorded] if recorded and is_commit(recorded) else []
     for commit in [*known, *history]:
-        listing = git.answer("ls-tree", "-z", commit, "--", f"{path}/") or b""
+        listing = git.answer("ls-tree", "-r", "-z", commit, "--", f"{path}/") or b""
         rows = (line.split("\t", 1) for line in listing.decode().split("\0") if line)
-        blobs = {name.rpartition("/")[2]: head.split(" ")[2] for head, name in rows}
+        blobs = {name.removeprefix(f"{path}/"): head.split(" ")[2] for head, name in rows}
         if not wanted.keys() <= blobs.keys():
             continue
         unread = [blobs[name] for name in wanted if blobs[name] not in contents]

@@ -21,17 +21,25 @@ from tools.common.files import MIB
 from tools.common.jsonio import parse_json, read_json
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
 from tools.runs import kept_sources, results, run_summary
-from tools.runs.run_summary import MAX_BYTES, MAX_POINTS, SCHEMA_VERSION, encode, is_name
+from tools.runs.run_summary import (
+    MAX_BYTES,
+    MAX_POINTS,
+    OLD_ROLES,
+    SCHEMA_VERSION,
+    encode,
+    is_name,
+)
 from tools.runs.stats import thin
 
-RUN_SCHEMA = 1
+RUN_SCHEMAS = (1, 2)  # the first says no roles of settings
 MAX_RECORD = 4 * MIB
 MAX_METRICS = 512 * MIB
 MAX_LINE = 64 * 1024
 MAX_CONFIG = 4096
 MAX_HELDOUT = 60
-# Where a run happened to read and write, and who listened: no part of its result.
-PLACES = ("data", "run_dir", "resume", "tensorboard", "wandb")
+# Where a run happened to read and write, and who listened: no part of its result. As a run of the
+# first schema would have said.
+OLD_PLACES = dict.fromkeys(("data", "run_dir", "resume", "tensorboard", "wandb"), "place")
 PACKAGES = ("python", "jax", "jaxlib")
 
 _ELSEWHERE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://")
@@ -128,13 +136,13 @@ def seconds(metrics: Metrics, starts: Sequence[int]) -> list[float]:
     return times
 
 
-def portable(value: Any) -> Any:
-    """A config without what names a machine: places, paths, addresses."""
+def portable(value: Any, roles: Mapping[str, str]) -> Any:
+    """A config without what names a machine: settings whose role is a place, paths, addresses."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in PLACES and not _is_place(v)}
-        return {key: portable(item) for key, item in kept.items()}
+        kept = {k: v for k, v in value.items() if roles.get(k) != "place" and not _is_place(v)}
+        return {key: portable(item, roles) for key, item in kept.items()}
     if isinstance(value, list):
-        return [portable(item) for item in value if not _is_place(item)]
+        return [portable(item, roles) for item in value if not _is_place(item)]
     return value
 
 
@@ -185,6 +193,7 @@ def summarize(
         raise ToolError(f"{shown}: {run!r} cannot name a summary: letters, digits, '.', '_', -")
     record, where = read_record(run_dir / "run.json", f"{shown}/run.json")
     config, attempts = record["config"], record["attempts"]
+    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
     metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
     if not unfinished:
         refuse_unfinished(metrics, config["steps"], shown)
@@ -200,7 +209,8 @@ def summarize(
         "variant": entry.name,
         "run": run,
         "seed": config["seed"],
-        "config": portable(config),
+        "config": portable(config, roles),
+        "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
         "data_digest": record["data"].get("digest"),
         "sources_digest": final["sources_digest"],
         "mixed_sources": len(digests) > 1,
@@ -299,8 +309,9 @@ def read_record(path: Path, name: str) -> tuple[dict[str, Any], str]:
         raise ToolError(f"{name}: is not there: give the directory of a run")
     record = read_json(path, MAX_RECORD, name=name)
     have = record.get("schema_version") if isinstance(record, dict) else None
-    if have != RUN_SCHEMA:
-        raise ToolError(f"{name}:1: schema_version is {have!r}, this tool knows {RUN_SCHEMA}")
+    if have not in RUN_SCHEMAS:
+        known = " and ".join(map(str, RUN_SCHEMAS))
+        raise ToolError(f"{name}:1: schema_version is {have!r}, this tool knows {known}")
     for what, good in _record_checks(record):
         if not good:
             raise ToolError(f"{name}:1: {what} is not what a run writes")
@@ -315,6 +326,8 @@ def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     for key in ("seed", "steps"):
         value = config.get(key)
         yield f"config.{key}", isinstance(value, int) and not isinstance(value, bool)
+    roles = record.get("roles") or {}
+    yield "roles", isinstance(roles, dict) and all(isinstance(x, str) for x in roles.values())
     yield "lock", record.get("lock") is None or isinstance(record["lock"], str)
     yield "data", isinstance(record.get("data"), dict)
     listed = record.get("sources") or {}

@@ -16,7 +16,18 @@ from tools.common.errors import ToolError
 from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Of the older summaries, in which a run did not say it itself.
+OLD_ROLES = {
+    "checkpoint_every": "cadence",
+    "eval_batches": "measure",
+    "eval_every": "cadence",
+    "keep_checkpoints": "cadence",
+    "mesh": "cadence",
+    "seed": "replicate",
+}
+# Settings in which runs of one experiment may differ: where and how often it looks and saves.
+FREE = ("cadence", "place", "replicate")
 RUNS = "docs/reports/runs"
 MAX_BYTES = 16 * 1024
 MAX_POINTS = 200
@@ -38,6 +49,7 @@ class Run:
     run: str
     seed: int
     config: dict[str, Any]
+    roles: dict[str, str]
     data_digest: str | None
     sources_digest: str
     mixed_sources: bool
@@ -58,6 +70,10 @@ class Run:
     def path(self) -> str:
         """Where the summary is, from the workspace's root."""
         return f"{RUNS}/{self.variant}/{self.run}.json"
+
+    def experiment(self) -> dict[str, Any]:
+        """The settings that make it one experiment with others: those of no free role."""
+        return {k: v for k, v in self.config.items() if self.roles.get(k) not in FREE}
 
 
 KEYS = tuple(Run.__dataclass_fields__)
@@ -99,6 +115,8 @@ def load(path: Path, name: str) -> Run:
 def parse(text: str, name: str) -> Run:
     """The summary in a file of that name. Raises ToolError with every fault and its line."""
     values = parse_json(text, name)
+    if isinstance(values, dict) and values.get("schema_version") == 1:
+        values.setdefault("roles", OLD_ROLES)
     if not isinstance(values, dict) or set(values) != set(KEYS):
         found = set(values) if isinstance(values, dict) else set()
         wrong = ", ".join(sorted(found ^ set(KEYS))[:4])
@@ -140,7 +158,7 @@ def load_all(root: Path) -> tuple[list[Run], list[str]]:
 
 def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:
     """What is wrong, as (key, message)."""
-    if values["schema_version"] != SCHEMA_VERSION:
+    if values["schema_version"] not in (1, SCHEMA_VERSION):
         have = values["schema_version"]
         return [("schema_version", f"is {have!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
     found = [
@@ -151,6 +169,7 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
     checks = {
         "seed": _whole(values["seed"]),
         "config": isinstance(values["config"], dict),
+        "roles": _is_strings(values["roles"]),
         "data_digest": values["data_digest"] is None or _matches(_DIGEST, values["data_digest"]),
         "sources_digest": _matches(_DIGEST, values["sources_digest"]),
         "mixed_sources": isinstance(values["mixed_sources"], bool),

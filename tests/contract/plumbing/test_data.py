@@ -1,5 +1,6 @@
 """Packing, the order of the data and what goes wrong with a token store."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -28,9 +29,7 @@ def test_every_target_is_in_exactly_one_row(store):
     for row in (rows[i] for i in range(len(rows))):
         real = row.loss_weights > 0
         pairs += zip(row.tokens[real].tolist(), row.targets[real].tolist(), strict=True)
-    expected = [
-        pair for doc in read(store, "train") for pair in zip(doc[:-1], doc[1:], strict=True)
-    ]
+    expected = [pair for doc in read(store, "train") for pair in itertools.pairwise(doc)]
     assert sorted(pairs) == sorted(expected)
 
 
