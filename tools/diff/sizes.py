@@ -3,8 +3,8 @@
     python -m tools.diff.sizes DIR [--preset tiny]
 
 Runs `python -m PACKAGE.launch --preset PRESET --plan --json` in a process that finds this
-directory's tree first, and prints one JSON object: preset, parameters, active_parameters, flops_per_token; or
-{"error": one line} and exit code 1.
+directory's tree first, and prints one JSON object: preset, parameters, active_parameters,
+flops_per_token; or {"error": one line} and exit code 1.
 """
 
 from __future__ import annotations

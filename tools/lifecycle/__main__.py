@@ -1,7 +1,7 @@
 """The recipe's steps as commands, each of which happens whole or not at all.
 
     python -m tools.lifecycle fork ORIGIN --name NAME --bucket BUCKET --purpose SENTENCE
-    python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT]... [--format text|json]
+    python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT|plumbing]... [--format text|json]
     python -m tools.lifecycle upstream VARIANT [--resolved]
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
     python -m tools.lifecycle recover [--abandon]
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from tools.common.errors import ToolError
-from tools.lifecycle import drift, fork, retire, transaction, upstream
+from tools.lifecycle import drift, fork, plumbing, retire, transaction, upstream
 from tools.lifecycle.repository import Repository
 
 
@@ -32,7 +32,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     forking.add_argument("--purpose", required=True, help="the question it answers")
     drifting = commands.add_parser("drift", help="what copies lack of their origins")
     drifting.add_argument("variants", nargs="*", help="names or directories; default: all")
-    drifting.add_argument("--apply", action="append", default=[], metavar="COMMIT")
+    drifting.add_argument(
+        "--apply",
+        action="append",
+        default=[],
+        metavar="COMMIT",
+        help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
+    )
     drifting.add_argument("--format", choices=("text", "json"), default="text")
     raising = commands.add_parser("upstream", help="merge a variant's change into its origin")
     raising.add_argument("variant")
@@ -78,6 +84,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     conflicts = False
     if options.command == "fork":
         lines = fork.fork(repo, options.origin, options.name, options.bucket, options.purpose)
+    elif options.command == "drift" and options.apply == [plumbing.WORD]:
+        lines = plumbing.forward(repo, options.variants)
     elif options.command == "drift" and options.apply:
         lines, conflicts = drift.port(repo, options.apply, options.variants)
     elif options.command == "drift":

@@ -121,13 +121,13 @@ def drift(repo: Repository, given: Sequence[str]) -> list[Drift]:
     found = []
     for pair in pairs(repo, given):
         point, path = fork_point(repo, pair.copy), pair.origin.path
-        copy = repo.working(pair.copy.path)
+        copy, now = repo.working(pair.copy.path), repo.files("HEAD", path)
         commits = []
         for commit, subject in repo.history(f"{point}..HEAD", path):
             parts = [
                 part
                 for change in changes(repo, commit, path)
-                for part in judge(change, copy, pair.rename())
+                for part in judge(change, copy, pair.rename(), now)
             ]
             shown = "".join(c if c.isprintable() else "?" for c in subject)
             commits.append(Commit(commit, shown, tuple(parts)))
@@ -164,8 +164,20 @@ def _paths(status: str) -> int:
     return 2 if status[0] == "R" else 1
 
 
-def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
-    """What each part of a file's change would be in the copy.
+def judge(change: FileChange, copy: Tree, rename: Rename, now: Tree) -> Iterator[Part]:
+    """What each part of a file's change would be in the copy; all there, if the file is as in `now`.
+
+    `now` is the origin as it is today: what a later commit did to a hunk is no conflict.
+    """
+    path = change.new or change.old or ""
+    mine, its = copy.get(path), now.get(path)
+    is_the_origins = mine and its and rename.loose(path, its.content) == mine.content
+    for part in _judge(change, copy, rename):
+        yield replace(part, state=THERE) if is_the_origins else part
+
+
+def _judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
+    """The same of a file by the commit alone.
 
     It is looked at under the origin's name, so that copies with equal files have equal answers,
     which are found once.
@@ -290,7 +302,8 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
                 message = f"does not touch {pair.origin.path}, which {pair.copy.name} is a copy of"
                 raise ToolError(f"{commit[:SHORT]}: {message}")
             touched |= {commit} if files else set()
-            copy, said, conflicts = _ported(copy, files, pair, commit[:SHORT])
+            now = repo.files("HEAD", pair.origin.path)
+            copy, said, conflicts = _ported(copy, files, pair, commit[:SHORT], now)
             lines += said
             if conflicts:
                 conflicted = True
@@ -323,14 +336,18 @@ def _next(conflicted: bool, changed: bool) -> str:
 
 
 def _ported(
-    copy: Mapping[str, File], files: Sequence[FileChange], pair: Pair, commit: str
+    copy: Mapping[str, File],
+    files: Sequence[FileChange],
+    pair: Pair,
+    commit: str,
+    now: Tree,
 ) -> tuple[dict[str, File], list[str], bool]:
     """(the copy with a commit's changes, what to say of each, whether there are conflicts)."""
     result = dict(copy)
     lines: list[str] = []
     conflicted = False
     for change in files:
-        parts = list(judge(change, copy, pair.rename()))
+        parts = list(judge(change, copy, pair.rename(), now))
         states = [part.state for part in parts]
         counts = [f"{states.count(state)} {state}" for state in _ORDER if state in states]
         name = change.new or change.old

@@ -2,7 +2,8 @@
 
     python -m tools.variants origins LEDGER
         {"paths": {path: its origin's path or null}, "with_origin": [name, ...]}
-    python -m tools.variants facts VARIANT [ORIGIN]     {"files", "lines", "added", "deleted"}
+    python -m tools.variants facts VARIANT [ORIGIN]
+        {"files", "lines", "added", "deleted", "own_plumbing"}
     python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
     python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
 
@@ -61,6 +62,7 @@ def facts(variant: str, origin: str | None) -> dict[str, int | None]:
         "lines": found.lines,
         "added": changed.added if changed else None,
         "deleted": changed.deleted if changed else None,
+        "own_plumbing": found.own_plumbing,
     }
 
 

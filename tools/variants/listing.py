@@ -10,7 +10,18 @@ from tools.ledger.ledger import Entry
 
 SCHEMA_VERSION = 1
 Format = Literal["table", "json", "names"]
-COLUMNS = ("name", "path", "origin", "status", "bucket", "files", "lines", "changed", "runs on")
+COLUMNS = (
+    "name",
+    "path",
+    "origin",
+    "status",
+    "bucket",
+    "files",
+    "lines",
+    "changed",
+    "plumbing",
+    "runs on",
+)
 
 
 def row(variant: dict[str, Any], entries: Collection[Entry]) -> dict[str, Any]:
@@ -27,6 +38,7 @@ def row(variant: dict[str, Any], entries: Collection[Entry]) -> dict[str, Any]:
         "lines": facts["lines"],
         "added": facts["added"],
         "deleted": facts["deleted"],
+        "own_plumbing": facts["own_plumbing"],
         "accelerators": variant["accelerators"],
     }
 
@@ -106,6 +118,14 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['files']}",
         f"{row['lines']:,}",
         changed,
+        _plumbing(row),
         " ".join(row["accelerators"]) or "-",
     )
     return (*cells, "; ".join(row["reasons"])) if "reasons" in row else cells
+
+
+def _plumbing(row: dict[str, Any]) -> str:
+    own = row["own_plumbing"]
+    if own is None:
+        return "-"
+    return f"{own} files of its own" if own > 1 else "1 file of its own" if own else "the origin's"

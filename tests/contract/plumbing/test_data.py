@@ -20,7 +20,7 @@ def read(store: str, split: str) -> list[list[int]]:
     opened = TokenStore.open(store)
     tokens = opened.array(f"{split}/tokens").read().result()
     offsets = opened.array(f"{split}/offsets").read().result()
-    return [tokens[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 def test_every_target_is_in_exactly_one_row(store):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tools.runs.kept_sources import digest_of, sha256
-from tools.runs.run_summary import encode
+from tools.runs.run_summary import OLD_ROLES, encode
 
 SOURCES = {"model.py": "WIDTH = 8\n", "train.py": "STEPS = 9\n"}
 DIGEST, OTHER = "a" * 64, "b" * 64
@@ -52,7 +52,7 @@ class Workspace:
         sources: dict[str, str] = SOURCES,
         commit: str | None = COMMIT,
     ) -> Path:
-        """A run directory as experiments/grug/base/record.py and runlog.py write it.
+        """A run directory as record.py and runlog.py of experiments/grug/base/plumbing write it.
 
         Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`.
         """
@@ -62,6 +62,7 @@ class Workspace:
         copy = directory / "sources" / last[:16]
         copy.mkdir(parents=True)
         for file, text in sources.items():
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
             (copy / file).write_text(text)
         attempts = [
             {
@@ -83,10 +84,11 @@ class Workspace:
             "model": {"d_model": 128, "vocabulary": "gs://bucket/words"},
         }
         run = {
-            "schema_version": 1,
+            "schema_version": 2,
             "variant": "base",
             "attempts": attempts,
             "config": settings | (config or {}),
+            "roles": {"data": "place", "run_dir": "place", "seed": "replicate"},
             "data": {"digest": OTHER},
             "sources": digests,
             "lock": DIGEST,
@@ -104,11 +106,12 @@ class Workspace:
         curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
                  for i in range(1, 11)]  # fmt: skip
         summary = {
-            "schema_version": 1,
+            "schema_version": 2,
             "variant": variant,
             "run": run,
             "seed": 0,
             "config": {"steps": steps, "learning_rate": 0.01},
+            "roles": OLD_ROLES,
             "data_digest": DIGEST,
             "sources_digest": DIGEST,
             "mixed_sources": False,

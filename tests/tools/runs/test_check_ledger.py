@@ -1,5 +1,6 @@
 """A ledger that is not true: each way, with its line and its remedy."""
 
+import json
 import subprocess
 
 import pytest
@@ -138,8 +139,12 @@ def test_a_path_that_leads_out(repository, path):
 def test_summaries(repository):
     good = repository.write_summary("base", "base-1")
     assert faults(repository) == []
+    older = {k: v for k, v in good.items() if k != "roles"} | {"run": "base-0", "schema_version": 1}
+    older_path = repository.root / "docs/reports/runs/base/base-0.json"
+    older_path.write_text(json.dumps(older))
+    assert faults(repository) == []
     repository.write_summary("nobody", "nobody-1")
-    repository.write_summary("base", "base-2", schema_version=2)
+    repository.write_summary("base", "base-2", schema_version=3)
     repository.write_summary("base", "base-3", curve=[])
     repository.write_summary("base", "base-4", run="base-1")
     runs = repository.root / "docs/reports/runs"
@@ -155,7 +160,7 @@ def test_summaries(repository):
     assert [line.split(": ")[0] for line in shorter] == [
         "nobody/nobody-1.json:3",
         "base/base-2.json:2",
-        "base/base-3.json:20",
+        "base/base-3.json:21",
         "base/base-4.json:4",
         "base/base-5.json:1",
         "base/base-6.json:1",

@@ -31,6 +31,7 @@ def commit(workspace, git, files: dict[str, str]) -> str:
     directory = workspace.root / "experiments/grug/base"
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
     git("add", "experiments")
     git("commit", "-qm", "base", "--allow-empty")
@@ -40,8 +41,11 @@ def commit(workspace, git, files: dict[str, str]) -> str:
 def recorded(workspace, *runs):
     """What the first run's summary says of git, and the sources that are kept now."""
     path, *_ = record(runs, workspace.root)
-    kept = sorted((workspace.root / kept_sources.KEPT).glob("*/*"))
-    return run_summary.load(workspace.root / path, path).git, {p.name: p.read_text() for p in kept}
+    kept = {}
+    for directory in (workspace.root / kept_sources.KEPT).glob("*"):
+        for file in sorted(directory.rglob("*.py")):
+            kept[file.relative_to(directory).as_posix()] = file.read_text()
+    return run_summary.load(workspace.root / path, path).git, kept
 
 
 def test_sources_of_the_commit_it_ran_at(workspace, git):
@@ -49,6 +53,21 @@ def test_sources_of_the_commit_it_ran_at(workspace, git):
     commit(workspace, git, EDITED)
     run = workspace.write_run("base-1", rows(10), commit=at)
     assert recorded(workspace, run) == ({"commit": at, "dirty": False}, {})
+    assert kept_sources.check(workspace.root, run_summary.load_all(workspace.root)[0]) == []
+
+
+def test_a_file_in_a_subdirectory_is_a_source(workspace, git):
+    """The same name above it is another file."""
+    inside = {**SOURCES, "plumbing/model.py": "SCALE = 1\n"}
+    commit(workspace, git, inside)
+    at = commit(workspace, git, {**inside, "plumbing/model.py": "SCALE = 3\n"})
+    run = workspace.write_run("base-1", rows(10), commit=at, sources=inside)
+    found, kept = recorded(workspace, run)
+    assert (found["dirty"], kept) == (False, {}) and found["commit"] != at
+    edited = {**inside, "plumbing/model.py": "SCALE = 9\n"}
+    run = workspace.write_run("base-2", rows(10), commit=at, sources=edited)
+    found, kept = recorded(workspace, run)
+    assert (found["dirty"], kept) == (True, edited)
     assert kept_sources.check(workspace.root, run_summary.load_all(workspace.root)[0]) == []
 
 

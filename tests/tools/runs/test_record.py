@@ -90,7 +90,8 @@ def test_a_run_is_recorded_under_the_ledgers_name(workspace):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"record": {"schema_version": 2}}, "schema_version is 2, this tool knows 1"),
+        ({"record": {"schema_version": 3}}, "schema_version is 3, this tool knows 1 and 2"),
+        ({"record": {"roles": {"seed": 1}}}, "roles is not what a run writes"),
         ({"record": {"attempts": []}}, "attempts is not what a run writes"),
         ({"record": {"attempts": [{}]}}, "attempts[0].from_step is not what a run writes"),
         ({"record": {"variant": "../x"}}, "variant is not what a run writes"),
@@ -113,6 +114,27 @@ def test_what_may_be_recorded_as_it_is(workspace):
     first, second = (run_summary.load(workspace.root / path, path) for path in paths[:2])
     assert (first.steps, first.config["steps"], first.mixed_sources) == (10, 11, False)
     assert (second.sources_digest, second.mixed_sources) == (RAN, True)
+
+
+def test_a_run_says_which_settings_are_places(workspace):
+    config = {"cache": "here", "eval_every": 5}
+    roles = {"cache": "place", "eval_every": "cadence", "seed": "replicate"}
+    run = workspace.write_run("base-1", rows(10), config=config, record={"roles": roles})
+    path, *_ = record([run], workspace.root)
+    summary = run_summary.load(workspace.root / path, path)
+    assert "cache" not in summary.config
+    assert summary.roles == {"eval_every": "cadence", "seed": "replicate"}
+    assert summary.experiment().keys() & {"eval_every", "seed", "steps"} == {"steps"}
+
+
+def test_a_run_of_the_first_schema_is_read_as_before(workspace):
+    old = {"schema_version": 1, "roles": None}
+    config = {"wandb": True, "eval_every": 5, "resume": False}
+    run = workspace.write_run("base-1", rows(10), config=config, record=old)
+    path, *_ = record([run], workspace.root)
+    summary = run_summary.load(workspace.root / path, path)
+    assert summary.config.keys() & {"wandb", "resume", "data", "eval_every"} == {"eval_every"}
+    assert summary.roles == run_summary.OLD_ROLES
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,12 @@ class DriftSubsystem(GoalSubsystem):
         "by hunk, as it would fit. All variants, or those named."
     )
 
-    apply = StrListOption(help="Port this commit of the origin into the copies, by git's merge.")
+    apply = StrListOption(
+        help=(
+            "Port this commit of the origin into the copies, by git's merge. `plumbing` brings "
+            "what the origin's plumbing once was to what it is now."
+        )
+    )
     format = EnumOption(default=DriftFormat.text, help="For people, or json for machines.")
 
 
