@@ -165,7 +165,7 @@ def _paths(status: str) -> int:
 
 
 def judge(change: FileChange, copy: Tree, rename: Rename, now: Tree) -> Iterator[Part]:
-    """What each part of a file's change would be in the copy; all there, if the file is as in `now`.
+    """What each part of a file's change would be in the copy; all there if the file is `now`'s.
 
     `now` is the origin as it is today: what a later commit did to a hunk is no conflict.
     """
@@ -187,7 +187,7 @@ def _judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
     here = path if path in copy else change.old if change.old in copy else None
     before = change.before.content if change.before else None
     after = change.after.content if change.after else None
-    ours = back.loose(here, copy[here].content, before or b"") if here else None
+    ours = back.loose(here, copy[here].content) if here else None
     if before is None or after is None:
         what = "new file" if before is None else "deleted file"
         state = THERE if ours == after else CLEAN if ours == before else CONFLICT
@@ -404,8 +404,6 @@ def _without(base: bytes, after: bytes, parts: Sequence[Part]) -> bytes:
     """The change without the hunks that are already there: they might conflict with themselves."""
     all_ = merge.hunks(base, after)
     states = [part.state for part in parts if part.hunk]
-    if len(states) != len(all_):
-        return after  # a long name folded its imports: the merge sees to it
     chosen = (hunk for hunk, state in zip(all_, states, strict=True) if state != THERE)
     return merge.only(base, after, tuple(chosen))
 

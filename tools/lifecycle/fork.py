@@ -12,7 +12,7 @@ from tools.isolation.scan import scan
 from tools.ledger import edit
 from tools.ledger.ledger import AREA, CHANGE_BUCKETS, LEDGER, Entry
 from tools.lifecycle import entries as ledger
-from tools.lifecycle.names import Rename, widest_name
+from tools.lifecycle.names import Rename
 from tools.lifecycle.repository import SHORT, Repository
 from tools.lifecycle.transaction import Change, carry_out
 
@@ -34,7 +34,7 @@ def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> 
     path = f"{AREA}/{name}"
     check_free(repo, name, path, entries)
     files = read_origin(repo, origin)
-    copy = renamed(files, Rename(origin.path, path), name)
+    copy = renamed(files, Rename(origin.path, path))
     commit = repo.touched(origin.path)[:SHORT]
     fields = {
         "path": path,
@@ -95,21 +95,14 @@ def read_origin(repo: Repository, origin: Entry) -> Tree:
     return files
 
 
-def renamed(files: Tree, rename: Rename, name: str) -> Tree:
-    """The files of the copy. Raises ToolError where it would not pass lint."""
+def renamed(files: Tree, rename: Rename) -> Tree:
+    """The files of the copy. Raises ToolError where the build would refuse it."""
     copy = {p: File(rename.strict(p, file.content), file.mode) for p, file in files.items()}
-    tight: list[tuple[int, str]] = []
     for inside, file in copy.items():
-        if found := widest_name(inside, files[inside].content, file.content, rename.new):
-            line, length, fits = found
-            where = f"{rename.new}/{inside}:{line} would hold {length} characters"
-            tight.append((fits, f"{name!r} is too long: {where}; a name of {fits} fits"))
         if not inside.endswith(".py"):
             continue
         text = file.content.decode(errors="replace")
         for finding in scan(f"{rename.new}/{inside}", text, rename.new):
             where = f"{rename.old}/{inside}:{finding.line}"
             raise ToolError(f"{where}: in a copy this {finding.message}: mend it there first")
-    if tight:
-        raise ToolError(min(tight)[1])
     return copy

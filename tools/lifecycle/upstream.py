@@ -38,7 +38,7 @@ def upstream(repo: Repository, given: str) -> tuple[list[str], bool]:
     if not base:
         raise ToolError(f"{variant.name}: {origin.path} is not in its fork point {point}")
     ours, copy = repo.tracked(origin.path), repo.tracked(variant.path)
-    theirs = _renamed(copy, base, rename)
+    theirs = _renamed(copy, rename)
     merged = merge_trees(ours, base, theirs, (origin.path, point[:SHORT], variant.path))
     if theirs == base:
         raise ToolError(f"{variant.name}: changes nothing of {origin.name}: retire it instead")
@@ -100,13 +100,9 @@ def _pair(repo: Repository, given: str) -> tuple[str, Entry, Entry]:
     return text, variant, origin
 
 
-def _renamed(copy: Tree, base: Tree, rename: Rename) -> dict[str, File]:
-    """The variant's files under the origin's name, laid out as the fork point has them."""
-    renamed: dict[str, File] = {}
-    for inside, file in copy.items():
-        like = base[inside].content if inside in base else b""
-        renamed[inside] = File(rename.loose(inside, file.content, like), file.mode)
-    return renamed
+def _renamed(copy: Tree, rename: Rename) -> dict[str, File]:
+    """The variant's files under the origin's name."""
+    return {path: File(rename.loose(path, file.content), file.mode) for path, file in copy.items()}
 
 
 def _mark(repo: Repository, change: Change, text: str, variant: Entry) -> None:

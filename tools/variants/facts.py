@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
 
-
 # Directories that a copy is not expected to edit.
 PLUMBING = ("plumbing/", "planning/")
 

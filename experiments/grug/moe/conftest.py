@@ -15,7 +15,7 @@ jax.config.update("jax_disable_most_optimizations", True)  # compiling is most o
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Must come before the first import of the model: shapes and types are checked at every call.
-PACKAGE = __package__ or "experiments.grug.moe"
+PACKAGE = ".".join(Path(__file__).resolve().parts[-4:-1])
 install_import_hook(f"{PACKAGE}.model", "beartype.beartype")
 
 VOCAB = 64

@@ -1,6 +1,6 @@
 """Command line of this variant: presets, the plan, a run and a look at what it learned.
 
-./pants run experiments/grug/moe/launch.py -- --data STORE --preset tiny --steps 100
+./pants run launch -- NAME --preset tiny --steps 100
 """
 
 import dataclasses
