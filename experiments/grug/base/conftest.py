@@ -21,6 +21,14 @@ install_import_hook(f"{PACKAGE}.model", "beartype.beartype")
 VOCAB = 64
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory):
+    """What is traced again and is the same program is not compiled again."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 @pytest.fixture(scope="session")
 def mesh():
     """`mesh(1, 4, 2)` makes a mesh of that shape from the first devices."""

@@ -492,13 +492,12 @@ def loss_and_gradients(
         head = jax.lax.all_gather(head, "data", axis=0, tiled=True)
 
         def add_chunk(d_head: Array, inputs: tuple[Array, Array, Array]) -> Any:
-            hidden, *_ = inputs
             sums, d_logits = chunk_loss(*inputs, head, z_loss)
             if not differentiate:
                 return d_head, (sums, None)
             d_hidden = jnp.einsum("bsv,dv->bsd", d_logits, head)
             d_head += jnp.einsum(
-                "bsd,bsv->dv", hidden, d_logits, preferred_element_type=jnp.float32
+                "bsd,bsv->dv", inputs[0], d_logits, preferred_element_type=jnp.float32
             )
             return d_head, (sums, d_hidden)
 
