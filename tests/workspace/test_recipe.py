@@ -111,14 +111,18 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     lab.workspace.commit()
 
     store = prepare_default(tmp_path, max_documents=80, vocab_size=512, heldout_fraction=0.1)
-    for name in ("base", "relu"):
+    # The second is the name that the tool had before.
+    for name, record in (("base", "tools/runs:record"), ("relu", "tools/archive:record")):
         to = str(tmp_path / name)
         lab.pants("run", "launch", "--", name, *RUN, f"--data={store}", f"--run-dir={to}")
-        lab.pants("run", "tools/runs:record", "--", to)
+        lab.pants("run", record, "--", to)
         assert len(list((lab.root / f"docs/reports/runs/{name}").glob("*.json"))) == 1
         assert lab.entry(name).fields["results"].startswith("[recorded: ")
     assert not (lab.root / "docs/reports/sources").exists()  # both ran what a commit has
     lab.workspace.commit()
+    against = ("--", "relu", "--against=base")
+    claims = [lab.pants("run", f"tools/{name}:claim", *against) for name in ("runs", "archive")]
+    assert "one seed: no claim" in claims[0] and claims[1] == claims[0]
     page = lab.page("relu")
     assert "No square?" in page and "one seed: no claim" in page and PLAIN in page
 

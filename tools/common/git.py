@@ -16,8 +16,6 @@ from tools.common.files import File, Mode, Tree
 
 # What a user may have set otherwise, of the commands that read such settings.
 _SETTINGS = (
-    "color.ui=false",
-    "core.quotePath=false",
     "grep.fullName=false",
     "merge.conflictStyle=merge",
     "submodule.recurse=false",
@@ -155,7 +153,7 @@ class Git:
         if kind.strip() == b"blob":
             return {path.rpartition("/")[2]: File(self.answer("cat-file", "blob", named) or b"")}
         entries: list[tuple[str, Mode, str]] = []
-        for line in self.names("ls-tree", "-r", "-z", named):
+        for line in self.names("ls-tree", "-r", "-z", "--full-tree", named):
             head, _, name = line.partition("\t")
             mode, _, digest = head.split(" ")
             entries.append((name, _MODES.get(mode, "file"), digest))

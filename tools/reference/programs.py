@@ -83,7 +83,7 @@ def _runnable(root: Path) -> Iterator[tuple[str, tuple[str, str]]]:
                 {"pex_binary": "entry_point", "python_source": "source"}.get(node.func.id)
             )
             # A module's name instead of a file's: another name of a program that has its own.
-            if entry and given.get("name") and ".py" in entry:
+            if isinstance(entry, str) and ".py" in entry and given.get("name"):
                 address = f"//{directory}:{given['name']}"
                 named = short.get(address, address.removeprefix("//") if directory else address)
                 file = f"{directory}/{entry}".removeprefix("/").partition(":")[0]

@@ -118,7 +118,7 @@ def test_reports_pass_byte_for_byte(reports):
 
 def test_the_report_of_a_real_variant_passes_byte_for_byte():
     root = Path(__file__).parents[3]
-    text = report(str(root / "tools/diff"), str(root / "tools/site"))
+    text = report(str(root / "tools/diff"), str(root / "tools/ledger"))
     assert "| knob | origin | variant |" in text and clean(text) == text
 
 
