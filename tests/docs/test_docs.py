@@ -133,9 +133,7 @@ def check_tool(words: list[str], command: str) -> None:
     rest = words[len(begins.split()) :]
     section = SECTIONS.get(" ".join((TOOLS[begins], *rest[:1])), SECTIONS[TOOLS[begins]])
     known = set(re.findall(r"--[\w.-]+", section))
-    unknown = (
-        {word.partition("=")[0] for word in rest if word.startswith("--")} - known - ALL_HAVE
-    )
+    unknown = {word.partition("=")[0] for word in rest if word.startswith("--")} - known - ALL_HAVE
     assert not unknown, f"{command}: {TOOLS[begins]} has no {', '.join(sorted(unknown))}"
 
 
