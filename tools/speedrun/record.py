@@ -14,7 +14,7 @@ from typing import Any
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.jsonio import parse_json
-from tools.runs.record import portable, read_metrics, read_record, rounded, seconds
+from tools.runs.record import OLD_PLACES, portable, read_metrics, read_record, rounded, seconds
 from tools.runs.stats import thin
 from tools.speedrun import entry
 from tools.speedrun.tracks import AREA, load_tracks
@@ -51,7 +51,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         "track": about["track"],
         "data_digest": run["data"].get("digest"),
         "sources": run.get("sources"),
-        "config": {k: v for k, v in portable(run["config"]).items() if k != "seed"},
+        "config": {k: v for k, v in portable(run["config"], OLD_PLACES).items() if k != "seed"},
         "hardware": about["hardware"],
         "software": {
             **{key: attempt["versions"].get(key) for key in ("python", "jax", "jaxlib")},
