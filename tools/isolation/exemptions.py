@@ -26,7 +26,7 @@ CHECKS: dict[str, str] = {
     "finite-step": "A step is finite and the same bit for bit when made again.",
     "help": "--help names every flag; --plan tells sizes and allocates nothing.",
     "loss-falls": "The loss falls on real text, below what token frequencies alone give.",
-    "metrics": "A run writes one line a step with every metric that base promises.",
+    "metrics": "A run writes one line per step with every metric that base promises.",
     "presets": "The presets are tiny, 130m, 350m and 1b.",
     "record": "A run's record holds its sources, config, lock and versions.",
     "resume": "An interrupted and resumed run is the uninterrupted one bit for bit.",
