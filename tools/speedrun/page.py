@@ -49,7 +49,7 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
 
     The first sets the record; then whoever is faster on the same hardware with p < RECORD_P.
     """
-    best: dict[tuple, Record] = {}
+    best: dict[tuple[str, ...], Record] = {}
     found = []
     for record in sorted((r for r in records if r.track == track.name), key=lambda r: r.entry):
         hardware = tuple(sorted(map(str, record.hardware.items())))
