@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ from tools.launch.main import choose, find_variants
 from tools.reference import pages
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+TOP_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS = sorted([*TOP_PAGES, *(ROOT / "docs").rglob("*.md")])
 # Pants' own; the workspace's are those of the reference, which is held to ./pants itself.
 PANTS_GOALS = {"run", "test", "fmt", "lint", "check", "package", "generate-lockfiles", "help"}
+PANTS_GOALS |= {"export"}
 ALIASES = tomllib.loads((ROOT / "pants.toml").read_text())["cli"]["alias"]
 PANTS_FLAGS = {"--changed-since", "--debug", "--force", "--no-pantsd", "--output", "--resolve"}
+PANTS_FLAGS |= {"--keep-sandboxes", "-ldebug"}
 GOALS_PAGE, TOOLS_PAGE = ((ROOT / page).read_text() for page in (pages.GOALS, pages.TOOLS))
 # An alias stands for goals and their flags, or for a target.
 GOALS = PANTS_GOALS | {name for name, meaning in ALIASES.items() if " " in meaning}
@@ -52,6 +56,11 @@ def code_lines(text: str) -> list[str]:
     return lines
 
 
+def forked(text: str) -> set[str]:
+    """The reader's own variants: a page that makes one goes on to use it by its name."""
+    return set(re.findall(r"--fork-name=([a-z]\w*)", text)) | {"NAME", "VARIANT"}
+
+
 def commands(text: str) -> list[str]:
     inline = re.findall(r"`((?:\./pants|python -m tools) [^`]+)`", text)
     found = [*code_lines(text), *inline]
@@ -73,7 +82,8 @@ def test_links_lead_to_files(page):
 @every_page
 def test_paths_exist(page):
     for path in re.findall(r"`([\w./-]+)`", page.read_text()):
-        if path.startswith(TOP) and not re.search("NAME|DIGEST", path):
+        own = {"DIGEST", *forked(page.read_text())}
+        if path.startswith(TOP) and not re.search("|".join(sorted(own)), path):
             assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
@@ -85,13 +95,15 @@ def test_every_check_of_the_contract_is_listed():
 
 @every_page
 def test_commands_name_goals_targets_and_flags_that_exist(page):
-    for command in commands(page.read_text()):
-        check(command)
+    text = page.read_text()
+    for command in commands(text):
+        check(command, forked(text))
 
 
-def check(command: str) -> None:
-    # Those stand for the reader's own variant.
-    words = [re.sub(r"\b(NAME|VARIANT)\b", "base", word) for word in shlex.split(command)]
+def check(command: str, own: Collection[str] = ("NAME", "VARIANT")) -> None:
+    """`own` are names of variants that are the reader's, and a copy of base for all we know."""
+    names = "|".join(sorted(own))
+    words = [re.sub(rf"\b({names})\b", "base", word) for word in shlex.split(command)]
     if "--on" not in words:  # flags of two programs: check_flags asks both
         check_tool(words, command)
     if words.pop(0) != "./pants":
@@ -135,7 +147,7 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
     try:
         if target == "launch" and "--on" in flags:
             launch.parse(remote.parse(*choose(flags, find_variants(ROOT))).flags)
-        elif target == "launch" and flags != ["--list"]:
+        elif target == "launch" and flags not in (["--list"], ["--version"]):
             launch.parse(choose(flags, find_variants(ROOT))[1])
         elif target == "experiments/grug/base/launch.py":
             launch.parse(flags)

@@ -1,8 +1,10 @@
 """The corpus tool and the template together, as processes: real text, real signals."""
 
+import contextlib
 import json
 import math
 import os
+import pty
 import random
 import signal
 import subprocess
@@ -119,3 +121,33 @@ def test_sigterm_saves_and_exits_143(store, tmp_path):
     last = rows(tmp_path)[-1]["step"]
     assert f"preempted at step {last}" in err and "--resume goes on" in err
     assert (tmp_path / "checkpoints" / f"step-{last:08d}" / "COMMIT").exists()
+
+
+def test_no_escape_codes_where_no_color_is_set(store, tmp_path):
+    """On a terminal: a live bar, or plain lines."""
+    wanted = written_to_a_terminal(store, tmp_path / "colour")
+    assert b"\x1b[" in wanted
+    plain = written_to_a_terminal(store, tmp_path / "plain", NO_COLOR="1")
+    assert b"\x1b" not in plain and b"step 2/2  loss" in plain
+
+
+def written_to_a_terminal(store: str, run_dir: Path, **environment: str) -> bytes:
+    ours, theirs = pty.openpty()
+    inherited = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+    inherited |= {"TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path)}
+    flags = [*MODEL, "--data", store, "--run-dir", str(run_dir), "--steps", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", tools.launch.main.__name__, *flags],
+        env={**inherited, **environment},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+        while chunk := os.read(ours, 65536):
+            written += chunk
+    os.close(ours)
+    assert process.wait(timeout=300) == 0, written.decode()
+    return written

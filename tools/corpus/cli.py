@@ -90,6 +90,8 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 for an expected failure, 2 for bad input or flags."""
+    if os.environ.get("NO_COLOR"):  # which tyro does not know
+        tyro._experimental_options["ansi_codes"] = False
     command = tyro.cli(
         Command,
         prog="python -m tools.corpus",

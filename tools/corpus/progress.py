@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -81,5 +82,6 @@ class BarProgress(Progress):
 
 
 def terminal_progress() -> Progress:
-    """The progress that suits standard error."""
-    return BarProgress() if sys.stderr.isatty() else PlainProgress()
+    """The progress that suits standard error, without escape codes where NO_COLOR is set."""
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
+    return PlainProgress() if plain else BarProgress()

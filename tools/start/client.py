@@ -123,6 +123,13 @@ def tell_caches(cache: Path) -> None:
         os.environ.setdefault("PANTS_LOCAL_STORE_DIR", str(place / "lmdb_store"))
 
 
+def tell_colors() -> None:
+    """Pants does not know NO_COLOR (https://no-color.org): neither colours nor a live display."""
+    if os.environ.get("NO_COLOR"):
+        os.environ.setdefault("PANTS_COLORS", "false")
+        os.environ.setdefault("PANTS_DYNAMIC_UI", "false")
+
+
 def is_plain(path: Path) -> bool:
     """Whether a path is the same in a URL."""
     return urllib.parse.quote(str(path)) == str(path)
@@ -212,6 +219,7 @@ def main(arguments: list[str]) -> int:
         tell_interpreters(root, cache, settings)
         tell_pex(cache)
         tell_caches(cache)
+        tell_colors()
     except (StartError, ValueError) as error:
         say(str(error))
         return 1

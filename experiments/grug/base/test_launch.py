@@ -120,7 +120,9 @@ def test_the_plan_as_json_is_the_plan(capsys):
     assert values["parameters"] == values["active_parameters"] == 1_771_264
     assert values["weights"]["blocks.0.mlp.w_up"] == [[4, 128, 512], "P(None, 'data', 'model')"]
     for flags in (["--json"], ["--plan", "--json", "--topology", "v5e:4x4"]):
-        assert launch.main(flags) == 1
+        with pytest.raises(SystemExit) as ended:
+            launch.main(flags)
+        assert ended.value.code == 2
         assert "--json is a form of --plan" in capsys.readouterr().err
 
 

@@ -78,8 +78,8 @@ class BundleSubsystem(Subsystem):
 
     wheels = BoolOption(
         default=False,
-        help="Add the wheels, for workers that reach no package index: 180 MB for the CPU, "
-        "gigabytes for a GPU.",
+        help="Add the wheels, for workers that reach no package index: hundreds of megabytes for "
+        "the CPU, gigabytes for a GPU.",
     )
     wheels_python = StrOption(
         default="",

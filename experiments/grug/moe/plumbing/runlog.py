@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -148,7 +149,9 @@ class RunLog:
             run = wb.init(project="grug", name=name, dir=str(path), resume="allow")
             self.listeners.append(lambda n, row: run.log(row, step=n))
             self.closers.append(run.finish)
-        self.bar = self._make_bar() if sys.stderr.isatty() else None
+        # A bar redraws itself by escape codes, which NO_COLOR (no-color.org) asks to leave out.
+        plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
+        self.bar = None if plain else self._make_bar()
 
     def _make_bar(self):
         from rich import progress
