@@ -29,15 +29,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     needs = _needs()
     pack = commands.add_parser("pack", parents=[needs], help="write a bundle and its .tar.gz")
     pack.add_argument("--variant", required=True)
-    pack.add_argument("--entry", required=True, help="the module to run")
-    pack.add_argument("--out", type=Path, required=True, help="the bundle's directory")
-    pack.add_argument("--wheels", type=Path, help="add these: the directory `pex3 download` made")
-    pack.add_argument("--topology", default="", help="such as 2x8xh100, v5e:4x4")
-    pack.add_argument("--arg", action="append", default=[], help="a flag on every start")
+    pack.add_argument("--entry", required=True, help="module that a worker runs")
+    pack.add_argument("--out", type=Path, required=True, help="directory of the bundle")
+    pack.add_argument(
+        "--wheels", type=Path, help="directory of wheels to add, as `pex3 download` made it"
+    )
+    pack.add_argument(
+        "--topology", default="", help="devices of the job, such as 2x8xh100 or v5e:4x4"
+    )
+    pack.add_argument(
+        "--arg", action="append", default=[], help="flag of the variant on every start"
+    )
     pack.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     pack.add_argument("--commit", default=None)
     pack.add_argument("--dirty", choices=("true", "false"), default=None)
-    pack.add_argument("--sample", type=Path, help="a small token store to try the bundle with")
+    pack.add_argument("--sample", type=Path, help="small token store to try the bundle with")
     pack.add_argument("sources", nargs="+", metavar="SOURCE")
     again = commands.add_parser("specs", help="write launch/ of a bundle with other settings")
     again.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -63,8 +69,8 @@ def _needs() -> argparse.ArgumentParser:
     """The options that say of which packages and workers a bundle is."""
     needs = argparse.ArgumentParser(add_help=False)
     needs.add_argument("--accelerator", choices=sorted(JAX), required=True)
-    needs.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
-    needs.add_argument("--tools-lock", type=Path, help="the Pex lock that has uv")
+    needs.add_argument("--lock", type=Path, required=True, help="Pex lock of the resolve")
+    needs.add_argument("--tools-lock", type=Path, help="Pex lock that has uv")
     needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
     needs.add_argument(
         "--import",
@@ -72,12 +78,21 @@ def _needs() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME:MODULE:PATH",
-        help="a file that imports a module of a requirement",
+        help="file that imports a module of a requirement",
     )
-    needs.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
+    needs.add_argument(
+        "--root", type=Path, default=Path("."), help="directory that sources are relative to"
+    )
     needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
-    needs.add_argument("--wheels-python", help="CPython of the workers, default: the oldest")
-    needs.add_argument("--wheels-machine", choices=MACHINES, default="x86_64", help="theirs")
+    needs.add_argument(
+        "--wheels-python", help="CPython version of the workers; default: the oldest"
+    )
+    needs.add_argument(
+        "--wheels-machine",
+        choices=MACHINES,
+        default="x86_64",
+        help="processor of the workers, as `uname -m` names it",
+    )
     return needs
 
 

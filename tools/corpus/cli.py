@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = tyro.cli(
         Command,
         prog="python -m tools.corpus",
-        description="Text to token store (docs/reference/token-store.md).",
+        description="Turn text into a token store (docs/reference/token-store.md).",
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
     )

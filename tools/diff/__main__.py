@@ -24,25 +24,31 @@ BUCKETS = Path("experiments/grug/buckets.json")
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="diff", description="Compares a variant with its origin.")
-    parser.add_argument("old", help="the origin: a directory, or REF:PATH")
-    parser.add_argument("new", help="the variant: a directory, or REF:PATH")
+    parser = argparse.ArgumentParser(prog="diff", description="Compare a variant with its origin.")
+    parser.add_argument("old", help="origin: a directory, or REF:PATH")
+    parser.add_argument("new", help="variant: a directory, or REF:PATH")
     parser.add_argument("--format", choices=("html", "json", "markdown"), default="html")
-    parser.add_argument("--out", type=Path, help="where to write; default: standard output")
-    parser.add_argument("--fragment", action="store_true", help="html to put into another page")
-    parser.add_argument("--old-label", help="what to call the origin")
-    parser.add_argument("--new-label", help="what to call the variant")
-    parser.add_argument("--old-commit", default="", help="the origin's commit, shown as it is")
-    parser.add_argument("--new-commit", default="", help="the variant's commit, shown as it is")
+    parser.add_argument("--out", type=Path, help="file to write; default: standard output")
     parser.add_argument(
-        "--found", action="store_true", help="the origin was found by likeness, not recorded"
+        "--fragment", action="store_true", help="write HTML to put into another page"
+    )
+    parser.add_argument("--old-label", help="name of the origin in the report")
+    parser.add_argument("--new-label", help="name of the variant in the report")
+    parser.add_argument("--old-commit", default="", help="commit of the origin, shown as given")
+    parser.add_argument("--new-commit", default="", help="commit of the variant, shown as given")
+    parser.add_argument(
+        "--found",
+        action="store_true",
+        help="say that the origin was found by likeness, not recorded",
     )
     parser.add_argument(
         "--buckets", type=Path, help=f"map of change buckets; default: {BUCKETS}, if it is there"
     )
-    parser.add_argument("--sizes", type=Path, help='{"old": SIZE, "new": SIZE}')
-    parser.add_argument("--cache", type=Path, help="directory that keeps syntax colours")
-    parser.add_argument("--git-dir", help="the repository of REF:PATH")
+    parser.add_argument("--sizes", type=Path, help='file with {"old": SIZE, "new": SIZE}')
+    parser.add_argument(
+        "--cache", type=Path, help="directory that keeps syntax colours between runs"
+    )
+    parser.add_argument("--git-dir", help="git directory of REF:PATH")
     return parser.parse_args(arguments)
 
 

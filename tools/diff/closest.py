@@ -36,7 +36,9 @@ def closest(new: Source, candidates: Sequence[tuple[str, Source]]) -> list[tuple
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="closest", description="The candidate nearest to NEW.")
+    parser = argparse.ArgumentParser(
+        prog="closest", description="Find the candidate that is nearest to NEW."
+    )
     parser.add_argument("new")
     parser.add_argument("candidates", nargs="+", metavar="candidate")
     parser.add_argument("--git-dir")

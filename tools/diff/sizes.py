@@ -97,10 +97,14 @@ def _size(data: dict[str, Any]) -> Size:
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="sizes", description="A variant's size, from its plan.")
+    parser = argparse.ArgumentParser(
+        prog="sizes", description="Say how large a variant is, by its own plan."
+    )
     parser.add_argument("directory", type=Path)
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds")
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT, help="seconds to wait for the plan"
+    )
     options = parser.parse_args(arguments)
     size = measure(options.directory, options.preset, options.timeout)
     failed = bool(size.error)

@@ -66,8 +66,8 @@ def uninstall(path: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="install", description="Installs the pre-commit hook.")
-    parser.add_argument("--uninstall", action="store_true", help="remove it instead")
+    parser = argparse.ArgumentParser(prog="install", description="Install the pre-commit hook.")
+    parser.add_argument("--uninstall", action="store_true", help="remove the hook instead")
     options = parser.parse_args(arguments)
     print((uninstall if options.uninstall else install)(place()))
     return 0

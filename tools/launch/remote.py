@@ -33,22 +33,36 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=100),
     )
     add = parser.add_argument
-    add("--on", choices=sorted(ENGINES), required=True, help="the engine that runs the job")
-    add("--accelerator", choices=ACCELERATORS, help="the bundle (default: the topology's, or gpu)")
+    add("--on", choices=sorted(ENGINES), required=True, help="engine that runs the job")
+    add(
+        "--accelerator",
+        choices=ACCELERATORS,
+        help="accelerator of the bundle (default: the topology's, or gpu)",
+    )
     add("--topology", default="", help=f"{FORMS} (default: the bundle's)")
     add("--data", default="", help="token store (default: the sample in the bundle)")
-    add("--run-dir", default="", help="where the run is kept (Slurm's default: runs/NAME-JOB)")
-    add("--host", action="append", default=[], help="for ssh, once for each host")
-    add("--time-limit", default=Settings.time_limit, help="of a Slurm job (%(default)s)")
     add(
-        "--cpus", type=int, default=Settings.cpus, help="of a node without GPU or TPU (%(default)s)"
+        "--run-dir", default="", help="directory or URL of the run (Slurm's default: runs/NAME-JOB)"
     )
-    add("--image", default=Settings.image, help="of a pod (%(default)s)")
+    add(
+        "--host",
+        action="append",
+        default=[],
+        help="host to start on over ssh; repeat for each host",
+    )
+    add("--time-limit", default=Settings.time_limit, help="time limit of a Slurm job (%(default)s)")
+    add(
+        "--cpus",
+        type=int,
+        default=Settings.cpus,
+        help="CPUs of a node without GPU or TPU (%(default)s)",
+    )
+    add("--image", default=Settings.image, help="image of a pod (%(default)s)")
     add(
         "--max-restarts",
         type=int,
         default=Settings.max_restarts,
-        help="after a process was killed, not after a preemption (%(default)s)",
+        help="restarts after a killed process; preemptions do not count (%(default)s)",
     )
     add("--follow", action=argparse.BooleanOptionalAction, default=True, help="show the job's log")
     add("--dry-run", action="store_true", help="print what would be sent, and send nothing")

@@ -1,7 +1,7 @@
 """The ledger of experiments: docs/reports/grug-archive.md, plain Markdown that people edit.
 
-An experiment is a second-level heading, its name, and a list of fields, one a line; a line that
-begins with two spaces goes on with the field above it:
+An experiment is a second-level heading, its name, and a list of fields, one per line; a line that
+begins with two spaces continues the field above it:
 
     ## moe
 

@@ -7,7 +7,7 @@
     python -m tools.lifecycle recover [--abandon]
 
 Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1 and
-a line a fault for what cannot be done, or where conflicts were left; 2 for a bad command line.
+one line per fault for what cannot be done, or where conflicts were left; 2 for a bad command line.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from tools.common import transaction
 from tools.common.errors import ToolError
-from tools.lifecycle import drift, fork, plumbing, retire, transaction, upstream
-from tools.lifecycle.repository import Repository
+from tools.common.repository import Repository
+from tools.lifecycle import drift, fork, plumbing, retire, upstream
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -26,11 +27,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lifecycle")
     commands = parser.add_subparsers(dest="command", required=True)
     forking = commands.add_parser("fork", help="copy a variant")
-    forking.add_argument("origin", help="the directory of what is copied")
-    forking.add_argument("--name", required=True, help="of the copy")
-    forking.add_argument("--bucket", required=True, help="the one part that it changes")
-    forking.add_argument("--purpose", required=True, help="the question it answers")
-    drifting = commands.add_parser("drift", help="what copies lack of their origins")
+    forking.add_argument("origin", help="directory of the variant to copy")
+    forking.add_argument("--name", required=True, help="name of the copy")
+    forking.add_argument(
+        "--bucket", required=True, help="the one part of the template that the copy changes"
+    )
+    forking.add_argument(
+        "--purpose", required=True, help="the question that the copy answers, in one sentence"
+    )
+    drifting = commands.add_parser("drift", help="show which commits of their origins copies lack")
     drifting.add_argument("variants", nargs="*", help="names or directories; default: all")
     drifting.add_argument(
         "--apply",
@@ -43,18 +48,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     raising = commands.add_parser("upstream", help="merge a variant's change into its origin")
     raising.add_argument("variant")
     raising.add_argument(
-        "--resolved", action="store_true", help="conflicts were resolved: mark it superseded"
+        "--resolved",
+        action="store_true",
+        help="mark the variant superseded: its conflicts are resolved",
     )
     retiring = commands.add_parser("retire", help="remove a variant; its entry stays")
     retiring.add_argument("variant")
-    retiring.add_argument("--verdict", default="", help="what was learned")
+    retiring.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retiring.add_argument(
-        "--keep-mentions", action="store_true", help="although texts still name it"
+        "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
     recovering = commands.add_parser("recover", help="finish what a killed command left")
-    recovering.add_argument("--abandon", action="store_true", help="forget it instead")
+    recovering.add_argument(
+        "--abandon", action="store_true", help="forget it instead of finishing it"
+    )
     for command in commands.choices.values():
-        command.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+        command.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     return parser.parse_args(arguments)
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree
+from tools.common.repository import SHORT, Repository
+from tools.common.transaction import Change, carry_out
 from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, THERE, Hunk, State
 from tools.lifecycle.names import Rename
-from tools.lifecycle.repository import SHORT, Repository
-from tools.lifecycle.transaction import Change, carry_out
 
 SCHEMA_VERSION = 1
 

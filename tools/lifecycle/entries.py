@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tools.common.errors import ToolError
 from tools.common.files import File
+from tools.common.transaction import Change, read_file
 from tools.ledger.ledger import FIELDS, LEDGER, Entry, parse, read_ledger
-from tools.lifecycle.transaction import Change, read_file
 
 
 def read(root: Path) -> tuple[str, list[Entry]]:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Tree
+from tools.common.repository import SHORT, Repository
+from tools.common.transaction import Change, carry_out
 from tools.isolation.scan import scan
 from tools.ledger import edit
 from tools.ledger.ledger import AREA, CHANGE_BUCKETS, LEDGER, Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle.names import Rename
-from tools.lifecycle.repository import SHORT, Repository
-from tools.lifecycle.transaction import Change, carry_out
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 60

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from tools.common.errors import ToolError
 from tools.common.files import File
+from tools.common.repository import Repository
+from tools.common.transaction import Change, carry_out
 from tools.lifecycle.drift import Pair, pairs
-from tools.lifecycle.repository import Repository
-from tools.lifecycle.transaction import Change, carry_out
 
 WORD = "plumbing"
 """What stands for it in the place of a commit."""

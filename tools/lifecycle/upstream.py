@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree
+from tools.common.repository import SHORT, Repository
+from tools.common.transaction import Change, carry_out
 from tools.ledger import edit
 from tools.ledger.ledger import LEDGER, Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.drift import fork_point
 from tools.lifecycle.names import Rename
-from tools.lifecycle.repository import SHORT, Repository
-from tools.lifecycle.transaction import Change, carry_out
 from tools.variants.facts import compare
 
 

@@ -26,11 +26,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="reference", description="Write docs/reference/ from the help of goals and tools."
     )
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument(
         "--pants", type=Path, help="what ./pants help-all printed; default: it is run for it"
     )
-    parser.add_argument("--check", action="store_true", help="only say which pages are stale")
+    parser.add_argument(
+        "--check", action="store_true", help="list the stale pages and write nothing"
+    )
     return parser.parse_args(arguments)
 
 

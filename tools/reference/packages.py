@@ -14,7 +14,7 @@ PAGE = "docs/reference/packages.md"
 PICTURE = "docs/assets/packages.svg"
 PURPOSES = {
     "bundle": "Packs a variant and its lock into a launch bundle that any machine can run.",
-    "common": "What the others share: files, git, JSON, and the error that every tool raises.",
+    "common": "What the others share: files, changes of several at once, git, JSON, errors.",
     "corpus": "Turns text into a token store.",
     "diff": "Compares a variant with its origin: bytes first, then lines, then definitions.",
     "hooks": "Installs the pre-commit hook.",

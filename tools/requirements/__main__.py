@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from tools.common import transaction
 from tools.common.errors import ToolError
-from tools.lifecycle import transaction
-from tools.lifecycle.repository import Repository
+from tools.common.repository import Repository
 from tools.requirements import commands, compare_locks, render
 from tools.requirements.records import concerned, replaced
 from tools.requirements.workspace import resolves
@@ -28,13 +28,13 @@ from tools.requirements.workspace import resolves
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        prog="locks", description="Updates the workspace's locks, and tells what changed in them."
+        prog="locks", description="Update the workspace's locks and say what changed in them."
     )
     verbs = parser.add_subparsers(dest="command", required=True)
-    update = verbs.add_parser("update", help="make locks anew, with the newest versions that fit")
+    update = verbs.add_parser("update", help="regenerate locks with the newest versions that fit")
     update.add_argument("resolves", nargs="*", metavar="RESOLVE", help="cpu, gpu, tpu, docs, ...")
     update.add_argument("--all", action="store_true", help="every resolve of pants.toml")
-    diff = verbs.add_parser("diff", help="tell what a change of locks did")
+    diff = verbs.add_parser("diff", help="say what changed in locks")
     diff.add_argument(
         "what",
         nargs="*",
@@ -45,16 +45,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--against",
         default="HEAD",
         metavar="REF",
-        help="the commit to compare with (default: HEAD)",
+        help="commit to compare with (default: HEAD)",
     )
     adding = verbs.add_parser("add", help="add a package to every resolve that needs it")
     adding.add_argument(
         "requirement",
         metavar="NAME",
-        help="the package as its index names it, with extras and versions if need be: 'rich>=14'",
+        help="package as its index names it, with extras and versions if needed: 'rich>=14'",
     )
-    removing = verbs.add_parser("remove", help="remove a package from every resolve with it")
-    removing.add_argument("requirement", metavar="NAME", help="the package")
+    removing = verbs.add_parser("remove", help="remove a package from every resolve that has it")
+    removing.add_argument("requirement", metavar="NAME", help="package to remove")
     for verb in (adding, removing):
         verb.add_argument(
             "--for",
@@ -64,7 +64,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             help="variants (cpu, gpu and tpu; the default), tests (cpu alone), or a resolve",
         )
     for verb in verbs.choices.values():
-        verb.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+        verb.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     if options.command == "update" and bool(options.resolves) == options.all:
         update.error("name resolves, or --all")

@@ -56,7 +56,7 @@ def machines(lock: Lock, accelerator: str, requirements: Iterable[str]) -> dict[
 
 
 def apart(locks: Mapping[str, Lock]) -> list[str]:
-    """What variants import at different versions on different accelerators, a line each."""
+    """What variants import at different versions on different accelerators, one line each."""
     names = {
         canonicalize_name(Requirement(line).name)
         for accelerator in locks

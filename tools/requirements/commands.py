@@ -15,10 +15,10 @@ from packaging.utils import canonicalize_name
 
 from tools.bundle.imports import first_import
 from tools.bundle.lock import Lock
+from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.files import File
-from tools.lifecycle import transaction
-from tools.lifecycle.repository import Repository
+from tools.common.repository import Repository
 from tools.requirements import changes, check_locks, listing, mapping, wheels
 from tools.requirements.changes import LockChange
 from tools.requirements.generate import generate

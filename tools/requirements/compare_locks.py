@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.bundle.lock import Lock
 from tools.common.errors import ToolError
-from tools.lifecycle.repository import Repository
+from tools.common.repository import Repository
 from tools.requirements.changes import LockChange, compare
 from tools.requirements.workspace import choose, read, resolves
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from tools.common.errors import ToolError
-from tools.lifecycle.repository import Repository
+from tools.common.repository import Repository
 from tools.requirements.workspace import CONFIG, Resolve, read
 
 # Lines that tell how far it is; the rest is shown where it fails in an unknown way.

@@ -1,4 +1,4 @@
-"""A list of requirements, tools/locks/*.in: one a line, sorted, with comments.
+"""A list of requirements, tools/locks/*.in: one per line, sorted, with comments.
 
 An edit changes the one line that it is about; comments, order and line ends stay as they are.
 """

@@ -49,7 +49,7 @@ class Concerned:
 
     groups: tuple[Group, ...]
     unreadable: tuple[str, ...]
-    """Records that are malformed, a line each."""
+    """Malformed records, one line each."""
 
 
 def replaced(changes: Mapping[str, LockChange]) -> dict[str, Replaced]:

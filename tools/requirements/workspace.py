@@ -25,7 +25,7 @@ class Resolve:
 
     @property
     def listing(self) -> str:
-        """The file of its direct requirements, one a line: tools/locks/cpu.in."""
+        """The file of its direct requirements, one per line: tools/locks/cpu.in."""
         return PurePosixPath(self.lock).with_suffix(".in").as_posix()
 
 

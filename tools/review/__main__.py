@@ -25,10 +25,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="review", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("pack", help="write what is handed over")
-    packing.add_argument("--summary", type=Path, required=True, help="the reports as Markdown")
+    packing = commands.add_parser("pack", help="write the artifact that the other workflow reads")
     packing.add_argument(
-        "--pages", type=Path, default=Path("dist/diff"), help="NAME/index.html for each variant"
+        "--summary", type=Path, required=True, help="file with the reports as Markdown"
+    )
+    packing.add_argument(
+        "--pages",
+        type=Path,
+        default=Path("dist/diff"),
+        help="directory with NAME/index.html for each variant",
     )
     packing.add_argument("--out", type=Path, required=True, help="directory to make")
     posting = commands.add_parser("comment", help="create, update or remove the comment")
@@ -36,9 +41,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--event",
         type=Path,
         default=os.environ.get("GITHUB_EVENT_PATH"),
-        help="the workflow_run event; default: $GITHUB_EVENT_PATH",
+        help="file with the workflow_run event; default: $GITHUB_EVENT_PATH",
     )
-    posting.add_argument("--bot", default=post.BOT, help="whose comments are ours")
+    posting.add_argument("--bot", default=post.BOT, help="account whose comments are ours")
     return parser.parse_args(arguments)
 
 

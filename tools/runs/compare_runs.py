@@ -19,7 +19,7 @@ AXES: dict[str, Axis] = {
     "FLOPs": lambda run, point: point[1] * (run.flops_per_token or 0.0),
     "time": lambda run, point: point[2],
 }
-# Held-out bits a byte first; what every run of both sides has is taken.
+# Held-out bits per byte first; the first that every run of both sides has is taken.
 METRICS: dict[str, Callable[[Run], list[tuple[Sequence[float], float]]]] = {
     "held-out bits per byte": lambda run: [(point, point[4]) for point in run.heldout],
     "training loss": lambda run: [(point, point[3]) for point in run.curve],
@@ -28,7 +28,7 @@ METRICS: dict[str, Callable[[Run], list[tuple[Sequence[float], float]]]] = {
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone, one a seed, by seed."""
+    """Runs that differ only in their seed, one per seed, by seed."""
 
     variant: str
     runs: tuple[Run, ...]
@@ -159,7 +159,7 @@ def sentence(reading: Reading | str, variant: str, origin: str) -> str:
     if isinstance(reading, str):
         return f"no claim: {reading}"
     v, o = reading.variant, reading.origin
-    unit = "bits per byte" if reading.metric.endswith("byte") else "nats a token"
+    unit = "bits per byte" if reading.metric.endswith("byte") else "nats per token"
     means = f"{variant} {mean_text(v)}, {origin} {mean_text(o)} {reading.metric}"
     if min(v.n, o.n) < 2:
         return f"one seed: no claim; {means}, difference {v.mean - o.mean:+.4f}"

@@ -349,12 +349,16 @@ _DEVICES: Mapping[str, Any] = {"count": int, "kind": str, "platform": str, "proc
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="record", description="Write summaries of runs.")
+    parser = argparse.ArgumentParser(
+        prog="record", description="Record runs: write their summaries and what they measured."
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
-    parser.add_argument("--unfinished", action="store_true", help="also a run that stopped early")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument(
-        "--mixed-sources", action="store_true", help="also a run resumed under other sources"
+        "--unfinished", action="store_true", help="record a run that stopped early, too"
+    )
+    parser.add_argument(
+        "--mixed-sources", action="store_true", help="record a run resumed under other sources, too"
     )
     parser.add_argument(
         "--replace", action="store_true", help="overwrite a different summary of that name"

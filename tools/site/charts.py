@@ -72,7 +72,7 @@ def _charts(sides: Sequence[tuple[Group, bool]], name: str) -> str:
                 title=title,
                 desc=f"{title}. {_ends(sides)}",
                 x=unit,
-                y="loss, nats a token",
+                y="loss, nats per token",
             )
         )
     return f'<figure class="grug-charts">{"".join(drawn)}{_caption(sides)}</figure>'

@@ -91,7 +91,7 @@ def _targets(tag: str, values: dict[str, str]) -> Iterator[tuple[str, bool]]:
 
 
 def check(site: Path) -> list[str]:
-    """A line a fault, by page and line; empty if there is none."""
+    """One line per fault, by page and line; empty if there is none."""
     names = {
         Path(at, name).relative_to(site).as_posix()
         for at, _, held in os.walk(site)
@@ -147,7 +147,7 @@ def _fault(link: Link, page: str, names: set[str], pages: dict[str, Page]) -> st
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="links", description="Find broken links of a site.")
+    parser = argparse.ArgumentParser(prog="links", description="Find the broken links of a site.")
     parser.add_argument("site", type=Path, metavar="SITE")
     options = parser.parse_args(arguments)
     if not (options.site / "index.html").exists():

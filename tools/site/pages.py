@@ -336,10 +336,19 @@ def write(root: Path, out: Path, archive: Archive) -> int:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="pages", description="Write the sources of the site.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
-    parser.add_argument("--out", type=Path, required=True, help="docs/ of the site; made anew")
-    parser.add_argument("--facts", type=Path, required=True, help="what ./pants variants knows")
-    parser.add_argument("--diffs", type=Path, required=True, help="holds NAME.html, one a diff")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="directory to make: docs/ of the site"
+    )
+    parser.add_argument(
+        "--facts",
+        type=Path,
+        required=True,
+        help="output of ./pants variants --variants-format=json",
+    )
+    parser.add_argument(
+        "--diffs", type=Path, required=True, help="directory with NAME.html for each diff"
+    )
     options = parser.parse_args(arguments)
     archive = gather(options.root, options.facts, options.diffs)
     print(f"{options.out}: {write(options.root, options.out, archive)} pages")

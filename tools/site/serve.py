@@ -71,9 +71,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="serve", description="Serves a built site.")
-    parser.add_argument("site", type=Path, help="the directory that holds index.html")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
+    parser = argparse.ArgumentParser(
+        prog="serve", description="Serve a built site on this machine."
+    )
+    parser.add_argument("site", type=Path, help="directory that holds index.html")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0 takes any that is free"
+    )
     options = parser.parse_args(arguments)
     if not (options.site / "index.html").is_file():
         parser.exit(1, f"{options.site}: no index.html: build it with ./pants package docs:site\n")

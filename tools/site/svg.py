@@ -21,7 +21,7 @@ _HEAD = 0.06
 
 @dataclass(frozen=True)
 class Series:
-    """One side's curves, a seed each, on one axis; `marks` are held-out losses."""
+    """One side's curves, one per seed, on one axis; `marks` are held-out losses."""
 
     label: str
     dashed: bool
@@ -216,7 +216,7 @@ def in_order(nodes: Sequence[Node]) -> list[tuple[int, Node]]:
 
 
 def lineage(nodes: Sequence[Node], *, href: str) -> str:
-    """The tree of origins, a row an experiment, as SVG with links.
+    """The tree of origins as SVG with links, one row per experiment.
 
     Args:
         nodes: in the order of the ledger.

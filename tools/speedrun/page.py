@@ -49,7 +49,7 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
 
     The first sets the record; then whoever is faster on the same hardware with p < RECORD_P.
     """
-    best: dict[tuple, Record] = {}
+    best: dict[tuple[str, ...], Record] = {}
     found = []
     for record in sorted((r for r in records if r.track == track.name), key=lambda r: r.entry):
         hardware = tuple(sorted(map(str, record.hardware.items())))
@@ -198,7 +198,7 @@ def _chart(found: Sequence[Standing], track: Track) -> str:
         title=f"Training loss over time, {track.name}",
         desc="The standing record, and the one before it dashed; several seeds give their range.",
         x="seconds",
-        y="training loss, nats a token",
+        y="training loss, nats per token",
     )
     names = ". Dashed: ".join(text(record.entry) for record in reversed(records))
     caption = f"<figcaption>Training loss over time. Solid: {names}.</figcaption>"
@@ -227,7 +227,7 @@ def write(root: Path, out: Path) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="page", description="Write the leaderboard.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument("--out", type=Path, required=True, help="docs/ of the site")
     options = parser.parse_args(arguments)
     print("\n".join(write(options.root, options.out)))

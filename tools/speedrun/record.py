@@ -14,7 +14,7 @@ from typing import Any
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.jsonio import parse_json
-from tools.runs.record import portable, read_metrics, read_record, rounded, seconds
+from tools.runs.record import OLD_PLACES, portable, read_metrics, read_record, rounded, seconds
 from tools.runs.stats import thin
 from tools.speedrun import entry
 from tools.speedrun.tracks import AREA, load_tracks
@@ -51,7 +51,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         "track": about["track"],
         "data_digest": run["data"].get("digest"),
         "sources": run.get("sources"),
-        "config": {k: v for k, v in portable(run["config"]).items() if k != "seed"},
+        "config": {k: v for k, v in portable(run["config"], OLD_PLACES).items() if k != "seed"},
         "hardware": about["hardware"],
         "software": {
             **{key: attempt["versions"].get(key) for key in ("python", "jax", "jaxlib")},
@@ -78,7 +78,7 @@ def record(root: Path, name: str, directories: Sequence[Path], author: str) -> s
     Args:
         root: the workspace.
         name: the entry's directory in experiments/speedrun/.
-        directories: of its runs, one a seed.
+        directories: of its runs, one per seed.
         author: who made the entry.
     """
     shown = f"{AREA}/{name}"
@@ -117,9 +117,11 @@ def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="record", description="Write a speedrun's record.")
     parser.add_argument("entry", metavar="ENTRY", help="<YYYY-MM-DD>_<slug>")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="one a seed")
-    parser.add_argument("--author", required=True, help="who made the entry")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories, one per seed"
+    )
+    parser.add_argument("--author", required=True, help="name of who made the entry")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     name = options.entry.rstrip("/").removeprefix(f"{AREA}/")
     print(record(options.root, name, options.runs, options.author))

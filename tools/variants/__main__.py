@@ -7,7 +7,7 @@
     python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
     python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
 
-A ledger that is not there is an empty one. Exit code 1 and one line a fault for one that is wrong.
+A ledger that is not there is an empty one. Exit code 1 and one line per fault for a wrong one.
 """
 
 from __future__ import annotations

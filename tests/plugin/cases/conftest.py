@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ COPIED = (
     "experiments/grug/buckets.json",
     "tools/ruff.toml",
     "tools/ty.toml",
-    *(f"tools/{name}/*.py" for name in ("common", *IMPORTS)),
+    *(f"tools/{name}/*.py" for name in sorted({*IMPORTS, *chain(*IMPORTS.values())})),
 )
 INHERITED = {
     "HOME",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE, LEDGER
+from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.files import File
-from tools.lifecycle import transaction
-from tools.lifecycle.transaction import Change, carry_out, locked, recover
+from tools.common.transaction import Change, carry_out, locked, recover
 
 ROOT = Path(__file__).parents[3]
 COPY = "experiments/grug/relu"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tools.common.errors import ToolError
+from tools.reference import packages
 from tools.reference.__main__ import main
 from tools.reference.help_text import Help
 from tools.reference.pages import goals_page, inline, targets_page, tools_page
@@ -132,7 +133,10 @@ def test_every_tool_has_a_heading_and_a_link_to_it():
 
 @pytest.fixture
 def workspace(tmp_path, said, monkeypatch):
-    """One whose only program is the template's launch.py."""
+    """One with a package of tools, whose only program is the template's launch.py."""
+    monkeypatch.setattr(packages, "PURPOSES", {"oven": "Bakes."})
+    (tmp_path / "tools/oven").mkdir(parents=True)
+    (tmp_path / "tools/oven/heat.py").write_text("")
     (tmp_path / "pants.toml").write_text("[cli.alias]\n")
     (tmp_path / "BUILD").write_text("")
     launch = tmp_path / "experiments/grug/base/launch.py"
@@ -147,8 +151,14 @@ def test_stale_pages_are_named_and_written(workspace, capsys):
     check = ["--pants", "help.json", "--check"]
     assert main(check) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"docs/reference/{name}.md is stale: run ./pants run tools/reference:write"
-        for name in ("goals", "targets", "tools")
+        f"docs/{name} is stale: run ./pants run tools/reference:write"
+        for name in (
+            "reference/packages.md",
+            "assets/packages.svg",
+            "reference/goals.md",
+            "reference/targets.md",
+            "reference/tools.md",
+        )
     ]
     assert not (workspace / "docs").exists()
     assert main(check[:2]) == 0

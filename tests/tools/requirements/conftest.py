@@ -13,7 +13,7 @@ from tests.tools.lifecycle.conftest import Workspace
 from tests.tools.runs.conftest import Workspace as Archive
 from tools.bundle.lock import Lock
 from tools.bundle.pack import JAX
-from tools.lifecycle.repository import Repository
+from tools.common.repository import Repository
 from tools.requirements import __main__ as command
 from tools.requirements.workspace import Resolve
 

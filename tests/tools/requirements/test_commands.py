@@ -7,9 +7,9 @@ import pytest
 
 from tests.tools.requirements.conftest import CPU, Lab
 from tools.bundle.pack import JAX
+from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.files import File
-from tools.lifecycle import transaction
 from tools.requirements import commands, mapping, render
 
 LOCKS = "tools/locks"

@@ -67,7 +67,8 @@ def test_plumbing_is_the_origins_or_files_of_its_own():
     ("own", "shown"), [(0, "the origin's"), (1, "1 file of its own"), (2, "2 files of its own")]
 )
 def test_the_table_says_whose_the_plumbing_is(own, shown):
-    variant = {**VARIANT, "facts": {**VARIANT["facts"], "own_plumbing": own}}
+    facts = {"files": 2, "lines": 1, "added": 0, "deleted": 0, "own_plumbing": own}
+    variant = {**VARIANT, "facts": facts}
     heading, line = listing({**REQUEST, "variants": [variant]}, [], "table").splitlines()
     start = heading.index("plumbing")
     assert line[start:].startswith(shown)

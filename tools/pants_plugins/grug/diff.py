@@ -185,6 +185,26 @@ async def find_closest(request: ClosestRequest) -> Closest:
     return Closest(json.loads(result.stdout)["closest"])
 
 
+async def _find_sides(
+    request: DiffRequest, ledger: Ledger, directories: tuple[str, ...], grug: GrugSubsystem
+) -> dict[str, Any]:
+    """What tools/variants/ says that the variant is held against: `name`, `new` and `old`."""
+    argv = ("sides", grug.ledger, request.variant, f"--against={request.against}")
+    asked = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "variants",
+            (*argv, "--directories", *directories),
+            description=f"Find what {request.variant} is held against",
+            input_digest=ledger.digest,
+        ),
+    )
+    if asked.exit_code:
+        raise DiffError(asked.stderr.decode().strip())
+    sides: dict[str, Any] = json.loads(asked.stdout)
+    return sides
+
+
 @rule(desc="Compare a variant with its origin", level=LogLevel.DEBUG)
 async def report_diff(
     request: DiffRequest, ledger: Ledger, every: AllVariants, grug: GrugSubsystem
@@ -228,26 +248,6 @@ async def report_diff(
         ),
     )
     return DiffReport(sides["name"], result.output_digest, output)
-
-
-async def _find_sides(
-    request: DiffRequest, ledger: Ledger, directories: tuple[str, ...], grug: GrugSubsystem
-) -> dict[str, Any]:
-    """What tools/variants/ says that the variant is held against: `name`, `new` and `old`."""
-    argv = ("sides", grug.ledger, request.variant, f"--against={request.against}")
-    asked = await Get(
-        FallibleProcessResult,
-        OwnTool(
-            "variants",
-            (*argv, "--directories", *directories),
-            description=f"Find what {request.variant} is held against",
-            input_digest=ledger.digest,
-        ),
-    )
-    if asked.exit_code:
-        raise DiffError(asked.stderr.decode().strip())
-    sides: dict[str, Any] = json.loads(asked.stdout)
-    return sides
 
 
 def _flags(request: DiffRequest, old: dict[str, str], new: dict[str, str]) -> list[str]:

@@ -142,39 +142,6 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
     return Leaderboard(pages.output_digest)
 
 
-@rule(desc="Build the site", level=LogLevel.DEBUG)
-async def package_site(
-    field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
-) -> BuiltPackage:
-    paths = tuple(target.address.spec_path for target in every)
-    listed, leaderboard, sources, config = await MultiGet(
-        Get(VariantList, VariantListRequest(paths, None, "json")),
-        Get(Leaderboard, LeaderboardRequest()),
-        Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
-        Get(Digest, PathGlobs([field_set.config.value or ""])),
-    )
-    facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
-    inputs = (sources.snapshot.digest, config, facts, fragments.digest)
-    pages = await Get(
-        ProcessResult,
-        OwnTool(
-            "site.pages",
-            ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
-            description="Write the archive's pages",
-            input_digest=await Get(Digest, MergeDigests(inputs)),
-            requirements=STATISTICS,
-            output_directories=("tree",),
-        ),
-    )
-    written = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
-    tree = await Get(Digest, RemovePrefix(written, "tree"))
-    built = await _run_mkdocs(field_set, await Get(Digest, MergeDigests((tree, config))))
-    finished = await _put_diffs_in(built, fragments)
-    site = await Get(Digest, RemovePrefix(finished, "dist/site"))
-    output = field_set.output_path.value_or_default(file_ending=None)
-    return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))
-
-
 async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
     """dist/site/ as MkDocs builds it. Raises SiteError."""
     mkdocs = await Get(
@@ -221,6 +188,39 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
     if checked.exit_code:
         raise SiteError(checked.stderr.decode().strip())
     return spliced.output_digest
+
+
+@rule(desc="Build the site", level=LogLevel.DEBUG)
+async def package_site(
+    field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
+) -> BuiltPackage:
+    paths = tuple(target.address.spec_path for target in every)
+    listed, leaderboard, sources, config = await MultiGet(
+        Get(VariantList, VariantListRequest(paths, None, "json")),
+        Get(Leaderboard, LeaderboardRequest()),
+        Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
+        Get(Digest, PathGlobs([field_set.config.value or ""])),
+    )
+    facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
+    inputs = (sources.snapshot.digest, config, facts, fragments.digest)
+    pages = await Get(
+        ProcessResult,
+        OwnTool(
+            "site.pages",
+            ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
+            description="Write the archive's pages",
+            input_digest=await Get(Digest, MergeDigests(inputs)),
+            requirements=STATISTICS,
+            output_directories=("tree",),
+        ),
+    )
+    written = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
+    tree = await Get(Digest, RemovePrefix(written, "tree"))
+    built = await _run_mkdocs(field_set, await Get(Digest, MergeDigests((tree, config))))
+    finished = await _put_diffs_in(built, fragments)
+    site = await Get(Digest, RemovePrefix(finished, "dist/site"))
+    output = field_set.output_path.value_or_default(file_ending=None)
+    return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))
 
 
 def target_types() -> Iterable[type[Target]]:

@@ -85,31 +85,6 @@ class OwnTool:
         return scope.PER_SESSION if self.fresh else scope.SUCCESSFUL
 
 
-@rule
-async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
-    """Straight from its sources: no Pex of it to build, a start takes hundredths of a second."""
-    package = request.module.split(".")[0]
-    names = (package, *IMPORTS[package])
-    sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
-    digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
-    argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
-    constraints = InterpreterConstraints(python_setup.interpreter_constraints)
-    if request.requirements or request.whole_resolve:
-        return await _with_packages(request, argv, digest, constraints)
-    python = await Get(PythonExecutable, InterpreterConstraints, constraints)
-    return Process(
-        (python.path, "-B", *argv),
-        input_digest=digest,
-        description=request.description,
-        output_files=request.output_files,
-        output_directories=request.output_directories,
-        append_only_caches=request.caches,
-        env=request.env,
-        cache_scope=request.cache_scope,
-        level=LogLevel.DEBUG,
-    )
-
-
 async def _with_packages(
     request: OwnTool, argv: tuple[str, ...], digest: Digest, constraints: InterpreterConstraints
 ) -> Process:
@@ -146,6 +121,31 @@ async def _with_packages(
     return dataclasses.replace(
         process,
         append_only_caches=FrozenDict({**process.append_only_caches, **request.caches}),
+    )
+
+
+@rule
+async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
+    """Straight from its sources: no Pex of it to build, a start takes hundredths of a second."""
+    package = request.module.split(".")[0]
+    names = (package, *IMPORTS[package])
+    sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
+    digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
+    argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
+    constraints = InterpreterConstraints(python_setup.interpreter_constraints)
+    if request.requirements or request.whole_resolve:
+        return await _with_packages(request, argv, digest, constraints)
+    python = await Get(PythonExecutable, InterpreterConstraints, constraints)
+    return Process(
+        (python.path, "-B", *argv),
+        input_digest=digest,
+        description=request.description,
+        output_files=request.output_files,
+        output_directories=request.output_directories,
+        append_only_caches=request.caches,
+        env=request.env,
+        cache_scope=request.cache_scope,
+        level=LogLevel.DEBUG,
     )
 
 

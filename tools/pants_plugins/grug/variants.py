@@ -89,7 +89,7 @@ class VariantFacts:
 
 @rule(desc="Count a variant's lines", level=LogLevel.DEBUG)
 async def count_variant(request: VariantFactsRequest) -> VariantFacts:
-    """A process a variant, so that an edit counts that variant alone anew."""
+    """One process per variant, so an edit recounts only that one."""
     compared = [t for t in (request.variant, request.origin) if t is not None]
     sources = await MultiGet(
         Get(HydratedSources, HydrateSourcesRequest(t[VariantSourcesField])) for t in compared

@@ -8,7 +8,7 @@ from pathlib import Path
 from tools.common.errors import ToolError
 from tools.common.files import File, Tree
 from tools.common.git import Git, complaint
-from tools.lifecycle.transaction import read_file
+from tools.common.transaction import read_file
 
 SHORT = 12
 """Digits of a commit that the ledger keeps."""
