@@ -95,8 +95,9 @@ length = 32
 explicit = (jax.sharding.AxisType.Explicit,) * 3
 with jax.set_mesh(jax.make_mesh((1, 1, 1), m.MESH_AXES, axis_types=explicit)):
     model = m.Transformer.init(cfg, key=jax.random.PRNGKey(0))
-    tokens = jnp.arange(length)[None]
-    ones = jnp.ones_like(tokens)
+    rows = jax.sharding.PartitionSpec(m.BATCH, None)
+    tokens = jax.device_put(jnp.arange(length)[None], rows)
+    ones = jax.device_put(jnp.ones((1, length), jnp.int32), rows)
     def reach(model):
         pick = jax.random.normal(jax.random.PRNGKey(1), (cfg.d_model,))
         read = lambda x: jnp.sum(x(tokens, ones, tokens)[0, -1] * pick)
