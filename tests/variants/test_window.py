@@ -94,14 +94,18 @@ cfg = dataclasses.replace(
 length = 32
 explicit = (jax.sharding.AxisType.Explicit,) * 3
 with jax.set_mesh(jax.make_mesh((1, 1, 1), m.MESH_AXES, axis_types=explicit)):
-    model = m.Transformer.init(cfg, key=jax.random.PRNGKey(0))
-    tokens = jnp.arange(length)[None]
-    ones = jnp.ones_like(tokens)
+    model = jax.jit(lambda: m.Transformer.init(cfg, key=jax.random.PRNGKey(0)))()
+    rows = jax.sharding.PartitionSpec(m.BATCH, None)
+    tokens = jax.device_put(jnp.arange(length)[None], rows)
+    ones = jax.device_put(jnp.ones((1, length), jnp.int32), rows)
+    pick = jnp.zeros((1, length, cfg.d_model))
+    pick = pick.at[0, -1].set(jax.random.normal(jax.random.PRNGKey(1), (cfg.d_model,)))
+
     def reach(model):
-        pick = jax.random.normal(jax.random.PRNGKey(1), (cfg.d_model,))
-        read = lambda x: jnp.sum(x(tokens, ones, tokens)[0, -1] * pick)
-        grad = np.abs(np.asarray(jax.grad(read)(model).embed)[:length]).sum(axis=1)
-        return [int(i) for i in np.flatnonzero(grad)]
+        gradient = jax.jit(jax.grad(lambda x: jnp.sum(x(tokens, ones, tokens) * pick)))(model)
+        sizes = np.abs(np.asarray(gradient.embed)[:length]).sum(axis=1)
+        return [int(i) for i in np.flatnonzero(sizes)]
+
     windows = [block.attn.window for block in model.blocks]
     full = reach(model)
     silent = jax.tree.map(jnp.zeros_like, model.blocks[3])

@@ -31,7 +31,7 @@ RUN = (
 ).split()
 SQUARED, PLAIN = "jnp.square(jax.nn.relu(up))", "jax.nn.relu(up)"
 # Their subjects do not matter to the recipe, and they are most of a variant's test time.
-SLOW = ("test_train.py", "test_checkpoint.py", "test_data.py", "test_model.py")
+SLOW = ("test_train.py", "test_model.py")
 
 
 class Lab:

@@ -260,7 +260,14 @@ def knob_values(tree: ast.Module) -> dict[str, str]:
 
 
 def _note(found: dict[str, str], name: str, value: ast.expr) -> None:
-    """Adds a knob; one for each keyword value of a call and each entry of a dict."""
+    """Adds a knob; one for each keyword value of a call and each entry of a dict.
+
+    A config field with a role, `role("cadence", 400)`, is its default, and its role beside it.
+    """
+    called = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id
+    if isinstance(value, ast.Call) and called == "role" and len(value.args) == 2:
+        found[f"{name}.role"] = _written(value.args[0])
+        value = value.args[1]
     parts: list[tuple[str, ast.expr]] = []
     if isinstance(value, ast.Dict):
         entries = zip(value.keys, value.values, strict=True)

@@ -171,7 +171,7 @@ def judge(change: FileChange, copy: Tree, rename: Rename, now: Tree) -> Iterator
     """
     path = change.new or change.old or ""
     mine, its = copy.get(path), now.get(path)
-    is_the_origins = mine and its and rename.loose(path, its.content) == mine.content
+    is_the_origins = mine and its and replace(its, content=rename.loose(path, its.content)) == mine
     for part in _judge(change, copy, rename):
         yield replace(part, state=THERE) if is_the_origins else part
 

@@ -178,6 +178,17 @@ def test_knobs_and_call_order():
     assert calls.new == ("attn", "attn_norm", "mlp_norm", "mlp")
 
 
+def test_a_knob_with_a_role_is_its_default():
+    old = (
+        MODEL + '\n\nclass Config:\n    mesh: tuple = role("cadence", (1, -1))\n    seed: int = 0\n'
+    )
+    new = edit(old, ("(1, -1)", "(2, -1)"), ("seed: int = 0", 'seed: int = role("replicate", 0)'))
+    assert {(k.name, k.old, k.new) for k in compared(old, new).knobs} == {
+        ("Config.mesh", "(1, -1)", "(2, -1)"),
+        ("Config.seed.role", None, "'replicate'"),
+    }
+
+
 # -- renames ----------------------------------------------------------------------------------
 
 NAMED = textwrap.dedent("""
