@@ -42,6 +42,8 @@ TOOLS = {begins: ANCHORS[anchor] for begins, anchor in LINKS}
 TOOLS |= {f"python -m {name}": name for name in TOOLS.values()}
 TOP = ("experiments/", "tools/", "tests/", "docs/", ".ci/")
 
+ALL_HAVE = {"--help", "--tyro-print-completion"}
+
 every_page = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 
 
@@ -131,9 +133,7 @@ def check_tool(words: list[str], command: str) -> None:
     rest = words[len(begins.split()) :]
     section = SECTIONS.get(" ".join((TOOLS[begins], *rest[:1])), SECTIONS[TOOLS[begins]])
     known = set(re.findall(r"--[\w.-]+", section))
-    unknown = (
-        {word.partition("=")[0] for word in rest if word.startswith("--")} - known - {"--help"}
-    )
+    unknown = {word.partition("=")[0] for word in rest if word.startswith("--")} - known - ALL_HAVE
     assert not unknown, f"{command}: {TOOLS[begins]} has no {', '.join(sorted(unknown))}"
 
 
