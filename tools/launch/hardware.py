@@ -80,8 +80,9 @@ def check_imports(python: Path, root: Path, variant: str, topology: str) -> None
     for name in asked.stdout.split():
         for path, text in texts.items():
             if name in loaded(text) and (place := first_import(text, {name})):
+                where = f"{path.relative_to(root).as_posix()}:{place[0]}: {place[1]}"
                 raise ToolError(
-                    f"{path.relative_to(root).as_posix()}:{place[0]}: {place[1]}: {topology} needs it in "
+                    f"{where}: {topology} needs it in "
                     f"tools/locks/{_resolve(topology)}.in too: ./pants run locks -- add {name}"
                 )
 
