@@ -242,12 +242,12 @@ def test_relative_paths_start_where_the_user_stands(checkout: Checkout) -> None:
 
 def test_what_adds_to_pypi_adds_to_pants_options(checkout: Checkout) -> None:
     """Whose own are PyPI, or what pants.toml names."""
-    links = str(checkout.packages.root / "files")
+    links = (checkout.packages.root / "files").as_uri()
     configured(checkout).env.update(
         PIP_EXTRA_INDEX_URL="https://more.example", PIP_FIND_LINKS=links
     )
     told = checkout.run().check()
-    assert told.environment["PANTS_PYTHON_REPOS_FIND_LINKS"] == f"+{[Path(links).as_uri()]}"
+    assert told.environment["PANTS_PYTHON_REPOS_FIND_LINKS"] == f"+{[links]}"
     indexes = ast.literal_eval(told.environment["PANTS_PYTHON_REPOS_INDEXES"])
     assert indexes == [checkout.packages.index, "https://more.example"]
     told = checkout.run(PIP_INDEX_URL=UNSET).check()

@@ -121,7 +121,10 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     assert not (lab.root / "docs/reports/sources").exists()  # both ran what a commit has
     lab.workspace.commit()
     against = ("--", "relu", "--against=base")
-    claims = [lab.pants("run", f"tools/{name}:claim", *against) for name in ("runs", "archive")]
+    claims = [
+        lab.workspace.pants("run", f"tools/{name}:claim", *against).stdout
+        for name in ("runs", "archive")
+    ]
     assert "one seed: no claim" in claims[0] and claims[1] == claims[0]
     page = lab.page("relu")
     assert "No square?" in page and "one seed: no claim" in page and PLAIN in page

@@ -70,7 +70,8 @@ def check_imports(python: Path, root: Path, variant: str, topology: str) -> None
     Raises:
         ToolError: it lacks one, which tests and runs on the CPU have; file, line and remedy.
     """
-    files = [p for p in sorted((root / variant).glob("*.py")) if not p.name.startswith(NOT_LOADED)]
+    found = sorted((root / variant).rglob("*.py"))
+    files = [path for path in found if not path.name.startswith(NOT_LOADED)]
     texts = {path: path.read_text("utf-8") for path in files}
     own = {"experiments", *sys.stdlib_module_names}
     names = sorted({name for text in texts.values() for name in loaded(text)} - own)
@@ -79,8 +80,9 @@ def check_imports(python: Path, root: Path, variant: str, topology: str) -> None
     for name in asked.stdout.split():
         for path, text in texts.items():
             if name in loaded(text) and (place := first_import(text, {name})):
+                where = f"{path.relative_to(root).as_posix()}:{place[0]}: {place[1]}"
                 raise ToolError(
-                    f"{variant}/{path.name}:{place[0]}: {place[1]}: {topology} needs it in "
+                    f"{where}: {topology} needs it in "
                     f"tools/locks/{_resolve(topology)}.in too: ./pants run locks -- add {name}"
                 )
 

@@ -6,6 +6,7 @@ there, found by its name on the mirror's page of the project (PEP 503). Standard
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import html.parser
 import netrc
@@ -21,7 +22,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from tools.start.machine import Machine, as_url, without_secrets
+from tools.start.machine import Machine, as_url, is_missing, without_secrets
 
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3
@@ -170,6 +171,8 @@ def read_page(machine: Machine, url: str, _: str) -> tuple[str, str]:
 
 def silence(machine: Machine, url: str) -> str:
     """Why nothing answers at `url`, or "" where anything does, be it a refusal."""
+    if url.startswith("file:"):
+        return os.strerror(errno.ENOENT) if is_missing(url) else ""
     try:
         open_url(machine, url).close()
     except urllib.error.HTTPError as error:

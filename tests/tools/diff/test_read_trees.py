@@ -155,21 +155,22 @@ def test_closest(repository, capsys):
 
 # -- sizes ------------------------------------------------------------------------------------
 
-PLAN = "parameters        3,413,760\nactive per token  1,000\nFLOPs per token   1.52e+07\n"
+PLAN = '{"parameters": 3413760, "active_parameters": 1000, "flops_per_token": 1.52e7, "mesh": {}}'
 
 
 def test_a_plan_is_read():
     size = sizes.read_plan(PLAN, "tiny")
     assert (size.parameters, size.active_parameters) == (3413760, 1000)
     assert size.flops_per_token == 1.52e7 and not size.error
-    assert sizes.read_plan("active parameters 7\nTotal parameters 9\n", "").active_parameters == 7
-    assert "no line" in sizes.read_plan("nothing", "tiny").error
+    assert sizes.read_plan(PLAN.replace("1000", "3413760"), "").active_parameters is None
+    for text in ("nothing", "{}", "[]", '{"parameters": 1, "active_parameters": 1}'):
+        assert "is not the JSON of one" in sizes.read_plan(text, "tiny").error
 
 
 @pytest.mark.parametrize(
     "source, said",
     [
-        (f"import sys\nassert '--plan' in sys.argv\nprint({PLAN!r})", None),
+        (f"import sys\nassert sys.argv[-2:] == ['--plan', '--json']\nprint({PLAN!r})", None),
         ("import tools.diff", "ModuleNotFoundError"),
         ("raise ValueError('no\\ngood')", "good"),
         ("import time; time.sleep(60)", "took more than 5 s"),

@@ -86,6 +86,10 @@ def test_an_import_that_the_environment_lacks_is_one_line(tmp_path):
     )
     (tmp_path / "grug/v/train.py").unlink()
     check_imports(python, tmp_path, "grug/v", "8xh100")
+    (tmp_path / "grug/v/plumbing").mkdir()
+    (tmp_path / "grug/v/plumbing/data.py").write_text("from .. import model\nimport not_there\n")
+    with pytest.raises(ToolError, match=r"^grug/v/plumbing/data\.py:2: import not_there: "):
+        check_imports(python, tmp_path, "grug/v", "8xh100")
 
 
 def test_a_lock_that_is_not_there_is_one_line(root):
