@@ -416,7 +416,9 @@ def record(
         text = results.with_results(text, entry, runs.values())
     written = {**summaries, **kept, LEDGER: text.encode()}
     files.write_all({root / path: data for path, data in written.items()})
-    return [*summaries, *sorted({path.rpartition("/")[0] for path in kept}), LEDGER]
+    uncommitted = (runs[path] for path in summaries if runs[path].git["dirty"])
+    directories = {kept_sources.place(run.sources_digest) for run in uncommitted}
+    return [*summaries, *sorted(directories), LEDGER]
 
 
 if __name__ == "__main__":

@@ -66,8 +66,10 @@ def test_a_file_in_a_subdirectory_is_a_source(workspace, git):
     assert (found["dirty"], kept) == (False, {}) and found["commit"] != at
     edited = {**inside, "plumbing/model.py": "SCALE = 9\n"}
     run = workspace.write_run("base-2", rows(10), commit=at, sources=edited)
+    _, directory, _ = record([run], workspace.root)
     found, kept = recorded(workspace, run)
     assert (found["dirty"], kept) == (True, edited)
+    assert (workspace.root / directory / "plumbing/model.py").is_file()
     assert kept_sources.check(workspace.root, run_summary.load_all(workspace.root)[0]) == []
 
 
