@@ -63,6 +63,11 @@ class Repository(Git):
         asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--")
         return [entry[3:].removeprefix(self.prefix) for entry in self.names(*asked, *paths)]
 
+    def refuse_dirty(self, *paths: str) -> None:
+        """Raises ToolError, naming the first file, where anything below the paths is dirty."""
+        if dirty := self.dirty(*paths):
+            raise ToolError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+
     def files(self, commit: str, path: str) -> Tree:
         """The files below a directory in a commit; none where it is not there."""
         if (commit, path) not in self._trees:

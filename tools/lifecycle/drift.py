@@ -293,16 +293,15 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
     touched: set[str] = set()
     for pair in pairs(repo, given):
         path = pair.copy.path
-        if dirty := repo.dirty(path):
-            raise ToolError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+        repo.refuse_dirty(path)
         copy = before = dict(repo.working(path))
+        now = repo.files("HEAD", pair.origin.path)
         for commit in known:
             files = changes(repo, commit, pair.origin.path)
             if not files and given:
                 message = f"does not touch {pair.origin.path}, which {pair.copy.name} is a copy of"
                 raise ToolError(f"{commit[:SHORT]}: {message}")
             touched |= {commit} if files else set()
-            now = repo.files("HEAD", pair.origin.path)
             copy, said, conflicts = _ported(copy, files, pair, commit[:SHORT], now)
             lines += said
             if conflicts:
@@ -316,7 +315,7 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
         raise ToolError(f"{missed[:SHORT]}: touches no living copy's origin")
     if change.seen:
         carry_out(repo.root, repo.state(), change)
-    return [*lines, _next(conflicted, bool(change.seen))], conflicted
+    return [*lines, next_step(changed=bool(change.seen), conflicted=conflicted)], conflicted
 
 
 def _commit(repo: Repository, name: str) -> str:
@@ -326,8 +325,8 @@ def _commit(repo: Repository, name: str) -> str:
     return commit
 
 
-def _next(conflicted: bool, changed: bool) -> str:
-    """What to do after a port."""
+def next_step(*, changed: bool, conflicted: bool = False) -> str:
+    """What to do after commits, or files, were brought into copies."""
     if conflicted:
         return "next: resolve what conflicts (git diff shows it), test, commit"
     if changed:

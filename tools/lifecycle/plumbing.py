@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from tools.common.errors import ToolError
 from tools.common.files import File
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
-from tools.lifecycle.drift import Pair, pairs
+from tools.lifecycle.drift import Pair, next_step, pairs
+from tools.variants.facts import PLUMBING
 
 WORD = "plumbing"
 """What stands for it in the place of a commit."""
-PARTS = ("plumbing", "planning")
 
 
 def forward(repo: Repository, given: Sequence[str]) -> list[str]:
@@ -34,19 +33,17 @@ def forward(repo: Repository, given: Sequence[str]) -> list[str]:
         files = "1 file" if moved == 1 else f"{moved} files"
         lines.append(f"{pair.copy.path}: {files} brought to {pair.origin.name}'s")
         lines += [f"{path}: is its own, and stays" for path in own]
-    if not change.seen:
-        return [*lines, "nothing to do"]
-    carry_out(repo.root, repo.state(), change)
-    return [*lines, "next: ./pants --changed-since=HEAD fmt lint check test, then commit"]
+    if change.seen:
+        carry_out(repo.root, repo.state(), change)
+    return [*lines, next_step(changed=bool(change.seen))]
 
 
 def _forward(repo: Repository, pair: Pair, change: Change) -> tuple[int, list[str]]:
     """(files replaced, paths of the copy's own) of one copy; adds to `change` what to write."""
     moved, own = 0, []
-    for part in PARTS:
+    for part in PLUMBING:
         origin, copy = f"{pair.origin.path}/{part}", f"{pair.copy.path}/{part}"
-        if dirty := repo.dirty(copy):
-            raise ToolError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+        repo.refuse_dirty(copy)
         now, mine = repo.files("HEAD", origin), repo.working(copy)
         once = earlier(repo, origin)
         for name in sorted({*now, *mine}):

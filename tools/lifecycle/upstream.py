@@ -31,8 +31,7 @@ def upstream(repo: Repository, given: str) -> tuple[list[str], bool]:
     text, variant, origin = _pair(repo, given)
     point = fork_point(repo, variant)
     for path in (origin.path, variant.path):
-        if dirty := repo.dirty(path):
-            raise ToolError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+        repo.refuse_dirty(path)
     rename = Rename(variant.path, origin.path)
     base = repo.files(point, origin.path)
     if not base:
@@ -70,8 +69,7 @@ def upstream(repo: Repository, given: str) -> tuple[list[str], bool]:
 def resolved(repo: Repository, given: str) -> list[str]:
     """Marks a variant whose conflicts a person has resolved; gives what is to be printed."""
     text, variant, origin = _pair(repo, given)
-    if dirty := repo.dirty(variant.path):
-        raise ToolError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+    repo.refuse_dirty(variant.path)
     change = Change(f"mark of {variant.name} as superseded")
     for inside, file in repo.working(origin.path).items():
         if merge.has_markers(file.content):

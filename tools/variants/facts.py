@@ -9,7 +9,7 @@ from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
 
 # Directories that a copy is not expected to edit.
-PLUMBING = ("plumbing/", "planning/")
+PLUMBING = ("plumbing", "planning")
 
 
 @dataclass(frozen=True)
@@ -43,5 +43,5 @@ def compare(
 
 def own_plumbing(variant: Mapping[str, bytes], origin: Mapping[str, bytes]) -> int:
     """The number of files of PLUMBING that only one of both has, or that differ."""
-    paths = {path for path in (*variant, *origin) if path.startswith(PLUMBING)}
+    paths = {path for path in (*variant, *origin) if path.partition("/")[0] in PLUMBING}
     return sum(variant.get(path) != origin.get(path) for path in paths)
