@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
         if command.json:
-            print(json.dumps(estimate(cfg).values(), sort_keys=True))
+            print(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
             return 0
         if command.plan:
             for part in plan(cfg, command.topology):

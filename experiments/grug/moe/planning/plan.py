@@ -67,14 +67,11 @@ class Estimate:
             ]
         )
 
-    def values(self) -> dict[str, Any]:
-        """For JSON."""
-        return dataclasses.asdict(self)
-
 
 def estimate(cfg: TrainConfig, there: Topology | None = None) -> Estimate:
     """What a run would take of a topology's devices; without one, of those here."""
     shape = mesh_shape(cfg, len(there.devices) if there else jax.device_count())
+    mesh = dict(zip(MESH_AXES, shape, strict=True))
     explicit = (jax.sharding.AxisType.Explicit,) * len(MESH_AXES)
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(shape, MESH_AXES, explicit)):
         state = jax.eval_shape(lambda: TrainState.init(cfg, make_optimizer(cfg)))
@@ -90,13 +87,13 @@ def estimate(cfg: TrainConfig, there: Topology | None = None) -> Estimate:
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
         tokens=cfg.steps * cfg.batch_size * cfg.sequence_length,
         steps=cfg.steps,
-        mesh=dict(zip(MESH_AXES, shape, strict=True)),
+        mesh=mesh,
         memory={
             "weights": per_device(state.model),
             "gradients": per_device(state.model),
             "optimizer": per_device(state.optimizer),
             "weights' running average": per_device(state.ema),
-            "activations (estimate)": activation_bytes(cfg, shape),
+            "activations (estimate)": activation_bytes(cfg, mesh),
         },
         memory_limit=there.memory if there else device_memory(),
         weights={
@@ -106,9 +103,8 @@ def estimate(cfg: TrainConfig, there: Topology | None = None) -> Estimate:
     )
 
 
-def activation_bytes(cfg: TrainConfig, shape: tuple[int, ...]) -> int:
+def activation_bytes(cfg: TrainConfig, mesh: dict[str, int]) -> int:
     """The model's own estimate, for a device's rows of one microbatch."""
-    mesh = dict(zip(MESH_AXES, shape, strict=True))
     rows = cfg.batch_size / cfg.microbatches / math.prod(mesh[axis] for axis in BATCH)
     return int(cfg.model.activation_bytes(rows, cfg.sequence_length, mesh))
 
