@@ -1,10 +1,8 @@
 """The corpus tool and the template together, as processes: real text, real signals."""
 
-import contextlib
 import json
 import math
 import os
-import pty
 import random
 import signal
 import subprocess
@@ -16,6 +14,7 @@ import pytest
 
 import experiments.grug.base.launch
 import tools.launch.main
+from tests.tools.launch.terminal import on_a_terminal
 from tools.corpus.default import prepare_default
 
 MODEL = (
@@ -125,29 +124,7 @@ def test_sigterm_saves_and_exits_143(store, tmp_path):
 
 def test_no_escape_codes_where_no_color_is_set(store, tmp_path):
     """On a terminal: a live bar, or plain lines."""
-    wanted = written_to_a_terminal(store, tmp_path / "colour")
-    assert b"\x1b[" in wanted
-    plain = written_to_a_terminal(store, tmp_path / "plain", NO_COLOR="1")
+    run = (tools.launch.main.__name__, *MODEL, "--data", store, "--steps", "2")
+    assert b"\x1b[" in on_a_terminal(*run, "--run-dir", str(tmp_path / "colour"))
+    plain = on_a_terminal(*run, "--run-dir", str(tmp_path / "plain"), NO_COLOR="1")
     assert b"\x1b" not in plain and b"step 2/2  loss" in plain
-
-
-def written_to_a_terminal(store: str, run_dir: Path, **environment: str) -> bytes:
-    ours, theirs = pty.openpty()
-    inherited = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-    inherited |= {"TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path)}
-    flags = [*MODEL, "--data", store, "--run-dir", str(run_dir), "--steps", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", tools.launch.main.__name__, *flags],
-        env={**inherited, **environment},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    written = b""
-    with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
-        while chunk := os.read(ours, 65536):
-            written += chunk
-    os.close(ours)
-    assert process.wait(timeout=300) == 0, written.decode()
-    return written

@@ -1,13 +1,10 @@
-import contextlib
 import json
-import os
 import platform
-import pty
 import subprocess
-import sys
 
 import pytest
 
+from tests.tools.launch.terminal import on_a_terminal
 from tools.launch.main import choose, find_variants, main, needs_data, planned_topology
 
 
@@ -119,25 +116,6 @@ def test_version_without_git_or_lock(tmp_path, monkeypatch, capsys):
     write_lock(tmp_path, jax="9.8.7")
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("grug of no commit\njax 9.8.7, Python")
-
-
-def on_a_terminal(*words: str, **environment: str) -> bytes:
-    """What a program writes to a terminal that shows colours."""
-    ours, theirs = pty.openpty()
-    inherited = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-    environment = {**inherited, "TERM": "xterm-256color", "COLUMNS": "100", **environment}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    command = [sys.executable, "-m", *words]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    written = b""
-    with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
-        while chunk := os.read(ours, 65536):
-            written += chunk
-    os.close(ours)
-    process.wait(timeout=120)
-    assert process.returncode == 0, written.decode()
-    return written
 
 
 @pytest.mark.parametrize("program", [("tools.launch.main", "base"), ("tools.corpus", "build")])
