@@ -55,13 +55,13 @@ def ask_pants(root: Path) -> str:
 def write(root: Path, help_all: Path | None) -> dict[str, str]:
     """The pages by their path from the root; Pants is asked where there is no `help_all`."""
     text = files.read_text(help_all, MAX_HELP) if help_all else ask_pants(root)
-    said = pants_help.parse(text, str(help_all or "./pants help-all"))
+    pants = pants_help.parse(text, str(help_all or "./pants help-all"))
     imports = packages.find_imports(root)
     return {
         packages.PAGE: packages.page(imports),
         packages.PICTURE: packages.picture(imports),
-        pages.GOALS: pages.goals_page(said),
-        pages.TARGETS: pages.targets_page(said),
+        pages.GOALS: pages.goals_page(pants),
+        pages.TARGETS: pages.targets_page(pants),
         pages.TOOLS: pages.tools_page(programs.say_all(root)),
     }
 

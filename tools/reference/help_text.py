@@ -84,15 +84,19 @@ def parse(text: str) -> Help:
     lines = [_unboxed(line) for line in text.rstrip().splitlines()]
     end = lines.index("") if "" in lines else len(lines)
     usage = " ".join(" ".join(lines[:end]).split())
-    _, known, usage = usage.partition(" [-h]") if usage.startswith("usage:") else ("", "", "")
-    if not known:
+    _, help_flag, usage = usage.partition(" [-h]") if usage.startswith("usage:") else ("", "", "")
+    if not help_flag:
         return Help(None, (text.strip(),))
     prose: list[list[str]] = [[]]
     sections: list[_Open] = []
     inside = False
-    for at, line in enumerate(lines[end:], end):
+    for number, line in enumerate(lines[end:], end):
         if line and not line.startswith(" "):
-            inside = line.endswith(":") and lines[at + 1 : at + 2] != [""] and at + 1 < len(lines)
+            inside = (
+                line.endswith(":")
+                and lines[number + 1 : number + 2] != [""]
+                and number + 1 < len(lines)
+            )
             if inside:
                 sections.append(_Open(line[:-1]))
                 continue
@@ -105,7 +109,7 @@ def parse(text: str) -> Help:
     return Help(
         usage.strip(),
         tuple(_paragraph(part) for part in prose if part),
-        tuple(s for one in sections if (s := _closed(one, boxed)).entries),
+        tuple(s for section in sections if (s := _closed(section, boxed)).entries),
         _commands(usage, sections),
     )
 
@@ -127,8 +131,8 @@ def _paragraph(lines: list[str]) -> str:
 
 def _commands(usage: str, sections: list[_Open]) -> tuple[Entry, ...]:
     """Those in a `{a,b} ...` of the usage, and those that a section lists, with what it says."""
-    listed = {name: join(texts) for one in sections for name, *texts in one.commands}
-    named = [name for found in _COMMANDS.findall(usage) for name in found.split(",")]
+    listed = {name: join(texts) for section in sections for name, *texts in section.commands}
+    named = [name for match in _COMMANDS.findall(usage) for name in match.split(",")]
     return tuple(Entry(name, listed.get(name, "")) for name in dict.fromkeys([*named, *listed]))
 
 

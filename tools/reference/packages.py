@@ -66,14 +66,14 @@ def _imported(path: Path) -> Iterator[str]:
 
 def closure(imports: Imports, package: str) -> frozenset[str]:
     """What a package imports, directly or through others."""
-    found: set[str] = set()
+    packages: set[str] = set()
     waiting = list(imports[package])
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in packages:
+            packages.add(name)
             waiting += imports[name]
-    return frozenset(found)
+    return frozenset(packages)
 
 
 def levels(imports: Imports) -> list[list[str]]:
@@ -82,16 +82,16 @@ def levels(imports: Imports) -> list[list[str]]:
     Raises:
         ToolError: packages import each other in a circle.
     """
-    found: list[list[str]] = []
+    result: list[list[str]] = []
     placed: set[str] = set()
     while len(placed) < len(imports):
         level = sorted(p for p in imports if p not in placed and imports[p] <= placed)
         if not level:
-            left = sorted(p for p in imports if p in closure(imports, p))
-            raise ToolError(f"tools/: {', '.join(left)} import each other in a circle")
-        found.append(level)
+            circular = sorted(p for p in imports if p in closure(imports, p))
+            raise ToolError(f"tools/: {', '.join(circular)} import each other in a circle")
+        result.append(level)
         placed |= set(level)
-    return found
+    return result
 
 
 def needed(imports: Imports) -> list[tuple[str, str]]:
@@ -100,7 +100,7 @@ def needed(imports: Imports) -> list[tuple[str, str]]:
         (package, name)
         for package, names in imports.items()
         for name in names
-        if not any(name in closure(imports, other) for other in names)
+        if not any(name in closure(imports, between) for between in names)
     )
 
 
@@ -202,35 +202,38 @@ def _ordered(
     rows: Sequence[Sequence[Place]], chains: Sequence[Sequence[tuple[int, Place]]]
 ) -> list[list[Place]]:
     """Each level sorted by where its neighbours are, up and down in turn: few arrows cross."""
-    found = [list(row) for row in rows]
+    result = [list(row) for row in rows]
     below: dict[tuple[int, Place], list[Place]] = {}
     above: dict[tuple[int, Place], list[Place]] = {}
     for chain in chains:
         for high, low in pairwise(chain):
             below.setdefault(high, []).append(low[1])
             above.setdefault(low, []).append(high[1])
-    upward = [(level, level - 1, below) for level in range(1, len(found))]
-    downward = [(level, level + 1, above) for level in range(len(found) - 2, -1, -1)]
-    for level, other, neighbours in (*upward, *downward) * 4:
-        spots = {place: (i + 0.5) / len(found[other]) for i, place in enumerate(found[other])}
+    upward = [(level, level - 1, below) for level in range(1, len(result))]
+    downward = [(level, level + 1, above) for level in range(len(result) - 2, -1, -1)]
+    for level, neighbour_level, neighbours in (*upward, *downward) * 4:
+        spots = {
+            place: (i + 0.5) / len(result[neighbour_level])
+            for i, place in enumerate(result[neighbour_level])
+        }
         weights: dict[Place, float] = {}
-        for i, place in enumerate(found[level]):
-            near = [spots[neighbour] for neighbour in neighbours.get((level, place), ())]
-            weights[place] = sum(near) / len(near) if near else (i + 0.5) / len(found[level])
-        found[level].sort(key=lambda place: (weights[place], place))
-    return found
+        for i, place in enumerate(result[level]):
+            nearby = [spots[neighbour] for neighbour in neighbours.get((level, place), ())]
+            weights[place] = sum(nearby) / len(nearby) if nearby else (i + 0.5) / len(result[level])
+        result[level].sort(key=lambda place: (weights[place], place))
+    return result
 
 
 def _arrow(points: Sequence[tuple[float, float]]) -> str:
     """A curve from the lower edge of the first box to the upper edge of the last."""
-    (x, y), *rest = points
+    (x, y), *following = points
     y += _BOX[1] / 2
     steps = [f"M{x:g},{y:g}"]
-    for number, (to_x, to_y) in enumerate(rest, start=1):
+    for number, (to_x, to_y) in enumerate(following, start=1):
         end = to_y - _BOX[1] / 2
         middle = (y + end) / 2
         steps.append(f"C{x:g},{middle:g} {to_x:g},{middle:g} {to_x:g},{end:g}")
-        if number < len(rest):
+        if number < len(following):
             steps.append(f"V{to_y + _BOX[1] / 2:g}")
         x, y = to_x, to_y + _BOX[1] / 2
     return f'<path d="{"".join(steps)}" marker-end="url(#head)"/>'

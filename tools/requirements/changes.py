@@ -68,14 +68,14 @@ class LockChange:
     hosts: Pair | None  # where files are downloaded from, if from elsewhere than before
 
     @property
-    def same(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether the lock's file is byte for byte what it was."""
         return self.old_sha256 == self.new_sha256
 
     @property
     def altered(self) -> tuple[Refiled, ...]:
         """Distributions of an unchanged version whose files have other digests."""
-        return tuple(each for each in self.refiled if each.altered)
+        return tuple(refiled for refiled in self.refiled if refiled.altered)
 
 
 def compare(path: str, old: Lock | None, new: Lock | None) -> LockChange:
@@ -94,7 +94,7 @@ def compare(path: str, old: Lock | None, new: Lock | None) -> LockChange:
         size=len(after),
         asked=tuple(_asked(old, new)),
         interpreters=pairs if pairs[0] != pairs[1] else None,
-        moved=tuple(Moved(*each) for each in versions if each[1] != each[2]),
+        moved=tuple(Moved(*move) for move in versions if move[1] != move[2]),
         refiled=tuple(_refiled(before, after)),
         hosts=(hosts[0], hosts[1]) if hosts[0] and hosts[1] and hosts[0] != hosts[1] else None,
     )

@@ -29,13 +29,13 @@ def one_jax(versions: Mapping[str, str | None], resolves: Iterable[Resolve]) -> 
     Raises:
         ToolError: they part ways.
     """
-    known = {name: version for name, version in sorted(versions.items()) if version}
-    if len(set(known.values())) < 2:
+    known_versions = {name: version for name, version in sorted(versions.items()) if version}
+    if len(set(known_versions.values())) < 2:
         return
     listings = ", ".join(resolve.listing for resolve in resolves)
     raise ToolError(
         f"a variant must find one JAX on every accelerator, but it would be "
-        f"{', '.join(f'{version} in {name}' for name, version in known.items())}: write the same "
+        f"{', '.join(f'{version} in {name}' for name, version in known_versions.items())}: write the same "
         f"jax== into {listings}, then ./pants run locks -- update {' '.join(sorted(versions))}"
     )
 
@@ -66,8 +66,8 @@ def apart(locks: Mapping[str, Lock]) -> list[str]:
     for name in sorted(names):
         versions = {n: v for n, lock in sorted(locks.items()) if (v := lock.version(name))}
         if len(set(versions.values())) > 1:
-            found = ", ".join(f"{version} in {where}" for where, version in versions.items())
-            lines.append(f"{name} is {found}")
+            places = ", ".join(f"{version} in {where}" for where, version in versions.items())
+            lines.append(f"{name} is {places}")
     return lines
 
 
@@ -76,9 +76,9 @@ def shared(accelerator: str, locks: Mapping[str, Lock]) -> list[str]:
 
     Of the CPU's, the rest is what only tests need. A resolve without others has all of its own.
     """
-    own = locks[accelerator].requirements
+    requirements = locks[accelerator].requirements
     if accelerator != "cpu" or len(locks) == 1:
-        return list(own)
-    others = (locks[name].requirements for name in locks if name != accelerator)
-    names = {canonicalize_name(Requirement(line).name) for lines in others for line in lines}
-    return [line for line in own if canonicalize_name(Requirement(line).name) in names]
+        return list(requirements)
+    other_lists = (locks[name].requirements for name in locks if name != accelerator)
+    names = {canonicalize_name(Requirement(line).name) for lines in other_lists for line in lines}
+    return [line for line in requirements if canonicalize_name(Requirement(line).name) in names]

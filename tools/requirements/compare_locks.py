@@ -30,19 +30,19 @@ def against(repo: Repository, names: Sequence[str], ref: str) -> dict[str, LockC
         ToolError: an unknown resolve or commit.
         ToolError: a lock that can't be read.
     """
-    known = resolves(repo.root)
-    chosen = choose(known, names or known)
+    all_resolves = resolves(repo.root)
+    chosen = choose(all_resolves, names or all_resolves)
     commit = repo.commit(ref)
     if commit is None:
         raise ToolError(f"git knows no commit {ref!r}: name one with --against")
-    found = {}
+    differences = {}
     for resolve in chosen:
         before = repo.content(commit, resolve.lock)
         after = read(repo.root, resolve.lock)
         if before != after:
-            was, now = (
-                Lock.parse(content.decode(), f"{where}{resolve.lock}") if content else None
-                for where, content in ((f"{ref}:", before), ("", after))
+            old_lock, new_lock = (
+                Lock.parse(content.decode(), f"{prefix}{resolve.lock}") if content else None
+                for prefix, content in ((f"{ref}:", before), ("", after))
             )
-            found[resolve.name] = compare(resolve.lock, was, now)
-    return found
+            differences[resolve.name] = compare(resolve.lock, old_lock, new_lock)
+    return differences

@@ -12,20 +12,20 @@ SHOWN = 8
 """Names in a row before the rest is a number."""
 
 
-def outcome(done: Outcome) -> str:
+def outcome(result: Outcome) -> str:
     """What a command did."""
-    lines = [f"{path}: written" for path in done.written]
-    lines += ["", *(line for each in done.changes for line in lock(each))]
-    lines += records(done.concerned)
-    if done.notes:
-        lines += ["", *done.notes]
+    lines = [f"{path}: written" for path in result.written]
+    lines += ["", *(line for change in result.changes for line in lock(change))]
+    lines += records(result.concerned)
+    if result.notes:
+        lines += ["", *result.notes]
     return printable(lines)
 
 
-def differences(changes: Iterable[LockChange], found: Concerned | None = None) -> str:
+def differences(changes: Iterable[LockChange], concerned: Concerned | None = None) -> str:
     """What a comparison of locks found."""
-    lines = [line for each in changes for line in lock(each)]
-    return printable([*(lines or ["no lock differs"]), *(records(found) if found else ())])
+    lines = [line for change in changes for line in lock(change)]
+    return printable([*(lines or ["no lock differs"]), *(records(concerned) if concerned else ())])
 
 
 def printable(lines: Iterable[str]) -> str:
@@ -36,7 +36,7 @@ def printable(lines: Iterable[str]) -> str:
 
 def lock(change: LockChange) -> Iterator[str]:
     """The lines that say what changed in one lock."""
-    if change.same:
+    if change.is_unchanged:
         yield f"{change.path}: nothing changed"
         return
     kinds = [moved.kind for moved in change.moved]
@@ -47,8 +47,8 @@ def lock(change: LockChange) -> Iterator[str]:
         yield f"  Python      {_pair(change.interpreters)}"
     yield from map(_moved, change.moved)
     yield from map(_altered, change.altered)
-    if others := [each for each in change.refiled if not each.altered]:
-        yield f"  other files at the same version: {_some([each.name for each in others])}"
+    if refiled := [entry for entry in change.refiled if not entry.altered]:
+        yield f"  other files at the same version: {_some([entry.name for entry in refiled])}"
     if change.hosts:
         yield f"  ! files come from elsewhere: {_pair(change.hosts)}"
 
@@ -58,9 +58,9 @@ def _moved(moved: Moved) -> str:
     return f"  {moved.kind:<11} {moved.name} {versions}"
 
 
-def _altered(each: Refiled) -> str:
+def _altered(refiled: Refiled) -> str:
     return (
-        f"  ! {each.name} {each.version}: {_some(each.altered)} has another sha256 than before. An "
+        f"  ! {refiled.name} {refiled.version}: {_some(refiled.altered)} has another sha256 than before. An "
         "index keeps the files of a release as they are: find out why before you commit this"
     )
 
@@ -74,17 +74,17 @@ def _pair(pair: Pair) -> str:
 
 def _some(names: Iterable[str]) -> str:
     names = list(names)
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
-def records(found: Concerned) -> Iterator[str]:
+def records(concerned: Concerned) -> Iterator[str]:
     """Which recorded runs a replaced lock concerns, and how to record them again."""
-    if found.groups:
+    if concerned.groups:
         yield ""
         yield "Runs under the new locks are not counted with these; the commands record them again:"
-    for group in found.groups:
+    for group in concerned.groups:
         notes = f" ({'; '.join(group.notes)})" if group.notes else ""
         yield f"  {group.name}: {', '.join(group.runs)}{notes}"
         yield from (f"    {command}" for command in group.commands)
-    yield from found.unreadable
+    yield from concerned.unreadable

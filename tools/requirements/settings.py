@@ -46,28 +46,28 @@ def presets(directory: Path) -> Presets:
     values: dict[str, dict[str, Any]] = {}
     for knob, text in launch.items():
         if match := _PRESET.fullmatch(knob):
-            own = values.setdefault(match[1], dict(defaults))
+            settings = values.setdefault(match[1], dict(defaults))
             if match[2]:
-                own[match[2]] = _literal(text)
+                settings[match[2]] = _literal(text)
     default = _literal(launch.get("Command.preset", "''"))
     return Presets(values, str(default), frozenset(defaults))
 
 
-def flags(config: Mapping[str, Any], known: Presets) -> tuple[list[str], list[str]]:
+def flags(config: Mapping[str, Any], presets: Presets) -> tuple[list[str], list[str]]:
     """Flags for a run's recorded settings but its seed, and settings the variant has no more."""
     recorded = {name: _plain(v) for name, v in flat(config).items() if name != "seed"}
-    gone = sorted(set(recorded) - known.fields) if known.fields else []
-    wanted = {name: value for name, value in recorded.items() if name not in gone}
+    lost = sorted(set(recorded) - presets.fields) if presets.fields else []
+    kept = {name: value for name, value in recorded.items() if name not in lost}
 
     def differing(preset: str) -> list[str]:
-        own = known.values.get(preset, {})
-        return [n for n, value in wanted.items() if n not in own or _plain(own[n]) != value]
+        settings = presets.values.get(preset, {})
+        return [n for n, value in kept.items() if n not in settings or _plain(settings[n]) != value]
 
     # Of equals the default one: min keeps the first.
-    names = sorted(known.values, key=lambda name: (name != known.default, name))
-    nearest = min(names, key=lambda name: len(differing(name)), default=known.default)
-    words = [] if nearest == known.default else ["--preset", nearest]
-    return [*words, *(w for n in sorted(differing(nearest)) for w in _flag(n, wanted[n]))], gone
+    names = sorted(presets.values, key=lambda name: (name != presets.default, name))
+    nearest = min(names, key=lambda name: len(differing(name)), default=presets.default)
+    words = [] if nearest == presets.default else ["--preset", nearest]
+    return [*words, *(w for n in sorted(differing(nearest)) for w in _flag(n, kept[n]))], lost
 
 
 def _flag(name: str, value: Any) -> list[str]:

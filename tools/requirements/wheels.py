@@ -32,7 +32,7 @@ def modules(files: Iterable[str]) -> tuple[str, ...]:
     A directory without an __init__.py is a namespace, which several distributions may share: then
     its parts count. Private modules and stray ones count only where there is nothing else.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     paths = {path for file in files if (path := _installed(file))}
     packages = {path.parent for path in paths if path.stem == "__init__"}
     for path in paths:
@@ -40,10 +40,10 @@ def modules(files: Iterable[str]) -> tuple[str, ...]:
         package = next((p for p in above if p in packages), None)
         parts = package.parts if package else (*path.parts[:-1], path.name.split(".")[0])
         if all(part.isidentifier() for part in parts):
-            found.add(".".join(parts))
-    public = {name for name in found if not name.startswith("_")}
-    meant = {name for name in public if name.split(".")[0] not in STRAY}
-    return tuple(sorted(meant or public or found))
+            names.add(".".join(parts))
+    public = {name for name in names if not name.startswith("_")}
+    intended = {name for name in public if name.split(".")[0] not in STRAY}
+    return tuple(sorted(intended or public or names))
 
 
 def _installed(file: str) -> PurePosixPath | None:

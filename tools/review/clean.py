@@ -66,12 +66,14 @@ def _is_inline(text: str) -> bool:
     """Whether it is one line of plain words and closed code spans, from its first column."""
     if text.startswith(" "):
         return False
-    at = 0
-    while at < len(text):
-        match = _SPAN.match(text, at) if text[at] == "`" else _PLAIN.match(text, at)
-        if match is None or (text[at] != "`" and _LINKS.search(match[0])):
+    position = 0
+    while position < len(text):
+        match = (
+            _SPAN.match(text, position) if text[position] == "`" else _PLAIN.match(text, position)
+        )
+        if match is None or (text[position] != "`" and _LINKS.search(match[0])):
             return False
-        at = match.end()
+        position = match.end()
     return True
 
 

@@ -107,10 +107,10 @@ class Client:
             if not isinstance(elements, list):
                 raise ToolError(f"GET {path}: GitHub sent no list")
             yield from elements
-            found = _NEXT.search(reply.headers.get("Link", ""))
-            if not found:
+            match = _NEXT.search(reply.headers.get("Link", ""))
+            if not match:
                 return
-            url = urljoin(url, found[1])
+            url = urljoin(url, match[1])
             if not url.startswith(f"{self.api}/"):
                 raise ToolError(f"GET {path}: the next page is on another host, {_host(url)}")
         raise ToolError(f"GET {path}: more than {MAX_PAGES} pages")
@@ -144,10 +144,10 @@ class Client:
             request = urllib.request.Request(url)
         raise ToolError(f"GET {path}: more than {MAX_HOPS - 1} redirects")
 
-    def wait(self, seconds: float, why: str) -> None:
+    def wait(self, seconds: float, reason: str) -> None:
         """Sleeps. Raises ToolError where that takes longer than patience lasts."""
         if seconds > self.patience:
-            raise ToolError(f"{why}, for {seconds:.0f} s: too long to wait, run it again later")
+            raise ToolError(f"{reason}, for {seconds:.0f} s: too long to wait, run it again later")
         self.patience -= seconds
         time.sleep(seconds)
 
@@ -172,28 +172,31 @@ class Client:
         redirects: bool = False,
         limit: int = MAX_REPLY,
     ) -> Reply:
-        what = f"{request.get_method()} {urlsplit(request.full_url).path}"
-        why, pause = "", self.backoff
+        request_line = f"{request.get_method()} {urlsplit(request.full_url).path}"
+        failure, pause = "", self.backoff
         for attempt in range(ATTEMPTS):
             if attempt:
-                self.wait(pause, why)
+                self.wait(pause, failure)
             pause = self.backoff * 2**attempt
             try:
                 reply = self._send(request, limit)
             except (OSError, http.client.HTTPException) as error:
-                why, lost = f"{what}: no answer ({str(error)[:200]})", True
+                failure, may_be_lost = f"{request_line}: no answer ({str(error)[:200]})", True
             else:
                 redirected = redirects and reply.status < 400 and "Location" in reply.headers
                 if reply.status < 300 or redirected:
                     return reply
-                why, lost = f"{what}: {reply.status} {_said(reply)}", reply.status >= 500
-                limited = _limited(reply)
-                if limited is None and not lost:
-                    raise _refusal(why, reply.status)
-                pause = pause if limited is None else limited
-            if lost and creates:
-                raise LostReply(why)
-        raise ToolError(f"{why}, {ATTEMPTS} times: run it again later")
+                failure, may_be_lost = (
+                    f"{request_line}: {reply.status} {_message(reply)}",
+                    reply.status >= 500,
+                )
+                limit_seconds = _limited(reply)
+                if limit_seconds is None and not may_be_lost:
+                    raise _refusal(failure, reply.status)
+                pause = pause if limit_seconds is None else limit_seconds
+            if may_be_lost and creates:
+                raise LostReply(failure)
+        raise ToolError(f"{failure}, {ATTEMPTS} times: run it again later")
 
     def _send(self, request: urllib.request.Request, limit: int) -> Reply:
         try:
@@ -217,13 +220,13 @@ def _host(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}"[:100]
 
 
-def _said(reply: Reply) -> str:
+def _message(reply: Reply) -> str:
     """GitHub's own words, on one line."""
     try:
-        found = reply.json()
+        value = reply.json()
     except ToolError:
-        found = None
-    message = found.get("message") if isinstance(found, dict) else None
+        value = None
+    message = value.get("message") if isinstance(value, dict) else None
     return ascii(message)[:200] if isinstance(message, str) else reply.reason
 
 
@@ -236,19 +239,19 @@ def _limited(reply: Reply) -> float | None:
         return float(after)
     if reply.headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
         return max(1.0, float(reset) - time.time())
-    if reply.status == 429 or "rate limit" in _said(reply).lower():
+    if reply.status == 429 or "rate limit" in _message(reply).lower():
         return UNSAID_LIMIT
     return None
 
 
-def _refusal(why: str, status: int) -> ToolError:
+def _refusal(failure: str, status: int) -> ToolError:
     if status in (404, 410):
-        return NotFound(f"{why}: it is not there, or the token may not see it")
+        return NotFound(f"{failure}: it is not there, or the token may not see it")
     if status == 401:
-        return ToolError(f"{why}: the token is not valid: pass the workflow's own")
+        return ToolError(f"{failure}: the token is not valid: pass the workflow's own")
     if status == 403:
         return ToolError(
-            f"{why}: the token may not do this: the job needs the permissions actions: read, "
+            f"{failure}: the token may not do this: the job needs the permissions actions: read, "
             "contents: read and pull-requests: write"
         )
-    return ToolError(why)
+    return ToolError(failure)

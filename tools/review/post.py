@@ -61,7 +61,7 @@ def parse_event(text: str, repository: str) -> Run:
         event = parse_json(text, "the event")
         run, home = event["workflow_run"], event["repository"]
         origin: Any = run["head_repository"] or {"id": None, "owner": {"login": ""}}
-        found = Run(
+        result = Run(
             id=run["id"],
             event=run["event"],
             conclusion=run["conclusion"] or "",
@@ -74,11 +74,11 @@ def parse_event(text: str, repository: str) -> Run:
         )
     except (ToolError, KeyError, TypeError) as error:
         raise ToolError(f"the event is no workflow_run event ({str(error)[:100]})") from error
-    if found.repository != repository or not _REPOSITORY.fullmatch(repository):
-        raise ToolError(f"the event is about {found.repository!r}, not about {repository!r}")
-    if type(found.id) is not int or not _COMMIT.fullmatch(found.commit):
+    if result.repository != repository or not _REPOSITORY.fullmatch(repository):
+        raise ToolError(f"the event is about {result.repository!r}, not about {repository!r}")
+    if type(result.id) is not int or not _COMMIT.fullmatch(result.commit):
         raise ToolError("the event's run has no id or no commit")
-    return found
+    return result
 
 
 def comment(client: Client, run: Run, server: str, bot: str = BOT) -> str:
@@ -89,11 +89,11 @@ def comment(client: Client, run: Run, server: str, bot: str = BOT) -> str:
     """
     if run.event != "pull_request" or run.conclusion != "success":
         return f"run {run.id}: {run.event}, {run.conclusion}: nothing to do"
-    number, why = find_pull(client, run)
+    number, reason = find_pull(client, run)
     if number is None:
-        return f"run {run.id}: {why}: nothing to do"
-    found, reports = fetch(client, run)
-    address = f"{server}/{run.repository}/actions/runs/{run.id}/artifacts/{found}"
+        return f"run {run.id}: {reason}: nothing to do"
+    artifact_id, reports = fetch(client, run)
+    address = f"{server}/{run.repository}/actions/runs/{run.id}/artifacts/{artifact_id}"
     body = compose(reports, run.commit, address) if reports.names else None
     return f"pull request {number}: {sync(client, run.repository, number, body, bot)}"
 
@@ -106,8 +106,8 @@ def find_pull(client: Client, run: Run) -> tuple[int | None, str]:
     """
     if run.fork is None or not run.branch:
         return None, "its repository has been deleted"
-    asked = {"state": "open", "head": f"{run.owner}:{run.branch}", "base": run.base}
-    for pull in client.pages(f"/repos/{run.repository}/pulls?{urlencode(asked)}&per_page=100"):
+    query = {"state": "open", "head": f"{run.owner}:{run.branch}", "base": run.base}
+    for pull in client.pages(f"/repos/{run.repository}/pulls?{urlencode(query)}&per_page=100"):
         head, base = pull["head"], pull["base"]
         if (head["repo"] or {}).get("id") != run.fork or head["ref"] != run.branch:
             continue
@@ -124,11 +124,13 @@ def find_pull(client: Client, run: Run) -> tuple[int | None, str]:
 def fetch(client: Client, run: Run) -> tuple[int, Reports]:
     """The id of the run's newest artifact, and what is in it."""
     place = f"/repos/{run.repository}/actions"
-    listed = client.get(f"{place}/runs/{run.id}/artifacts?name={quote(ARTIFACT)}&per_page=100")
-    found = [one for one in listed["artifacts"] if one["name"] == ARTIFACT and not one["expired"]]
-    if not found:
+    reply = client.get(f"{place}/runs/{run.id}/artifacts?name={quote(ARTIFACT)}&per_page=100")
+    artifacts = [
+        entry for entry in reply["artifacts"] if entry["name"] == ARTIFACT and not entry["expired"]
+    ]
+    if not artifacts:
         raise ToolError(f"run {run.id} has no artifact {ARTIFACT}: run its workflow again")
-    newest = max(found, key=lambda one: one["id"])
+    newest = max(artifacts, key=lambda entry: entry["id"])
     if newest["size_in_bytes"] > artifact.MAX_ZIP:
         raise ToolError(f"the artifact has more than {artifact.MAX_ZIP:,} bytes")
     data = client.download(f"{place}/artifacts/{newest['id']}/zip", artifact.MAX_ZIP)
@@ -170,17 +172,17 @@ def sync(client: Client, repository: str, number: int, body: str | None, bot: st
         for extra in ours[1 if keep else 0 :]:
             _gone(client, f"{place}/comments/{extra['id']}")
         removed = len(ours) - bool(keep)
-        also = f", {removed} removed" if removed else ""
+        removed_text = f", {removed} removed" if removed else ""
         if body is None:
-            return f"nothing to show{also}"
+            return f"nothing to show{removed_text}"
         try:
             if keep is None:
                 client.post(f"{place}/{number}/comments", {"body": body})
-                return f"created{also}"
+                return f"created{removed_text}"
             if keep["body"] == body:
-                return f"unchanged{also}"
+                return f"unchanged{removed_text}"
             client.patch(f"{place}/comments/{keep['id']}", {"body": body})
-            return f"updated{also}"
+            return f"updated{removed_text}"
         except NotFound:
             if keep is None:
                 raise
@@ -192,12 +194,13 @@ def sync(client: Client, repository: str, number: int, body: str | None, bot: st
 
 def _ours(client: Client, path: str, bot: str) -> list[dict[str, Any]]:
     """Comments that `bot` wrote and that begin with our marker, the oldest first."""
-    found = [
-        one
-        for one in client.pages(path)
-        if (one["user"] or {}).get("login") == bot and (one["body"] or "").startswith(MARKER)
+    comments = [
+        comment
+        for comment in client.pages(path)
+        if (comment["user"] or {}).get("login") == bot
+        and (comment["body"] or "").startswith(MARKER)
     ]
-    return sorted(found, key=lambda one: one["id"])
+    return sorted(comments, key=lambda comment: comment["id"])
 
 
 def _gone(client: Client, path: str) -> None:

@@ -102,7 +102,7 @@ def sources(directory: Path, name: str) -> dict[str, str]:
     Raises:
         ToolError: a symbolic link, whose content is elsewhere; `name` stands for `directory`.
     """
-    found = {}
+    digests = {}
     for path in sorted(directory.rglob("*")):
         inside = path.relative_to(directory)
         if any(part == "__pycache__" or part.startswith(".") for part in inside.parts):
@@ -110,8 +110,8 @@ def sources(directory: Path, name: str) -> dict[str, str]:
         if path.is_symlink():
             raise ToolError(f"{name}/{inside.as_posix()}:1: is a symbolic link: copy the file")
         if path.is_file() and inside.as_posix() not in NO_SOURCES:
-            found[inside.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+            digests[inside.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
 
 
 def sources_digest(files: Mapping[str, str]) -> str:
@@ -122,23 +122,25 @@ def sources_digest(files: Mapping[str, str]) -> str:
 def entries(root: Path) -> list[str]:
     """Names of the directories of speedruns in the workspace `root`, oldest first."""
     area = root / AREA
-    found = [p.name for p in area.iterdir() if p.is_dir()] if area.is_dir() else []
-    return sorted(name for name in found if not name.startswith((".", "__")))
+    names = [p.name for p in area.iterdir() if p.is_dir()] if area.is_dir() else []
+    return sorted(name for name in names if not name.startswith((".", "__")))
 
 
 def load(root: Path, name: str, tracks: Mapping[str, Track]) -> Record:
     """The record of one entry. Raises ToolError with every fault: `path:line: field: what`."""
     directory, shown = root / AREA / name, f"{AREA}/{name}"
-    if wrong := list(_directory_faults(directory, name)):
-        raise ToolError("\n".join(f"{shown}{file}:1: {what}" for file, what in wrong))
+    if directory_faults := list(_directory_faults(directory, name)):
+        raise ToolError(
+            "\n".join(f"{shown}{file}:1: {message}" for file, message in directory_faults)
+        )
     text = read_text(directory / RECORD, MAX_RECORD, name=f"{shown}/{RECORD}")
     values = parse_json(text, f"{shown}/{RECORD}")
-    if found := list(faults(values, name, sources(directory, shown), tracks)):
+    if record_faults := list(faults(values, name, sources(directory, shown), tracks)):
         lines = text.splitlines()
         raise ToolError(
             "\n".join(
-                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {what}"
-                for field, what in found
+                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {message}"
+                for field, message in record_faults
             )
         )
     for run in values["runs"]:
@@ -173,8 +175,8 @@ def faults(
         yield "schema_version", f"is missing: {AGAIN}"
         return
     if values.get("schema_version") != SCHEMA_VERSION:
-        have = values.get("schema_version")
-        yield "schema_version", f"is {have!r}, this tool knows {SCHEMA_VERSION}: {AGAIN}"
+        version = values.get("schema_version")
+        yield "schema_version", f"is {version!r}, this tool knows {SCHEMA_VERSION}: {AGAIN}"
         return
     missing = [key for key in KEYS if values.get(key) in (None, "", [], {})]
     yield from ((key, f"is missing: {AGAIN}") for key in missing)
@@ -186,14 +188,14 @@ def faults(
     yield from _parts(values, "hardware", HARDWARE, _HARDWARE)
     yield from _parts(values, "software", SOFTWARE, _SOFTWARE)
     if values["track"] not in tracks:
-        known = ", ".join(sorted(tracks))
-        yield "track", f"{values['track']!r} is not in {TRACKS}, which has {known}"
+        names = ", ".join(sorted(tracks))
+        yield "track", f"{values['track']!r} is not in {TRACKS}, which has {names}"
         return
     track = tracks[values["track"]]
     if values["data_digest"] != track.data_digest:
         yield "data_digest", f"is of other text than {track.name} is run on: run it on that store"
-    wrong = list(_runs(values["runs"], track))
-    yield from wrong or _target(values["runs"], track)
+    run_faults = list(_runs(values["runs"], track))
+    yield from run_faults or _target(values["runs"], track)
 
 
 def _identity(values: Mapping[str, Any], name: str) -> Iterator[Fault]:
@@ -267,36 +269,36 @@ def _is_curve(points: Any) -> bool:
 
 def _parts(values: Any, field: str, keys: tuple[str, ...], checks: Checks) -> Iterator[Fault]:
     """Faults of an object whose keys are all needed and have a check each."""
-    held = values[field]
-    if not isinstance(held, dict):
+    part = values[field]
+    if not isinstance(part, dict):
         yield field, f"is no object: {AGAIN}"
         return
     for key in keys:
-        if key not in held:
+        if key not in part:
             yield f"{field}.{key}", f"is missing: {AGAIN}"
-        elif not checks[key](held[key]):
-            yield f"{field}.{key}", f"is {str(held[key])[:60]!r}: {AGAIN}"
-    yield from ((f"{field}.{k}", f"is unknown: {AGAIN}") for k in sorted(set(held) - set(keys)))
+        elif not checks[key](part[key]):
+            yield f"{field}.{key}", f"is {str(part[key])[:60]!r}: {AGAIN}"
+    yield from ((f"{field}.{k}", f"is unknown: {AGAIN}") for k in sorted(set(part) - set(keys)))
 
 
 def _runs(runs: Any, track: Track) -> Iterator[Fault]:
     if not isinstance(runs, list):
         yield "runs", f"is no list: {AGAIN}"
         return
-    named = {f"runs[{i}]": run for i, run in enumerate(runs)}
-    wrong = [fault for field in named for fault in _parts(named, field, RUN_KEYS, _RUN)]
-    yield from wrong
-    if wrong:
+    by_field = {f"runs[{i}]": run for i, run in enumerate(runs)}
+    malformed = [fault for field in by_field for fault in _parts(by_field, field, RUN_KEYS, _RUN)]
+    yield from malformed
+    if malformed:
         return
     seeds = {run["seed"] for run in runs}
     if len(seeds) < len(runs):
         yield "runs", "have a seed twice: record each seed once"
     if len(seeds) < track.seeds:
         yield "runs", f"have {len(seeds)} seeds, {track.name} needs {track.seeds}: run more of them"
-    for field, run in named.items():
+    for field, run in by_field.items():
         for key in ("heldout_targets", "heldout_bytes"):
-            if run[key] != (due := getattr(track, key)):
-                message = f"is {run[key]:,}, {track.name} has {due:,}: evaluate on all of it"
+            if run[key] != (expected := getattr(track, key)):
+                message = f"is {run[key]:,}, {track.name} has {expected:,}: evaluate on all of it"
                 yield f"{field}.{key}", message
         bits = run["heldout_loss"] * run["heldout_targets"] / math.log(2)
         if not math.isclose(bits, run["heldout_bpb"] * run["heldout_bytes"], rel_tol=1e-5):

@@ -50,7 +50,7 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
     The first sets the record; then whoever is faster on the same hardware with p < RECORD_P.
     """
     best: dict[tuple[str, ...], Record] = {}
-    found = []
+    result = []
     for record in sorted((r for r in records if r.track == track.name), key=lambda r: r.entry):
         hardware = tuple(sorted(map(str, record.hardware.items())))
         against = best.get(hardware)
@@ -63,8 +63,8 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
             is_new = ours.mean < theirs.mean and p < RECORD_P
         if is_new:
             best[hardware] = record
-        found.append(Standing(record, against, p, is_new))
-    return found
+        result.append(Standing(record, against, p, is_new))
+    return result
 
 
 def pages(root: Path) -> dict[str, str]:
@@ -79,11 +79,11 @@ def pages(root: Path) -> dict[str, str]:
     tracks = load_tracks(root)
     records = [load(root, name, tracks) for name in names]
     recorded = _ledger_names(root)
-    found = {INDEX: leaderboard(records, tracks.values(), recorded)}
+    pages_ = {INDEX: leaderboard(records, tracks.values(), recorded)}
     for record in records:
         readme = read_text(root / record.path / "README.md", MAX_README)
-        found[f"{FOLDER}/{record.entry}.md"] = _readme(readme, record, recorded)
-    return found
+        pages_[f"{FOLDER}/{record.entry}.md"] = _readme(readme, record, recorded)
+    return pages_
 
 
 def _ledger_names(root: Path) -> set[str]:
@@ -101,16 +101,16 @@ def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: se
         "Least time, tokens or steps to a held-out loss. [The rules](rules.md).",
     ]
     for track in tracks:
-        found = standings(records, track)
+        ranked = standings(records, track)
         blocks += [
             f"## {text(track.name)}",
             f"{text(track.title)}: to {track.target_bpb:g} bits per byte on held-out documents, "
             f"ranked by mean {_WHAT[track.metric]}, {track.seeds} seeds or more.",
         ]
-        if not found:
+        if not ranked:
             blocks.append("No entry yet.")
             continue
-        blocks += [_table(found, track, recorded), _chart(found, track)]
+        blocks += [_table(ranked, track, recorded), _chart(ranked, track)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -122,9 +122,9 @@ _WHAT = {
 }
 
 
-def _table(found: Sequence[Standing], track: Track, recorded: set[str]) -> str:
+def _table(standings: Sequence[Standing], track: Track, recorded: set[str]) -> str:
     ranked = sorted(
-        found, key=lambda s: (Sample(s.record.column(track.metric)).mean, s.record.entry)
+        standings, key=lambda s: (Sample(s.record.column(track.metric)).mean, s.record.entry)
     )
     rows = [_row(i, s, recorded) for i, s in enumerate(ranked, 1)]
     heads = "".join(f'<th scope="col">{name}</th>' for name in rows[0])
@@ -173,17 +173,17 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def _hardware(record: Record) -> str:
-    held = record.hardware
-    memory = f"{held['memory_bytes'] / 2**30:.0f} GiB"
-    parts = [f"{text(held['cpu'])}, {held['cores']} cores", memory]
-    if held["accelerator"]:
-        parts.insert(0, f"{held['accelerators']} × {text(held['accelerator'])}")
+    hardware = record.hardware
+    memory = f"{hardware['memory_bytes'] / 2**30:.0f} GiB"
+    parts = [f"{text(hardware['cpu'])}, {hardware['cores']} cores", memory]
+    if hardware["accelerator"]:
+        parts.insert(0, f"{hardware['accelerators']} × {text(hardware['accelerator'])}")
     return ", ".join(parts)
 
 
-def _chart(found: Sequence[Standing], track: Track) -> str:
+def _chart(standings: Sequence[Standing], track: Track) -> str:
     """Training loss over time: the standing record against the one before it."""
-    records = [s.record for s in found if s.is_new][-2:]
+    records = [s.record for s in standings if s.is_new][-2:]
     series = [
         Series(
             label=("before", "record")[i - len(records) + 2],
@@ -211,17 +211,17 @@ def _readme(readme: str, record: Record, recorded: set[str]) -> str:
     links = "[Leaderboard](leaderboard.md) · [Rules](rules.md)"
     if record.entry in recorded:
         links += f" · [Diff](../{PAGES}/{record.entry}.md)"
-    where = f"Sources: `{record.path}/`, digest `{record.sources_digest}`."
-    return "\n\n".join([title, _LINK.sub(r"`\1`", readme.strip()), links, where]) + "\n"
+    sources = f"Sources: `{record.path}/`, digest `{record.sources_digest}`."
+    return "\n\n".join([title, _LINK.sub(r"`\1`", readme.strip()), links, sources]) + "\n"
 
 
 def write(root: Path, out: Path) -> list[str]:
     """Writes all pages below `out`, or none, and gives their paths."""
-    found = pages(root)
-    if not found:
+    written = pages(root)
+    if not written:
         raise ToolError(f"{AREA}: has no speedrun: add {AREA}/<YYYY-MM-DD>_<slug>/")
-    files.write_all({out / path: page.encode() for path, page in found.items()})
-    return list(found)
+    files.write_all({out / path: page.encode() for path, page in written.items()})
+    return list(written)
 
 
 def main(arguments: list[str]) -> int:

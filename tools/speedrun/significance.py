@@ -11,12 +11,12 @@ def student_tail(t: float, freedom: int) -> float:
     """P(T <= t) of Student's t with whole degrees of freedom (Abramowitz and Stegun, 26.7.3-4)."""
     theta = math.atan2(t, math.sqrt(freedom))
     sine, square = math.sin(theta), math.cos(theta) ** 2
-    odd = freedom % 2
+    is_odd = freedom % 2
     term, total = 1.0, 0.0
     for k in range(freedom // 2):
         total += term
-        term *= square * (2 * k + 1 + odd) / (2 * k + 2 + odd)
-    inside = 2 / math.pi * (theta + sine * math.cos(theta) * total) if odd else sine * total
+        term *= square * (2 * k + 1 + is_odd) / (2 * k + 2 + is_odd)
+    inside = 2 / math.pi * (theta + sine * math.cos(theta) * total) if is_odd else sine * total
     return max(0.0, (1 + inside) / 2)
 
 

@@ -1,4 +1,4 @@
-"""How large a variant is, and how many lines separate it from its origin."""
+"""The size of a variant, and the number of lines in which it differs from its origin."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def compare(
     """Facts of a variant's files against its origin's; a copy's own name is not a change.
 
     Args:
-        variant: contents by path within the directory.
-        origin: the same of the origin's directory.
+        variant: its contents, by path within its directory.
+        origin: the origin's contents, by path within its directory.
         names: the directories of variant and origin, from the workspace's root.
     """
     lines = sum(len(content.splitlines()) for content in variant.values())

@@ -284,7 +284,7 @@ def test_an_edited_class_that_moved_is_not_shredded():
     (file,) = found.files
     (row,) = [row for row in file.rows if row.kind == "changed"]
     assert "+ mask" in file.old[row.old] and "* mask" in file.new[row.new]
-    names = [(marker.name, marker.came) for marker in file.markers]
+    names = [(marker.name, marker.arrived) for marker in file.markers]
     assert sorted(names) == [("Attention", False), ("Attention", True)]
     assert [c.name for c in found.changes] == ["Attention.__call__"]
 

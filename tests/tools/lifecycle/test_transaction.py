@@ -236,7 +236,7 @@ def test_nothing_outside_the_workspace_and_no_link_is_written(tmp_path):
         change.put(path, None, File(b"x"))
         with pytest.raises(ToolError, match="leads out of the workspace"):
             carry_out(root, state, change)
-    change = Change("x", seen={"link": "link inside/target"}, writes={"link": File(b"x")})
+    change = Change("x", fingerprints={"link": "link inside/target"}, writes={"link": File(b"x")})
     with pytest.raises(ToolError, match="is no regular file"):
         carry_out(root, state, change)
     assert not (tmp_path / "x").exists() and recover(root, state) is None

@@ -10,7 +10,7 @@ from tools.reference.__main__ import main
 from tools.reference.help_text import Help
 from tools.reference.pages import goals_page, inline, targets_page, tools_page
 from tools.reference.pants_help import parse
-from tools.reference.programs import Program, Said
+from tools.reference.programs import Program, ProgramHelp
 
 
 def option(name: str, **more) -> dict:
@@ -117,13 +117,15 @@ def test_a_help_text_is_no_markdown():
 
 def test_every_tool_has_a_heading_and_a_link_to_it():
     told = [
-        Said(
+        ProgramHelp(
             Program("tools/hot_oven/__main__.py", ("python -m tools.hot_oven",)),
             (),
             "",
             Help("X", ()),
         ),
-        Said(Program("tools/a/b.py", ("python -m tools.a.b",)), ("c",), "says so", Help("[Y]", ())),
+        ProgramHelp(
+            Program("tools/a/b.py", ("python -m tools.a.b",)), ("c",), "says so", Help("[Y]", ())
+        ),
     ]
     page = tools_page(told)
     assert "| [`python -m tools.hot_oven`](#toolshot_oven) | |" in page

@@ -101,7 +101,7 @@ def reports(tmp_path):
     broken = sizes.Size(error="ValueError: <bad> @user")
     return [
         report(old, new, sizes=(one, one)),
-        report(old, new, sizes=(one, broken), found=True),
+        report(old, new, sizes=(one, broken), origin_found=True),
         report(new, old),
         report(old, old),
     ]

@@ -90,7 +90,7 @@ def readings(workspace):
 
 def test_a_claim(seeds):
     found = readings(seeds)["tokens"]
-    assert (found.at, found.metric) == (10_000, "held-out bits per byte")
+    assert (found.spent, found.metric) == (10_000, "held-out bits per byte")
     assert (found.variant.n, found.origin.n) == (3, 3)
     assert found.test.difference == pytest.approx(-0.1)
     assert found.test.p < 1e-4 and found.test.high < 0 and found.notes == ()
@@ -101,7 +101,7 @@ def test_a_claim(seeds):
 
 def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
     found = readings(seeds)["time"]
-    assert found.at == 100.0
+    assert found.spent == 100.0
     # moe after 100 of its 125 s: between its evaluations at 62.5 s and 125 s.
     assert found.variant.values[0] == pytest.approx(1.9 + 25 / 62.5)
     assert found.notes == (
@@ -116,11 +116,11 @@ def test_at_equal_flops(seeds):
             "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, flops_per_token=50.0
         )
     found = readings(seeds)["FLOPs"]
-    assert found.at == 500_000
+    assert found.spent == 500_000
     assert found.origin.values[0] == pytest.approx(3.0)  # base at half its tokens
     assert "base is read at 50% of its schedule" in found.notes[0]
     seeds.write_summary("moe", "moe-0", flops_per_token=None)
-    assert readings(seeds)["FLOPs"] == "a run does not tell its FLOPs a token"
+    assert readings(seeds)["FLOPs"] == "a run does not tell its FLOPs per token"
 
 
 def test_one_seed_is_no_claim(workspace):

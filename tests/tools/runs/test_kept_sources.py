@@ -97,7 +97,7 @@ def test_sources_of_no_commit_are_kept(workspace, git, start):
     (kept / "model.py").write_text("WIDTH = 7\n")
     assert "is not what ran: restore it" in kept_sources.check(workspace.root, runs)[0]
     shutil.rmtree(kept)
-    assert "its sources are no commit's, and docs/reports/sources/" in "".join(
+    assert "its sources match no commit, and docs/reports/sources/" in "".join(
         check_ledger.check(workspace.root)
     )
     kept.mkdir()
