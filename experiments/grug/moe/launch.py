@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from .model import BATCH, ModelConfig, Transformer
 from .planning.plan import estimate, plan
@@ -164,10 +165,14 @@ def sample(model: Transformer, prompt: list[int], length: int, *, temperature: f
     tokens[:, : len(prompt)] = prompt
     by_row = P(BATCH, None)
 
-    def grow(model, tokens, key):
+    def grow(
+        model: Transformer, tokens: Int[Array, "rows window"], key: PRNGKeyArray
+    ) -> Int[Array, "rows window"]:
         positions = jnp.broadcast_to(jnp.arange(window)[None], tokens.shape, out_sharding=by_row)
 
-        def append_token(index, tokens):
+        def append_token(
+            index: Int[Array, ""], tokens: Int[Array, "rows window"]
+        ) -> Int[Array, "rows window"]:
             hidden = model(tokens, jnp.zeros_like(positions), positions)
             last = jax.lax.dynamic_slice_in_dim(hidden, index - 1, 1, axis=1)
             logits = jax.reshard(model.logits(last), P(None, None, None))[0, 0] / temperature

@@ -432,7 +432,14 @@ def route(
     Each device routes its own tokens and computes its own experts (shard_map).
     """
 
-    def local(x, logits, real, bias, w_up, w_down):
+    def local(
+        x: Float[Array, "b S D"],
+        logits: Float[Array, "b S E"],
+        real: Bool[Array, "b S"],
+        bias: Float[Array, "E"],
+        w_up: Float[Array, "e D G"],
+        w_down: Float[Array, "e G D"],
+    ) -> tuple[Float[Array, "b S D"], Int[Array, "e"]]:
         w_up, w_down = jax.lax.pcast((w_up, w_down), ("replica", "data"), to="varying")
         scores = jax.nn.sigmoid(logits.reshape(-1, logits.shape[-1]))
         _, chosen = jax.lax.top_k(jax.lax.stop_gradient(scores) + bias[None], top_k)

@@ -43,6 +43,7 @@ class CheckpointError(Exception):
 
 
 def folder_of(step: int) -> str:
+    """The folder of a checkpoint, within that of all of them."""
     return f"step-{step:08d}/"
 
 

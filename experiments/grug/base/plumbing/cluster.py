@@ -70,7 +70,7 @@ def detect(env: Mapping[str, str], *, libtpu: bool = False) -> Cluster:
         ids = tuple(int(i) for i in re.findall(r"\d+", env.get("LAUNCH_LOCAL_DEVICE_IDS", "")))
         return Cluster("explicit", n, index, env.get("LAUNCH_COORDINATOR"), ids or None, **limits)
     pod = {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"} & env.keys()
-    on_tpu = libtpu and "tpu" in env.get("JAX_PLATFORMS", "tpu") or "JAX_FORCE_TPU_INIT" in env
+    on_tpu = (libtpu and "tpu" in env.get("JAX_PLATFORMS", "tpu")) or "JAX_FORCE_TPU_INIT" in env
     if on_tpu and (pod or "TPU_SKIP_MDS_QUERY" not in env):
         return Cluster("tpu", None, None, **limits)
     if env.get("SKYPILOT_NODE_IPS"):

@@ -5,7 +5,7 @@ The format: docs/reference/token-store.md.
 
 import dataclasses
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorstore as ts
 from jaxtyping import Array, Float, Int
@@ -76,7 +76,7 @@ class TokenStore:
         except ValueError as error:
             raise DataError(f"{self.url}{name}: cannot be read: {brief(error)}") from error
 
-    def tokenizer(self):
+    def tokenizer(self) -> Any:
         """The store's Hugging Face tokenizer. Raises DataError when its file is missing."""
         from tokenizers import Tokenizer
 

@@ -41,6 +41,7 @@ def peak_flops() -> float | None:
 
 
 def sha256(data: bytes) -> str:
+    """The digest of bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
