@@ -115,22 +115,23 @@ class ModelConfig:
         return 6.0 * (self.n_layers * (attention + scores + mlp) + self.d_model * self.vocab_size)
 
     def idle_parameters(self) -> int:
-        """Weights that a token does not pass through: none here, most of them with experts."""
+        """Number of weights a token does not pass through: none here, most of them with experts."""
         return 0
 
     def activation_bytes(self, rows: float, sequence_length: int, mesh: Mapping[str, int]) -> float:
-        """Rough bytes that a device with `rows` rows keeps for the backward pass, and of one
-        chunk's scores and logits.
+        """Estimated bytes of activations on a device with `rows` rows.
 
-        Counts what each layer saves (inputs, norms, projections, MLP) or, for a recomputed layer,
-        its input alone plus one layer at work.
+        Counts what each layer saves for the backward pass (inputs, norms, projections, MLP). A
+        recomputed layer saves its input alone, and one of them is recomputed at a time. Added to
+        this is one chunk's scores or logits, whichever take more.
         """
         split, positions = mesh["model"], rows * sequence_length
         width = 2 if self.compute_dtype == "bfloat16" else 4
         heads = (2 * self.n_heads + 2 * self.n_kv_heads) * self.head_dim
         layer = positions * width * (4 * self.d_model + (heads + 2 * self.d_ff) / split)
         recomputed = self.remat_layers * positions * width * self.d_model
-        recomputed += bool(self.remat_layers) * layer
+        if self.remat_layers:
+            recomputed += layer
         chunk = min(self.query_chunk, sequence_length)
         scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
         logits = 2 * 4 * rows * min(self.loss_chunk, sequence_length) * self.vocab_size / split
@@ -153,17 +154,17 @@ def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
     shards = jax.typeof(weight).sharding.spec
     if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is one shard only
         return jax.reshard(weight.astype(dtype), spec)
-    copies = tuple(axis for axis in BATCH if axis not in shards)
+    copy_axes = tuple(axis for axis in BATCH if axis not in shards)
 
     def local(shard: Array) -> Array:
-        shard = jax.lax.pcast(shard, copies, to="reduced")
+        shard = jax.lax.pcast(shard, copy_axes, to="reduced")
         dimension = shards.index("data")
         return jax.lax.all_gather(shard, "data", axis=dimension, tiled=True, to="reduced")
 
-    summed = {"data", *copies}
-    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=summed)
+    reduced = {"data", *copy_axes}
+    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=reduced)
     weight = jax.shard_map(local, out_specs=whole)(weight.astype(dtype))
-    return jax.reshard(weight, P(*spec, reduced=summed))
+    return jax.reshard(weight, P(*spec, reduced=reduced))
 
 
 class RMSNorm(eqx.Module):
@@ -231,7 +232,8 @@ class Attention(eqx.Module):
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
     ) -> Float[Array, "B S D"]:
         by_head = P(None, "model", None)
-        x = jax.reshard(x, P(BATCH, None, None, reduced={"model"}))  # one sum of three gradients
+        # q, k and v each add to x's gradient; it crosses `model` once, as their sum.
+        x = jax.reshard(x, P(BATCH, None, None, reduced={"model"}))
         q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q, by_head, x.dtype))
         k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
         v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
@@ -280,7 +282,7 @@ def attend_in_chunks(
     return jnp.concatenate(outputs, axis=1)
 
 
-@jax.checkpoint  # computed again in the backward pass, so that one chunk's scores are in memory
+@jax.checkpoint  # recomputed in the backward pass: only one chunk's scores are in memory at a time
 def attend_chunk(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B U K H"],
@@ -396,7 +398,7 @@ class Transformer(eqx.Module):
         return self.final_norm(x)
 
     def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
-        """Float32 logits of the next token, for sampling: small batches only."""
+        """Float32 logits of the next token, all positions at once: for sampling small batches."""
         head = gather(self.head, P(None, "model"), hidden.dtype)
         return jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
 
@@ -411,6 +413,9 @@ class Transformer(eqx.Module):
 
         Only the first carries a gradient. z_loss scales the square of the log normaliser, which
         keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
+
+        Raises:
+            ValueError: the config's loss_chunk does not divide the sequence length.
         """
         head = self.head.astype(hidden.dtype)
         chunk = min(self.cfg.loss_chunk, hidden.shape[1])
@@ -480,9 +485,10 @@ def loss_and_gradients(
     *,
     differentiate: bool,
 ) -> tuple[LossSums, Any]:
-    """The loss's sums and its gradients of (hidden, head), or None unless asked to differentiate.
+    """The sums of (loss, cross-entropy), and the loss's gradients with respect to (hidden, head).
 
-    Each device takes its own rows and vocabulary entries (shard_map).
+    The gradients are None unless `differentiate`. Each device takes its own rows and vocabulary
+    entries (shard_map).
     """
 
     def by_chunk(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
@@ -537,8 +543,8 @@ def chunk_loss(
     normaliser = jnp.sum(jnp.exp(logits - largest[:, :, None]), axis=-1)
     log_z = largest + jnp.log(jax.lax.psum(normaliser, "model"))
     size = head.shape[1]
-    first = size * jax.lax.axis_index("model")  # entry of the vocabulary that is this device's
-    # The target's logit: 0 where the target is another device's, so that psum finds it.
+    first = size * jax.lax.axis_index("model")  # this device's first vocabulary entry
+    # The target's logit, or 0 where another device holds it, so that the sum over devices is it.
     index = jnp.where(targets < first, size, targets - first)[:, :, None]
     own_logit = jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)
     target_logit = jax.lax.psum(own_logit[:, :, 0], "model")

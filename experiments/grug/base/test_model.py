@@ -51,14 +51,14 @@ def rows(*values):
     return tuple(jax.device_put(jnp.asarray(v), P(BATCH, None)) for v in values)
 
 
-def embedding_gradient(segment_ids, positions, at: int) -> np.ndarray:
-    """|d hidden[at] / d embedding of the token at each position|; every token is another."""
+def embedding_gradient(segment_ids, positions, position: int) -> np.ndarray:
+    """|d hidden[position] / d embedding of the token at each position|; all tokens differ."""
     tokens, segment_ids, positions = rows(
         jnp.arange(LENGTH)[None], jnp.asarray(segment_ids)[None], jnp.asarray(positions)[None]
     )
     pick = (
         jnp.zeros((1, LENGTH, CFG.d_model))
-        .at[0, at]
+        .at[0, position]
         .set(jax.random.normal(jax.random.PRNGKey(1), (CFG.d_model,)))
     )
 
@@ -69,11 +69,11 @@ def embedding_gradient(segment_ids, positions, at: int) -> np.ndarray:
     return np.abs(np.asarray(gradient.embed)).sum(axis=1)[:LENGTH]
 
 
-@pytest.mark.parametrize("at", [0, 7, LENGTH - 1])
-def test_no_gradient_reaches_the_future(at):
-    influence = embedding_gradient([1] * LENGTH, range(LENGTH), at)
-    assert (influence[: at + 1] > 0).all()
-    assert (influence[at + 1 :] == 0).all()
+@pytest.mark.parametrize("position", [0, 7, LENGTH - 1])
+def test_no_gradient_reaches_the_future(position):
+    influence = embedding_gradient([1] * LENGTH, range(LENGTH), position)
+    assert (influence[: position + 1] > 0).all()
+    assert (influence[position + 1 :] == 0).all()
 
 
 def test_no_gradient_crosses_documents():
@@ -98,9 +98,9 @@ def test_packed_documents_give_what_they_give_alone():
 def test_position_matters():
     """Without this, a rotary embedding that does nothing would pass the test above."""
     model, draw = init(), jax.random.randint(jax.random.PRNGKey(2), (1, LENGTH), 0, CFG.vocab_size)
-    one = jnp.ones((1, LENGTH), jnp.int32)
-    steps = [model(*rows(draw, one, jnp.arange(LENGTH)[None] * gap))[0, -1] for gap in (1, 2)]
-    shifted = model(*rows(draw, one, jnp.arange(LENGTH)[None] + 9))[0, -1]
+    segments = jnp.ones((1, LENGTH), jnp.int32)
+    steps = [model(*rows(draw, segments, jnp.arange(LENGTH)[None] * gap))[0, -1] for gap in (1, 2)]
+    shifted = model(*rows(draw, segments, jnp.arange(LENGTH)[None] + 9))[0, -1]
     assert np.abs(steps[0] - steps[1]).max() > 1e-3
     np.testing.assert_allclose(steps[0], shifted, atol=2e-5)  # only differences count
 
@@ -120,9 +120,9 @@ def value_and_gradient(cfg: ModelConfig = CFG):
     return float(value), [np.asarray(x) for x in jax.tree.leaves(gradient)]
 
 
-def assert_same(one, other, atol=2e-6):
-    np.testing.assert_allclose(one[0], other[0], rtol=1e-6)
-    for a, b in zip(one[1], other[1], strict=True):
+def assert_same(ours, expected, atol=2e-6):
+    np.testing.assert_allclose(ours[0], expected[0], rtol=1e-6)
+    for a, b in zip(ours[1], expected[1], strict=True):
         np.testing.assert_allclose(a, b, atol=atol, rtol=1e-4)
 
 
@@ -196,20 +196,20 @@ def test_chunked_loss_is_the_plain_loss(chunk, z_loss):
         return plain_loss(hidden, head, targets, weights, z_loss)
 
     np.testing.assert_allclose(ours(hidden, head), plain(hidden, head), rtol=1e-5)
-    for got, expected in zip(
+    for gradient, expected in zip(
         jax.grad(lambda *x: 3.0 * ours(*x)[0], argnums=(0, 1))(hidden, head),
         jax.grad(lambda *x: 3.0 * plain(*x)[0], argnums=(0, 1))(hidden, head),
         strict=True,
     ):
-        np.testing.assert_allclose(got, expected, atol=2e-5, rtol=1e-4)
+        np.testing.assert_allclose(gradient, expected, atol=2e-5, rtol=1e-4)
 
 
 def test_the_loss_never_holds_all_logits():
     """Peak temporary memory of the loss and its gradient, as compiled, against the logits' size."""
     tokens, width, vocab, chunk = 2048, 16, 4096, 64
     h, w = jnp.zeros((1, tokens, width)), jnp.zeros((width, vocab))
-    t, one = jnp.zeros((1, tokens), jnp.int32), jnp.ones((1, tokens))
-    h, t, one = (jax.device_put(x, P(BATCH)) for x in (h, t, one))
+    t, weights = jnp.zeros((1, tokens), jnp.int32), jnp.ones((1, tokens))
+    h, t, weights = (jax.device_put(x, P(BATCH)) for x in (h, t, weights))
     w = jax.device_put(w, P("data", "model"))
 
     def peak(loss) -> int:
@@ -219,9 +219,9 @@ def test_the_loss_never_holds_all_logits():
         return memory.temp_size_in_bytes
 
     logits = 4 * tokens * vocab
-    chunked = peak(lambda h, w: chunked_loss(h, w, t, one, chunk, 0.0, 1))
+    chunked = peak(lambda h, w: chunked_loss(h, w, t, weights, chunk, 0.0, 1))
     assert chunked < logits / 8
-    assert peak(lambda h, w: plain_loss(h, w, t, one, 0.0)) > logits  # the measure measures
+    assert peak(lambda h, w: plain_loss(h, w, t, weights, 0.0)) > logits  # the measure measures
 
 
 def test_flops_count_every_matrix_weight():

@@ -28,8 +28,8 @@ from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
 
-# Base's presets at the same FLOPs a token: the shared MLP and the chosen experts are together as
-# wide as base's MLP. The names are base's too: so many parameters are active.
+# Base's presets at the same FLOPs per token: the shared MLP and the chosen experts together are as
+# wide as base's MLP. The names are base's too and count active parameters.
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
     "130m": TrainConfig(
@@ -110,8 +110,8 @@ class Command:
     json: bool = False
     """Print the plan by shapes as one JSON object."""
     topology: str = ""
-    """Hardware to plan for, which need not be here: its compiler takes the step. v5e:4x4,
-    2xv6e:4x4 (slices), 8xh100, 2x8xh100 (nodes)."""
+    """Hardware to compile the plan's step for, which need not be here: v5e:4x4, 2xv6e:4x4 (slices),
+    8xh100, 2x8xh100 (nodes)."""
 
     def __post_init__(self) -> None:
         if self.json and (self.topology or not self.plan):
@@ -120,19 +120,25 @@ class Command:
 
 def parse(argv: Sequence[str]) -> Command:
     """Reads the command line; tyro ends the process on --help (0) and on bad values (2)."""
-    preset: Preset = "tiny"
-    for flag, value in zip(argv, [*argv[1:], ""], strict=False):
-        name, _, after = flag.partition("=")
-        preset = next(
-            (p for p in get_args(Preset) if [name, after or value] == ["--preset", p]), preset
-        )
+    preset = chosen_preset(argv)
     default = Command(train=PRESETS[preset], preset=preset)
     command = tyro.cli(Command, args=argv, default=default, prog=f"launch {VARIANT}")
     return dataclasses.replace(command, train=resolve(command.train, command.topology))
 
 
+def chosen_preset(argv: Sequence[str]) -> Preset:
+    """The last valid --preset of the command line, which supplies the defaults that tyro shows."""
+    chosen: Preset = "tiny"
+    for flag, following in zip(argv, [*argv, ""][1:], strict=True):
+        name, _, value = flag.partition("=")
+        for preset in get_args(Preset):
+            if name == "--preset" and preset == (value or following):
+                chosen = preset
+    return chosen
+
+
 def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
-    """Replaces what depends on the machine by its value, so that the record holds it."""
+    """Fills in what depends on the machine (compute_dtype, run_dir), so that run.json has it."""
     model = cfg.model
     if model.compute_dtype == "auto":
         # A CPU has no bfloat16 matrix units that XLA uses: float32 is as fast and exact.
@@ -141,16 +147,16 @@ def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
         model = dataclasses.replace(model, compute_dtype=dtype)
     run_dir = cfg.run_dir
     if not run_dir:
-        taken = (p.name.rpartition("-")[2] for p in Path("runs").glob(f"{VARIANT}-*"))
-        last = max((int(n) for n in taken if n.isdecimal()), default=0)
+        numbers = (p.name.rpartition("-")[2] for p in Path("runs").glob(f"{VARIANT}-*"))
+        last = max((int(n) for n in numbers if n.isdecimal()), default=0)
         run_dir = f"runs/{VARIANT}-{from_first(last + 1)}"
     return dataclasses.replace(cfg, model=model, run_dir=run_dir)
 
 
 def sample(model: Transformer, prompt: list[int], length: int, *, temperature: float) -> list[int]:
-    """`length` tokens that continue the prompt, drawn with a fixed key.
+    """`length` token ids that continue the prompt, drawn with a fixed key.
 
-    Runs the whole window for every token: a look at the model, not a way to serve it.
+    Runs the whole window for every token: enough to look at a model, too slow to serve one.
     """
     rows = math.prod(jax.sharding.get_mesh().shape[a] for a in BATCH)  # every shard needs a row
     window = len(prompt) + length
@@ -161,38 +167,39 @@ def sample(model: Transformer, prompt: list[int], length: int, *, temperature: f
     def grow(model, tokens, key):
         positions = jnp.broadcast_to(jnp.arange(window)[None], tokens.shape, out_sharding=by_row)
 
-        def one(at, tokens):
+        def append_token(index, tokens):
             hidden = model(tokens, jnp.zeros_like(positions), positions)
-            here = jax.lax.dynamic_slice_in_dim(hidden, at - 1, 1, axis=1)
-            logits = jax.reshard(model.logits(here), P(None, None, None))[0, 0] / temperature
-            token = jax.random.categorical(jax.random.fold_in(key, at), logits)
-            return jnp.where(jnp.arange(window)[None] == at, token, tokens)
+            last = jax.lax.dynamic_slice_in_dim(hidden, index - 1, 1, axis=1)
+            logits = jax.reshard(model.logits(last), P(None, None, None))[0, 0] / temperature
+            token = jax.random.categorical(jax.random.fold_in(key, index), logits)
+            return jnp.where(jnp.arange(window)[None] == index, token, tokens)
 
-        return jax.reshard(jax.lax.fori_loop(len(prompt), window, one, tokens), P(None, None))
+        tokens = jax.lax.fori_loop(len(prompt), window, append_token, tokens)
+        return jax.reshard(tokens, P(None, None))
 
     grown = jax.jit(grow)(model, jax.device_put(tokens, by_row), jax.random.PRNGKey(0))
     return np.asarray(grown)[0, len(prompt) :].tolist()
 
 
-def goes_on(model: Transformer, cfg: TrainConfig) -> str:
-    """The beginning of a held-out document, and what the model makes of it."""
+def continuation(model: Transformer, cfg: TrainConfig) -> str:
+    """The beginning of a held-out document, and how the model continues it."""
     store = TokenStore.open(cfg.data)
     end = int(store.array("heldout/offsets")[1].read().result())
-    given = min(end, 48, cfg.sequence_length // 2)
-    prompt = store.array("heldout/tokens")[:given].read().result().tolist()
+    prompt_length = min(end, 48, cfg.sequence_length // 2)
+    prompt = store.array("heldout/tokens")[:prompt_length].read().result().tolist()
     length = min(160, cfg.sequence_length - len(prompt))
     tokenizer = store.tokenizer()
     learned = tokenizer.decode(sample(model, prompt, length, temperature=0.7))
-    told = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
-    return f"{told}\n--- the model goes on ---\n{learned}\n---"
+    beginning = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
+    return f"{beginning}\n--- the model goes on ---\n{learned}\n---"
 
 
 def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) -> None:
-    """What a person wants to see of a finished run."""
-    # A model that has not left its warmup has nothing to say.
-    text = goes_on(model, cfg) if cfg.steps > cfg.warmup_steps else ""
+    """Prints a finished run's loss curve, a sample of its model, and its held-out results."""
+    # A model still in warmup has nothing to say.
+    text = continuation(model, cfg) if cfg.steps > cfg.warmup_steps else ""
     if jax.process_index() > 0:
-        return  # all processes draw the sample, one shows it
+        return  # all processes compute the sample, one prints it
     print(f"\ntraining loss, nats per token\n{loss_curve(history)}\n{text}")
     best = history[-1]
     for name in ("eval/bpb", "eval/ema/bpb"):

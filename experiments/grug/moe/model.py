@@ -1,4 +1,4 @@
-"""The grug language model with a mixture of experts in the place of base's MLP.
+"""The grug language model with a mixture of experts in place of base's MLP.
 
 Read top to bottom: config, norm, rotary positions, attention, MLP, experts, block, transformer,
 loss.
@@ -6,7 +6,7 @@ loss.
 Dimension letters; an einsum uses the same ones in lower case:
     B batch rows      S sequence positions   D model width   N query heads   K key/value heads
     H head width      F shared MLP width     V vocabulary    L layers   R = H / 2 rotary pairs
-    E experts         G width of an expert   T tokens        C experts a token chooses
+    E experts         G width of an expert   T tokens        C experts chosen per token
     M rows of a buffer, each one token on its way to one expert
 
 Mesh axes; the shape of the mesh alone chooses the parallelism (every function here runs under
@@ -112,7 +112,7 @@ class ModelConfig:
             )
         if self.top_k == 1 < self.n_experts:
             raise ValueError(
-                f"top_k=1 of n_experts={self.n_experts}: gates sum to 1, so that a lone one is "
+                f"top_k=1 of n_experts={self.n_experts}: gates sum to 1, so that a single one is "
                 "constant and teaches its router nothing; use 2 or more"
             )
         for name in ("balance_rate", "router_z"):
@@ -149,16 +149,16 @@ class ModelConfig:
         return 6.0 * (self.n_layers * (attention + scores + mlp) + self.d_model * self.vocab_size)
 
     def idle_parameters(self) -> int:
-        """Weights of the experts that a token does not choose."""
+        """Number of weights of the experts that a token does not choose."""
         idle = self.n_experts - self.top_k
         return self.n_layers * idle * 2 * self.d_model * self.d_expert
 
     def activation_bytes(self, rows: float, sequence_length: int, mesh: Mapping[str, int]) -> float:
-        """Rough bytes that a device with `rows` rows keeps for the backward pass, and of one
-        chunk's scores and logits.
+        """Estimated bytes of activations on a device with `rows` rows.
 
-        Counts what each layer saves (inputs, norms, projections, MLP, experts) or, for a recomputed
-        layer, its input alone plus one layer at work.
+        Counts what each layer saves for the backward pass (inputs, norms, projections, MLP,
+        experts). A recomputed layer saves its input alone, and one of them is recomputed at a time.
+        Added to this is one chunk's scores or logits, whichever take more.
         """
         split, positions = mesh["model"], rows * sequence_length
         width = 2 if self.compute_dtype == "bfloat16" else 4
@@ -168,7 +168,8 @@ class ModelConfig:
         layer = positions * width * (4 * self.d_model + (heads + 2 * self.d_ff) / split)
         layer += positions * width * copies * (2 * self.d_model + 2 * self.d_expert / split)
         recomputed = self.remat_layers * positions * width * self.d_model
-        recomputed += bool(self.remat_layers) * layer
+        if self.remat_layers:
+            recomputed += layer
         chunk = min(self.query_chunk, sequence_length)
         scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
         logits = 2 * 4 * rows * min(self.loss_chunk, sequence_length) * self.vocab_size / split
@@ -191,17 +192,17 @@ def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
     shards = jax.typeof(weight).sharding.spec
     if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is one shard only
         return jax.reshard(weight.astype(dtype), spec)
-    copies = tuple(axis for axis in BATCH if axis not in shards)
+    copy_axes = tuple(axis for axis in BATCH if axis not in shards)
 
     def local(shard: Array) -> Array:
-        shard = jax.lax.pcast(shard, copies, to="reduced")
+        shard = jax.lax.pcast(shard, copy_axes, to="reduced")
         dimension = shards.index("data")
         return jax.lax.all_gather(shard, "data", axis=dimension, tiled=True, to="reduced")
 
-    summed = {"data", *copies}
-    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=summed)
+    reduced = {"data", *copy_axes}
+    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=reduced)
     weight = jax.shard_map(local, out_specs=whole)(weight.astype(dtype))
-    return jax.reshard(weight, P(*spec, reduced=summed))
+    return jax.reshard(weight, P(*spec, reduced=reduced))
 
 
 class RMSNorm(eqx.Module):
@@ -269,7 +270,8 @@ class Attention(eqx.Module):
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
     ) -> Float[Array, "B S D"]:
         by_head = P(None, "model", None)
-        x = jax.reshard(x, P(BATCH, None, None, reduced={"model"}))  # one sum of three gradients
+        # q, k and v each add to x's gradient; it crosses `model` once, as their sum.
+        x = jax.reshard(x, P(BATCH, None, None, reduced={"model"}))
         q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q, by_head, x.dtype))
         k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
         v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
@@ -318,7 +320,7 @@ def attend_in_chunks(
     return jnp.concatenate(outputs, axis=1)
 
 
-@jax.checkpoint  # computed again in the backward pass, so that one chunk's scores are in memory
+@jax.checkpoint  # recomputed in the backward pass: only one chunk's scores are in memory at a time
 def attend_chunk(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B U K H"],
@@ -353,22 +355,22 @@ class MLP(eqx.Module):
 
 
 class Routing(NamedTuple):
-    """What routers did with real tokens (padding is left out); it adds up over microbatches."""
+    """Counts of what routers did with real tokens, not padding; they add up over microbatches."""
 
-    load: Int[Array, "*L E"]  # tokens that each expert computed, counted where it did
-    wanted: Int[Array, "*L"]  # tokens that were to be computed: top_k for each
+    load: Int[Array, "*L E"]  # tokens that each expert computed, counted where it computes
+    assigned: Int[Array, "*L"]  # (token, expert) pairs to compute: top_k per token
     z: Float[Array, "*L"]  # sum over tokens of the router's squared log normaliser
 
 
 class MoE(eqx.Module):
-    """A shared MLP for every token beside routed ones, of which each token chooses top_k.
+    """A shared MLP for every token, plus routed experts, of which each token chooses top_k.
 
     Gates are sigmoid scores normalised over the chosen experts (DeepSeek-V3, arXiv:2412.19437,
-    equations 13 to 15): one expert's score does not depend on the others', so that the bias is a
-    threshold of its own for each, and what they add together is of one size for every token.
+    equations 13 to 15). One expert's score does not depend on the others', so that each bias is
+    its expert's own threshold; the gates of every token sum to 1.
 
-    No loss balances the experts: a bias that enters the choice alone, not the gate, follows their
-    load after every step (arXiv:2408.15664; `Transformer.balanced`).
+    No loss balances the experts. A bias that affects the choice but not the gate is moved against
+    their load after every step (arXiv:2408.15664; `Transformer.balanced`).
     """
 
     w_router: Float[Array, "*L D E"]
@@ -395,8 +397,8 @@ class MoE(eqx.Module):
     def __call__(
         self, x: Float[Array, "B S D"], real: Bool[Array, "B S"]
     ) -> tuple[Float[Array, "B S D"], Routing]:
-        # In float32 throughout: a rounded score would choose another expert (Switch Transformer,
-        # arXiv:2101.03961, section 2.4).
+        # In float32 throughout, since a rounded score could choose another expert (Switch
+        # Transformer, arXiv:2101.03961, section 2.4).
         w_router = gather(self.w_router, P(None, None), jnp.dtype(jnp.float32))
         logits = jnp.einsum(
             "bsd,de->bse", x.astype(jnp.float32), w_router, precision=jax.lax.Precision.HIGHEST
@@ -411,9 +413,9 @@ class MoE(eqx.Module):
             gather(self.w_down, P("expert", "model", None), x.dtype),
             self.top_k,
         )
-        wanted = self.top_k * jnp.sum(real, dtype=jnp.int32)
+        assigned = self.top_k * jnp.sum(real, dtype=jnp.int32)
         z = jnp.sum(jnp.where(real, jnp.square(log_z), 0.0))
-        return self.shared(x) + routed, Routing(load, wanted, z)
+        return self.shared(x) + routed, Routing(load, assigned, z)
 
 
 def route(
@@ -457,28 +459,28 @@ def through_experts(
     w_down: Float[Array, "local_E local_G D"],
     top_k: int,
 ) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
-    """Each row's output from its expert, wherever on the `expert` axis that one lives.
+    """Each row's output from its expert, on whichever device of the `expert` axis that is.
 
-    Every device has room for all that the others could send it, so that no token is ever dropped:
-    safe in the worst case, generous in the usual one.
+    Every device has room for all that the others could send it, so that no token is ever dropped,
+    at the price of more memory than the usual case needs.
     """
-    devices, here = jax.lax.axis_size("expert"), w_up.shape[0]
+    devices, local_experts = jax.lax.axis_size("expert"), w_up.shape[0]
     if devices == 1:
         return expert_mlps(rows, expert, real, w_up, w_down)
-    room = dispatch.worst_case_rows(rows.shape[0], top_k, here)
-    target = expert // here
+    room = dispatch.worst_case_rows(rows.shape[0], top_k, local_experts)
+    target = expert // local_experts
     rank, _ = dispatch.rank_in_group(target, devices)
     slot = dispatch.slots(rank < room, target * room + rank, devices * room)
     # all_to_all rather than ragged_all_to_all, which a CPU cannot run.
     swap = partial(jax.lax.all_to_all, axis_name="expert", split_axis=0, concat_axis=0, tiled=True)
-    received, there = expert_mlps(
+    received, load = expert_mlps(
         swap(dispatch.put(rows, slot, devices * room)),
-        swap(dispatch.put(expert % here, slot, devices * room, empty=here)),
+        swap(dispatch.put(expert % local_experts, slot, devices * room, empty=local_experts)),
         swap(dispatch.put(real, slot, devices * room)),
         w_up,
         w_down,
     )
-    return dispatch.take(swap(received), slot), there
+    return dispatch.take(swap(received), slot), load
 
 
 def expert_mlps(
@@ -488,10 +490,10 @@ def expert_mlps(
     w_up: Float[Array, "local_E D local_G"],
     w_down: Float[Array, "local_E local_G D"],
 ) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
-    """Each row through its expert of this device (none if `expert` is the number of experts).
+    """Each row's output from its expert on this device; 0 if `expert` is the number of experts.
 
-    The rows of an expert are brought together, each expert's beginning a new block. The counts
-    are of real rows that have a place in a block.
+    The rows of an expert are grouped, and each group starts a new block. Also counts, per expert,
+    the real rows that have a place in a block.
     """
     experts = w_up.shape[0]
     rank, sizes = dispatch.rank_in_group(expert, experts)
@@ -586,9 +588,9 @@ class Transformer(eqx.Module):
         segment_ids: Int[Array, "B S"],
         positions: Int[Array, "B S"],
     ) -> tuple[Float[Array, "B S D"], Routing]:
-        """Final hidden states, and what each layer's router did with tokens that are no padding.
+        """Final hidden states, and what each layer's router did with real tokens.
 
-        Padding is segment 0.
+        Arguments as in `__call__`; padding has segment id 0.
         """
         cfg = self.cfg
         dtype = jnp.dtype(cfg.compute_dtype)
@@ -607,18 +609,18 @@ class Transformer(eqx.Module):
         return self.final_norm(x), routing
 
     def balanced(self, load: Int[Array, "L E"]) -> "Transformer":
-        """The same model, every expert's bias moved by balance_rate towards an even load.
+        """The same model with every expert's bias moved by balance_rate towards an even load.
 
-        Only whether an expert had too much counts, not how much (arXiv:2408.15664, algorithm 1).
+        Only the sign of an expert's excess counts, not its size (arXiv:2408.15664, algorithm 1).
         """
-        # In integers: exact, so the same on every mesh.
+        # Integers are exact, so the result is the same on every mesh.
         missing = jnp.sum(load, axis=1, keepdims=True) - self.cfg.n_experts * load
         step = self.cfg.balance_rate * jnp.sign(missing).astype(jnp.float32)
         biases = [b.mlp.bias + step[place::PERIOD] for place, b in enumerate(self.blocks)]
         return eqx.tree_at(lambda model: [b.mlp.bias for b in model.blocks], self, biases)
 
     def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
-        """Float32 logits of the next token, for sampling: small batches only."""
+        """Float32 logits of the next token, all positions at once: for sampling small batches."""
         head = gather(self.head, P(None, "model"), hidden.dtype)
         return jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
 
@@ -633,6 +635,9 @@ class Transformer(eqx.Module):
 
         Only the first carries a gradient. z_loss scales the square of the log normaliser, which
         keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
+
+        Raises:
+            ValueError: the config's loss_chunk does not divide the sequence length.
         """
         head = self.head.astype(hidden.dtype)
         chunk = min(self.cfg.loss_chunk, hidden.shape[1])
@@ -655,7 +660,7 @@ def scan_layers(
 ) -> tuple[Float[Array, "B S D"], list[Routing]]:
     """Applies `layer` to these groups of PERIOD layers, compiled once for all of them.
 
-    Also gives their routing by layer: a list of one, or of none where there are no layers.
+    Also returns their routing, stacked over layers: a list of one, or empty without layers.
     """
     part = jax.tree.map(lambda weight: weight[groups], blocks)
     count = len(jax.tree.leaves(part)[0])
@@ -708,9 +713,10 @@ def loss_and_gradients(
     *,
     differentiate: bool,
 ) -> tuple[LossSums, Any]:
-    """The loss's sums and its gradients of (hidden, head), or None unless asked to differentiate.
+    """The sums of (loss, cross-entropy), and the loss's gradients with respect to (hidden, head).
 
-    Each device takes its own rows and vocabulary entries (shard_map).
+    The gradients are None unless `differentiate`. Each device takes its own rows and vocabulary
+    entries (shard_map).
     """
 
     def by_chunk(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
@@ -765,8 +771,8 @@ def chunk_loss(
     normaliser = jnp.sum(jnp.exp(logits - largest[:, :, None]), axis=-1)
     log_z = largest + jnp.log(jax.lax.psum(normaliser, "model"))
     size = head.shape[1]
-    first = size * jax.lax.axis_index("model")  # entry of the vocabulary that is this device's
-    # The target's logit: 0 where the target is another device's, so that psum finds it.
+    first = size * jax.lax.axis_index("model")  # this device's first vocabulary entry
+    # The target's logit, or 0 where another device holds it, so that the sum over devices is it.
     index = jnp.where(targets < first, size, targets - first)[:, :, None]
     own_logit = jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)
     target_logit = jax.lax.psum(own_logit[:, :, 0], "model")

@@ -1,4 +1,4 @@
-"""What the experts compute: all that was chosen, on every path and mesh; load, drops, balance."""
+"""The experts compute all that was chosen, on every path and mesh; load, drops, balance."""
 
 import dataclasses
 
@@ -54,15 +54,15 @@ def make_inputs() -> tuple[jax.Array, jax.Array]:
 
 
 def run(call, bias: np.ndarray = EVEN):
-    """(output, what else `call` returns, gradients of a scalar of the output), on this mesh."""
+    """(output, other result of `call`, gradients of a scalar of the output), on this mesh."""
 
     def scalar(layer, x, real):
-        y, other = call(layer, x, real)
-        return jnp.sum(jnp.sin(y)), (y, other)
+        y, aux = call(layer, x, real)
+        return jnp.sum(jnp.sin(y)), (y, aux)
 
     gradient = jax.jit(jax.grad(scalar, argnums=(0, 1), has_aux=True))
-    grads, (y, other) = gradient(make_layer(bias), *make_inputs())
-    return np.asarray(y), other, [np.asarray(g) for g in jax.tree.leaves(grads)]
+    grads, (y, aux) = gradient(make_layer(bias), *make_inputs())
+    return np.asarray(y), aux, [np.asarray(g) for g in jax.tree.leaves(grads)]
 
 
 def routed(layer, x, real):
@@ -84,9 +84,9 @@ def loop_over_experts(layer, x, real):
     return y, jnp.sum(jnp.where(real[:, :, None], chosen, 0.0), axis=(0, 1))
 
 
-def assert_same(one, other):
-    np.testing.assert_allclose(one[0], other[0], atol=1e-5)
-    for a, b in zip(one[2], other[2], strict=True):
+def assert_same(ours, expected):
+    np.testing.assert_allclose(ours[0], expected[0], atol=1e-5)
+    for a, b in zip(ours[2], expected[2], strict=True):
         np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-4)
 
 
@@ -96,7 +96,7 @@ def test_nothing_is_dropped(bias):
     ours, loop = run(routed, bias), run(loop_over_experts, bias)
     assert_same(ours, loop)
     np.testing.assert_array_equal(ours[1].load, loop[1])
-    assert ours[1].wanted == CFG.top_k * make_inputs()[1].sum()
+    assert ours[1].assigned == CFG.top_k * make_inputs()[1].sum()
     assert (loop[1] > 0).sum() == (2 if bias is SKEWED else CFG.n_experts)
 
 
@@ -117,7 +117,7 @@ def test_both_grouped_products_are_the_same(bias, monkeypatch):
 
 @pytest.fixture(scope="module")
 def alone(mesh):
-    """What one device makes of even and of skewed routing."""
+    """Results of even and of skewed routing on one device."""
     with jax.set_mesh(mesh(1, 1, 1, 1)):
         return {id(bias): run(routed, bias) for bias in (EVEN, SKEWED)}
 
@@ -140,7 +140,7 @@ def dropped(run_result) -> float:
 
 
 def test_the_drop_rate_can_fail(mesh, monkeypatch):
-    """With too little room, in a device's blocks or on the way to it, it counts what is lost."""
+    """With too little room in a device's blocks, or on the way to it, the rate counts lost rows."""
     assert dropped(run(routed, SKEWED)) == 0
     with monkeypatch.context() as patch:
         patch.setattr(dispatch, "worst_case_blocks", lambda rows, experts: 4)
@@ -149,12 +149,14 @@ def test_the_drop_rate_can_fail(mesh, monkeypatch):
     np.testing.assert_allclose(dropped(lost), 2 / 3, atol=0.05)
     with jax.set_mesh(mesh(1, 1, 4, 1)):
         assert dropped(run(routed, SKEWED)) == 0
-        monkeypatch.setattr(dispatch, "worst_case_rows", lambda rows, top_k, here: rows // 4)
+        monkeypatch.setattr(
+            dispatch, "worst_case_rows", lambda rows, top_k, local_experts: rows // 4
+        )
         np.testing.assert_allclose(dropped(run(routed, SKEWED)), 3 / 4, atol=0.05)
 
 
 def test_one_expert_is_the_dense_mlp():
-    """Its gate is 1: with the shared MLP silent, what is left is the expert's MLP."""
+    """Its gate is 1: with the shared MLP set to 0, only the expert's MLP remains."""
     layer = make_layer(np.zeros(1, np.float32), dataclasses.replace(CFG, n_experts=1, top_k=1))
     x, real = make_inputs()
     silent = eqx.tree_at(lambda m: m.shared.w_down, layer, jnp.zeros_like(layer.shared.w_down))
@@ -166,7 +168,7 @@ def test_one_expert_is_the_dense_mlp():
 
 
 def test_the_bias_chooses_but_does_not_gate():
-    """The same for all experts it changes nothing; and it has no gradient."""
+    """A bias shared by all experts changes nothing, and a bias has no gradient."""
     plain, shifted, skewed = (run(routed, bias) for bias in (EVEN, EVEN + 0.5, SKEWED))
     np.testing.assert_array_equal(plain[0], shifted[0])
     np.testing.assert_array_equal(plain[1].load, shifted[1].load)
@@ -179,10 +181,10 @@ def test_the_bias_chooses_but_does_not_gate():
 def test_an_even_and_a_skewed_load():
     load = jnp.array([[5, 5, 5, 5], [0, 20, 0, 0]], jnp.int32)
     routing = moe.Routing(load, jnp.array([20, 20], jnp.int32), jnp.array([30.0, 10.0]))
-    both = {name: float(value) for name, value in routing_metrics(routing, 2).items()}
+    metrics = {name: float(value) for name, value in routing_metrics(routing, 2).items()}
     expected = {"load_entropy": 0.5, "max_load": 4.0, "drop_rate": 0.0, "router_z": 2.0}
-    assert both == pytest.approx({f"moe/{name}": value for name, value in expected.items()})
-    half = routing._replace(wanted=jnp.array([40, 40], jnp.int32))
+    assert metrics == pytest.approx({f"moe/{name}": value for name, value in expected.items()})
+    half = routing._replace(assigned=jnp.array([40, 40], jnp.int32))
     assert routing_metrics(half, 2)["moe/drop_rate"] == 0.5
 
 
@@ -200,43 +202,43 @@ def batch(tokens: np.ndarray, segment_ids: np.ndarray) -> tuple[jax.Array, ...]:
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 4, 1)])
 def test_no_token_feels_the_routing_of_another(mesh, shape):
-    """Gradients do not see a choice of experts, nor a place in a full buffer: values do.
+    """Checks values: gradients show neither a choice of experts nor a place in a full buffer.
 
-    A token is as it was when rows before its own, and its future, all crowd the same two experts.
+    A token's output stays the same when earlier rows and its own future crowd the same two experts.
     """
     draw = np.random.default_rng(1)
     tokens = draw.integers(0, CFG.vocab_size, (4, LENGTH))
-    changed, at = tokens.copy(), 20
-    changed[:-1], changed[-1, at:] = 7, 7
-    ones = np.ones_like(tokens)
+    changed, start = tokens.copy(), 20
+    changed[:-1], changed[-1, start:] = 7, 7
+    segment_ids = np.ones_like(tokens)
     with jax.set_mesh(mesh(*shape)):
         model = transformer()
         forward = jax.jit(lambda *batch: model.hidden_and_routing(*batch))
         (before, loads), (after, other_loads) = (
-            forward(*batch(t, ones)) for t in (tokens, changed)
+            forward(*batch(t, segment_ids)) for t in (tokens, changed)
         )
         assert (np.asarray(loads.load) != other_loads.load).any()
         before, after = np.asarray(before), np.asarray(after)
-        np.testing.assert_allclose(before[-1, :at], after[-1, :at], atol=1e-5)
-        assert np.abs(before[-1, at:] - after[-1, at:]).max() > 1e-2
+        np.testing.assert_allclose(before[-1, :start], after[-1, :start], atol=1e-5)
+        assert np.abs(before[-1, start:] - after[-1, start:]).max() > 1e-2
 
 
 def test_padding_does_not_count():
-    """Neither for the load nor for what was wanted nor for the z-loss."""
+    """Padding adds nothing to the load, the assigned pairs or the z-loss."""
     tokens = np.random.default_rng(2).integers(0, CFG.vocab_size, (4, LENGTH))
-    ones = np.ones_like(tokens)
-    padded = ones.copy()
+    segment_ids = np.ones_like(tokens)
+    padded = segment_ids.copy()
     padded[:, LENGTH // 2 :] = 0
-    other = tokens.copy()
-    other[:, LENGTH // 2 :] = 3
+    changed = tokens.copy()
+    changed[:, LENGTH // 2 :] = 3
     forward = jax.jit(lambda model, *batch: model.hidden_and_routing(*batch)[1])
-    short = forward(transformer(), *batch(tokens[:, : LENGTH // 2], ones[:, : LENGTH // 2]))
-    for seen in (tokens, other):
-        long = forward(transformer(), *batch(seen, padded))
+    short = forward(transformer(), *batch(tokens[:, : LENGTH // 2], segment_ids[:, : LENGTH // 2]))
+    for values in (tokens, changed):
+        long = forward(transformer(), *batch(values, padded))
         np.testing.assert_array_equal(long.load, short.load)
-        np.testing.assert_array_equal(long.wanted, short.wanted)
+        np.testing.assert_array_equal(long.assigned, short.assigned)
         np.testing.assert_allclose(long.z, short.z, rtol=1e-5)
-    assert short.wanted.tolist() == [CFG.top_k * 4 * LENGTH // 2] * CFG.n_layers
+    assert short.assigned.tolist() == [CFG.top_k * 4 * LENGTH // 2] * CFG.n_layers
 
 
 def test_the_bias_moves_against_the_load():

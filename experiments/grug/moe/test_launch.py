@@ -41,7 +41,7 @@ def test_config_fields_are_frozen():
     [("tiny", 1e6, 4e6), ("130m", 120e6, 150e6), ("350m", 300e6, 400e6), ("1b", 1e9, 1.3e9)],
 )
 def test_presets_have_the_size_of_their_name(preset, low, high):
-    """The name counts what is active: the experts at rest are several times that."""
+    """The name counts active parameters; the idle experts have several times as many."""
     text = "\n".join(plan(launch.parse(["--preset", preset]).train))
     total, active = (
         int(line[1].replace(",", ""))
@@ -56,7 +56,7 @@ def test_presets_have_the_size_of_their_name(preset, low, high):
     [("tiny", 8_260_608), ("130m", 717_281_280), ("350m", 2_088_910_848), ("1b", 7_952_695_296)],
 )
 def test_presets_cost_what_base_costs(preset, flops):
-    """FLOPs a token of base's presets of the same names: a comparison at equal compute."""
+    """FLOPs per token equal those of base's presets, so that comparisons are at equal compute."""
     cfg = launch.PRESETS[preset]
     ours = cfg.model.flops_per_token(cfg.sequence_length)
     np.testing.assert_allclose(ours, flops, rtol=0.005)

@@ -68,7 +68,9 @@ def one_device(mesh):
         yield
 
 
-def five_steps(store: str, each=lambda state: None, **changes) -> tuple[list[float], TrainState]:
+def five_steps(
+    store: str, after_step=lambda state: None, **changes
+) -> tuple[list[float], TrainState]:
     cfg = dataclasses.replace(CFG, **changes)
     optimizer = make_optimizer(cfg)
     state = jax.jit(lambda: TrainState.init(cfg, optimizer))()
@@ -79,7 +81,7 @@ def five_steps(store: str, each=lambda state: None, **changes) -> tuple[list[flo
     for _ in range(5):
         state, metrics = step(state, to_devices(next(batches), BATCH))
         losses.append(float(metrics["train/loss"]))
-        each(state)
+        after_step(state)
     return losses, state
 
 
@@ -91,7 +93,7 @@ def one_microbatch(store, one_device):
 # Losses of the first five steps. Put the numbers of the failure message here when the change was
 # meant to alter what the model computes, its initial weights or the order of its data: then say so
 # in the commit. A refactoring must not need it.
-# These are of the experts, not base's.
+# These belong to the experts; base has others.
 GOLDEN = [4.695306, 4.813350, 3.658041, 2.448779, 1.747962]
 
 
@@ -111,7 +113,7 @@ def test_microbatches_change_nothing(store, one_microbatch, microbatches):
 
 
 def test_microbatches_route_and_balance_as_one(store):
-    """One update: the same counts whatever the parts, and so exactly the same biases."""
+    """One update gives the same counts, and so the same biases, for any number of parts."""
     ends = []
     for microbatches in (1, 4):
         state, metrics = one_step(store, microbatches)
@@ -147,7 +149,9 @@ def test_ema_is_the_running_average_of_the_weights(store):
     losses, state = five_steps(store, ema_decay=0.0)
     assert state.ema is None
     heads: list[np.ndarray] = []
-    averaged, with_ema = five_steps(store, each=lambda s: heads.append(np.array(s.model.head)))
+    averaged, with_ema = five_steps(
+        store, after_step=lambda s: heads.append(np.array(s.model.head))
+    )
     np.testing.assert_array_equal(losses, averaged)
     initial = TrainState.init(CFG, make_optimizer(CFG)).model.head
     expected = np.array(initial)
@@ -172,7 +176,7 @@ def test_norm_scales_and_biases_do_not_decay():
 
 
 def test_only_the_balance_moves_the_bias(one_microbatch, store):
-    """Five steps leave it on multiples of the rate; its average, like that of every weight, not."""
+    """Five steps leave the bias on multiples of the rate, but not its average (EMA)."""
     state = one_microbatch[1]
     bias, average = np.asarray(state.model.blocks[0].mlp.bias), state.ema.blocks[0].mlp.bias
     steps = bias / MODEL.balance_rate
@@ -201,7 +205,7 @@ def rows(run_dir: Path) -> list[dict]:
 
 
 def learned(run_dir: Path) -> list[dict]:
-    """The rows without what a clock put there."""
+    """The rows without the values that depend on the clock."""
     timed = ("tokens_per_second", "step_time", "loading_time")
     return [{k: v for k, v in row.items() if not k.endswith(timed)} for row in rows(run_dir)]
 
@@ -219,7 +223,7 @@ def whole(store, one_device, tmp_path_factory):
     return run_dir
 
 
-def test_one_line_a_step_with_the_promised_keys(whole):
+def test_one_line_per_step_with_the_promised_keys(whole):
     lines = rows(whole)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     throughput = "tokens_per_second step_time loading_time total_tokens flops_per_token".split()
@@ -246,20 +250,20 @@ def test_the_record_holds_config_sources_and_environment(whole):
     assert attempt["versions"]["jax"] == jax.__version__
     copy = whole / "sources" / attempt["sources_digest"][:16]
     assert {p.relative_to(copy).as_posix() for p in copy.rglob("*.py")} == set(record["sources"])
-    here = Path(__file__).parent
+    variant = Path(__file__).parent
     for name in ("model.py", "train.py", "launch.py", "plumbing/data.py", "planning/plan.py"):
-        assert (copy / name).read_bytes() == (here / name).read_bytes()
+        assert (copy / name).read_bytes() == (variant / name).read_bytes()
 
 
 class SignalDuring:
     """A loader that sends this process SIGTERM while it reads its nth batch."""
 
     def __init__(self, batches, n: int):
-        self.batches, self.left = batches, n
+        self.batches, self.remaining = batches, n
 
     def __next__(self):
-        self.left -= 1
-        if self.left == 0:
+        self.remaining -= 1
+        if self.remaining == 0:
             os.kill(os.getpid(), signal.SIGTERM)
         return next(self.batches)
 
@@ -292,7 +296,7 @@ def test_a_preempted_and_resumed_run_is_the_run(store, whole, tmp_path, monkeypa
 
 
 def test_steps_after_the_checkpoint_are_made_again(store, whole, tmp_path):
-    """As after kill -9: rows beyond the newest checkpoint, the last one cut short."""
+    """As after kill -9: there are rows beyond the newest checkpoint, the last one cut short."""
     shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/step-00000006")
     metrics = tmp_path / "run/metrics.jsonl"
@@ -302,7 +306,7 @@ def test_steps_after_the_checkpoint_are_made_again(store, whole, tmp_path):
     assert checkpoint_bytes(tmp_path / "run", 6) == checkpoint_bytes(whole, 6)
 
 
-def test_a_run_killed_before_its_first_save_was_whole_begins_again(store, whole, tmp_path):
+def test_a_run_killed_before_its_first_save_was_complete_starts_again(store, whole, tmp_path):
     """Two saves' worth of rows: steps go on while a save is written."""
     shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("step-*"))
     metrics = tmp_path / "run/metrics.jsonl"

@@ -42,11 +42,13 @@ class Preempted(Exception):
 
 
 def role(name: Literal["place", "cadence", "measure", "replicate"], default: Any) -> Any:
-    """A config field that is not simply a part of what is computed; run.json lists them by role.
+    """A config field with a role, listed in run.json. All other fields define what is computed.
 
-    place: where a run reads and writes, and who listens. A resumed run may change it.
-    cadence: how often it looks up, and how it is laid out. A resumed run may change it.
-    measure: what an evaluation reads. A resumed run may change it; then its numbers do not compare.
+    place: where a run reads and writes, and where it logs. A resumed run may change it.
+    cadence: how often it evaluates and saves, and its layout over devices. A resumed run may change
+        it.
+    measure: what an evaluation reads. A resumed run may change it, but its evaluations then do not
+        compare with earlier ones.
     replicate: what differs between runs of one experiment.
     """
     return dataclasses.field(default=default, metadata={"role": name})
@@ -133,12 +135,12 @@ class TrainConfig:
 
     @classmethod
     def roles(cls) -> dict[str, str]:
-        """Fields that have a role, and which."""
+        """`{field: role}` for the fields that have a role."""
         fields = dataclasses.fields(cls)
         return {f.name: f.metadata["role"] for f in fields if "role" in f.metadata}
 
     def identity(self, store: TokenStore) -> dict[str, Any]:
-        """What a checkpoint must agree on to be resumed: what is computed, and from what data."""
+        """What a checkpoint must share with a run that resumes it: fields and the data's digest."""
         changeable = {name for name, role in self.roles().items() if role != "replicate"}
         fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in changeable}
         model = {f"model.{k}": v for k, v in fields.pop("model").items()}
@@ -146,11 +148,11 @@ class TrainConfig:
 
 
 def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, ...]:
-    """cfg.mesh with its -1 filled in. Raises ValueError where the run cannot be split that way."""
-    known = math.prod(n for n in cfg.mesh if n != -1)
-    if cfg.mesh.count(-1) > 1 or known < 1:
+    """cfg.mesh with its -1 filled in. Raises ValueError if the run cannot be split that way."""
+    fixed = math.prod(n for n in cfg.mesh if n != -1)
+    if cfg.mesh.count(-1) > 1 or fixed < 1:
         raise ValueError(f"mesh={cfg.mesh}: sizes are at least 1, and one of them may be -1")
-    shape = tuple(max(1, devices // known) if n == -1 else n for n in cfg.mesh)
+    shape = tuple(max(1, devices // fixed) if n == -1 else n for n in cfg.mesh)
     axes = dict(zip(MESH_AXES, shape, strict=True))
     rows = cfg.batch_size // cfg.microbatches
     sizes = [("batch_size / microbatches", rows, math.prod(axes[axis] for axis in BATCH))]
@@ -211,7 +213,7 @@ def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
 
 
 class TrainState(eqx.Module):
-    """All that changes from step to step; a checkpoint is this and the loader's position."""
+    """All that changes from step to step. A checkpoint holds this and the loader's position."""
 
     step: Int[Array, ""]
     model: Transformer
@@ -241,7 +243,7 @@ def loss_sums(model: Transformer, batch: Batch, z_loss: float) -> tuple[Array, A
 def loss_sums_and_routing(
     model: Transformer, batch: Batch, z_loss: float
 ) -> tuple[Array, Array, Routing]:
-    """`loss_sums`, and what the routers did."""
+    """`loss_sums`, the first with the routers' z-loss, and what the routers did."""
     hidden, routing = model.hidden_and_routing(batch.tokens, batch.segment_ids, batch.positions)
     loss, cross_entropy = model.loss_sums(hidden, batch.targets, batch.loss_weights, z_loss)
     return loss + model.cfg.router_z * jnp.sum(routing.z), cross_entropy, routing
@@ -251,29 +253,29 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 def routing_metrics(routing: Routing, top_k: int) -> Metrics:
-    """How even and how complete the routing of a batch was, over all layers."""
+    """How evenly and how completely a batch was routed, over all layers."""
     load, experts = routing.load.astype(jnp.float32), routing.load.shape[1]
     computed = jnp.maximum(jnp.sum(load, axis=1, keepdims=True), 1.0)
-    wanted = jnp.maximum(jnp.sum(routing.wanted), 1).astype(jnp.float32)
-    dropped = jnp.sum(routing.wanted) - jnp.sum(routing.load)  # in integers: exact
+    assigned = jnp.maximum(jnp.sum(routing.assigned), 1).astype(jnp.float32)
+    dropped = jnp.sum(routing.assigned) - jnp.sum(routing.load)  # integers: exact
     share = load / computed
     entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), axis=1)
     return {
         # Mean over layers; 1 is an even load.
         "moe/load_entropy": jnp.mean(entropy) / math.log(experts) if experts > 1 else jnp.ones(()),
-        # The busiest expert of any layer; 1 is its even share.
+        # Load of the busiest expert of any layer; 1 is an even share.
         "moe/max_load": jnp.max(share) * experts,
-        # Share of (token, expert) pairs that no expert computed; 0 but for a bug.
-        "moe/drop_rate": dropped.astype(jnp.float32) / wanted,
+        # Share of (token, expert) pairs that no expert computed; anything but 0 is a bug.
+        "moe/drop_rate": dropped.astype(jnp.float32) / assigned,
         # Mean over layers and tokens.
-        "moe/router_z": jnp.sum(routing.z) * top_k / wanted,
+        "moe/router_z": jnp.sum(routing.z) * top_k / assigned,
     }
 
 
 def make_train_step(
     cfg: TrainConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """One update as a pure function; its state argument is donated.
+    """(state, batch) -> (next state, metrics): one update as a pure function; `state` is donated.
 
     The loss is a mean over the whole batch's real targets, so that the number of microbatches
     changes nothing but rounding.
@@ -352,16 +354,18 @@ class Evaluator:
             if model is not None:
                 batches = (to_devices(batch, BATCH) for batch in self.batches)
                 results = [self.sums(model, batch, self.token_bytes) for batch in batches]
-                nats, tokens, size = np.sum([np.asarray(r, np.float64) for r in results], axis=0)
+                nats, tokens, byte_count = np.sum(
+                    [np.asarray(r, np.float64) for r in results], axis=0
+                )
                 metrics |= {
                     f"{prefix}loss": nats / tokens,
-                    f"{prefix}bpb": nats / size / math.log(2),
+                    f"{prefix}bpb": nats / byte_count / math.log(2),
                 }
         return metrics
 
 
 def open_run(cfg: TrainConfig) -> bool:
-    """Whether run_dir holds a run to resume. Raises TrainError rather than overwrite one."""
+    """Whether run_dir holds a run to resume. Raises TrainError if a new run would overwrite one."""
     run, resuming = Folder(cfg.run_dir), False
     if jax.process_index() == 0:
         resuming = run.read("run.json") is not None
@@ -376,18 +380,19 @@ def open_run(cfg: TrainConfig) -> bool:
 def restore(
     cfg: TrainConfig, checkpoints: Checkpoints, like: TrainState, identity: dict[str, Any]
 ) -> tuple[TrainState, dict[str, Any]] | None:
-    """The newest checkpoint's state and meta; None where the run ended before its first one.
+    """The newest checkpoint's state and meta; None if the run ended before its first one.
 
     Raises:
-        TrainError: checkpoints that must have been there are gone.
+        TrainError: the run is too long to have no checkpoint.
         CheckpointError: the newest one is damaged or belongs to another configuration.
     """
     newest = checkpoints.latest()
     if newest is None:
-        done = len(read_metrics(f"{cfg.run_dir}/metrics.jsonl"))
-        if done > 2 * cfg.checkpoint_every:  # the second save waits for the first
+        steps_done = len(read_metrics(f"{cfg.run_dir}/metrics.jsonl"))
+        if steps_done > 2 * cfg.checkpoint_every:  # the second save waited for the first
             raise TrainError(
-                f"{cfg.run_dir} has metrics of {done} steps but no checkpoint: they were removed, "
+                f"{cfg.run_dir} has metrics of {steps_done} steps but no checkpoint: they were "
+                "removed, "
                 "or none could be saved. Put them back, or start anew in another --run-dir"
             )
         return None
@@ -397,22 +402,22 @@ def restore(
 def open_store(cfg: TrainConfig) -> TokenStore:
     """The run's token store. Raises TrainError when the model has too few token ids for it."""
     store = TokenStore.open(cfg.data)
-    used, known = store.manifest["vocab_size"], cfg.model.vocab_size
-    if used > known:
+    store_size, model_size = store.manifest["vocab_size"], cfg.model.vocab_size
+    if store_size > model_size:
         raise TrainError(
-            f"{cfg.data} uses {used} token ids, the model knows {known}: add "
-            f"--model.vocab-size {used}"
+            f"{cfg.data} uses {store_size} token ids, the model knows {model_size}: add "
+            f"--model.vocab-size {store_size}"
         )
     return store
 
 
 @contextlib.contextmanager
 def last_good(checkpoints: Checkpoints) -> Generator[None]:
-    """Turns a step that is not finite into a TrainError that names where to go on from."""
+    """Turns a non-finite step into a TrainError that names the last good checkpoint."""
     try:
         yield
     except FloatingPointError as error:
-        with contextlib.suppress(CheckpointError):  # reported already, and not what went wrong
+        with contextlib.suppress(CheckpointError):  # reported already, and not the cause
             checkpoints.wait()
         steps = checkpoints.steps()
         good = f"step {steps[-1]} in {checkpoints.url}" if steps else "none"
@@ -431,7 +436,7 @@ def train(cfg: TrainConfig) -> TrainResult:
     """Trains from step 0, or from the newest checkpoint, to cfg.steps under the current mesh.
 
     Raises:
-        Preempted: SIGTERM or SIGINT came, here or to another process; the state is saved.
+        Preempted: SIGTERM or SIGINT reached a process of the run; the state is saved.
         TrainError, DataError, CheckpointError: the run cannot start or go on.
     """
     resuming = open_run(cfg)
@@ -439,9 +444,9 @@ def train(cfg: TrainConfig) -> TrainResult:
     optimizer = make_optimizer(cfg)
     batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, BATCH, seed=cfg.seed)
     evaluate = Evaluator(store, cfg)
-    # It runs once: to optimize it would take seconds longer than it runs.
-    quickly = {"xla_backend_optimization_level": 1}
-    init = jax.jit(lambda: TrainState.init(cfg, optimizer), compiler_options=quickly)
+    # It runs once: optimizing it would take seconds longer than running it.
+    compiler_options = {"xla_backend_optimization_level": 1}
+    init = jax.jit(lambda: TrainState.init(cfg, optimizer), compiler_options=compiler_options)
     train_step = make_train_step(cfg, optimizer)
 
     checkpoints = Checkpoints(cfg.run_dir, keep=cfg.keep_checkpoints)
@@ -464,9 +469,9 @@ def train(cfg: TrainConfig) -> TrainResult:
     step, stopped = start, False
     with contextlib.closing(log), StopSignal() as stop, last_good(checkpoints):
         while step < cfg.steps and not stopped:
-            began = time.perf_counter()
+            load_start = time.perf_counter()
             batch = to_devices(next(batches), BATCH)
-            loading_time = time.perf_counter() - began
+            loading_time = time.perf_counter() - load_start
             state, metrics = train_step(state, batch)
             step += 1
             stopped = stop.now()
@@ -474,15 +479,15 @@ def train(cfg: TrainConfig) -> TrainResult:
                 log.write(meter.row(*pending))
             pending = (step, metrics, loading_time)
 
-            ends = step == cfg.steps
-            eval_due = ends or (cfg.eval_every > 0 and step % cfg.eval_every == 0)
-            save_due = ends or step % cfg.checkpoint_every == 0 or stopped
+            is_last = step == cfg.steps
+            eval_due = is_last or (cfg.eval_every > 0 and step % cfg.eval_every == 0)
+            save_due = is_last or step % cfg.checkpoint_every == 0 or stopped
             if eval_due or save_due:
                 row, pending = meter.row(*pending), None
                 log.write(row | evaluate(state) if eval_due else row)
                 if save_due:
-                    position = {"config": identity, "data_position": batches.get_state()}
-                    checkpoints.save(step, state, position)
+                    meta = {"config": identity, "data_position": batches.get_state()}
+                    checkpoints.save(step, state, meta)
                 meter.restart()
             checkpoints.poll()
         checkpoints.wait()

@@ -1,6 +1,6 @@
 """The training step, compiled for hardware that is not here.
 
-libtpu, and JAX's plugin for CUDA, compile for devices of theirs that no machine has to hold.
+libtpu and JAX's CUDA plugin compile for a description of devices; none need be present.
 """
 
 import dataclasses
@@ -31,10 +31,10 @@ from .hlo import count
 
 GIB = 2**30
 FORMS = "[SLICESx]TPU:SHAPE (v5e:4x4, 2xv6e:4x4) or [NODESx]GPUSxGPU (8xh100, 2x8xh100)"
-# Sides of a slice, and GiB of a chip that libtpu's compiler gives a program, by its own words.
+# Dimensions of a slice's shape, and GiB per chip that a program may use, as libtpu's compiler says.
 TPUS = {"v4": (3, 30.75), "v5e": (2, 15.75), "v5p": (3, 95.74), "v6e": (2, 31.25)}
-# What XLA's GPU compiler asks of a device (GpuDeviceInfoProto), from NVIDIA's data sheets, the
-# limits of the compute capability (CUDA C++ Programming Guide) and deviceQuery.
+# What XLA's GPU compiler must know about a device (GpuDeviceInfoProto), from NVIDIA's data sheets,
+# the limits of the compute capability (CUDA C++ Programming Guide) and deviceQuery.
 HOPPER = {
     "major": 9,
     "core_count": 132,
@@ -65,13 +65,13 @@ class Topology:
     """Devices to compile for.
 
     Raises:
-        ValueError: no such hardware, or nothing here that compiles for it.
+        ValueError: there is no such hardware, or nothing is installed that compiles for it.
     """
 
     name: str
     devices: Sequence[Any]
     memory: float
-    """Bytes of a device that a program can have."""
+    """Bytes per device that a program may use."""
 
     @staticmethod
     def named(name: str) -> "Topology":
@@ -82,12 +82,12 @@ class Topology:
             return Topology(name, *tpu_devices(int(tpu[1] or 1), tpu[2], tpu[3]))
         if gpu and gpu[3] in GPUS:
             return Topology(name, *gpu_devices(int(gpu[1] or 1), int(gpu[2]), gpu[3]))
-        known = f"TPU is one of {', '.join(TPUS)} (v4 and v5p have three sides), GPU of"
-        raise ValueError(f"topology {name!r}: write {FORMS}; {known} {', '.join(GPUS)}")
+        kinds = f"TPU is one of {', '.join(TPUS)} (v4 and v5p have three sides), GPU of"
+        raise ValueError(f"topology {name!r}: write {FORMS}; {kinds} {', '.join(GPUS)}")
 
 
 def tpu_devices(slices: int, kind: str, shape: str) -> tuple[Sequence[Any], float]:
-    """A TPU's chips, and bytes of each."""
+    """The chips of TPU slices, and the bytes per chip that a program may use."""
     need(f"{kind}:{shape}", "tpu", "libtpu")
     options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
     if set(shape) <= set("1x"):
@@ -95,15 +95,15 @@ def tpu_devices(slices: int, kind: str, shape: str) -> tuple[Sequence[Any], floa
     if kind == "v4":
         options["chip_config_name"] = "megacore"  # as it runs: a chip's two cores are one device
     try:
-        found = topologies.get_topology_desc(f"{kind}:{shape}", "tpu", **options)
+        description = topologies.get_topology_desc(f"{kind}:{shape}", "tpu", **options)
     except jax.errors.JaxRuntimeError as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"topology {kind}:{shape}: {said}; such as {FORMS}") from error
-    return found.devices, TPUS[kind][1] * GIB
+        message = str(error).partition("\n")[0]
+        raise ValueError(f"topology {kind}:{shape}: {message}; such as {FORMS}") from error
+    return description.devices, TPUS[kind][1] * GIB
 
 
 def gpu_devices(nodes: int, each: int, kind: str) -> tuple[Sequence[Any], float]:
-    """GPUs, and bytes of each: the share that JAX takes of its memory."""
+    """The GPUs of all nodes, and the bytes per GPU that JAX reserves."""
     need(f"{each}x{kind}", "gpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
     facts = dict(GPUS[kind])
     share = float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75"))
@@ -121,8 +121,8 @@ dnn_version_info {{ major: 9 minor: 10 }}
 device_description_str: "NVIDIA {kind.upper()}"
 """
     shape = f"1x{nodes}x{each}"
-    found = topologies.get_topology_desc(kind, "cuda", target_config=config, topology=shape)
-    return found.devices, share * facts["device_memory_size"]
+    description = topologies.get_topology_desc(kind, "cuda", target_config=config, topology=shape)
+    return description.devices, share * facts["device_memory_size"]
 
 
 def need(name: str, accelerator: str, *packages: str) -> None:
@@ -135,7 +135,7 @@ def need(name: str, accelerator: str, *packages: str) -> None:
 
 
 def compile_step(cfg: TrainConfig, devices: Sequence[Any]) -> jax.stages.Compiled:
-    """The step that `train` runs, from shapes alone, for these devices."""
+    """The step that `train` runs, compiled for these devices from shapes alone."""
     optimizer = make_optimizer(cfg)
     step: Any = make_train_step(cfg, optimizer)
     mesh = make_mesh(cfg, devices)
@@ -148,12 +148,12 @@ def compile_step(cfg: TrainConfig, devices: Sequence[Any]) -> jax.stages.Compile
 
 
 def compiled(cfg: TrainConfig, topology: Topology) -> Iterator[str]:
-    """What the compiler says of the step, line by line.
+    """The compiled step's memory, FLOPs and traffic, line by line.
 
     Raises:
-        TrainError: it does not fit; with the compiler's own words where it gave up.
+        TrainError: it does not fit; with the compiler's own message if the compiler gave up.
     """
-    less = "more --microbatches or --model.remat-layers take less memory, as do more devices"
+    remedy = "more --microbatches or --model.remat-layers take less memory, as do more devices"
     devices = topology.devices
     yield f"compiling for {len(devices)} x {devices[0].device_kind}, {topology.name} ..."
     try:
@@ -161,8 +161,8 @@ def compiled(cfg: TrainConfig, topology: Topology) -> Iterator[str]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        said = " ".join(str(error).split())
-        raise TrainError(f"does not fit on {topology.name}: {said} ({less})") from error
+        message = " ".join(str(error).split())
+        raise TrainError(f"does not fit on {topology.name}: {message} ({remedy})") from error
     memory: Any = program.memory_analysis()
     yield "memory per device, compiled"
     for name in ("argument", "output", "alias", "temp", "generated_code"):
@@ -175,7 +175,7 @@ def compiled(cfg: TrainConfig, topology: Topology) -> Iterator[str]:
     yield from work(cfg, program, len(devices))
     if not fits:
         peak = f"{peak / GIB:.1f} GiB at the peak exceed {topology.memory / GIB:.1f} GiB"
-        raise TrainError(f"does not fit on {topology.name}: {peak} ({less})")
+        raise TrainError(f"does not fit on {topology.name}: {peak} ({remedy})")
 
 
 MEMORY = {
@@ -188,14 +188,14 @@ MEMORY = {
 
 
 def work(cfg: TrainConfig, program: jax.stages.Compiled, devices: int) -> Iterator[str]:
-    """FLOPs and traffic of one step."""
+    """FLOPs and traffic of one compiled step, per device, line by line."""
     counts = count(program.as_text() or "")
     tokens = cfg.batch_size * cfg.sequence_length
     model = cfg.model.flops_per_token(cfg.sequence_length) * tokens / devices
     yield "FLOPs per step and device"
     yield f"  {'of the model':<24} {model:>12.4g}"
-    more = f"{counts.matrix_flops / model:.2f} x the model's"
-    yield f"  {'compiled':<24} {counts.matrix_flops:>12.4g}     {more}, matrix products alone"
+    ratio = f"{counts.matrix_flops / model:.2f} x the model's"
+    yield f"  {'compiled':<24} {counts.matrix_flops:>12.4g}     {ratio}, matrix products alone"
     yield "collectives per step and device"
     for kind, size in sorted(counts.collectives.items()):
         yield f"  {kind:<24} {size / 2**20:>12,.1f} MiB"
@@ -206,15 +206,16 @@ def work(cfg: TrainConfig, program: jax.stages.Compiled, devices: int) -> Iterat
 
 
 def leave_hardware_alone(argv: Sequence[str]) -> None:
-    """Where a topology is named, keeps JAX on the CPU; call it before anything is computed."""
+    """Keeps JAX on the CPU if --topology is given; call it before anything is computed."""
     if any(flag.partition("=")[0] == "--topology" for flag in argv):
         os.environ |= {
             "JAX_PLATFORMS": "cpu",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # plans beside each other hold no chip
             "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's warnings say less than the plan
             "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # there is no driver to ask
-            # nor a pod: without these libtpu looks for one, and complains
-            **{"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"},
+            # Without these, libtpu looks for a pod and complains that there is none.
+            "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+            "TPU_WORKER_HOSTNAMES": "localhost",
             "TPU_SKIP_MDS_QUERY": "1",
         }
         jax.config.update("jax_platforms", "cpu")  # JAX read the variable when it was imported

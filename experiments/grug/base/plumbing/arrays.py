@@ -1,6 +1,6 @@
 """Trees of arrays as zarr3 in a folder.
 
-One chunk a device shard, each guarded by a checksum; a missing chunk is an error, not zeros.
+One chunk per device shard, each guarded by a checksum; a missing chunk is an error, not zeros.
 """
 
 import collections
@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from .storage import Folder
 
-IN_FLIGHT = 1 << 28  # bytes that wait to be written, beside the copy of this process's shards
+IN_FLIGHT = 1 << 28  # bytes being written at a time, in addition to the copy of the shards
 
 
 def leaves_by_name(tree: Any) -> dict[str, Any]:
@@ -28,15 +28,18 @@ def describe(x: Any) -> str:
 
 
 class HostCopy(NamedTuple):
-    """What a process writes of an array."""
+    """This process's part of an array, ready to be written."""
 
     metadata: dict[str, Any]
     shards: list[tuple[Any, np.ndarray]]
-    """Index and values of those that are this process's to write."""
+    """Index and values of each shard that this process writes."""
 
 
 def host_copy(x: jax.Array) -> HostCopy:
-    """A copy, since a step donates its buffers, and on a CPU asarray shares them."""
+    """Copies this process's shards: a step donates its buffers, and asarray shares them on a CPU.
+
+    Of several copies of a shard, only the one with replica_id 0 is taken.
+    """
     chunk = [max(1, n) for n in x.sharding.shard_shape(x.shape)]
     metadata = {
         "shape": x.shape,
@@ -52,7 +55,7 @@ def write_arrays(folder: Folder, copies: dict[str, HostCopy]) -> None:
     """Writes this process's shards, and empties `copies`; process 0 writes the metadata.
 
     Raises:
-        StorageError: not all could be written.
+        StorageError: an array could not be written.
     """
     first = jax.process_index() == 0
     # A chunk of zeros must be written too: on reading, a missing one is a fault.
@@ -71,9 +74,9 @@ def write_arrays(folder: Folder, copies: dict[str, HostCopy]) -> None:
             waiting.append((write, x.nbytes))
             size += x.nbytes
             while size > IN_FLIGHT:
-                write, done = waiting.popleft()
+                write, written = waiting.popleft()
                 folder.wait(write)
-                size -= done
+                size -= written
     for write, _ in waiting:
         folder.wait(write)
 
@@ -81,10 +84,10 @@ def write_arrays(folder: Folder, copies: dict[str, HostCopy]) -> None:
 def read_arrays(folder: Folder, like: dict[str, Any]) -> dict[str, jax.Array]:
     """Arrays with the shapes and specs of `like` on the current mesh.
 
-    All reads of this process's shards go out at once, since a store may be far.
+    All reads of this process's shards are started at once, since a store may be far away.
 
     Raises:
-        ValueError: TensorStore's, when one is damaged, missing or not to be had.
+        ValueError: TensorStore's, when an array is damaged, missing or out of reach.
     """
     options = {"open": True, "fill_missing_data_reads": False}
     opened = {name: folder.array(name, **options) for name in like}

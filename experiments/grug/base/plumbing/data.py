@@ -16,7 +16,7 @@ STORE_SCHEMA = 1
 
 
 class DataError(Exception):
-    """The token store is missing, unreadable or does not fit."""
+    """The token store is missing or unreadable, or does not fit the run; the message says why."""
 
 
 class Batch(NamedTuple):
@@ -38,11 +38,16 @@ class TokenStore:
 
     @property
     def url(self) -> str:
+        """Its path or URL, with a slash at the end."""
         return self.folder.url
 
     @staticmethod
     def open(path: str) -> "TokenStore":
-        """Raises DataError when there is no complete store of a known schema at `path`."""
+        """Opens the store at `path`, a local path or a gs: or s3: URL.
+
+        Raises:
+            DataError: there is no complete store of a known schema.
+        """
         build = "./pants run corpus -- build TEXT --out STORE"
         try:
             folder = Folder(path)
@@ -56,19 +61,23 @@ class TokenStore:
         if not manifest:
             raise DataError(f"{path}: no token store here (no manifest.json); {build} makes one")
         if manifest.get("schema_version") != STORE_SCHEMA:
-            found = manifest.get("schema_version")
-            raise DataError(f"{path}: schema {found}, this reads {STORE_SCHEMA}; {build} again")
+            schema = manifest.get("schema_version")
+            raise DataError(f"{path}: schema {schema}, this reads {STORE_SCHEMA}; {build} again")
         return TokenStore(folder, manifest)
 
     def array(self, name: str) -> ts.TensorStore:
-        """`train/tokens`, `train/offsets`, `heldout/...` or `token_bytes`, read lazily."""
+        """`train/tokens`, `train/offsets`, `heldout/...` or `token_bytes`, read lazily.
+
+        Raises:
+            DataError: the array is missing or damaged, or the store does not answer.
+        """
         try:
             return self.folder.array(name, open=True, recheck_cached_data=False).result()
         except ValueError as error:
             raise DataError(f"{self.url}{name}: cannot be read: {brief(error)}") from error
 
     def tokenizer(self):
-        """The store's Hugging Face tokenizer."""
+        """The store's Hugging Face tokenizer. Raises DataError when its file is missing."""
         from tokenizers import Tokenizer
 
         file = self.manifest["tokenizer"]["file"]

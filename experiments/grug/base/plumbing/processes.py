@@ -1,4 +1,4 @@
-"""How the processes of a run begin, agree and end together."""
+"""How the processes of a run start, agree and end together."""
 
 import contextlib
 import importlib.metadata
@@ -20,18 +20,18 @@ from jax.sharding import AxisType
 
 from .cluster import ClusterError, detect, join
 
-FAILED = "grug/failed"  # the key under which a process that fails tells the others why
+FAILED = "grug/failed"  # key under which a failing process tells the others why
 _leaving = threading.Event()
-# JAX stops all processes at the number after the largest that one of them has asked with. Not a
-# step of the run: a signal before the first one would stop a resumed run at step 1, so never.
-_asked = itertools.count(1)
+# JAX stops all processes at one more than the largest number polled. It must not be the run's step:
+# a signal before a resumed run's first poll would set the stop to step 1, which it never reaches.
+_polls = itertools.count(1)
 
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Joins the cluster, runs `main` and ends this process with the exit code that it returns.
 
-    A process that fails ends at once and tells the others: left to itself, JAX would wait minutes
-    for processes that wait for this one.
+    A process that fails tells the others and ends at once. JAX alone would wait for minutes, since
+    the others wait for this one.
     """
     try:
         libtpu = any(importlib.metadata.distributions(name="libtpu"))
@@ -53,8 +53,9 @@ def run(main: Callable[[], int]) -> NoReturn:
         code, cause = 128 + signal.SIGINT, "interrupted"
     except BaseException as error:
         code, cause = 1, f"{type(error).__name__}: {error}".partition("\n")[0]
-        if lost := isinstance(error, jax.errors.JaxRuntimeError) and global_state.num_processes > 1:
-            time.sleep(2)  # a connection broke: if another process can tell why, that is enough
+        lost = isinstance(error, jax.errors.JaxRuntimeError) and global_state.num_processes > 1
+        if lost:
+            time.sleep(2)  # a connection broke: if another process says why, _watch ends this one
         print(f"{_who()} failed:\n{traceback.format_exc()}", file=sys.stderr)
         if lost:
             hint = "most likely another process was killed: look for a log that ends without a word"
@@ -72,7 +73,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def _let_others_read() -> None:
-    """What was said of a failure goes with process 0; a process that asks in vain then aborts."""
+    """Process 0 hosts the message; it stays up until the others have read it, else they abort."""
     time.sleep(1 if global_state.process_id == 0 else 0)
 
 
@@ -81,16 +82,16 @@ def _who() -> str:
 
 
 def _watch(patience: float) -> None:
-    """Ends this process when another one tells that it failed, or the coordinator is lost."""
+    """Ends this process when another one reports a failure, or the coordinator is lost."""
     client: Any = global_state.client
-    heard = time.monotonic()
+    last_contact = time.monotonic()
 
     def ask() -> None:
-        nonlocal heard
+        nonlocal last_contact
         while True:
             with contextlib.suppress(Exception):  # "not found" is an answer
                 client.key_value_try_get(FAILED)
-            heard = time.monotonic()
+            last_contact = time.monotonic()
             time.sleep(patience / 4)
 
     threading.Thread(target=ask, daemon=True).start()
@@ -102,7 +103,7 @@ def _watch(patience: float) -> None:
             if "DEADLINE_EXCEEDED" not in str(error):
                 reason = str(error).partition("\n")[0]
                 cause = f"process 0, the coordinator, is gone: {reason}"
-            elif time.monotonic() - heard > patience:
+            elif time.monotonic() - last_contact > patience:
                 cause = f"process 0, the coordinator, was silent for {patience:.0f} s"
     if not _leaving.is_set():
         print(f"{_who()} ends, since {cause}", file=sys.stderr, flush=True)
@@ -111,22 +112,24 @@ def _watch(patience: float) -> None:
 
 
 def from_first(value: int) -> int:
-    """Process 0's value, in every process; all of them must call. The others wait for it."""
+    """Process 0's value, in every process. All of them must call this; they wait for each other."""
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def mesh_of(
     shape: tuple[int, ...], axes: tuple[str, ...], devices: Sequence[Any] | None = None
 ) -> jax.sharding.Mesh:
-    """A mesh of all devices, of which only the first axis crosses from one TPU slice to another.
+    """A mesh of all devices in which only the first axis crosses from one TPU slice to another.
 
-    The network between slices is slow; replicas exchange nothing but gradients. Raises ValueError
-    when the slices do not fit the first axis.
+    The network between slices is slow; replicas exchange nothing but gradients.
+
+    Raises:
+        ValueError: the first axis is not a multiple of the slices.
     """
     devices = devices or jax.devices()
     explicit = (AxisType.Explicit,) * len(axes)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1 or devices[0].platform != "tpu":  # elsewhere each host may count as one
+    if slices == 1 or devices[0].platform != "tpu":  # elsewhere each host may count as a slice
         return jax.make_mesh(shape, axes, axis_types=explicit, devices=devices)
     if shape[0] % slices:
         remedy = f"make its {axes[0]}={shape[0]} a multiple of the {slices} slices"
@@ -137,13 +140,13 @@ def mesh_of(
 
 
 class StopSignal:
-    """SIGTERM or SIGINT to any process, while in use, stops all of them after the same step."""
+    """A context in which SIGTERM or SIGINT to any process stops all of them after the same step."""
 
     def __enter__(self) -> "StopSignal":
         self.received: int | None = None
         signals = [signal.SIGINT, signal.SIGTERM]
         if jax.distributed.is_initialized():
-            signals.remove(signal.SIGTERM)  # JAX listens for it, and tells the other processes
+            signals.remove(signal.SIGTERM)  # JAX handles it and tells the other processes
         self._old = {s: signal.signal(s, self._note) for s in signals}
         return self
 
@@ -153,9 +156,9 @@ class StopSignal:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def now(self) -> bool:
-        """Whether all processes stop here; each of them asks after every step."""
+        """Whether all processes stop after this step; each of them must call once per step."""
         if jax.distributed.is_initialized():
-            return multihost_utils.reached_preemption_sync_point(next(_asked))
+            return multihost_utils.reached_preemption_sync_point(next(_polls))
         return self.received is not None  # used without `run`, as in a test
 
     def __exit__(self, *exc: Any) -> None:

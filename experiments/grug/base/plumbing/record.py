@@ -1,4 +1,4 @@
-"""What a run leaves behind: its record and its metrics."""
+"""What a run leaves behind: its record (run.json, sources/) and its metrics."""
 
 import hashlib
 import importlib.metadata
@@ -34,10 +34,10 @@ PEAK_FLOPS = {
 
 
 def peak_flops() -> float | None:
-    """Peak FLOP/s of all devices together; None where no honest number is known (a CPU)."""
+    """Peak FLOP/s of all devices together; None where no data sheet states it (a CPU)."""
     kind = jax.devices()[0].device_kind
-    known = [peak for prefix, peak in PEAK_FLOPS.items() if kind.startswith(prefix)]
-    return known[0] * jax.device_count() if known else None
+    peaks = [peak for prefix, peak in PEAK_FLOPS.items() if kind.startswith(prefix)]
+    return peaks[0] * jax.device_count() if peaks else None
 
 
 def sha256(data: bytes) -> str:
@@ -47,7 +47,7 @@ def sha256(data: bytes) -> str:
 def code_state() -> dict[str, Any]:
     """Commit of this code, whether its files differ from it, and the sha256 of its lock.
 
-    What a launch bundle was packed from, where that is what runs; else of the working directory.
+    A launch bundle knows what it was packed from; otherwise the working directory tells.
     """
     if bundle := os.environ.get("GRUG_BUNDLE"):
         packed = json.loads(Path(bundle, "bundle.json").read_text())
@@ -57,6 +57,8 @@ def code_state() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
+    """The commit, and whether this variant's files differ from it; None where git cannot tell."""
+
     def git(*args: str) -> str:
         command = ["git", *args]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -77,8 +79,11 @@ def write_record(
 ) -> None:
     """Writes run.json and a copy of the variant's sources, before the first step, on process 0.
 
-    A resumed run keeps its record and adds an entry to `attempts`, which tells from which step
-    which sources ran; each set of sources is kept under sources/<digest>/.
+    A resumed run keeps its record and adds an entry to `attempts`: the step it starts from, the
+    digest of its sources, and more. Each set of sources is kept under sources/<digest>/.
+
+    Raises:
+        StorageError: run_dir cannot be written.
     """
     if jax.process_index() > 0:
         return
@@ -120,7 +125,7 @@ def write_record(
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """Rows of a metrics.jsonl; a last line cut short by a kill is left out."""
+    """Rows of a metrics.jsonl, without a last line that a killed run wrote in part."""
     folder, _, name = str(path).rpartition("/")
     rows = []
     for line in (Folder(folder).read(name) or b"").splitlines():
@@ -132,7 +137,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 
 
 def loss_curve(history: list[dict[str, float]], *, width: int = 60, height: int = 10) -> str:
-    """The training loss over steps, drawn in text; a column is the mean of its steps."""
+    """The training loss over steps, drawn in text; each column is the mean of its steps."""
     losses = np.array([row["train/loss"] for row in history])
     columns = [part.mean() for part in np.array_split(losses, min(width, len(losses)))]
     low, high = min(columns), max(columns)

@@ -1,4 +1,4 @@
-"""What a run would take, from shapes alone: `--plan`."""
+"""A run's sizes, FLOPs, memory and shardings, from shapes alone: `--plan`."""
 
 import dataclasses
 import math
@@ -14,27 +14,27 @@ from .topology import Topology, compiled
 
 
 def plan(cfg: TrainConfig, topology: str = "") -> Iterator[str]:
-    """What a run would take here, or on a named topology, whose compiler is then asked.
+    """Text, in parts: the estimate for this machine; with a topology, also what it compiles to.
 
     Raises:
-        ValueError: no such topology, or nothing here that compiles for it.
-        TrainError: the step does not fit there.
+        ValueError: there is no such topology, or nothing is installed that compiles for it.
+        TrainError: the step does not fit on it.
     """
     if not topology:
         yield estimate(cfg).text()
         return
-    there = Topology.named(topology)
-    yield estimate(cfg, there).text()
-    yield from compiled(cfg, there)
+    hardware = Topology.named(topology)
+    yield estimate(cfg, hardware).text()
+    yield from compiled(cfg, hardware)
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a run would take, by shapes alone."""
+    """A run's sizes, FLOPs, memory and shardings, from shapes alone."""
 
     parameters: int
     active_parameters: int
-    """Those that one token passes through."""
+    """Parameters that one token passes through."""
     flops_per_token: float
     tokens: int
     steps: int
@@ -42,35 +42,40 @@ class Estimate:
     memory: dict[str, int]
     """Bytes per device, by what they hold."""
     memory_limit: float
-    """Bytes that a device has."""
+    """Bytes of one device."""
     weights: dict[str, tuple[tuple[int, ...], str]]
     """Shape and sharding of each array of the model."""
 
     def text(self) -> str:
+        """The estimate as a table."""
         total = sum(self.memory.values())
         verdict = "fits" if total < self.memory_limit else "DOES NOT FIT"
         fits = f"of {self.memory_limit / 2**30:.1f} GiB: {verdict}"
-        idle = self.active_parameters < self.parameters
-        return "\n".join(
-            [
-                f"parameters        {self.parameters:,}",
-                *([f"active per token  {self.active_parameters:,}"] if idle else []),
-                f"FLOPs per token   {self.flops_per_token:.3g}",
-                f"tokens            {self.tokens:,} in {self.steps:,} steps",
-                f"FLOPs in total    {self.flops_per_token * self.tokens:.3g}",
-                f"mesh              {self.mesh}",
-                "memory per device",
-                *(f"  {name:<24} {n / 2**20:>12,.1f} MiB" for name, n in self.memory.items()),
-                f"  {'together (estimate)':<24} {total / 2**20:>12,.1f} MiB {fits}",
-                "weights and their sharding",
-                *(f"  {n:<24} {shape!s:<24} {spec}" for n, (shape, spec) in self.weights.items()),
-            ]
-        )
+        lines = [f"parameters        {self.parameters:,}"]
+        if self.active_parameters < self.parameters:
+            lines.append(f"active per token  {self.active_parameters:,}")
+        lines += [
+            f"FLOPs per token   {self.flops_per_token:.3g}",
+            f"tokens            {self.tokens:,} in {self.steps:,} steps",
+            f"FLOPs in total    {self.flops_per_token * self.tokens:.3g}",
+            f"mesh              {self.mesh}",
+            "memory per device",
+        ]
+        lines += [f"  {name:<24} {n / 2**20:>12,.1f} MiB" for name, n in self.memory.items()]
+        lines.append(f"  {'together (estimate)':<24} {total / 2**20:>12,.1f} MiB {fits}")
+        lines.append("weights and their sharding")
+        for name, (shape, spec) in self.weights.items():
+            lines.append(f"  {name:<24} {shape!s:<24} {spec}")
+        return "\n".join(lines)
 
 
-def estimate(cfg: TrainConfig, there: Topology | None = None) -> Estimate:
-    """What a run would take of a topology's devices; without one, of those here."""
-    shape = mesh_shape(cfg, len(there.devices) if there else jax.device_count())
+def estimate(cfg: TrainConfig, hardware: Topology | None = None) -> Estimate:
+    """The estimate for a topology's devices; without one, for this machine's.
+
+    Raises:
+        ValueError: the run cannot be split over these devices.
+    """
+    shape = mesh_shape(cfg, len(hardware.devices) if hardware else jax.device_count())
     mesh = dict(zip(MESH_AXES, shape, strict=True))
     explicit = (jax.sharding.AxisType.Explicit,) * len(MESH_AXES)
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(shape, MESH_AXES, explicit)):
@@ -95,7 +100,7 @@ def estimate(cfg: TrainConfig, there: Topology | None = None) -> Estimate:
             "weights' running average": per_device(state.ema),
             "activations (estimate)": activation_bytes(cfg, mesh),
         },
-        memory_limit=there.memory if there else device_memory(),
+        memory_limit=hardware.memory if hardware else device_memory(),
         weights={
             jax.tree_util.keystr(path, simple=True, separator="."): (x.shape, str(x.sharding.spec))
             for path, x in jax.tree.leaves_with_path(state.model)
@@ -104,13 +109,13 @@ def estimate(cfg: TrainConfig, there: Topology | None = None) -> Estimate:
 
 
 def activation_bytes(cfg: TrainConfig, mesh: dict[str, int]) -> int:
-    """The model's own estimate, for a device's rows of one microbatch."""
+    """The model's own estimate of its activations, for one device's rows of one microbatch."""
     rows = cfg.batch_size / cfg.microbatches / math.prod(mesh[axis] for axis in BATCH)
     return int(cfg.model.activation_bytes(rows, cfg.sequence_length, mesh))
 
 
 def device_memory() -> int:
-    """Bytes one device has: its own memory, or its share of a CPU host's."""
+    """Bytes of one device: its own memory, or its share of a CPU host's."""
     stats = jax.devices()[0].memory_stats() or {}
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return stats.get("bytes_limit", host // jax.local_device_count())

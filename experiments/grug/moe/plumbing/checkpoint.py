@@ -1,10 +1,10 @@
 """Checkpoints by TensorStore alone.
 
-    RUN/checkpoints/step-00000100/<path of a leaf>/    one zarr3 array, one chunk a device shard
-    RUN/checkpoints/step-00000100/COMMIT               JSON, written last: without it there is none
+    RUN/checkpoints/step-00000100/<path of a leaf>/    one zarr3 array, one chunk per device shard
+    RUN/checkpoints/step-00000100/COMMIT               JSON, written last: makes it a checkpoint
 
-Nothing is pickled. RUN may be in a bucket; there the processes meet too, so that a save needs no
-barrier between devices.
+Nothing is pickled. RUN may be in a bucket. The processes wait for each other through files in RUN,
+so that a save needs no barrier between devices.
 """
 
 import collections
@@ -33,13 +33,13 @@ from .processes import from_first
 from .storage import Folder, StorageError, brief, explain, refused
 
 CHECKPOINT_SCHEMA = 1
-MOST_FAILURES = 3  # saves in a row; then the run stops
+MOST_FAILURES = 3  # failed saves in a row that stop the run
 PATIENCE = 300.0  # seconds that a process waits for the others' parts of a save
 FAILED = "-failed"
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be read or written, or is not of this run; the message says why."""
+    """A checkpoint cannot be read or written, or belongs to another run; the message says why."""
 
 
 def folder_of(step: int) -> str:
@@ -47,7 +47,7 @@ def folder_of(step: int) -> str:
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a run. A save copies, then a thread writes while it goes on.
+    """The newest `keep` checkpoints of a run. `save` copies the state; a thread writes the copy.
 
     Every process makes one and calls `save` and `wait` at the same steps. A process that has
     written its shards leaves a note in the store; when process 0 has seen them all, it commits.
@@ -57,24 +57,26 @@ class Checkpoints:
         self.folder = Folder(run_dir) / "checkpoints"
         self.url, self.keep = self.folder.url, keep
         self.failures = 0
-        self._token = 0  # of the notes of this start of the run: a killed one may have left some
+        # Part of the names of the notes that this start of the run writes, since an earlier start
+        # that was killed may have left some.
+        self._token = 0
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[int, Future[None]] | None = None
 
     def _listing(self) -> dict[int, set[str]]:
         """The names in each step's folder."""
-        found = collections.defaultdict(set)
+        listing = collections.defaultdict(set)
         for name in self.folder.names():
             if match := re.match(r"step-(\d{8,})/(.+)", name):
-                found[int(match[1])].add(match[2])
-        return found
+                listing[int(match[1])].add(match[2])
+        return listing
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, oldest first."""
         return sorted(step for step, names in self._listing().items() if "COMMIT" in names)
 
     def latest(self) -> int | None:
-        """The newest committed step; as process 0 sees it, so that all restore the same one."""
+        """The newest committed step, as process 0 sees it, so that all restore the same one."""
         newest = max(self.steps(), default=-1) if jax.process_index() == 0 else -1
         step = from_first(newest)
         return None if step < 0 else step
@@ -83,7 +85,7 @@ class Checkpoints:
         """Starts to write arrays and `meta` (JSON with "config"); nothing if `step` exists.
 
         Raises:
-            CheckpointError: the third save in a row failed; fewer are but reported.
+            CheckpointError: the third save in a row failed; earlier failures are only reported.
         """
         self._finish()
         if not self._token and not self._start(step):
@@ -110,17 +112,17 @@ class Checkpoints:
         return self._token > 0
 
     def _write(self, step: int, copies: dict[str, HostCopy], commit: bytes) -> None:
-        here, name = folder_of(step), folder_of(step) + "COMMIT"
-        note = f"{here}NOTE-{self._token}-{jax.process_index()}"
+        directory, name = folder_of(step), folder_of(step) + "COMMIT"
+        note = f"{directory}NOTE-{self._token}-{jax.process_index()}"
         if self.folder.read(name) is not None:
             return
         try:
-            write_arrays(self.folder / here, copies)
+            write_arrays(self.folder / directory, copies)
             if jax.process_index() > 0:
                 self.folder.write(note, b"")
-                self._await_others(here, lambda notes: self.folder.read(name) is not None)
+                self._await_others(directory, lambda notes: self.folder.read(name) is not None)
                 return
-            self._await_others(here, lambda notes: len(notes) == jax.process_count() - 1)
+            self._await_others(directory, lambda notes: len(notes) == jax.process_count() - 1)
             self.folder.write(name, commit)
         except (StorageError, CheckpointError) as error:
             if jax.process_count() > 1:
@@ -132,19 +134,24 @@ class Checkpoints:
         except StorageError as error:
             print(f"old checkpoints not removed, to be tried again: {error}", file=sys.stderr)
 
-    def _await_others(self, here: str, done: Callable[[list[str]], bool]) -> None:
-        """Waits until `done` of the processes' notes. Raises what one of them says has failed."""
-        prefix, pause, end = f"{here}NOTE-{self._token}-", 0.02, time.monotonic() + PATIENCE
+    def _await_others(self, directory: str, is_done: Callable[[list[str]], bool]) -> None:
+        """Waits until `is_done` of the notes' names.
+
+        Raises:
+            CheckpointError: a note says that its process failed, or the wait takes too long.
+        """
+        prefix, pause, end = f"{directory}NOTE-{self._token}-", 0.02, time.monotonic() + PATIENCE
         while jax.process_count() > 1:
             notes = self.folder.names(prefix)
             for note in (n for n in notes if n.endswith(FAILED)):
-                who, said = note.removeprefix(prefix), self.folder.read(note) or b""
-                raise CheckpointError(f"process {who.removesuffix(FAILED)}: {said.decode()}")
-            if done(notes):
+                process, message = note.removeprefix(prefix), self.folder.read(note) or b""
+                raise CheckpointError(f"process {process.removesuffix(FAILED)}: {message.decode()}")
+            if is_done(notes):
                 return
             if time.monotonic() > end:
                 raise CheckpointError(
-                    f"{self.url}{here}: the other processes' parts have not come in {PATIENCE:.0f} "
+                    f"{self.url}{directory}: the other processes' parts have not come in "
+                    f"{PATIENCE:.0f} "
                     "s: --run-dir must be in storage that all processes share"
                 )
             time.sleep(pause)
@@ -153,17 +160,17 @@ class Checkpoints:
     def _tidy(self, saved: int | None = None) -> None:
         """Removes notes, all but the newest checkpoints, and what was never committed.
 
-        After the save of step `saved`: others may have begun to write a later one.
+        With `saved`, the step just saved, spares later steps: other processes may be writing one.
         """
         listing = self._listing()
         kept = sorted(step for step, names in listing.items() if "COMMIT" in names)[-self.keep :]
         for step, names in listing.items():
-            here = folder_of(step)
+            directory = folder_of(step)
             if step in kept and any(name.startswith("NOTE-") for name in names):
-                self.folder.remove(here + "NOTE-")
+                self.folder.remove(directory + "NOTE-")
             if step not in kept and (saved is None or step < saved):
-                self.folder.remove(here + "COMMIT")  # first, so that no half of it is loaded
-                self.folder.remove(here)
+                self.folder.remove(directory + "COMMIT")  # first, so that no half of it is loaded
+                self.folder.remove(directory)
 
     def poll(self) -> None:
         """Notes the end of the save under way, if it has ended; never waits."""
@@ -194,40 +201,42 @@ class Checkpoints:
         print(f"checkpoint of step {step} not saved: {error}", file=sys.stderr, flush=True)
 
     def restore(self, step: int, like: Any, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """(state, meta) of a step, laid out on the mesh as `like`: what jax.eval_shape gives.
+        """(state, meta) of a step, with the shapes and shardings of `like` (from jax.eval_shape).
 
         Raises:
-            CheckpointError: unreadable, or its config or shapes are not those given.
+            CheckpointError: it is unreadable, or its config or shapes are not the ones asked for.
         """
-        wanted, here = leaves_by_name(like), folder_of(step)
-        where = f"checkpoint of step {step} in {self.url}"
-        content = self.folder.read(here + "COMMIT")
+        expected, directory = leaves_by_name(like), folder_of(step)
+        checkpoint = f"checkpoint of step {step} in {self.url}"
+        content = self.folder.read(directory + "COMMIT")
         try:
             meta = json.loads(content or b"")
             saved = {k: meta[k] for k in ("schema_version", "config", "leaves")}
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{where}: its COMMIT is unreadable: {error!r}") from error
-        shapes = {name: describe(x) for name, x in wanted.items()}
+            raise CheckpointError(f"{checkpoint}: its COMMIT is unreadable: {error!r}") from error
+        shapes = {name: describe(x) for name, x in expected.items()}
         ours = {"schema_version": CHECKPOINT_SCHEMA, "config": config, "leaves": shapes}
         if changes := differences(saved, ours):
             raise CheckpointError(
-                f"{where} is of another run: {'; '.join(changes)}. Give the run's own values to "
+                f"{checkpoint} is of another run: {'; '.join(changes)}. Give the run's own values "
+                "to "
                 "resume it, or another --run-dir to start anew"
             )
         try:
-            arrays = read_arrays(self.folder / here, wanted)
+            arrays = read_arrays(self.folder / directory, expected)
         except ValueError as error:  # what TensorStore raises
             if refused(error):
-                raise CheckpointError(f"{where}: {explain(error, self.url)}") from error
+                raise CheckpointError(f"{checkpoint}: {explain(error, self.url)}") from error
             raise CheckpointError(
-                f"{where} is damaged: {brief(error)}. Delete its folder to go on from an older one "
+                f"{checkpoint} is damaged: {brief(error)}. Delete its folder to go on from an "
+                "older one "
                 f"(there are {self.steps()})"
             ) from error
         return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
 
 
 def differences(saved: Any, ours: Any, name: str = "") -> list[str]:
-    """`name: saved -> ours` for every entry that differs, of nested dicts."""
+    """`name: saved -> ours` for every entry of nested dicts that differs."""
     if not (isinstance(saved, dict) and isinstance(ours, dict)):
         return [] if saved == ours else [f"{name}: {saved} -> {ours}"]
     keys = sorted(saved.keys() | ours.keys())

@@ -1,6 +1,6 @@
 """The other processes of a run: found in the environment, and joined.
 
-docs/reference/run.md tells the variables and the time limits.
+docs/reference/run.md lists the variables and the time limits.
 """
 
 import dataclasses
@@ -21,7 +21,13 @@ class ClusterError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """This process among others. What is None is left to JAX: a TPU pod describes itself."""
+    """This process's place among the processes of a run.
+
+    JAX fills in what is None: a TPU pod describes itself.
+
+    Raises:
+        ClusterError: the fields contradict each other.
+    """
 
     engine: str
     processes: int | None = 1
@@ -42,10 +48,13 @@ class Cluster:
 
 
 def detect(env: Mapping[str, str], *, libtpu: bool = False) -> Cluster:
-    """The cluster that `env` describes: LAUNCH_*, a TPU pod, SkyPilot, Slurm, a JobSet, else alone.
+    """The cluster that `env` describes: LAUNCH_*, a TPU pod, SkyPilot, Slurm or a JobSet.
 
-    `libtpu` tells that the package is installed. JAX, once imported, has set TPU_SKIP_MDS_QUERY
-    where there is no TPU.
+    Without any of these, one process alone. `libtpu` says whether that package is installed. JAX,
+    once imported, has set TPU_SKIP_MDS_QUERY where there is no TPU.
+
+    Raises:
+        ClusterError: a variable is missing or has a bad value.
     """
 
     def number(name: str) -> int:
@@ -54,33 +63,33 @@ def detect(env: Mapping[str, str], *, libtpu: bool = False) -> Cluster:
         return int(env[name])
 
     bounds = {"heartbeat": "LAUNCH_HEARTBEAT_S", "init_timeout": "LAUNCH_INIT_TIMEOUT_S"}
-    given: dict[str, Any] = {field: number(name) for field, name in bounds.items() if name in env}
+    limits: dict[str, Any] = {field: number(name) for field, name in bounds.items() if name in env}
     port = env.get("LAUNCH_PORT", "8476")
     if {"LAUNCH_COORDINATOR", "LAUNCH_NUM_PROCESSES", "LAUNCH_PROCESS_ID"} & env.keys():
         n, index = number("LAUNCH_NUM_PROCESSES"), number("LAUNCH_PROCESS_ID")
         ids = tuple(int(i) for i in re.findall(r"\d+", env.get("LAUNCH_LOCAL_DEVICE_IDS", "")))
-        return Cluster("explicit", n, index, env.get("LAUNCH_COORDINATOR"), ids or None, **given)
+        return Cluster("explicit", n, index, env.get("LAUNCH_COORDINATOR"), ids or None, **limits)
     pod = {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"} & env.keys()
     on_tpu = libtpu and "tpu" in env.get("JAX_PLATFORMS", "tpu") or "JAX_FORCE_TPU_INIT" in env
     if on_tpu and (pod or "TPU_SKIP_MDS_QUERY" not in env):
-        return Cluster("tpu", None, None, **given)
+        return Cluster("tpu", None, None, **limits)
     if env.get("SKYPILOT_NODE_IPS"):
         n, index = number("SKYPILOT_NUM_NODES"), number("SKYPILOT_NODE_RANK")
         head, gpus = env["SKYPILOT_NODE_IPS"].split()[0], env.get("SKYPILOT_NUM_GPUS_PER_NODE", "0")
         ids = tuple(range(int(gpus))) or None
-        return Cluster("skypilot", n, index, f"{head}:{port}", ids, **given)
+        return Cluster("skypilot", n, index, f"{head}:{port}", ids, **limits)
     if "SLURM_STEP_NODELIST" in env and "SLURM_PROCID" in env:  # a task of srun, not its script
         n, index = number("SLURM_NTASKS"), number("SLURM_PROCID")
         # Two steps of one job, or two jobs on one node, must not meet at one port.
         port = env.get("LAUNCH_PORT") or str(61440 + number("SLURM_JOB_ID") % 4096)
         head = first_host(env["SLURM_STEP_NODELIST"])
-        return Cluster("slurm", n, index, f"{head}:{port}", slurm_devices(env), **given)
+        return Cluster("slurm", n, index, f"{head}:{port}", slurm_devices(env), **limits)
     if env.get("JOBSET_COORDINATOR"):
         pods = number("JOBSET_PODS_PER_JOB")
         index = number("JOBSET_JOB_INDEX") * pods + number("JOB_COMPLETION_INDEX")
         head = env["JOBSET_COORDINATOR"]
-        return Cluster("jobset", number("JOBSET_JOBS") * pods, index, f"{head}:{port}", **given)
-    return Cluster("alone", **given)
+        return Cluster("jobset", number("JOBSET_JOBS") * pods, index, f"{head}:{port}", **limits)
+    return Cluster("alone", **limits)
 
 
 def first_host(nodelist: str) -> str:
@@ -90,7 +99,7 @@ def first_host(nodelist: str) -> str:
 
 
 def slurm_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
-    """The GPUs of this task: all that it sees, or its share where a node's tasks see the same."""
+    """The GPUs of this task: all it sees, or its share if a node's tasks all see the same ones."""
     visible = [d for d in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
     on_node = int(env.get("SLURM_GPUS_ON_NODE", len(visible)))
     spans = re.findall(r"(\d+)(?:\(x(\d+)\))?", env.get("SLURM_STEP_TASKS_PER_NODE", "1"))
@@ -103,24 +112,26 @@ def slurm_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
 
 
 def join(cluster: Cluster) -> None:
-    """Meets the other processes; ends this one if they don't come in time."""
+    """Connects the processes of the run; ends this one if the others don't come in time."""
     alone, address = cluster.processes == 1, cluster.coordinator
     if alone and not address:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-    if alone:  # its devices need no network between them; Gloo, the default, says it found no peers
+    if alone:  # its devices need no network; Gloo, the default, would report that it has no peers
         jax.config.update("jax_cpu_collectives_implementation", None)
 
     def give_up() -> None:
-        where = f"{cluster.processes or 'all'} processes at {address or 'the TPU pod'}"
+        missing = f"{cluster.processes or 'all'} processes at {address or 'the TPU pod'}"
         waited = f"{cluster.init_timeout} s: start those that are missing (LAUNCH_INIT_TIMEOUT_S)"
-        print(f"process {cluster.index}: not {where} within {waited}", file=sys.stderr, flush=True)
+        print(
+            f"process {cluster.index}: not {missing} within {waited}", file=sys.stderr, flush=True
+        )
         os._exit(1)
 
-    late = threading.Timer(cluster.init_timeout, give_up)
-    late.daemon = True
-    late.start()
+    deadline = threading.Timer(cluster.init_timeout, give_up)
+    deadline.daemon = True
+    deadline.start()
     jax.distributed.initialize(
         address,
         cluster.processes,
@@ -129,9 +140,9 @@ def join(cluster: Cluster) -> None:
         # JAX's own detection would show a Slurm task one GPU.
         cluster_detection_method=None if cluster.engine == "tpu" else "deactivate",
         initialization_timeout=cluster.init_timeout + 60,  # give_up says more than its abort
-        # Nobody waits for a process alone: it may be stopped (Ctrl-Z, a laptop asleep) for days.
+        # Nothing waits for a process alone: it may be stopped (Ctrl-Z, a laptop asleep) for days.
         heartbeat_timeout_seconds=10**6 if alone else cluster.heartbeat,
         shutdown_timeout_seconds=60,
         coordinator_bind_address=address if alone else None,
     )
-    late.cancel()
+    deadline.cancel()

@@ -24,7 +24,7 @@ class PackedRows:
     """Random access to the rows of one split, packed by a plan that depends on lengths alone.
 
     A document of n tokens gives n - 1 positions, cut into pieces of at most S; every target is in
-    exactly one row. Shorter pieces share rows by best fit; the model lets none see another.
+    exactly one row. Shorter pieces share rows by best fit; attention keeps them apart.
     """
 
     def __init__(self, store: TokenStore, split: str, sequence_length: int):
@@ -48,7 +48,11 @@ class PackedRows:
         return Batch(*(x[0] for x in self.batch([index])))
 
     def batch(self, indices: Iterable[int]) -> Batch:
-        """These rows as arrays of shape (B, S). All reads go out at once: a store may be far."""
+        """These rows as arrays of shape (B, S). All reads start at once: a store may be far away.
+
+        Raises:
+            DataError: a read failed.
+        """
         rows = [self._read(int(index)) for index in indices]
         arrays: list[Any] = [np.zeros((len(rows), self.length), t) for t in DTYPES]
         for row, reads in enumerate(rows):
@@ -69,7 +73,7 @@ class PackedRows:
 
 
 def fill(row: Batch, pieces: list[np.ndarray]) -> None:
-    """Puts pieces, each its n tokens and the target of the last, one after another into a row."""
+    """Fills a row with pieces, one after another; each has n tokens and the last one's target."""
     start = 0
     for segment, piece in enumerate(pieces, start=1):
         n = len(piece) - 1
@@ -86,20 +90,20 @@ def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
     by_length: dict[int, list[int]] = {}
     for item in np.flatnonzero(lengths < capacity).tolist():
         by_length.setdefault(int(lengths[item]), []).append(item)
-    left, bins = sorted(by_length), []
-    while left:
+    remaining, bins = sorted(by_length), []
+    while remaining:
         room, items = capacity, []
-        while (at := bisect.bisect_right(left, room) - 1) >= 0:
-            items.append(by_length[left[at]].pop())
-            room -= left[at]
-            if not by_length[left[at]]:
-                del left[at]
+        while (index := bisect.bisect_right(remaining, room) - 1) >= 0:
+            items.append(by_length[remaining[index]].pop())
+            room -= remaining[index]
+            if not by_length[remaining[index]]:
+                del remaining[index]
         bins.append(items)
     return bins
 
 
 def local_rows(batch_size: int, axes: tuple[str, ...]) -> list[int]:
-    """Which rows of a global batch this process's devices hold under the current mesh, in order."""
+    """Indices of a global batch's rows on this process's devices, under the current mesh."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return list(range(batch_size))
@@ -124,6 +128,9 @@ def loader(
 
     Step s of a run reads the same batch whatever the number of processes and the mesh; the state
     is the number of batches read, the same in every process.
+
+    Raises:
+        DataError: the split does not fill one batch.
     """
     rows = PackedRows(store, split, sequence_length)
     if len(rows) < batch_size:

@@ -1,4 +1,4 @@
-"""A run as it goes: its metrics and its progress."""
+"""A run's metrics and progress while it runs."""
 
 import json
 import math
@@ -27,11 +27,15 @@ class StepMeter:
         self.restart()
 
     def restart(self) -> None:
-        """Leaves what has passed since the last row (an evaluation, a save) out of the next."""
+        """Starts timing anew, so that an evaluation or a save does not count as step time."""
         self.last = time.perf_counter()
 
     def row(self, step: int, metrics: Mapping[str, Any], loading_time: float) -> dict[str, float]:
-        """Waits for the step's result. Raises FloatingPointError when it is not finite."""
+        """Waits for the step's metrics and returns them with throughput; times are in seconds.
+
+        Raises:
+            FloatingPointError: a metric is not finite.
+        """
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(math.isfinite, values.values())):
             raise FloatingPointError(f"step {step} is not finite: {values}")
@@ -52,10 +56,10 @@ class StepMeter:
 
 
 class Mirror:
-    """A local directory whose files a thread copies into a folder, since an object cannot grow.
+    """A local directory whose files a thread copies to a bucket, since an object cannot grow.
 
-    Each file that changed is sent whole, every `every` seconds, or less often where sending takes
-    long, and once more at the end.
+    Each changed file is sent whole every `every` seconds (less often if sending is slow) and once
+    more at the end.
     """
 
     def __init__(self, folder: Folder, *, every: float = 30.0):
@@ -69,21 +73,21 @@ class Mirror:
     def _run(self) -> None:
         pause = self.every
         while not self._stop.wait(pause):
-            began = time.perf_counter()
+            start = time.perf_counter()
             try:
                 self.send()
             except StorageError as error:
                 print(f"metrics not sent, to be tried again: {error}", file=sys.stderr)
-            pause = max(self.every, 20 * (time.perf_counter() - began))
+            pause = max(self.every, 20 * (time.perf_counter() - start))
 
     def send(self) -> None:
-        """Sends what has changed since it was last sent."""
+        """Sends the files that changed since they were last sent. Raises StorageError."""
         for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
             state = path.stat()
-            seen = (state.st_mtime_ns, state.st_size)
-            if self._sent.get(path) != seen:
+            version = (state.st_mtime_ns, state.st_size)
+            if self._sent.get(path) != version:
                 self.folder.write(path.relative_to(self.path).as_posix(), path.read_bytes())
-                self._sent[path] = seen
+                self._sent[path] = version
 
     def close(self) -> None:
         """Sends the rest and removes the directory; keeps it, and says where, if that fails."""
@@ -98,16 +102,16 @@ class Mirror:
 
 
 class RunLog:
-    """metrics.jsonl, one line a step, and whoever else listens: a terminal, TensorBoard, W&B.
+    """metrics.jsonl, one line per step, and other listeners: a terminal, TensorBoard, W&B.
 
-    Process 0 writes; in the others it keeps the history alone. In a bucket, files appear half a
-    minute late.
+    Process 0 writes; the others only keep the history. In a bucket, files appear half a minute
+    late.
     """
 
     def __init__(
         self, run_dir: str | Path, step: int, steps: int, *, tensorboard: bool, wandb: bool
     ):
-        """Lines after `step`, of updates that a resumed run makes again, are dropped."""
+        """Drops the lines after `step`: a resumed run makes those updates again."""
         self.steps, self.started, self.first = steps, time.perf_counter(), step
         self.history = [
             row for row in read_metrics(f"{run_dir}/metrics.jsonl") if row["step"] <= step
@@ -149,22 +153,22 @@ class RunLog:
             run = wb.init(project="grug", name=name, dir=str(path), resume="allow")
             self.listeners.append(lambda n, row: run.log(row, step=n))
             self.closers.append(run.finish)
-        # A bar redraws itself by escape codes, which NO_COLOR (no-color.org) asks to leave out.
+        # A bar redraws itself with escape codes, which NO_COLOR (no-color.org) asks to leave out.
         plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
         self.bar = None if plain else self._make_bar()
 
-    def _make_bar(self):
+    def _make_bar(self) -> Any:
         from rich import progress
         from rich.console import Console
 
         bar = progress.Progress(
             progress.TextColumn("step {task.completed}/{task.total}"),
             progress.BarColumn(),
-            progress.TextColumn("{task.fields[now]}"),
+            progress.TextColumn("{task.fields[status]}"),
             progress.TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self.task = bar.add_task("", total=self.steps, completed=self.first, now="compiling")
+        self.task = bar.add_task("", total=self.steps, completed=self.first, status="compiling")
         bar.start()
         self.closers.append(bar.stop)
         return bar
@@ -180,19 +184,20 @@ class RunLog:
         loss, speed = row["train/loss"], row["throughput/tokens_per_second"]
         held_out = f"  held out {row['eval/bpb']:.3f} bits per byte" if "eval/bpb" in row else ""
         if self.bar:
-            now = f"loss {loss:.3f}  {speed:,.0f} tokens/s"
-            self.bar.update(self.task, completed=step, now=now)
+            status = f"loss {loss:.3f}  {speed:,.0f} tokens/s"
+            self.bar.update(self.task, completed=step, status=status)
             if held_out:
                 self.bar.console.print(f"step {step}{held_out}")
         elif held_out or step % max(1, self.steps // 20) == 0 or step == self.first + 1:
             elapsed = time.perf_counter() - self.started
-            left = elapsed / (step - self.first) * (self.steps - step)
+            seconds_left = elapsed / (step - self.first) * (self.steps - step)
             print(
                 f"step {step}/{self.steps}  loss {loss:.3f}  {speed:,.0f} tokens/s  "
-                f"{left:.0f} s left{held_out}",
+                f"{seconds_left:.0f} s left{held_out}",
                 flush=True,
             )
 
     def close(self) -> None:
+        """Closes files and listeners; a mirror sends what is left."""
         for close in reversed(self.closers):
             close()

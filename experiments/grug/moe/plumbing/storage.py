@@ -1,8 +1,8 @@
 """Files and objects by one name: a local path, s3://bucket/path or gs://bucket/path.
 
-TensorStore does all reading and writing. S3 is set
-up by AWS's own variables (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...), GCS by the default
-credentials of Google's tools; TENSORSTORE_GCS_HTTP_URL names an emulator.
+TensorStore does all reading and writing. S3 is set up by AWS's own variables (AWS_ENDPOINT_URL,
+AWS_REGION, AWS_ACCESS_KEY_ID, ...), GCS by the default credentials of Google's tools;
+TENSORSTORE_GCS_HTTP_URL names an emulator.
 """
 
 import os
@@ -12,8 +12,8 @@ from typing import Any
 
 import tensorstore as ts
 
-# A transfer that gives less than 1 byte a second for so long is cut, and tried again; TensorStore's
-# own default is to wait for ever.
+# A transfer slower than 1 byte per second for this long is cut and tried again; TensorStore's own
+# default is to wait forever.
 os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", "20")
 os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
 # A request is given up after about a minute of errors; TensorStore's default is 15 minutes.
@@ -32,29 +32,33 @@ class StorageError(ValueError):
 
 
 def spec(url: str) -> dict[str, Any]:
-    """TensorStore's key-value spec of a local path or a file:, gs: or s3: URL, read as a folder."""
-    scheme, given, rest = url.partition("://")
-    local = scheme == "file" if given else not re.match("(file|gs|s3):", url)
+    """TensorStore's key-value spec of the folder at a local path or a file:, gs: or s3: URL.
+
+    Raises:
+        StorageError: `url` is none of these.
+    """
+    scheme, separator, location = url.partition("://")
+    local = scheme == "file" if separator else not re.match("(file|gs|s3):", url)
     if local:
-        path = os.path.abspath(os.path.expanduser(rest if given else url))
+        path = os.path.abspath(os.path.expanduser(location if separator else url))
         return {"driver": "file", "path": path.rstrip("/") + "/"}
-    bucket, _, path = rest.partition("/")
+    bucket, _, path = location.partition("/")
     if scheme not in ("gs", "s3") or not bucket:  # s3:/b is what pathlib makes of s3://b
         raise StorageError(f"{url}: give a local path, s3://bucket/path or gs://bucket/path")
     prefix = path.strip("/") + "/" if path.strip("/") else ""
     if scheme == "gs":
         return {"driver": "gcs", "bucket": bucket, "path": prefix}
-    found: dict[str, Any] = {"driver": "s3", "bucket": bucket, "path": prefix}
+    s3: dict[str, Any] = {"driver": "s3", "bucket": bucket, "path": prefix}
     env = os.environ.get
     endpoint = env("AWS_ENDPOINT_URL_S3") or env("AWS_ENDPOINT_URL")
     region = env("AWS_REGION") or env("AWS_DEFAULT_REGION")
     if endpoint:
-        found |= {"endpoint": endpoint, "aws_region": region or "us-east-1"}
+        s3 |= {"endpoint": endpoint, "aws_region": region or "us-east-1"}
     elif region:
-        found["aws_region"] = region
+        s3["aws_region"] = region
     if env("AWS_ACCESS_KEY_ID"):  # else AWS's chain: profiles, containers, the machine's own role
-        found["aws_credentials"] = {"type": "environment"}
-    return found
+        s3["aws_credentials"] = {"type": "environment"}
+    return s3
 
 
 def brief(error: Exception) -> str:
@@ -67,28 +71,32 @@ SILENT = re.compile("ABORTED|UNAVAILABLE|DEADLINE_EXCEEDED")
 
 
 def refused(error: Exception) -> bool:
-    """Whether the store denied access or did not answer: nothing is known of what it holds."""
+    """Whether the store denied access or did not answer, which says nothing about its content."""
     return bool(DENIED.search(str(error)) or SILENT.match(str(error)))
 
 
 def explain(error: Exception, url: str) -> str:
-    """What went wrong at `url`, in one line, and what to do about it."""
-    said, s3 = brief(error), url.startswith("s3:")
+    """One line that says what went wrong at `url` and what to do about it."""
+    message, s3 = brief(error), url.startswith("s3:")
     if not url.startswith(("s3:", "gs:")):
-        return f"{url}: {said}"
+        return f"{url}: {message}"
     endpoint = "AWS_ENDPOINT_URL" if s3 else "TENSORSTORE_GCS_HTTP_URL"
     if DENIED.search(str(error)):
         keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)"
         google = "GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login,"
         return (
-            f"{url}: access refused ({said}): set {keys if s3 else google} of an account that may"
+            f"{url}: access refused ({message}): set {keys if s3 else google} of an account that "
+            "may"
         )
-    if said.startswith("NOT_FOUND"):
-        return f"{url}: no such bucket ({said}): make it, or correct its name or {endpoint}"
-    if SILENT.match(said):
-        at = os.environ.get(endpoint, f"its public address; {endpoint} names another")
-        return f"{url}: the store does not answer ({said}) at {at}: check the address and network"
-    return f"{url}: {said}"
+    if message.startswith("NOT_FOUND"):
+        return f"{url}: no such bucket ({message}): make it, or correct its name or {endpoint}"
+    if SILENT.match(message):
+        address = os.environ.get(endpoint, f"its public address; {endpoint} names another")
+        return (
+            f"{url}: the store does not answer ({message}) at {address}: check the address and "
+            "network"
+        )
+    return f"{url}: {message}"
 
 
 class Folder:
@@ -112,8 +120,8 @@ class Folder:
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if there is no such file."""
-        found = self.wait(self.kv.read(name))
-        return bytes(found.value) if found.state == "value" else None
+        result = self.wait(self.kv.read(name))
+        return bytes(result.value) if result.state == "value" else None
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a whole file: a reader sees the old one or the new one."""
@@ -121,10 +129,11 @@ class Folder:
 
     def names(self, prefix: str = "") -> list[str]:
         """Names, relative to the folder, of the files that begin with `prefix`, at any depth."""
-        found = self.wait(self.kv.list(_range(prefix) if prefix else ts.KvStore.KeyRange()))
-        return sorted(key.decode() for key in found)
+        keys = self.wait(self.kv.list(_range(prefix) if prefix else ts.KvStore.KeyRange()))
+        return sorted(key.decode() for key in keys)
 
     def empty(self) -> bool:
+        """Whether the folder holds nothing; a folder that does not exist is empty."""
         return not (any(self.local.glob("*")) if self.local else self.names())
 
     def remove(self, prefix: str) -> None:
@@ -138,4 +147,5 @@ class Folder:
 
 
 def _range(prefix: str) -> ts.KvStore.KeyRange:
+    # Keys are ordered: those that begin with "ab" lie from "ab" up to, but not including, "ac".
     return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
