@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -130,7 +131,7 @@ def parse(argv: Sequence[str]) -> Command:
 def chosen_preset(argv: Sequence[str]) -> Preset:
     """The last valid --preset of the command line, which supplies the defaults that tyro shows."""
     chosen: Preset = "tiny"
-    for flag, following in zip(argv, [*argv[1:], ""], strict=True):
+    for flag, following in pairwise([*argv, ""]):
         name, _, value = flag.partition("=")
         for preset in get_args(Preset):
             if name == "--preset" and preset == (value or following):
