@@ -24,9 +24,11 @@ from tools.lifecycle import drift, fork, plumbing, retire, upstream
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="lifecycle")
+    parser = argparse.ArgumentParser(
+        prog="lifecycle", description="Take a step of the recipe, whole or not at all."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    forking = commands.add_parser("fork", help="copy a variant")
+    forking = commands.add_parser("fork", help="copy a variant and add its ledger entry")
     forking.add_argument("origin", help="directory of the variant to copy")
     forking.add_argument("--name", required=True, help="name of the copy")
     forking.add_argument(
@@ -42,25 +44,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="COMMIT",
-        help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
+        help="commit to merge, or 'plumbing' to fast-forward the plumbing of all copies",
     )
-    drifting.add_argument("--format", choices=("text", "json"), default="text")
+    drifting.add_argument(
+        "--format", choices=("text", "json"), default="text", help="form of the list"
+    )
     raising = commands.add_parser("upstream", help="merge a variant's change into its origin")
-    raising.add_argument("variant")
+    raising.add_argument("variant", help="name or directory")
     raising.add_argument(
         "--resolved",
         action="store_true",
-        help="mark the variant superseded: its conflicts are resolved",
+        help="mark the variant superseded, after its conflicts were resolved",
     )
-    retiring = commands.add_parser("retire", help="remove a variant; its entry stays")
-    retiring.add_argument("variant")
+    retiring = commands.add_parser("retire", help="remove a variant and keep its ledger entry")
+    retiring.add_argument("variant", help="name or directory")
     retiring.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retiring.add_argument(
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
     recovering = commands.add_parser("recover", help="finish what a killed command left")
     recovering.add_argument(
-        "--abandon", action="store_true", help="forget it instead of finishing it"
+        "--abandon", action="store_true", help="discard it instead of finishing it"
     )
     for command in commands.choices.values():
         command.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")

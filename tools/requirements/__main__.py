@@ -32,8 +32,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     verbs = parser.add_subparsers(dest="command", required=True)
     update = verbs.add_parser("update", help="regenerate locks with the newest versions that fit")
-    update.add_argument("resolves", nargs="*", metavar="RESOLVE", help="cpu, gpu, tpu, docs, ...")
-    update.add_argument("--all", action="store_true", help="every resolve of pants.toml")
+    update.add_argument(
+        "resolves",
+        nargs="*",
+        metavar="RESOLVE",
+        help="resolves to update: cpu, gpu, tpu, docs, ...",
+    )
+    update.add_argument("--all", action="store_true", help="update every resolve of pants.toml")
     diff = verbs.add_parser("diff", help="say what changed in locks")
     diff.add_argument(
         "what",

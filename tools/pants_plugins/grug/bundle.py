@@ -74,7 +74,7 @@ class Machine(Enum):
 
 class BundleSubsystem(Subsystem):
     options_scope = "bundle"
-    help = "Launch bundles: what `package` puts in them."
+    help = "What `package` puts into launch bundles."
 
     wheels = BoolOption(
         default=False,
@@ -83,10 +83,10 @@ class BundleSubsystem(Subsystem):
     )
     wheels_python = StrOption(
         default="",
-        help="The CPython of these workers, such as 3.13; by default the oldest of the variant's.",
+        help="CPython of these workers, such as 3.13; by default the variant's oldest.",
     )
     wheels_machine = EnumOption(
-        default=Machine.x86_64, help="The processor of these workers, as `uname -m` says it."
+        default=Machine.x86_64, help="Processor of these workers, as `uname -m` names it."
     )
 
 

@@ -91,11 +91,11 @@ async def one_variant(request: OneVariantRequest) -> OneVariant:
 
 class ForkSubsystem(GoalSubsystem):
     name = "fork"
-    help = "Copy a variant under a new name, with its entry in the ledger: ./pants fork ORIGIN."
+    help = "Copy a variant under a new name and add its ledger entry: ./pants fork ORIGIN."
 
-    name_ = StrOption("--name", default="", help="Of the copy: lower case, an identifier.")
-    bucket = StrOption(default="", help="The change bucket: the one part that the copy changes.")
-    purpose = StrOption(default="", help="One sentence: the question the copy answers.")
+    name_ = StrOption("--name", default="", help="Name of the copy: a lower-case identifier.")
+    bucket = StrOption(default="", help="Change bucket: the one part that the copy changes.")
+    purpose = StrOption(default="", help="Question that the copy answers, in one sentence.")
 
 
 class Fork(Goal):
@@ -127,17 +127,19 @@ class DriftFormat(Enum):
 class DriftSubsystem(GoalSubsystem):
     name = "drift"
     help = (
-        "Show what variants lack of their origins: each commit of the origin since the copy, hunk "
-        "by hunk, as it would fit. All variants, or those named."
+        "Show which commits of their origins variants lack: each commit since the copy was made, "
+        "hunk by hunk, as it would apply. Takes the variants that are named, or all."
     )
 
     apply = StrListOption(
         help=(
-            "Port this commit of the origin into the copies, by git's merge. `plumbing` brings "
-            "what the origin's plumbing once was to what it is now."
+            "Commit of the origin to merge into the copies. Or `plumbing`: each file of a copy's "
+            "plumbing that equals an older version of the origin's becomes the present one."
         )
     )
-    format = EnumOption(default=DriftFormat.text, help="For people, or json for machines.")
+    format = EnumOption(
+        default=DriftFormat.text, help="Form of the list: text for people, json for programs."
+    )
 
 
 class Drift(Goal):
@@ -190,12 +192,12 @@ async def run_variant_tests(request: VariantTestsRequest, targets: AllTargets) -
 class UpstreamSubsystem(GoalSubsystem):
     name = "upstream"
     help = (
-        "Merge a variant's change into its origin, as edits to look at and commit: "
+        "Merge what a variant changed into its origin, as edits to look at and commit: "
         "./pants upstream VARIANT. Runs the variant's tests first."
     )
 
     resolved = BoolOption(
-        default=False, help="The conflicts of the merge are resolved: mark the entry superseded."
+        default=False, help="Mark the entry superseded, after you resolved the merge's conflicts."
     )
 
 
@@ -224,10 +226,12 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
 
 class RetireSubsystem(GoalSubsystem):
     name = "retire"
-    help = "Remove a variant; its entry in the ledger stays: ./pants retire VARIANT."
+    help = "Remove a variant and keep its entry in the ledger: ./pants retire VARIANT."
 
-    verdict = StrOption(default="", help="What was learned: one sentence for the ledger.")
-    keep_mentions = BoolOption(default=False, help="Retire it although other texts still name it.")
+    verdict = StrOption(default="", help="What was learned, in one sentence for the ledger.")
+    keep_mentions = BoolOption(
+        default=False, help="Retire the variant although other texts still name it."
+    )
 
 
 class Retire(Goal):

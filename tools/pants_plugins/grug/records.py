@@ -31,7 +31,9 @@ TOOLS = ("runs", "speedrun")
 class RecordsSubsystem(Subsystem):
     options_scope = "grug-records"
     name = "grug-records"
-    help = "Whether the ledger, the run summaries and the speedruns' records are true and whole."
+    help = (
+        "Checks that the ledger, the run summaries and the speedruns' records are true and whole."
+    )
 
     skip = SkipOption("lint")
 

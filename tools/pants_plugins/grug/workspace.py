@@ -19,7 +19,7 @@ class GrugSubsystem(Subsystem):
     )
     template = StrOption(
         default="experiments/grug/base",
-        help="The variant of which all others are copies; its plumbing is theirs.",
+        help="The variant that all others are copies of, and whose plumbing they share.",
     )
     requirements = StrOption(
         default="tools/locks",
@@ -39,14 +39,14 @@ class GrugSubsystem(Subsystem):
     )
     plumbing_contract = StrOption(
         default="tests/contract/plumbing",
-        help="The directory of the tests of the template's plumbing, and of any other's.",
+        help="The directory of the tests of plumbing, for the template and where it differs.",
     )
     contract_target = StrOption(
         default="tests/contract:suite", help="The target that owns what those tests need."
     )
     lock_target = StrOption(
         default="tools/locks:{resolve}-lock",
-        help="The target that owns a resolve's lock as a file, which a run's record digests.",
+        help="The target that owns a resolve's lock as a file; a run's record has its digest.",
     )
     ledger = StrOption(
         default="docs/reports/grug-archive.md",
@@ -61,10 +61,10 @@ class GrugSubsystem(Subsystem):
     )
     buckets = StrOption(
         default="experiments/grug/buckets.json",
-        help="Which change bucket each class and function of the template falls in.",
+        help="The file that gives the change bucket of each class and function of the template.",
     )
     accelerators = StrListOption(
-        default=["cpu", "gpu", "tpu"], help="What a variant can name in `accelerators`."
+        default=["cpu", "gpu", "tpu"], help="Names that a variant may list in `accelerators`."
     )
 
     def variant_of(self, path: str) -> str | None:
