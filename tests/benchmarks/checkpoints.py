@@ -112,7 +112,7 @@ def standing_still(saves: Saves, rounds: int, steps: int) -> tuple[Table, Aim]:
     share = spread([100 * still / step for still, step in pairs])
     title = f"Training that goes on: {steps} steps, one save"
     aim = Aim("the save call, % of one step", share, "at most", STILL)
-    return Table(title, "seconds a step", "less", tuple(series)), aim
+    return Table(title, "seconds per step", "less", tuple(series)), aim
 
 
 def copy(source: Path, target: Path) -> None:

@@ -96,7 +96,7 @@ def overview(names: list[str], reports: Mapping[str, Report]) -> str:
             rows += [[link, *row] for row in found]
         else:
             rows.append([link, "no aim is set", "", "measured", ""])
-    header = ["benchmark", "what", "aim", "found (95%)", "verdict"]
+    header = ["benchmark", "what", "aim", "measured (95% interval)", "verdict"]
     return markdown(header, rows)
 
 

@@ -104,7 +104,8 @@ def scale(title: str, rows_of: Callable[[int], int], flags: argparse.Namespace) 
         rows = rows_of(processes * devices)
         rates = tuple(flags.steps_per_round * rows * 256 / s for s in times)
         share = 100 * first * rows / spread(times).median
-        name = f"{processes} processes × {devices} devices"
+        name = "1 process" if processes == 1 else f"{processes} processes"
+        name += " × 1 device" if devices == 1 else f" × {devices} devices"
         series.append(Series(name, OURS, rates, {"% of one device": share, "rows": rows}))
     return Table(title, "tokens/s", "more", tuple(series))
 
@@ -145,7 +146,7 @@ def compile_times(rounds: int) -> tuple[Table, Aim]:
 def main(flags: argparse.Namespace, load: float) -> None:
     jax.config.update("jax_num_cpu_devices", DEVICES)
     strong = scale("Strong scaling: one batch of 8 rows", lambda devices: STRONG_ROWS, flags)
-    weak = scale("Weak scaling: 2 rows a device", lambda devices: WEAK_ROWS * devices, flags)
+    weak = scale("Weak scaling: 2 rows per device", lambda devices: WEAK_ROWS * devices, flags)
     bytes_moved, aims = moved(DEVICES)
     depth, flat = compile_times(flags.rounds)
     versions = {"jax": jax.__version__}

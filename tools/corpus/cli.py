@@ -24,9 +24,10 @@ _INT = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 class Build:
     """Encode your own text into a token store.
 
-    A .txt file is a document; a line of .jsonl, .jsonl.gz or .jsonl.zst and a row of .parquet is
-    one too. A directory gives its files with these endings; a quoted glob such as 'src/**/*.py'
-    gives any plain text. Memory stays flat; run the same command again after a kill to resume.
+    A .txt file is one document; so is a line of .jsonl, .jsonl.gz or .jsonl.zst, and a row of
+    .parquet. A directory stands for its files with these endings; a quoted glob such as
+    'src/**/*.py' takes any plain text. Memory stays flat. After a kill, run the same command again
+    to resume.
     """
 
     inputs: Annotated[
@@ -36,19 +37,19 @@ class Build:
     ]
     """Directories, files or quoted globs, read in this order."""
     out: Path
-    """Where the store goes; the work lies in OUT.partial until it is complete."""
+    """Directory of the store; unfinished work is in OUT.partial."""
     tokenizer: Annotated[Path | None, _PATH] = None
     """A Hugging Face tokenizer.json to use. Default: train a byte-level BPE on the input."""
     vocab_size: int = 4096
-    """Entries of a trained vocabulary, the document token and 256 bytes included."""
+    """Entries of a trained vocabulary, including the document token and 256 bytes."""
     bos_token: Annotated[str | None, _TOKEN] = None
     """The special token of --tokenizer that starts every document, if it is not a known one."""
     text_field: str = "text"
     """The field of a JSON or Parquet record that holds the text."""
     heldout_fraction: float = 0.01
-    """Fraction of documents held out, 0 to 1, chosen by the digest of their bytes."""
+    """Fraction of documents to hold out, 0 to 1, chosen by the digests of their bytes."""
     sample_mib: int = 64
-    """Training text of the tokenizer at most, in MiB, chosen by digest."""
+    """Most text to train a tokenizer on, in MiB; documents are chosen by their digests."""
     skip_bad: bool = False
     """Leave out records that can't be used, and count them by reason, instead of stopping."""
     restart: bool = False
@@ -60,9 +61,9 @@ class Default:
     """Prepare the default corpus: the Python source of the installed jax, numpy and scipy."""
 
     cache_dir: Annotated[Path | None, _PATH] = None
-    """Where stores lie. Default: $GRUG_CACHE, else $XDG_CACHE_HOME/grug, else ~/.cache/grug."""
+    """Directory of stores. Default: $GRUG_CACHE, else $XDG_CACHE_HOME/grug, else ~/.cache/grug."""
     max_documents: Annotated[int | None, _INT] = None
-    """A slice of this many documents, for trying things out."""
+    """Number of documents to take, for trying things out. Default: all."""
     vocab_size: int = 4096
     """Entries of the vocabulary."""
 

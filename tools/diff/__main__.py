@@ -27,10 +27,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="diff", description="Compare a variant with its origin.")
     parser.add_argument("old", help="origin: a directory, or REF:PATH")
     parser.add_argument("new", help="variant: a directory, or REF:PATH")
-    parser.add_argument("--format", choices=("html", "json", "markdown"), default="html")
+    parser.add_argument(
+        "--format",
+        choices=("html", "json", "markdown"),
+        default="html",
+        help="form of the report (default: html)",
+    )
     parser.add_argument("--out", type=Path, help="file to write; default: standard output")
     parser.add_argument(
-        "--fragment", action="store_true", help="write HTML to put into another page"
+        "--fragment",
+        action="store_true",
+        help="write HTML without a document around it, for another page",
     )
     parser.add_argument("--old-label", help="name of the origin in the report")
     parser.add_argument("--new-label", help="name of the variant in the report")
@@ -39,16 +46,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--found",
         action="store_true",
-        help="say that the origin was found by likeness, not recorded",
+        help="say that the origin was found by similarity, not recorded",
     )
     parser.add_argument(
         "--buckets", type=Path, help=f"map of change buckets; default: {BUCKETS}, if it is there"
     )
-    parser.add_argument("--sizes", type=Path, help='file with {"old": SIZE, "new": SIZE}')
+    parser.add_argument(
+        "--sizes",
+        type=Path,
+        help='file with {"old": SIZE, "new": SIZE}, each as tools.diff.sizes prints it',
+    )
     parser.add_argument(
         "--cache", type=Path, help="directory that keeps syntax colours between runs"
     )
-    parser.add_argument("--git-dir", help="git directory of REF:PATH")
+    parser.add_argument("--git-dir", help="git directory in which to look up REF:PATH")
     return parser.parse_args(arguments)
 
 

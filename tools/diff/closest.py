@@ -37,11 +37,13 @@ def closest(new: Source, candidates: Sequence[tuple[str, Source]]) -> list[tuple
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="closest", description="Find the candidate that is nearest to NEW."
+        prog="closest", description="Find the candidate with the fewest changed lines."
     )
-    parser.add_argument("new")
-    parser.add_argument("candidates", nargs="+", metavar="candidate")
-    parser.add_argument("--git-dir")
+    parser.add_argument("new", help="variant: a directory, or REF:PATH")
+    parser.add_argument(
+        "candidates", nargs="+", metavar="candidate", help="possible origins, written likewise"
+    )
+    parser.add_argument("--git-dir", help="git directory in which to look up REF:PATH")
     options = parser.parse_args(arguments)
     try:
         new = read(options.new, options.git_dir)

@@ -100,10 +100,10 @@ def _size(data: dict[str, Any]) -> Size:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="sizes", description="Say how large a variant is, by its own plan."
+        prog="sizes", description="Print how large a variant is, by its own plan."
     )
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("directory", type=Path, help="directory of the variant")
+    parser.add_argument("--preset", default="tiny", help="preset to plan (default: tiny)")
     parser.add_argument(
         "--timeout", type=float, default=TIMEOUT, help="seconds to wait for the plan"
     )

@@ -34,13 +34,15 @@ SCHEMA_VERSION = 1
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="isolation")
+    parser = argparse.ArgumentParser(
+        prog="isolation", description="Find what a variant reaches outside its directory."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     scan_parser = commands.add_parser("scan", help="find ways out of a variant in its Python files")
     scan_parser.add_argument("variants", nargs=1, metavar="VARIANT")
     scan_parser.add_argument("files", nargs="*", metavar="FILE")
     scan_parser.add_argument(
-        "--root", type=Path, help="workspace in which to look for symbolic links, too"
+        "--root", type=Path, help="workspace, to look for symbolic links in it, too"
     )
     scan_parser.add_argument(
         "--today",

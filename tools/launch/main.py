@@ -16,11 +16,11 @@ from tools.start.handover import leave_pants
 USAGE = """\
 usage: ./pants run launch -- [VARIANT] [FLAGS OF THE VARIANT]
 
-Trains a variant of the template (default: base), on the default corpus unless --data names a token
-store. The corpus is prepared on the first launch and found again later.
+Train a variant (default: base) on the default corpus, or on the token store that --data names. The
+first launch prepares the default corpus; later ones find it.
 
   ./pants run launch                          base, preset tiny, on this machine
-  ./pants run launch -- base --steps 50       with a field of its config changed
+  ./pants run launch -- base --steps 50       with one field of the config changed
   ./pants run launch -- base --preset 1b --plan
   ./pants run launch -- base --preset 1b --plan --topology v5e:4x4
   ./pants run launch -- --list                the variants
@@ -29,8 +29,8 @@ store. The corpus is prepared on the first launch and found again later.
   ./pants run launch -- VARIANT --on slurm    sends its bundle to slurm, k8s, sky, ray or ssh
   ./pants run launch -- VARIANT --on slurm --help
 
---on takes what `./pants package experiments/grug/VARIANT::` has packed; --dry-run shows what would
-be sent.
+--on sends what `./pants package experiments/grug/VARIANT::` packed; --dry-run shows what it would
+send.
 """
 
 VARIANTS = "experiments/grug"

@@ -25,9 +25,11 @@ from tools.lifecycle import drift, fork, plumbing, retire, upstream
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="lifecycle")
+    parser = argparse.ArgumentParser(
+        prog="lifecycle", description="Take a step of the recipe, whole or not at all."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    fork_parser = commands.add_parser("fork", help="copy a variant")
+    fork_parser = commands.add_parser("fork", help="copy a variant and add its ledger entry")
     fork_parser.add_argument("origin", help="directory of the variant to copy")
     fork_parser.add_argument("--name", required=True, help="name of the copy")
     fork_parser.add_argument(
@@ -45,27 +47,29 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="COMMIT",
-        help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
+        help="commit to merge, or 'plumbing' to fast-forward the plumbing of all copies",
     )
-    drift_parser.add_argument("--format", choices=("text", "json"), default="text")
+    drift_parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="form of the list"
+    )
     upstream_parser = commands.add_parser(
         "upstream", help="merge a variant's change into its origin"
     )
-    upstream_parser.add_argument("variant")
+    upstream_parser.add_argument("variant", help="name or directory")
     upstream_parser.add_argument(
         "--resolved",
         action="store_true",
-        help="mark the variant superseded: its conflicts are resolved",
+        help="mark the variant superseded, after its conflicts were resolved",
     )
-    retire_parser = commands.add_parser("retire", help="remove a variant; its entry stays")
-    retire_parser.add_argument("variant")
+    retire_parser = commands.add_parser("retire", help="remove a variant and keep its ledger entry")
+    retire_parser.add_argument("variant", help="name or directory")
     retire_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser.add_argument(
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
     recover_parser = commands.add_parser("recover", help="finish what a killed command left")
     recover_parser.add_argument(
-        "--abandon", action="store_true", help="forget it instead of finishing it"
+        "--abandon", action="store_true", help="discard it instead of finishing it"
     )
     for command in commands.choices.values():
         command.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")

@@ -28,7 +28,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument(
-        "--pants", type=Path, help="what ./pants help-all printed; default: it is run for it"
+        "--pants", type=Path, help="file with the output of ./pants help-all; default: run it"
     )
     parser.add_argument(
         "--check", action="store_true", help="list the stale pages and write nothing"

@@ -35,9 +35,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "update", help="regenerate locks with the newest versions that fit"
     )
     update_parser.add_argument(
-        "resolves", nargs="*", metavar="RESOLVE", help="cpu, gpu, tpu, docs, ..."
+        "resolves",
+        nargs="*",
+        metavar="RESOLVE",
+        help="resolves to update: cpu, gpu, tpu, docs, ...",
     )
-    update_parser.add_argument("--all", action="store_true", help="every resolve of pants.toml")
+    update_parser.add_argument(
+        "--all", action="store_true", help="update every resolve of pants.toml"
+    )
     diff_parser = verbs.add_parser("diff", help="say what changed in locks")
     diff_parser.add_argument(
         "what",

@@ -37,15 +37,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=Path("dist/diff"),
         help="directory with NAME/index.html for each variant",
     )
-    pack_parser.add_argument("--out", type=Path, required=True, help="directory to make")
-    comment_parser = commands.add_parser("comment", help="create, update or remove the comment")
+    pack_parser.add_argument(
+        "--out", type=Path, required=True, help="directory of the artifact, to make"
+    )
+    comment_parser = commands.add_parser(
+        "comment", help="create, update or remove the pull request's comment"
+    )
     comment_parser.add_argument(
         "--event",
         type=Path,
         default=os.environ.get("GITHUB_EVENT_PATH"),
         help="file with the workflow_run event; default: $GITHUB_EVENT_PATH",
     )
-    comment_parser.add_argument("--bot", default=post.BOT, help="account whose comments are ours")
+    comment_parser.add_argument("--bot", default=post.BOT, help="account that writes the comments")
     return parser.parse_args(arguments)
 
 

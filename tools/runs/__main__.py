@@ -17,12 +17,16 @@ from tools.runs import check_ledger
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="archive")
+    parser = argparse.ArgumentParser(
+        prog="runs", description="Check what is recorded of experiments."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    check_parser = commands.add_parser("check", help="check that the ledger is true")
+    check_parser = commands.add_parser(
+        "check", help="check the ledger, the run summaries and the kept sources"
+    )
     check_parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     check_parser.add_argument(
-        "--git-dir", type=Path, help="git directory of the workspace, if it lies elsewhere"
+        "--git-dir", type=Path, help="git directory of the workspace, if it is elsewhere"
     )
     options = parser.parse_args(arguments)
     if faults := check_ledger.check(options.root, options.git_dir):

@@ -68,10 +68,12 @@ def render(comparison: Comparison) -> str:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="claim", description="Say what the recorded runs of an experiment allow to claim."
+        prog="claim", description="Say what the recorded runs of an experiment allow you to claim."
     )
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--against", required=True, metavar="ORIGIN")
+    parser.add_argument("name", metavar="NAME", help="experiment to make claims about")
+    parser.add_argument(
+        "--against", required=True, metavar="ORIGIN", help="experiment to compare it with"
+    )
     parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     comparisons = claims(options.root, options.name, options.against)

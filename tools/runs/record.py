@@ -358,18 +358,22 @@ _DEVICES: Mapping[str, Any] = {"count": int, "kind": str, "platform": str, "proc
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="record", description="Record runs: write their summaries and what they measured."
+        prog="record", description="Write summaries of runs, and their numbers into the ledger."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN_DIR", help="directories of finished runs"
+    )
     parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument(
-        "--unfinished", action="store_true", help="record a run that stopped early, too"
+        "--unfinished", action="store_true", help="record runs that stopped early, too"
     )
     parser.add_argument(
-        "--mixed-sources", action="store_true", help="record a run resumed under other sources, too"
+        "--mixed-sources",
+        action="store_true",
+        help="record runs that were resumed with other sources, too",
     )
     parser.add_argument(
-        "--replace", action="store_true", help="overwrite a different summary of that name"
+        "--replace", action="store_true", help="overwrite another run's summary of the same name"
     )
     options = parser.parse_args(arguments)
     written = record(

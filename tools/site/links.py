@@ -148,7 +148,7 @@ def _fault(link: Link, page: str, names: set[str], pages: dict[str, Page]) -> st
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="links", description="Find the broken links of a site.")
-    parser.add_argument("site", type=Path, metavar="SITE")
+    parser.add_argument("site", type=Path, metavar="SITE", help="directory of a built site")
     options = parser.parse_args(arguments)
     if not (options.site / "index.html").exists():
         raise ToolError(f"{options.site}: holds no index.html: build the site first")

@@ -344,7 +344,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pages", description="Write the sources of the site.")
     parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument(
-        "--out", type=Path, required=True, help="directory to make: docs/ of the site"
+        "--out", type=Path, required=True, help="docs/ directory of the site, to make"
     )
     parser.add_argument(
         "--facts",

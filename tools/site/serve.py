@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("site", type=Path, help="directory that holds index.html")
     parser.add_argument(
-        "--port", type=int, default=8000, help="port to listen on; 0 takes any that is free"
+        "--port", type=int, default=8000, help="port to listen on; 0 takes any free one"
     )
     options = parser.parse_args(arguments)
     if not (options.site / "index.html").is_file():

@@ -99,8 +99,10 @@ def read_fragment(path: Path, name: str) -> str:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="splice", description="Put the diffs into the site.")
-    parser.add_argument("site", type=Path, metavar="SITE")
-    parser.add_argument("diffs", type=Path, metavar="DIFFS")
+    parser.add_argument("site", type=Path, metavar="SITE", help="directory of a built site")
+    parser.add_argument(
+        "diffs", type=Path, metavar="DIFFS", help="directory with NAME.html for each diff"
+    )
     options = parser.parse_args(arguments)
     print(f"{options.site}: {splice(options.site, options.diffs)} diffs")
     return 0

@@ -32,9 +32,11 @@ def check(root: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="speedrun")
+    parser = argparse.ArgumentParser(prog="speedrun", description="Check the speedruns' records.")
     commands = parser.add_subparsers(dest="command", required=True)
-    check_parser = commands.add_parser("check", help="check that every speedrun's record is whole")
+    check_parser = commands.add_parser(
+        "check", help="check that every speedrun's record is complete and true"
+    )
     check_parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     if faults := check(options.root):

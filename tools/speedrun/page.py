@@ -228,7 +228,9 @@ def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="page", description="Write the leaderboard.")
     parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
-    parser.add_argument("--out", type=Path, required=True, help="docs/ of the site")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="docs/ directory of the site, to write into"
+    )
     options = parser.parse_args(arguments)
     print("\n".join(write(options.root, options.out)))
     return 0

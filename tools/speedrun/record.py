@@ -116,11 +116,13 @@ def record(root: Path, name: str, directories: Sequence[Path], author: str) -> s
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="record", description="Write a speedrun's record.")
-    parser.add_argument("entry", metavar="ENTRY", help="<YYYY-MM-DD>_<slug>")
+    parser.add_argument(
+        "entry", metavar="ENTRY", help="name of the entry's directory, <YYYY-MM-DD>_<slug>"
+    )
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories, one per seed"
     )
-    parser.add_argument("--author", required=True, help="name of who made the entry")
+    parser.add_argument("--author", required=True, help="name of the person who made the entry")
     parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     name = options.entry.rstrip("/").removeprefix(f"{AREA}/")

@@ -70,21 +70,28 @@ def facts(variant: str, origin: str | None) -> dict[str, int | str | None]:
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="variants")
+    parser = argparse.ArgumentParser(
+        prog="variants", description="Print what ./pants variants needs to know, as JSON."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("origins").add_argument("ledger")
-    facts_of = commands.add_parser("facts")
-    facts_of.add_argument("variant")
-    facts_of.add_argument("origin", nargs="?")
-    pair = commands.add_parser("sides")
-    pair.add_argument("ledger")
-    pair.add_argument("variant")
-    pair.add_argument("--against", default="")
-    pair.add_argument("--directories", nargs="*", default=[])
-    list_command = commands.add_parser("list")
-    list_command.add_argument("request", type=Path)
-    list_command.add_argument("ledger")
-    list_command.add_argument("--format", choices=get_args(Format), default="table")
+    of_all = commands.add_parser("origins", help="print the origin of each recorded variant")
+    of_all.add_argument("ledger", help="path of the ledger")
+    facts_of = commands.add_parser("facts", help="print the size of a variant")
+    facts_of.add_argument("variant", help="directory of the variant")
+    facts_of.add_argument("origin", nargs="?", help="directory of its origin")
+    pair = commands.add_parser("sides", help="print what a variant is compared with")
+    pair.add_argument("ledger", help="path of the ledger")
+    pair.add_argument("variant", help="name or directory")
+    pair.add_argument("--against", default="", help="variant or COMMIT:DIRECTORY, not its origin")
+    pair.add_argument(
+        "--directories", nargs="*", default=[], help="directories that hold a variant"
+    )
+    list_parser = commands.add_parser("list", help="print the list of variants")
+    list_parser.add_argument("request", type=Path, help="JSON file with what Pants knows of them")
+    list_parser.add_argument("ledger", help="path of the ledger")
+    list_parser.add_argument(
+        "--format", choices=get_args(Format), default="table", help="form of the list"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.command == "origins":

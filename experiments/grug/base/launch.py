@@ -82,19 +82,17 @@ PRESETS: dict[str, TrainConfig] = {
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Trains this variant. Every field of the preset can be overridden."""
+    """Train this variant. Every field of the preset can be overridden."""
 
     train: Annotated[TrainConfig, tyro.conf.arg(name="")]
     preset: Preset = "tiny"
     """Preset that supplies the defaults."""
     plan: bool = False
-    """Print sizes, FLOPs, memory and shardings, and stop: nothing is allocated or read. The mesh
-    may name more devices than there are."""
+    """Print sizes, FLOPs, memory and shardings, and stop; nothing is allocated or read."""
     json: bool = False
-    """Print the plan by shapes as one JSON object."""
+    """Print the plan as one JSON object; with --plan and without --topology."""
     topology: str = ""
-    """Hardware to compile the plan's step for, which need not be here: v5e:4x4, 2xv6e:4x4 (slices),
-    8xh100, 2x8xh100 (nodes)."""
+    """Hardware that --plan compiles for, present or not: v5e:4x4, 2xv6e:4x4, 8xh100, 2x8xh100."""
 
     def __post_init__(self) -> None:
         if self.json and (self.topology or not self.plan):

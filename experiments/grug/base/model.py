@@ -50,7 +50,7 @@ class ModelConfig:
     """
 
     vocab_size: int = 4096
-    """Token ids the model knows: at least the token store's."""
+    """Token ids that the model knows; at least the token store's."""
     d_model: int = 128
     """Width of the residual stream."""
     n_layers: int = 4
@@ -66,11 +66,9 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies; raise it with the sequence length."""
     scan_unroll: int = 1
-    """Iterations of a scan (over layers, over chunks of the loss) compiled together: 1 compiles
-    fastest, more may run faster."""
+    """Layers, or loss chunks, unrolled per scan step: 1 compiles fastest, more may run faster."""
     remat_layers: int = 0
-    """Leading layers that recompute their activations in the backward pass: less memory, more
-    time."""
+    """Leading layers that recompute activations in the backward pass: less memory, more time."""
     query_chunk: int = 512
     """Positions per row whose attention scores are in memory at a time."""
     loss_chunk: int = 64

@@ -64,11 +64,11 @@ class TrainConfig:
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: str = role("place", "")
-    """Token store: a path, or a gs: or s3: URL."""
+    """Token store: a path, or a gs:// or s3:// URL."""
     run_dir: str = role("place", "")
-    """Directory of metrics, checkpoints and the record; by default the next free runs/VARIANT-N."""
+    """Directory for metrics, checkpoints and the record; by default the next runs/VARIANT-N."""
     resume: bool = role("place", False)
-    """Continue from the newest checkpoint in run_dir; start there if it has no run yet."""
+    """Continue from the newest checkpoint in --run-dir, or start there if it holds no run yet."""
     seed: int = role("replicate", 0)
     """Seed for initialization and data order."""
     steps: int = 1200
@@ -78,7 +78,7 @@ class TrainConfig:
     sequence_length: int = 256
     """Positions per row."""
     microbatches: int = 1
-    """Parts of the batch that are computed one after another: less memory, the same update."""
+    """Parts of the batch, computed one after another: less memory, the same update."""
     learning_rate: float = 1e-2
     """Peak learning rate."""
     schedule: Literal["cosine", "wsd"] = "cosine"
@@ -86,7 +86,7 @@ class TrainConfig:
     warmup_steps: int = 20
     """Updates of linear warmup."""
     decay_fraction: float = 0.3
-    """Share of the updates in which the wsd schedule decays."""
+    """Final share of the updates, in which the wsd schedule decays."""
     weight_decay: float = 0.1
     """Decoupled weight decay (AdamW), on matrices, not on norms."""
     beta1: float = 0.9
@@ -94,11 +94,11 @@ class TrainConfig:
     beta2: float = 0.95
     """Decay of AdamW's second moment."""
     grad_clip: float = 1.0
-    """Largest global gradient norm."""
+    """Largest global gradient norm; a larger gradient is scaled down to it."""
     z_loss: float = 1e-4
-    """Weight of the squared log normaliser in the loss."""
+    """Weight of the z-loss, the squared log of the softmax normalizer, in the loss."""
     ema_decay: float = 0.0
-    """Decay of the running average of the weights, evaluated beside them; 0 keeps none."""
+    """Decay of the running average of the weights, which is evaluated too; 0 keeps none."""
     eval_every: int = role("cadence", 400)
     """Steps between evaluations; the last step is always evaluated. 0: only the last."""
     eval_batches: int = role("measure", 32)
@@ -108,9 +108,9 @@ class TrainConfig:
     keep_checkpoints: int = role("cadence", 2)
     """Number of newest checkpoints to keep."""
     mesh: tuple[int, int, int] = role("cadence", (1, -1, 1))
-    """Devices along (replica, data, model); one -1 takes the devices that are left."""
+    """Devices along (replica, data, model); one -1 takes all that are left."""
     tensorboard: bool = role("place", True)
-    """Write TensorBoard events into run_dir."""
+    """Write TensorBoard events into --run-dir."""
     wandb: bool = role("place", False)
     """Log to Weights & Biases; the package wandb must be installed."""
 

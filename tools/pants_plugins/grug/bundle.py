@@ -74,7 +74,7 @@ class Machine(Enum):
 
 class BundleSubsystem(Subsystem):
     options_scope = "bundle"
-    help = "The contents of launch bundles."
+    help = "What `package` puts into launch bundles."
 
     wheels = BoolOption(
         default=False,
@@ -83,10 +83,10 @@ class BundleSubsystem(Subsystem):
     )
     wheels_python = StrOption(
         default="",
-        help="CPython of these workers, such as 3.13; by default the oldest that the variant takes.",
+        help="CPython of these workers, such as 3.13; by default the variant's oldest.",
     )
     wheels_machine = EnumOption(
-        default=Machine.x86_64, help="Processor of these workers, as `uname -m` prints it."
+        default=Machine.x86_64, help="Processor of these workers, as `uname -m` names it."
     )
 
 

@@ -275,18 +275,20 @@ class DiffFormat(Enum):
 class DiffSubsystem(GoalSubsystem):
     name = "diff"
     help = (
-        "Show what a variant changes against the origin that the ledger records: those named, or "
-        "with --changed-since=REF those that were added or edited. Writes dist/diff/NAME/."
+        "Show what variants change against their origins, as a page in dist/diff/NAME/. Takes the "
+        "variants that are named or, with --changed-since=REF, those that were added or edited."
     )
 
     format = EnumOption(
         default=DiffFormat.html,
-        help="A page (html), or to the terminal: json for machines, markdown for a comment.",
+        help="Form of the report: a page (html), or text on the terminal (json, markdown).",
     )
     against = StrOption(
-        default=None, help="Compare with this variant, or COMMIT:DIRECTORY, instead."
+        default=None, help="Variant, or COMMIT:DIRECTORY, to compare with instead of the origin."
     )
-    variant = StrOption(default=None, help="Name of a variant in the ledger, which may be deleted.")
+    variant = StrOption(
+        default=None, help="Name of the variant to show, as in the ledger; it may be deleted."
+    )
 
 
 class Diff(Goal):

@@ -58,7 +58,7 @@ async def set_up_command(
 
 
 async def run_command(argv: tuple[str, ...]) -> int:
-    """Runs a command and returns its exit code. Only for goals, since only they may have effects."""
+    """Runs a command, only for goals, which alone may have effects; gives its exit code."""
     process = await Get(InteractiveProcess, CommandRequest(argv))
     result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
     return result.exit_code
@@ -91,7 +91,7 @@ async def one_variant(request: OneVariantRequest) -> OneVariant:
 
 class ForkSubsystem(GoalSubsystem):
     name = "fork"
-    help = "Copy a variant under a new name, with its entry in the ledger: ./pants fork ORIGIN."
+    help = "Copy a variant under a new name and add its ledger entry: ./pants fork ORIGIN."
 
     name_ = StrOption("--name", default="", help="Name of the copy: a lower-case identifier.")
     bucket = StrOption(default="", help="Change bucket: the one part that the copy changes.")
@@ -127,17 +127,19 @@ class DriftFormat(Enum):
 class DriftSubsystem(GoalSubsystem):
     name = "drift"
     help = (
-        "Show the commits of their origins that variants lack: each commit since the copy, and for "
-        "each of its hunks whether it applies. All variants, or those named."
+        "Show which commits of their origins variants lack: each commit since the copy was made, "
+        "hunk by hunk, as it would apply. Takes the variants that are named, or all."
     )
 
     apply = StrListOption(
         help=(
-            "Merge this commit of the origin into the copies. `plumbing` updates every file that "
-            "equals an earlier state of the origin's plumbing."
+            "Commit of the origin to merge into the copies. Or `plumbing`: each file of a copy's "
+            "plumbing that equals an older version of the origin's becomes the present one."
         )
     )
-    format = EnumOption(default=DriftFormat.text, help="Text for people, or json for machines.")
+    format = EnumOption(
+        default=DriftFormat.text, help="Form of the list: text for people, json for programs."
+    )
 
 
 class Drift(Goal):
@@ -190,12 +192,12 @@ async def run_variant_tests(request: VariantTestsRequest, targets: AllTargets) -
 class UpstreamSubsystem(GoalSubsystem):
     name = "upstream"
     help = (
-        "Merge a variant's change into its origin, as edits to look at and commit: "
+        "Merge what a variant changed into its origin, as edits to look at and commit: "
         "./pants upstream VARIANT. Runs the variant's tests first."
     )
 
     resolved = BoolOption(
-        default=False, help="Mark the entry superseded, once the merge's conflicts are resolved."
+        default=False, help="Mark the entry superseded, after you resolved the merge's conflicts."
     )
 
 
@@ -224,10 +226,12 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
 
 class RetireSubsystem(GoalSubsystem):
     name = "retire"
-    help = "Remove a variant; its entry in the ledger stays: ./pants retire VARIANT."
+    help = "Remove a variant and keep its entry in the ledger: ./pants retire VARIANT."
 
-    verdict = StrOption(default="", help="Sentence for the ledger on what was learned.")
-    keep_mentions = BoolOption(default=False, help="Retire it although other texts still name it.")
+    verdict = StrOption(default="", help="What was learned, in one sentence for the ledger.")
+    keep_mentions = BoolOption(
+        default=False, help="Retire the variant although other texts still name it."
+    )
 
 
 class Retire(Goal):

@@ -32,8 +32,7 @@ class RecordsSubsystem(Subsystem):
     options_scope = "grug-records"
     name = "grug-records"
     help = (
-        "Checks that the ledger, the run summaries and the speedruns' records are true and "
-        "complete."
+        "Checks that the ledger, the run summaries and the speedruns' records are true and whole."
     )
 
     skip = SkipOption("lint")

@@ -33,9 +33,8 @@ class ServeRestartableField(RestartableField):
 class GrugSiteServer(Target):
     alias = "grug_site_server"
     help = (
-        "Serves a grug_site on this machine with `./pants run`: rebuilds it after each change of "
-        "its "
-        "files, and open pages reload."
+        "Serves a grug_site on this machine, with `./pants run`. After each change of its files it "
+        "builds the site again, and open pages reload."
     )
     core_fields = (*COMMON_TARGET_FIELDS, ServedSiteField, ServeRestartableField)
 

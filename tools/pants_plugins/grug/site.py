@@ -58,7 +58,7 @@ class SiteError(Exception):
 class SiteSourcesField(MultipleSourcesField):
     default = ("**/*",)
     uses_source_roots = False
-    help = "The documents, run summaries and assets."
+    help = "The docs, run summaries and assets."
 
 
 class SiteConfigField(StringField):
@@ -74,8 +74,8 @@ class SiteDependenciesField(Dependencies):
 class GrugSite(Target):
     alias = "grug_site"
     help = (
-        "The documents as a site that works offline, with the archive of all experiments and "
-        "their diff reports. `./pants package` writes it."
+        "The docs as a site that works offline, with the archive of all experiments and their "
+        "diff reports. `./pants package` writes it."
     )
     core_fields = (
         *COMMON_TARGET_FIELDS,

@@ -57,8 +57,8 @@ class AcceleratorsField(StringSequenceField):
     alias = "accelerators"
     default = ("cpu", "gpu", "tpu")
     help = (
-        "The accelerators that the variant is meant for; names from `[grug].accelerators`. Each "
-        "gives a launch bundle, `#launch-NAME`."
+        "What the variant is meant to run on: names from `[grug].accelerators`. Each gives a "
+        "launch bundle, `#launch-NAME`."
     )
 
 
@@ -73,37 +73,35 @@ class TopologiesField(DictStringToStringField):
 class BundleResolvesField(DictStringToStringField):
     alias = "bundle_resolves"
     help = (
-        "The resolve that a bundle installs, by accelerator. Without an entry: the resolve of the "
-        "accelerator's name, and for the CPU the variant's own."
+        "The resolve that a bundle installs, by accelerator. Without an entry: the resolve named "
+        "like the accelerator, and for the CPU the variant's own."
     )
 
 
 class LaunchArgsField(StringSequenceField):
     alias = "launch_args"
-    help = "Flags for every start of the variant's bundles; they come before those given there."
+    help = "Flags that every start of a bundle passes to the variant, before those given there."
 
 
 class RecordedByField(StringSequenceField):
     alias = "recorded_by"
     default = ("plumbing/record.py",)
     help = (
-        "Files that read all of the variant's sources and its lock when they run, because a run's "
-        "record holds them. These files therefore depend on all the others."
+        "Files that read all of the variant's sources and its lock at run time, for the run's "
+        "record. What depends on one of these files gets the sources and the lock, too."
     )
 
 
 class GrugVariant(TargetGenerator):
     alias = "grug_variant"
     help = (
-        "An experiment in its own directory, which can use only its own files and third-party "
-        "requirements.\n\n"
+        "An experiment in a directory of its own, which can reach only its own files and "
+        "third-party requirements.\n\n"
         "Makes a `python_source` of each file and a `python_test` of each `test_*.py`. If the "
-        "directory holds model.py, train.py and launch.py, it also makes `#contract`, the tests "
-        "that "
-        "every variant must pass, and a launch bundle for each accelerator. If plumbing/ or "
-        "planning/ "
-        "differ from the template's, and in the template, `#plumbing` runs their tests. A speedrun "
-        "of one file is a `grug_variant` too."
+        "directory holds model.py, train.py and launch.py, it also makes `#contract` (the tests "
+        "that every variant must pass) and a launch bundle for each accelerator. `#plumbing` runs "
+        "the tests of plumbing/ and planning/, in the template and where they differ from the "
+        "template's. A speedrun of one file is a `grug_variant`, too."
     )
     generated_target_cls = PythonSourceTarget
     core_fields = (
@@ -127,7 +125,7 @@ class GrugVariant(TargetGenerator):
 
 class ContractVariantField(StringField):
     alias = "variant"
-    help = "The directory of the variant that is tested."
+    help = "The directory of the variant to test."
 
 
 class ContractSuiteField(StringField):
@@ -141,7 +139,7 @@ class ContractDependenciesField(Dependencies):
 
 class GrugContract(Target):
     alias = "grug_contract"
-    help = "The contract tests of one variant. Made by `grug_variant`, never written in a BUILD."
+    help = "The contract tests of one variant. Made by `grug_variant`, not for BUILD files."
     core_fields = (
         *COMMON_TARGET_FIELDS,
         ContractDependenciesField,
@@ -178,7 +176,7 @@ class LaunchBundle(Target):
     alias = "launch_bundle"
     help = (
         "A variant packed to run elsewhere; `./pants package` writes dist/bundles/NAME-ACCELERATOR/"
-        " and its .tar.gz. Made by `grug_variant`, never written in a BUILD."
+        " and its .tar.gz. Made by `grug_variant`, not for BUILD files."
     )
     core_fields = (
         *COMMON_TARGET_FIELDS,

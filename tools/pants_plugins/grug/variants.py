@@ -117,11 +117,11 @@ class VariantsFormat(Enum):
 class VariantsSubsystem(Outputting, GoalSubsystem):
     name = "variants"
     help = (
-        "List the experiments: all, those named, or with --changed-since=REF those whose sources, "
-        "BUILD file, lock or contract tests a change touches, with the reason for each."
+        "List the experiments: all, those that are named or, with --changed-since=REF, those whose "
+        "sources, BUILD file, lock or contract tests changed, with the reason for each."
     )
 
-    format = EnumOption(default=VariantsFormat.table, help="How to list them.")
+    format = EnumOption(default=VariantsFormat.table, help="Form of the list.")
 
 
 class Variants(Goal):

@@ -19,7 +19,7 @@ class GrugSubsystem(Subsystem):
     )
     template = StrOption(
         default="experiments/grug/base",
-        help="The variant from which all others are copied, with its plumbing.",
+        help="The variant that all others are copies of, and whose plumbing they share.",
     )
     requirements = StrOption(
         default="tools/locks",
@@ -39,14 +39,14 @@ class GrugSubsystem(Subsystem):
     )
     plumbing_contract = StrOption(
         default="tests/contract/plumbing",
-        help="The directory of the tests of plumbing, the template's or a variant's own.",
+        help="The directory of the tests of plumbing, for the template and where it differs.",
     )
     contract_target = StrOption(
         default="tests/contract:suite", help="The target that owns the files those tests need."
     )
     lock_target = StrOption(
         default="tools/locks:{resolve}-lock",
-        help="The target that owns a resolve's lock as a file; a run's record holds its digest.",
+        help="The target that owns a resolve's lock as a file; a run's record has its digest.",
     )
     ledger = StrOption(
         default="docs/reports/grug-archive.md",
@@ -61,10 +61,10 @@ class GrugSubsystem(Subsystem):
     )
     buckets = StrOption(
         default="experiments/grug/buckets.json",
-        help="The file that assigns the template's classes and functions to change buckets.",
+        help="The file that gives the change bucket of each class and function of the template.",
     )
     accelerators = StrListOption(
-        default=["cpu", "gpu", "tpu"], help="The names that a variant can use in `accelerators`."
+        default=["cpu", "gpu", "tpu"], help="Names that a variant may list in `accelerators`."
     )
 
     def variant_of(self, path: str) -> str | None:
