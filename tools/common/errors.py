@@ -1,4 +1,4 @@
-"""How a tool fails: an expected failure is one line with the remedy, a bug is a traceback."""
+"""How a tool fails: an expected failure is one line with the remedy; a bug is a traceback."""
 
 from __future__ import annotations
 

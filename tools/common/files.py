@@ -1,4 +1,4 @@
-"""Files: read with a size limit, written all or none, and as the entries of a tree."""
+"""Files: read with a size limit, written all or none, and described as entries of a tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Mode = Literal["file", "executable", "link", "submodule"]
 
 @dataclass(frozen=True)
 class File:
-    """A file's bytes; of a symbolic link, the path it leads to; of a submodule, its commit."""
+    """A file's bytes; for a symbolic link, the path it points to; for a submodule, its commit."""
 
     content: bytes
     mode: Mode = "file"
@@ -28,7 +28,7 @@ Tree = Mapping[str, File]
 
 
 def read_text(path: Path, limit: int, *, name: str = "") -> str:
-    """The text of a UTF-8 file of at most `limit` bytes; `name` stands for it in messages.
+    """The text of a UTF-8 file of at most `limit` bytes; messages call the file `name`.
 
     Raises:
         ToolError: the file cannot be read, is too large, or is not UTF-8.
@@ -49,7 +49,11 @@ def read_text(path: Path, limit: int, *, name: str = "") -> str:
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
-    """Writes each file beside its place, then moves all there; on failure, none has changed."""
+    """Writes all files or, on failure, none: each beside its place first, then moved there.
+
+    Raises:
+        OSError: a file cannot be written; the others are as they were.
+    """
     before: dict[Path, bytes | None] = {}
     written: dict[Path, Path] = {}
     try:

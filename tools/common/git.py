@@ -1,6 +1,6 @@
-"""What git knows, asked so that no setting, hook, colour or pager of a user changes the answer.
+"""Questions to git whose answers no setting, hook, colour or pager of a user changes.
 
-The one place that starts git. Questions use plumbing commands and `-z`, so names come as they are.
+The one place that starts git. It uses plumbing commands and `-z`, so that names arrive unquoted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree
 
-# What a user may have set otherwise, of the commands that read such settings.
+# Settings that a user may have changed, for the commands that read them.
 _SETTINGS = (
     "grep.fullName=false",
     "merge.conflictStyle=merge",
@@ -30,14 +30,14 @@ _MODES: dict[str, Mode] = {
 
 @cache
 def _environment() -> dict[str, str]:
-    """Ours, without what a git hook says about its own repository: the caller names the place."""
-    asked = ("git", "rev-parse", "--local-env-vars")
-    local = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+    """Ours, without the variables by which a git hook names its own repository."""
+    command = ("git", "rev-parse", "--local-env-vars")
+    local = subprocess.run(command, capture_output=True, text=True).stdout.split()
     kept = {name: value for name, value in os.environ.items() if name not in local}
     return {
         **kept,
         "GIT_LITERAL_PATHSPECS": "1",
-        # A question must not make another program's `git add` fail.
+        # A question must not take a lock and make another program's `git add` fail.
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
@@ -50,7 +50,7 @@ class Git:
     Args:
         root: the directory in which questions are asked.
         git_dir: the repository, if `root` does not lie in it.
-        fetches: whether a partial clone downloads the objects it lacks; else they are unknown.
+        fetches: whether a partial clone downloads the objects it lacks; if not, they are missing.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Git:
         self.fetches = fetches
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Runs one command in `root`, whatever its exit code. Raises ToolError: there is no git."""
+        """Runs one command in `root`; any exit code is returned. Raises ToolError without git."""
         command = ["git", "--no-pager", "-C", str(self.root)]
         if self.git_dir:
             command.append(f"--git-dir={self.git_dir.absolute()}")
@@ -78,52 +78,52 @@ class Git:
             raise ToolError(f"git cannot be run ({error.strerror}): install it") from error
 
     def answer(self, *arguments: str, stdin: bytes = b"") -> bytes | None:
-        """What a command prints; None where it fails."""
-        done = self.run(*arguments, stdin=stdin)
-        return done.stdout if done.returncode == 0 else None
+        """The output of a command; None if it fails."""
+        process = self.run(*arguments, stdin=stdin)
+        return process.stdout if process.returncode == 0 else None
 
     def ask(self, *arguments: str) -> str:
-        """What a command prints. Raises ToolError where it fails, with git's first line."""
-        done = self.run(*arguments)
-        if done.returncode:
-            raise ToolError(f"git {arguments[0]}: {complaint(done)}")
-        return done.stdout.decode("utf-8", "surrogateescape")
+        """The output of a command as text. Raises ToolError with git's first line if it fails."""
+        process = self.run(*arguments)
+        if process.returncode:
+            raise ToolError(f"git {arguments[0]}: {complaint(process)}")
+        return process.stdout.decode("utf-8", "surrogateescape")
 
     def names(self, *arguments: str) -> list[str]:
-        """What a command prints with -z."""
+        """The names that a command prints with -z."""
         return [name for name in self.ask(*arguments).split("\0") if name]
 
     def commit(self, name: str) -> str | None:
-        """All digits of the commit that a name, branch or tag leads to; None for no commit."""
+        """The full digest of the commit that a name, branch or tag means; None if there is none."""
         if not name or name.startswith("-"):
             return None
-        found = self.answer("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-        return found.decode().strip() if found else None
+        digest = self.answer("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        return digest.decode().strip() if digest else None
 
     def known_commits(self, names: Collection[str]) -> set[str]:
-        """Those of `names` (hexadecimal digits) that are one commit each, asked for at once.
+        """The `names` (hexadecimal digits) that mean exactly one commit, from a single command.
 
         Raises:
-            ToolError: there is no repository to ask.
+            ToolError: there is no repository.
         """
         if not names:
             return set()
-        asked = sorted(names)
-        lines = "".join(f"{name}^{{commit}}\n" for name in asked)
-        done = self.run("cat-file", "--batch-check", stdin=lines.encode())
-        answers = done.stdout.decode().splitlines()
-        if done.returncode or len(answers) != len(asked):
-            raise ToolError(f"{self.git_dir or self.root}: git says {complaint(done)!r}")
-        pairs = zip(asked, answers, strict=True)
+        ordered = sorted(names)
+        lines = "".join(f"{name}^{{commit}}\n" for name in ordered)
+        process = self.run("cat-file", "--batch-check", stdin=lines.encode())
+        answers = process.stdout.decode().splitlines()
+        if process.returncode or len(answers) != len(ordered):
+            raise ToolError(f"{self.git_dir or self.root}: git says {complaint(process)!r}")
+        pairs = zip(ordered, answers, strict=True)
         return {name for name, answer in pairs if answer.split(" ")[1:2] == ["commit"]}
 
     def blobs(self, digests: Iterable[str]) -> dict[str, bytes]:
-        """The contents of objects by git's digest of them; those it does not have are left out."""
+        """The contents of objects by their digest in git; objects it lacks are left out."""
         lines = "".join(f"{digest}\n" for digest in sorted(set(digests)))
         if not lines:
             return {}
         answer = self.run("cat-file", "--batch", stdin=lines.encode()).stdout
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         start = 0
         while start < len(answer):
             end = answer.index(b"\n", start)
@@ -131,29 +131,31 @@ class Git:
             start = end + 1
             if len(words) == 3:  # else "DIGEST missing"
                 size = int(words[2])
-                found[words[0]] = answer[start : start + size]
+                contents[words[0]] = answer[start : start + size]
                 start += size + 1
-        return found
+        return contents
 
     def tree(self, commit: str, path: str) -> Tree | None:
-        """The files below a path of a commit, or the one file; None where it has no such path.
+        """The files below a path of a commit, or the one file; None if it has no such path.
 
         Args:
-            commit: whatever names one.
-            path: from the repository's root, wherever in it the question is asked.
+            commit: any name of a commit.
+            path: the path from the repository's root, even if `root` is a directory within it.
 
         Raises:
             ToolError: the repository lacks some of the files.
         """
         # Spelled in full: "COMMIT:./PATH" would be read from the current directory.
-        named = f"{commit}:{path}"
-        kind = self.answer("cat-file", "-t", named)
+        object_name = f"{commit}:{path}"
+        kind = self.answer("cat-file", "-t", object_name)
         if kind is None:
             return None
         if kind.strip() == b"blob":
-            return {path.rpartition("/")[2]: File(self.answer("cat-file", "blob", named) or b"")}
+            return {
+                path.rpartition("/")[2]: File(self.answer("cat-file", "blob", object_name) or b"")
+            }
         entries: list[tuple[str, Mode, str]] = []
-        for line in self.names("ls-tree", "-r", "-z", "--full-tree", named):
+        for line in self.names("ls-tree", "-r", "-z", "--full-tree", object_name):
             head, _, name = line.partition("\t")
             mode, _, digest = head.split(" ")
             entries.append((name, _MODES.get(mode, "file"), digest))
@@ -161,21 +163,23 @@ class Git:
         tree: dict[str, File] = {}
         for name, mode, digest in sorted(entries):
             if mode != "submodule" and digest not in blobs:
-                raise ToolError(f"{named}/{name}: git lacks its content: fetch it (git fetch)")
+                raise ToolError(
+                    f"{object_name}/{name}: git lacks its content: fetch it (git fetch)"
+                )
             tree[name] = File(digest.encode() if mode == "submodule" else blobs[digest], mode)
         return tree
 
     def files_with(self, words: Sequence[str]) -> list[str]:
-        """Text files below `root`, not ignored, that hold one of some words; from `root`."""
-        given = [argument for word in words for argument in ("-e", word)]
-        done = self.run("grep", "--untracked", "--no-color", "-lzIF", *given, "--", ".")
-        if done.returncode > 1:
-            raise ToolError(f"git grep: {complaint(done)}")
-        text = done.stdout.decode("utf-8", "surrogateescape")
+        """Paths, from `root`, of the text files below it that contain a word; ignored ones not."""
+        patterns = [argument for word in words for argument in ("-e", word)]
+        process = self.run("grep", "--untracked", "--no-color", "-lzIF", *patterns, "--", ".")
+        if process.returncode > 1:
+            raise ToolError(f"git grep: {complaint(process)}")
+        text = process.stdout.decode("utf-8", "surrogateescape")
         return [name for name in text.split("\0") if name]
 
 
-def complaint(done: subprocess.CompletedProcess[bytes]) -> str:
-    """The first line that a failed command wrote to standard error."""
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
+def complaint(process: subprocess.CompletedProcess[bytes]) -> str:
+    """The first line that a failed command wrote to standard error, or "no answer"."""
+    lines = process.stderr.decode(errors="replace").strip().splitlines()
     return lines[0] if lines else "no answer"

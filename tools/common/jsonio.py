@@ -1,4 +1,4 @@
-"""JSON that others wrote, read with the line of each fault; and JSON written the same each time."""
+"""Reads foreign JSON, with the line of each fault; writes JSON the same way each time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def parse_json(text: str, name: str, line: int = 1) -> Any:
 
     Args:
         text: the JSON.
-        name: stands for it in messages.
-        line: the number, in the file `name`, of the text's first line.
+        name: the file's name in messages.
+        line: the number of the text's first line in that file.
 
     Raises:
         ToolError: it is not JSON, or a number is not finite; the message names the line.
@@ -32,7 +32,7 @@ def parse_json(text: str, name: str, line: int = 1) -> Any:
 
 
 def read_json(path: Path, limit: int, *, name: str = "") -> Any:
-    """The value of a JSON file of at most `limit` bytes; `name` stands for it in messages.
+    """The value of a JSON file of at most `limit` bytes; messages call the file `name`.
 
     Raises:
         ToolError: the file cannot be read, is too large, or is not JSON with finite numbers.
@@ -46,12 +46,15 @@ def json_text(value: Any) -> str:
 
 
 def json_line(value: Any) -> str:
-    """The one spelling of a value, for digests and comparisons: sorted, no spaces, one line."""
+    """The canonical JSON of a value, for digests and comparisons: sorted, no spaces, one line."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def line_of(lines: list[str], key: str) -> int:
-    """The line, from 1, that begins with `key` in a JSON text of one key per line; else 1."""
+    """The number, from 1, of the line that begins with `key` in a JSON text of one key per line.
+
+    1 if there is none.
+    """
     start = json.dumps(key)
     return next((n for n, line in enumerate(lines, 1) if line.lstrip().startswith(start)), 1)
 

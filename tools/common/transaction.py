@@ -1,12 +1,12 @@
-"""Changing several files of the working tree: all, or none.
+"""Changes several files of the working tree: all of them, or none.
 
-What will be written is prepared below the git directory, then a journal is put in place by one
-rename, and from then on the change holds: its steps are carried out, each of which may be repeated,
-and the journal is removed. A process that is killed before the rename has changed nothing; one that
-is killed after it leaves a journal, from which `recover` finishes the work.
+The new contents are prepared below the git directory; then one rename puts a journal in place. From
+then on the change holds: its steps are carried out, each of which may be repeated, and the journal
+is removed. A process killed before the rename has changed nothing; one killed after it leaves a
+journal, from which `recover` finishes the work.
 
-A step writes or removes a file only as it was planned on, as it will be, or not there at all: what
-an editor saved in between is never lost.
+A step writes or removes a file only if the file is as planned on, as it will be, or absent, so that
+what an editor saved in between is never lost.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ ABANDON = "python -m tools.lifecycle recover --abandon"
 
 @dataclass
 class Change:
-    """What is to become of the working tree; paths from the workspace's root."""
+    """A change to the working tree; paths are from the workspace's root."""
 
-    what: str
-    """Said of it when it is finished later."""
-    seen: dict[str, str | None] = field(default_factory=dict)
-    """Fingerprints that the plan rests on; each is looked at again before the change holds."""
+    summary: str
+    """What it does, for messages."""
+    fingerprints: dict[str, str | None] = field(default_factory=dict)
+    """Fingerprints of the paths that the plan depends on; checked before the change holds."""
     writes: dict[str, File] = field(default_factory=dict)
     removes: list[str] = field(default_factory=list)
     discards: list[str] = field(default_factory=list)
-    """Files and directories that git ignores: removed with all they hold."""
+    """Files and directories that git ignores, to remove with all their content."""
     prunes: list[str] = field(default_factory=list)
-    """Directories to remove with their directories, as far as no file is left in them."""
+    """Directories to remove with their subdirectories, if no file is left in them."""
 
-    def rest_on(self, path: str, was: File | None) -> None:
-        """Notes what was read there, or that nothing was."""
-        self.seen[path] = _of(was.content, was.mode == "executable") if was else None
+    def rest_on(self, path: str, before: File | None) -> None:
+        """Notes what the plan read at a path; None if there was nothing."""
+        self.fingerprints[path] = (
+            _digest(before.content, before.mode == "executable") if before else None
+        )
 
-    def put(self, path: str, was: File | None, file: File | None) -> None:
-        """Writes a file in the place of what was read there, or removes it."""
-        self.rest_on(path, was)
+    def put(self, path: str, before: File | None, file: File | None) -> None:
+        """Plans to write `file` where `before` was read, or with None to remove it."""
+        self.rest_on(path, before)
         if file is None:
             self.removes.append(path)
         else:
@@ -60,29 +62,29 @@ class Change:
 
 
 def read_file(path: Path) -> File:
-    """A file of the working tree with its mode."""
+    """A regular file of the working tree, with its mode. Raises OSError if there is none."""
     content = path.read_bytes()
     return File(content, "executable" if path.stat().st_mode & stat.S_IXUSR else "file")
 
 
 def fingerprint(path: Path) -> str | None:
-    """What a path is, by content; None where there is nothing."""
+    """A text that changes with a path's kind and content; None if there is nothing."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISREG(mode):
-        return _of(path.read_bytes(), bool(mode & stat.S_IXUSR))
+        return _digest(path.read_bytes(), bool(mode & stat.S_IXUSR))
     return f"link {os.readlink(path)}" if stat.S_ISLNK(mode) else f"kind {stat.S_IFMT(mode):o}"
 
 
-def _of(content: bytes, executable: bool) -> str:
+def _digest(content: bytes, executable: bool) -> str:
     return f"{'executable' if executable else 'file'} {hashlib.sha256(content).hexdigest()}"
 
 
 @contextmanager
 def locked(state: Path) -> Generator[None]:
-    """Keeps other commands away; the lock ends with the process. Raises ToolError."""
+    """Holds the workspace's lock, which ends with the process. Raises ToolError if it is taken."""
     state.mkdir(parents=True, exist_ok=True)
     with open(state / "lock", "ab") as file:
         try:
@@ -105,33 +107,33 @@ def carry_out(root: Path, state: Path, change: Change) -> None:
 
 
 def _prepare(root: Path, staged: Path, change: Change) -> dict[str, Any]:
-    """The journal, written with all that it needs, once nothing is seen to stand against it."""
+    """Writes the journal and its files and returns it. Raises ToolError if a file has changed."""
     staged.mkdir(parents=True)
     steps: list[dict[str, Any]] = []
     for number, (path, file) in enumerate(sorted(change.writes.items())):
         _write(staged / str(number), file.content, 0o666)
-        after = _of(file.content, file.mode == "executable")
-        step = {"do": "write", "path": path, "before": change.seen[path], "after": after}
+        after = _digest(file.content, file.mode == "executable")
+        step = {"do": "write", "path": path, "before": change.fingerprints[path], "after": after}
         steps.append(step | {"staged": str(number)})
     removes = sorted(change.removes)
-    steps += [{"do": "remove", "path": p, "before": change.seen[p]} for p in removes]
+    steps += [{"do": "remove", "path": p, "before": change.fingerprints[p]} for p in removes]
     steps += [{"do": "discard", "path": path} for path in sorted(change.discards)]
     steps += [{"do": "prune", "path": path} for path in sorted(change.prunes)]
-    journal = {"schema_version": SCHEMA_VERSION, "what": change.what, "steps": steps}
+    journal = {"schema_version": SCHEMA_VERSION, "what": change.summary, "steps": steps}
     _write(staged / JOURNAL, json.dumps(journal, indent=1).encode(), 0o666)
     _sync(staged)
     for step in steps:
         _stay_inside(root, step["path"])
         if (step.get("before") or "file").startswith(("link", "kind")):
             raise ToolError(f"{step['path']}: is no regular file: nothing is done")
-    for path, before in change.seen.items():
+    for path, before in change.fingerprints.items():
         if fingerprint(root / path) != before:
             raise ToolError(f"{path}: was changed meanwhile, nothing is done: run it again")
     return journal
 
 
 def recover(root: Path, state: Path) -> str | None:
-    """Finishes what was interrupted, or sweeps what never began; a line of what it did, or None.
+    """Finishes an interrupted change, or removes one that never held; says what it did, or None.
 
     Raises:
         ToolError: a file was edited since, or the journal cannot be read.
@@ -153,11 +155,13 @@ def recover(root: Path, state: Path) -> str | None:
 
 
 def abandon(state: Path) -> str:
-    """Forgets an interrupted change; files stay as they are."""
-    there = (state / JOURNAL).exists()
+    """Forgets an interrupted change, leaves files as they are, and returns the line to print."""
+    interrupted = (state / JOURNAL).exists()
     (state / JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(state / STAGED, ignore_errors=True)
-    return "forgot what was interrupted; files are as it left them" if there else "nothing to do"
+    return (
+        "forgot what was interrupted; files are as it left them" if interrupted else "nothing to do"
+    )
 
 
 def _finish(root: Path, state: Path, journal: Mapping[str, Any]) -> None:
@@ -165,16 +169,16 @@ def _finish(root: Path, state: Path, journal: Mapping[str, Any]) -> None:
         _stay_inside(root, step["path"])
         path = root / step["path"]
         if step["do"] in ("write", "remove"):
-            now = fingerprint(path)
-            if now not in (None, step["before"], step.get("after")):
+            current = fingerprint(path)
+            if current not in (None, step["before"], step.get("after")):
                 message = (
                     f"{step['path']}: was edited while this was interrupted: {journal['what']}; "
                     f"move it away and run again to finish, or leave all as it is: {ABANDON}"
                 )
                 raise ToolError(message)
-            if step["do"] == "write" and now != step["after"]:
+            if step["do"] == "write" and current != step["after"]:
                 _place(path, state / STAGED / step["staged"], step["after"])
-            elif step["do"] == "remove" and now is not None:
+            elif step["do"] == "remove" and current is not None:
                 path.unlink()
                 _sync(path.parent)
         elif step["do"] == "discard":
@@ -190,12 +194,12 @@ def _finish(root: Path, state: Path, journal: Mapping[str, Any]) -> None:
 
 
 def _place(path: Path, staged: Path, after: str) -> None:
-    """Puts a prepared file in its place by one rename; its permissions stay, but for the run bit.
+    """Puts a prepared file in place by one rename; permissions stay, except the executable bit.
 
     The rename is within the directory: the git directory may lie on another file system.
     """
     content, executable = staged.read_bytes(), after.startswith("executable")
-    if _of(content, executable) != after:
+    if _digest(content, executable) != after:
         raise ToolError(f"{staged}: is damaged; {ABANDON} forgets the change")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.grug")
@@ -223,16 +227,16 @@ def _stay_inside(root: Path, path: str) -> None:
 def _write(path: Path, content: bytes, mode: int) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(handle, left) :]
+        remaining = memoryview(content)
+        while remaining:
+            remaining = remaining[os.write(handle, remaining) :]
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def _sync(directory: Path) -> None:
-    """Makes what was renamed or removed in a directory outlast a power cut."""
+    """Makes renames and removals in a directory survive a power cut."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

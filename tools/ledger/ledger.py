@@ -13,9 +13,8 @@ begins with two spaces continues the field above it:
     - purpose: whether sparse experts
       pay at equal active FLOPs
 
-Text between the list and the next heading is notes for people. Which fields there are: `FIELDS`.
-`parse` looks at the text alone. tools/runs/check_ledger.py holds what it says against git and the
-directories.
+Text between the list and the next heading is notes for people. `FIELDS` lists the fields. `parse`
+looks at the text alone; tools/runs/check_ledger.py compares it with git and the directories.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from tools.common.errors import ToolError
 from tools.common.files import MIB, read_text
 
 LEDGER = "docs/reports/grug-archive.md"
-# Each directory in it has its entry. (Speedruns have records, and a leaderboard of their own.)
+# Each directory in it has an entry. (Speedruns have records and a leaderboard of their own.)
 AREA = "experiments/grug"
 MAX_LEDGER = 4 * MIB
 SCHEMA_VERSION = 1
@@ -72,17 +71,17 @@ _PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 
 @dataclass(frozen=True)
 class Entry:
-    """One experiment. `fields` holds what is written, by the names in FIELDS."""
+    """One experiment: the line of its heading, and by the names in FIELDS its fields and lines."""
 
     name: str
     line: int
     fields: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     notes: str = ""
-    """What people wrote below the list, as it stands."""
+    """The text below the list, unchanged."""
 
     def __getattr__(self, name: str) -> str:
-        """`entry.superseded_by`, empty where it is not written."""
+        """A field as an attribute, such as `entry.superseded_by`; empty if it is not written."""
         key = {"last_known_good": "last known-good"}.get(name, name.replace("_", " "))
         if key not in FIELDS:
             raise AttributeError(name)
@@ -90,24 +89,24 @@ class Entry:
 
 
 def read_ledger(root: Path) -> str:
-    """The text of the ledger of the workspace `root`. Raises ToolError."""
+    """The text of the ledger of the workspace `root`. Raises ToolError if it cannot be read."""
     return read_text(root / LEDGER, MAX_LEDGER, name=LEDGER)
 
 
 def load_ledger(root: Path) -> list[Entry]:
-    """The entries of the ledger of the workspace `root`. Raises ToolError."""
+    """The entries of the ledger of the workspace `root`. Raises ToolError for a bad ledger."""
     return parse(read_ledger(root), LEDGER)
 
 
 def parse(text: str, path: str) -> list[Entry]:
-    """The entries in the order they are written.
+    """The entries in the order in which they are written.
 
     Raises:
-        ToolError: every fault found, as `path:line: message`.
+        ToolError: the text has faults; the message has a line `path:line: message` for each.
     """
     entries, faults = read(text)
     if faults:
-        raise ToolError("\n".join(f"{path}:{number}: {what}" for number, what in faults))
+        raise ToolError("\n".join(f"{path}:{number}: {message}" for number, message in faults))
     return entries
 
 
@@ -117,7 +116,7 @@ def read(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:
     notes: list[list[str]] = []
     faults: list[tuple[int, str]] = []
     current: Entry | None = None
-    key = ""  # the field that an indented line goes on with
+    key = ""  # the field that an indented line continues
     for number, line in enumerate(text.splitlines(), start=1):
         heading, item = _HEADING.fullmatch(line), _FIELD.fullmatch(line)
         if heading:
@@ -146,63 +145,63 @@ def read(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:
     return entries, sorted(faults)
 
 
-def _unknown(what: str, value: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(value, list(known), n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return f"unknown {what} {value!r}; {remedy}"
+def _unknown(kind: str, value: str, choices: Iterable[str]) -> str:
+    close = difflib.get_close_matches(value, list(choices), n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(choices)}"
+    return f"unknown {kind} {value!r}; {remedy}"
 
 
 def _faults(entry: Entry) -> list[tuple[int, str]]:
-    """What is wrong with one entry by itself."""
-    found: list[tuple[int, str]] = []
+    """Faults of one entry by itself."""
+    faults: list[tuple[int, str]] = []
     if not NAME.fullmatch(entry.name):
-        found.append((entry.line, f"{entry.name!r} is no name: letters, digits, '_' and '-'"))
+        faults.append((entry.line, f"{entry.name!r} is no name: letters, digits, '_' and '-'"))
     if entry.path and not _PATH.fullmatch(entry.path):
         message = f"{entry.path!r} is no path from the workspace's root, such as experiments/grug/x"
-        found.append((entry.lines["path"], message))
+        faults.append((entry.lines["path"], message))
     for name in REQUIRED:
         if not entry.fields.get(name):
-            found.append((entry.line, f"{entry.name} lacks '- {name}: ...' ({FIELDS[name]})"))
-    for name, known in (("status", STATUSES), ("bucket", BUCKETS)):
+            faults.append((entry.line, f"{entry.name} lacks '- {name}: ...' ({FIELDS[name]})"))
+    for name, choices in (("status", STATUSES), ("bucket", BUCKETS)):
         value = entry.fields.get(name)
-        if value and value not in known:
-            found.append((entry.lines[name], _unknown(name, value, known)))
+        if value and value not in choices:
+            faults.append((entry.lines[name], _unknown(name, value, choices)))
     if entry.status == "superseded" and not entry.superseded_by:
-        found.append((entry.line, f"{entry.name} is superseded: say '- superseded by: ...'"))
+        faults.append((entry.line, f"{entry.name} is superseded: say '- superseded by: ...'"))
     if entry.status in ("superseded", "deleted") and not entry.last_known_good:
-        found.append((entry.line, f"{entry.name} is {entry.status}: say '- last known-good: ...'"))
+        faults.append((entry.line, f"{entry.name} is {entry.status}: say '- last known-good: ...'"))
     if entry.status == "active" and entry.last_known_good:
         line = entry.lines["last known-good"]
-        found.append((line, f"{entry.name} is active, so it has no last known-good commit"))
-    return found
+        faults.append((line, f"{entry.name} is active, so it has no last known-good commit"))
+    return faults
 
 
 def _between(entries: list[Entry]) -> list[tuple[int, str]]:
-    """What is wrong between entries: equal names or paths, origins unknown or going in circles."""
-    found: list[tuple[int, str]] = []
+    """Faults between entries: equal names or paths, and origins that are unknown or circular."""
+    faults: list[tuple[int, str]] = []
     by_name: dict[str, Entry] = {}
     by_path: dict[str, Entry] = {}
     for entry in entries:
         if entry.name in by_name:
             first = by_name[entry.name].line
-            found.append((entry.line, f"{entry.name!r} is recorded twice; first in line {first}"))
+            faults.append((entry.line, f"{entry.name!r} is recorded twice; first in line {first}"))
         elif entry.path in by_path and "active" == entry.status == by_path[entry.path].status:
-            other = by_path[entry.path].name
-            found.append((entry.lines["path"], f"{entry.path} is the path of {other} also"))
+            name = by_path[entry.path].name
+            faults.append((entry.lines["path"], f"{entry.path} is the path of {name} also"))
         by_name.setdefault(entry.name, entry)
         by_path.setdefault(entry.path, entry)
     for entry in entries:
         if entry.origin in ("", "none"):
             continue
         if entry.origin not in by_name:
-            found.append((entry.lines["origin"], _unknown("origin", entry.origin, by_name)))
+            faults.append((entry.lines["origin"], _unknown("origin", entry.origin, by_name)))
             continue
         chain = [entry.name]
         while chain[-1] in by_name and (origin := by_name[chain[-1]].origin) not in ("", "none"):
             chain.append(origin)
             if origin == entry.name:
                 circle = " <- ".join(chain)
-                found.append((entry.lines["origin"], f"origins go in a circle: {circle}"))
+                faults.append((entry.lines["origin"], f"origins go in a circle: {circle}"))
             if origin in chain[:-1]:
                 break
-    return found
+    return faults

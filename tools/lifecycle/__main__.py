@@ -6,8 +6,9 @@
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
     python -m tools.lifecycle recover [--abandon]
 
-Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1 and
-one line per fault for what cannot be done, or where conflicts were left; 2 for a bad command line.
+Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1,
+with one line per fault, if something cannot be done or conflicts are left; 2 for a bad command
+line.
 """
 
 from __future__ import annotations
@@ -26,40 +27,44 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="lifecycle")
     commands = parser.add_subparsers(dest="command", required=True)
-    forking = commands.add_parser("fork", help="copy a variant")
-    forking.add_argument("origin", help="directory of the variant to copy")
-    forking.add_argument("--name", required=True, help="name of the copy")
-    forking.add_argument(
+    fork_parser = commands.add_parser("fork", help="copy a variant")
+    fork_parser.add_argument("origin", help="directory of the variant to copy")
+    fork_parser.add_argument("--name", required=True, help="name of the copy")
+    fork_parser.add_argument(
         "--bucket", required=True, help="the one part of the template that the copy changes"
     )
-    forking.add_argument(
+    fork_parser.add_argument(
         "--purpose", required=True, help="the question that the copy answers, in one sentence"
     )
-    drifting = commands.add_parser("drift", help="show which commits of their origins copies lack")
-    drifting.add_argument("variants", nargs="*", help="names or directories; default: all")
-    drifting.add_argument(
+    drift_parser = commands.add_parser(
+        "drift", help="show which commits of their origins copies lack"
+    )
+    drift_parser.add_argument("variants", nargs="*", help="names or directories; default: all")
+    drift_parser.add_argument(
         "--apply",
         action="append",
         default=[],
         metavar="COMMIT",
         help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
     )
-    drifting.add_argument("--format", choices=("text", "json"), default="text")
-    raising = commands.add_parser("upstream", help="merge a variant's change into its origin")
-    raising.add_argument("variant")
-    raising.add_argument(
+    drift_parser.add_argument("--format", choices=("text", "json"), default="text")
+    upstream_parser = commands.add_parser(
+        "upstream", help="merge a variant's change into its origin"
+    )
+    upstream_parser.add_argument("variant")
+    upstream_parser.add_argument(
         "--resolved",
         action="store_true",
         help="mark the variant superseded: its conflicts are resolved",
     )
-    retiring = commands.add_parser("retire", help="remove a variant; its entry stays")
-    retiring.add_argument("variant")
-    retiring.add_argument("--verdict", default="", help="what was learned, in one sentence")
-    retiring.add_argument(
+    retire_parser = commands.add_parser("retire", help="remove a variant; its entry stays")
+    retire_parser.add_argument("variant")
+    retire_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
+    retire_parser.add_argument(
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
-    recovering = commands.add_parser("recover", help="finish what a killed command left")
-    recovering.add_argument(
+    recover_parser = commands.add_parser("recover", help="finish what a killed command left")
+    recover_parser.add_argument(
         "--abandon", action="store_true", help="forget it instead of finishing it"
     )
     for command in commands.choices.values():
@@ -77,8 +82,8 @@ def main(arguments: list[str]) -> int:
             if options.command == "recover" and options.abandon:
                 print(transaction.abandon(state))
                 return 0
-            if said := transaction.recover(repo.root, state):
-                print(said, file=sys.stderr)
+            if message := transaction.recover(repo.root, state):
+                print(message, file=sys.stderr)
             return run(options, repo)
     except ToolError as error:
         print(error, file=sys.stderr)
@@ -88,7 +93,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(options: argparse.Namespace, repo: Repository) -> int:
-    """Prints what was done; the exit code."""
+    """Runs the chosen command, prints what it did, and returns the exit code."""
     lines: list[str] = []
     conflicts = False
     if options.command == "fork":
@@ -98,8 +103,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     elif options.command == "drift" and options.apply:
         lines, conflicts = drift.port(repo, options.apply, options.variants)
     elif options.command == "drift":
-        found = drift.drift(repo, options.variants)
-        lines = [drift.as_json(found) if options.format == "json" else drift.as_text(found)]
+        drifts = drift.drift(repo, options.variants)
+        lines = [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)]
     elif options.command == "upstream" and options.resolved:
         lines = upstream.resolved(repo, options.variant)
     elif options.command == "upstream":

@@ -1,4 +1,4 @@
-"""The ledger as the commands of the recipe read and put it."""
+"""The ledger as the recipe's commands read and change it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ def read(root: Path) -> tuple[str, list[Entry]]:
 
 
 def put(change: Change, root: Path, before: str, after: str) -> None:
-    """Has the ledger's text replaced by another."""
+    """Adds to a change that it replaces the ledger's text `before` by `after`."""
     mode = read_file(root / LEDGER).mode
     change.put(LEDGER, File(before.encode(), mode), File(after.encode(), mode))
 
 
-def find(entries: Sequence[Entry], given: str) -> Entry:
+def find(entries: Sequence[Entry], variant: str) -> Entry:
     """The entry of that name or directory, a living one first. Raises ToolError."""
-    wanted = given.removeprefix("./").rstrip("/")
-    found = [entry for entry in entries if wanted in (entry.name, entry.path)]
-    found.sort(key=lambda entry: entry.status != "active")
-    if not found:
-        known = [word for entry in entries for word in (entry.name, entry.path)]
-        near = difflib.get_close_matches(wanted, known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"add '## NAME' to {LEDGER}"
-        raise ToolError(f"{given}: is not in the ledger; {remedy}")
-    return found[0]
+    name = variant.removeprefix("./").rstrip("/")
+    matches = [entry for entry in entries if name in (entry.name, entry.path)]
+    matches.sort(key=lambda entry: entry.status != "active")
+    if not matches:
+        names = [word for entry in entries for word in (entry.name, entry.path)]
+        close = difflib.get_close_matches(name, names, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"add '## NAME' to {LEDGER}"
+        raise ToolError(f"{variant}: is not in the ledger; {remedy}")
+    return matches[0]
 
 
-def sentence(given: str, what: str) -> str:
-    """What a person says in one line, for a field. Raises ToolError."""
-    words = given.strip()
+def sentence(text: str, field: str) -> str:
+    """The stripped text of a field that is one line. Raises ToolError if it is empty or not one."""
+    words = text.strip()
     if not words:
-        raise ToolError(f"the {what} is empty: say in a sentence {FIELDS[what].lower()}")
+        raise ToolError(f"the {field} is empty: say in a sentence {FIELDS[field].lower()}")
     if not words.isprintable():
-        raise ToolError(f"the {what} holds a line break or a control character: one line")
+        raise ToolError(f"the {field} holds a line break or a control character: one line")
     return words

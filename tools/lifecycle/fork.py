@@ -18,19 +18,19 @@ from tools.lifecycle.names import Rename
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 60
-# The ledger says `none` of one that was copied from nothing.
+# The ledger writes `none` as the origin of a variant that was not copied.
 RESERVED = ("none",)
 LOCKS = "tools/locks"
 
 
-def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> list[str]:
-    """Copies a variant; gives what is to be printed. Raises ToolError, nothing written."""
+def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -> list[str]:
+    """Copies a variant and returns the lines to print. Raises ToolError with nothing written."""
     check_name(name)
     if bucket not in CHANGE_BUCKETS:
         raise ToolError(f"unknown bucket {bucket!r}; known: {', '.join(CHANGE_BUCKETS)}")
     purpose = ledger.sentence(purpose, "purpose")
     text, entries = ledger.read(repo.root)
-    origin = ledger.find(entries, given)
+    origin = ledger.find(entries, variant)
     path = f"{AREA}/{name}"
     check_free(repo, name, path, entries)
     files = read_origin(repo, origin)
@@ -63,18 +63,18 @@ def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> 
 def check_name(name: str) -> None:
     """Raises ToolError for a name that a variant cannot have."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in RESERVED:
-        why = "lower-case words of letters and digits joined by '_', such as wide_mlp"
-        raise ToolError(f"{name!r} cannot name a variant: {why}; no keyword, not 'none'")
+        rule = "lower-case words of letters and digits joined by '_', such as wide_mlp"
+        raise ToolError(f"{name!r} cannot name a variant: {rule}; no keyword, not 'none'")
     if len(name) > LONGEST:
         raise ToolError(f"{name!r} is too long: {LONGEST} characters at most")
 
 
 def check_free(repo: Repository, name: str, path: str, entries: Sequence[Entry]) -> None:
-    """What a directory, an entry, even of one long deleted, or a lock is called is taken."""
+    """Raises ToolError if a directory, a lock or an entry (even a deleted one's) has the name."""
     for entry in entries:
         if name == entry.name or path == entry.path:
-            where = f"{LEDGER}:{entry.line} ({entry.status})"
-            raise ToolError(f"{name}: is taken by {where}: choose another name")
+            entry_place = f"{LEDGER}:{entry.line} ({entry.status})"
+            raise ToolError(f"{name}: is taken by {entry_place}: choose another name")
     locks = (f"{LOCKS}/{name}{suffix}" for suffix in (".lock", ".in", ".txt"))
     for place in (path, *locks):
         if (repo.root / place).exists() or (repo.root / place).is_symlink():
@@ -82,13 +82,13 @@ def check_free(repo: Repository, name: str, path: str, entries: Sequence[Entry])
 
 
 def read_origin(repo: Repository, origin: Entry) -> Tree:
-    """The origin's files as committed. Raises ToolError where they are not."""
+    """The origin's files. Raises ToolError if they are missing or not committed."""
     if not (repo.root / origin.path).is_dir():
         message = f"{origin.path}: is not there ({origin.name} is {origin.status}): fork another"
         raise ToolError(message)
     if dirty := repo.dirty(origin.path):
-        more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
-        raise ToolError(f"{dirty[0]}{more}: not committed: commit first, so that git knows it")
+        others = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+        raise ToolError(f"{dirty[0]}{others}: not committed: commit first, so that git knows it")
     files = repo.tracked(origin.path)
     if not files:
         raise ToolError(f"{origin.path}: git knows no file of it: add and commit first")
@@ -96,13 +96,13 @@ def read_origin(repo: Repository, origin: Entry) -> Tree:
 
 
 def renamed(files: Tree, rename: Rename) -> Tree:
-    """The files of the copy. Raises ToolError where the build would refuse it."""
+    """The files of the copy. Raises ToolError if the build would refuse them."""
     copy = {p: File(rename.strict(p, file.content), file.mode) for p, file in files.items()}
     for inside, file in copy.items():
         if not inside.endswith(".py"):
             continue
         text = file.content.decode(errors="replace")
         for finding in scan(f"{rename.new}/{inside}", text, rename.new):
-            where = f"{rename.old}/{inside}:{finding.line}"
-            raise ToolError(f"{where}: in a copy this {finding.message}: mend it there first")
+            place = f"{rename.old}/{inside}:{finding.line}"
+            raise ToolError(f"{place}: in a copy this {finding.message}: mend it there first")
     return copy

@@ -1,4 +1,4 @@
-"""Three-way merges by git, of whole files and of one hunk alone."""
+"""Three-way merges by git, of whole files and of single hunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.common.git import Git
 State = Literal["applies cleanly", "conflicts", "already there"]
 CLEAN: State = "applies cleanly"
 CONFLICT: State = "conflicts"
-THERE: State = "already there"
+PRESENT: State = "already there"
 MARKERS = (b"<<<<<<< ", b"||||||| ", b">>>>>>> ")
 CONTEXT = 3
 
@@ -25,7 +25,7 @@ _PLAIN: Labels = ("ours", "before", "theirs")
 
 @dataclass(frozen=True)
 class Hunk:
-    """Lines [a, b) before, counted from 0, became [c, d) after; some context included."""
+    """Lines [a, b) of the old text became lines [c, d) of the new one; from 0, with context."""
 
     a: int
     b: int
@@ -47,11 +47,17 @@ def has_markers(content: bytes) -> bool:
 def merge(
     ours: bytes, base: bytes, theirs: bytes, labels: Labels = _PLAIN, style: str = ""
 ) -> tuple[bytes, int]:
-    """(the merged file, conflicts left in it).
+    """(the merged file, the number of conflicts left in it).
 
     Args:
-        labels: what the three sides are called at conflicts.
-        style: `--diff3` shows the base at conflicts, `--union` keeps both sides of them.
+        ours: the file to merge into.
+        base: the common ancestor.
+        theirs: the file to merge.
+        labels: names of the three sides at conflicts.
+        style: `--diff3` shows the base at conflicts, `--union` keeps both sides.
+
+    Raises:
+        ToolError: git cannot merge.
     """
     if theirs in (base, ours):
         return ours, 0
@@ -61,12 +67,14 @@ def merge(
         names = ("ours", "base", "theirs")
         for name, content in zip(names, (ours, base, theirs), strict=True):
             Path(directory, name).write_bytes(content)
-        named = [word for label in labels for word in ("-L", label)]
-        styled = [style] if style else []
-        done = Git(Path(directory)).run("merge-file", "-p", "-q", *styled, *named, *names)
-    if not 0 <= done.returncode <= 127:
-        raise ToolError(f"git merge-file: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout, done.returncode
+        label_options = [word for label in labels for word in ("-L", label)]
+        style_options = [style] if style else []
+        process = Git(Path(directory)).run(
+            "merge-file", "-p", "-q", *style_options, *label_options, *names
+        )
+    if not 0 <= process.returncode <= 127:
+        raise ToolError(f"git merge-file: {process.stderr.decode(errors='replace').strip()}")
+    return process.stdout, process.returncode
 
 
 @lru_cache(maxsize=4096)
@@ -78,7 +86,7 @@ def hunks(before: bytes, after: bytes) -> tuple[Hunk, ...]:
 
 
 def only(before: bytes, after: bytes, chosen: tuple[Hunk, ...]) -> bytes:
-    """`before` with these hunks of its change alone."""
+    """`before` with only these hunks of the change applied."""
     a, b = before.splitlines(keepends=True), after.splitlines(keepends=True)
     for hunk in sorted(chosen, key=lambda hunk: hunk.a, reverse=True):
         a[hunk.a : hunk.b] = b[hunk.c : hunk.d]
@@ -86,16 +94,16 @@ def only(before: bytes, after: bytes, chosen: tuple[Hunk, ...]) -> bytes:
 
 
 def judge(ours: bytes, before: bytes, after: bytes, hunk: Hunk) -> State:
-    """What one hunk would be in `ours`."""
+    """The state of one hunk in `ours`."""
     theirs = only(before, after, (hunk,))
     merged, conflicts = merge(ours, before, theirs)
     if not conflicts:
-        return THERE if merged == ours else CLEAN
-    # Ours may hold all that it brings, with more around it: then keeping both sides adds nothing.
+        return PRESENT if merged == ours else CLEAN
+    # Ours may hold all added lines, with more around them; then keeping both sides adds nothing.
     old = before.splitlines()[hunk.a : hunk.b]
     new = after.splitlines()[hunk.c : hunk.d]
-    gone, brought = set(old) - set(new), [line for line in new if line not in old]
-    may_have = brought and not gone & set(ours.splitlines())
-    if may_have and merge(ours, before, theirs, style="--union")[0] == ours:
-        return THERE
+    removed, added = set(old) - set(new), [line for line in new if line not in old]
+    may_hold_it = added and not removed & set(ours.splitlines())
+    if may_hold_it and merge(ours, before, theirs, style="--union")[0] == ours:
+        return PRESENT
     return CONFLICT

@@ -1,10 +1,10 @@
-"""A copy's own name, written in the place of its origin's.
+"""Writes a copy's own name in place of its origin's.
 
 A reference is rewritten where the syntax says that it is one: in import statements, in names such
-as `experiments.grug.base.model`, and in string constants, docstrings among them, since a command or
-path in a docstring has to be true of the copy. Comments stay, and so does all that is no Python or
-BUILD file. Edits are made by position in the text as it stands: formatting, line ends and encoding
-are kept. The template itself names itself nowhere: its imports are relative.
+as `experiments.grug.base.model`, and in string constants. These include docstrings, since a command
+or path in a docstring must hold for the copy. Comments stay, and so do files that are neither
+Python nor BUILD files. Edits are made by position, so that formatting, line ends and encoding are
+kept. The template never names itself: its imports are relative.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_python(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Rename:
-    """From one directory's name to another's, both from the workspace's root."""
+    """A rename of one directory to another, both from the workspace's root."""
 
     old: str
     new: str
@@ -46,11 +46,11 @@ class Rename:
         """A file's bytes under the new name.
 
         Args:
-            path: of the file, within the directory.
-            data: what it holds.
+            path: the file's path within the directory.
+            data: its content.
 
         Raises:
-            ToolError: it is meant to be Python, but cannot be read as such.
+            ToolError: it is named like Python, but cannot be parsed.
         """
         if not is_python(path) or PurePosixPath(self.old).name.encode() not in data:
             return data
@@ -63,7 +63,7 @@ class Rename:
             raise ToolError(f"{place}: cannot be read as Python: {error}") from error
 
     def loose(self, path: str, data: bytes) -> bytes:
-        """The same, but what cannot be read stays as it is: work in progress, an old commit."""
+        """As `strict`, but a file that cannot be parsed (work in progress, say) stays as it is."""
         try:
             return self.strict(path, data)
         except ToolError:
@@ -72,7 +72,7 @@ class Rename:
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a text names a directory: `words` is what stands there."""
+    """A place where a text names a directory, from `start` up to `end`; `words` is its text."""
 
     start: int
     end: int
@@ -80,24 +80,24 @@ class Reference:
 
 
 def mentions(text: str, directory: str) -> Iterator[Reference]:
-    """Where a text names a directory by path or as a module.
+    """Places where a text names a directory by path or as a module.
 
     `experiments/grug/base2`, `docs/experiments/grug/base`, `experiments/grug/base.md` and
-    `my.experiments.grug.base` name others.
+    `my.experiments.grug.base` do not name `experiments/grug/base`.
     """
     path, dotted = re.escape(directory), re.escape(directory.replace("/", "."))
     by_path = rf"(?<![\w-])(?<![\w-]/){path}(?![\w-]|\.\w)"
-    for found in re.finditer(rf"{by_path}|(?<![\w.-]){dotted}(?![\w-])", text):
-        yield Reference(found.start(), found.end(), found[0])
+    for match in re.finditer(rf"{by_path}|(?<![\w.-]){dotted}(?![\w-])", text):
+        yield Reference(match.start(), match.end(), match[0])
 
 
 class Source:
     """A Python or BUILD file, its tokens and its syntax tree."""
 
     def __init__(self, path: str, text: str) -> None:
-        """Raises SyntaxError, ValueError or TokenError."""
+        """Raises SyntaxError, ValueError or TokenError for what cannot be parsed."""
         self.path, self.text = path, text
-        self.starts = [0, *(found.end() for found in _NEWLINE.finditer(text))]
+        self.starts = [0, *(match.end() for match in _NEWLINE.finditer(text))]
         self.tree = ast.parse(text)
         lines = io.StringIO(text, newline="")
         self.tokens = list(tokenize.generate_tokens(lines.readline))
@@ -134,22 +134,22 @@ class Source:
     # -- references ----------------------------------------------------------------------------
 
     def references(self, directory: str) -> Iterator[Reference]:
-        """Those in string constants and in dotted names; relative imports are not among them."""
+        """References in string constants and in dotted names, but not in relative imports."""
         for start, end in self.strings():
-            for found in mentions(self.text[start:end], directory):
-                yield Reference(start + found.start, start + found.end, found.words)
+            for mention in mentions(self.text[start:end], directory):
+                yield Reference(start + mention.start, start + mention.end, mention.words)
         parts = directory.split("/")
-        wanted = ".".join(parts).replace(".", " . ").split()
+        words = ".".join(parts).replace(".", " . ").split()
         names = [t for t in self.tokens if t.type in (tokenize.NAME, tokenize.OP)]
-        for i in range(len(names) - len(wanted) + 1):
-            here = names[i : i + len(wanted)]
-            behind_a_dot = i > 0 and names[i - 1].string in (".", "...")
-            if not behind_a_dot and [token.string for token in here] == wanted:
-                start, end = self.at(here[0].start), self.at(here[-1].end)
+        for i in range(len(names) - len(words) + 1):
+            window = names[i : i + len(words)]
+            after_a_dot = i > 0 and names[i - 1].string in (".", "...")
+            if not after_a_dot and [token.string for token in window] == words:
+                start, end = self.at(window[0].start), self.at(window[-1].end)
                 yield Reference(start, end, ".".join(parts))
 
     def strings(self) -> Iterator[tuple[int, int]]:
-        """String literals; an f-string is several tokens."""
+        """(start, end) of string literals; an f-string, though several tokens, is one."""
         depth = start = 0
         for token in self.tokens:
             kind = tokenize.tok_name[token.type]
@@ -172,9 +172,13 @@ class Source:
     def renaming(self, rename: Rename) -> list[Edit]:
         """The edits that rename every reference to a variant's directory."""
         edits = {}
-        for found in self.references(rename.old):
-            between = "/" if "/" in found.words else "."
-            edits[found.start] = (found.start, found.end, rename.new.replace("/", between))
+        for reference in self.references(rename.old):
+            separator = "/" if "/" in reference.words else "."
+            edits[reference.start] = (
+                reference.start,
+                reference.end,
+                rename.new.replace("/", separator),
+            )
         old, new = PurePosixPath(rename.old), PurePosixPath(rename.new)
         if old.parent == new.parent:
             for node in self.imports():
@@ -183,22 +187,22 @@ class Source:
         return list(edits.values())
 
     def _from_above(self, node: ast.ImportFrom, old: PurePosixPath, new: str) -> Iterator[Edit]:
-        """Edits of `from experiments.grug import base`, and of the same by a relative import."""
+        """Edits of `from experiments.grug import base` and of its relative spellings."""
         package = PurePosixPath(self.path).parent.parts
         above = package[: max(0, len(package) - node.level + 1)] if node.level else ()
-        module = (*above, *(node.module.split(".") if node.module else ()))
+        module = above + tuple(node.module.split(".") if node.module else ())
         if module == old.parent.parts:
             for alias in node.names:
                 if alias.name == old.name:
-                    called = alias.asname or alias.name
-                    words = new if called == new else f"{new} as {called}"
+                    bound_name = alias.asname or alias.name
+                    words = new if bound_name == new else f"{new} as {bound_name}"
                     yield (*self.span(alias), words)
         elif node.level and len(above) < len(old.parts) and module[: len(old.parts)] == old.parts:
             start, end = self.span(node)
-            inside = [
+            names = [
                 token
                 for token in self.tokens
                 if token.type == tokenize.NAME and start < self.at(token.start) < end
             ]
-            token = inside[len(old.parts) - len(above) - 1]
+            token = names[len(old.parts) - len(above) - 1]
             yield self.at(token.start), self.at(token.end), new

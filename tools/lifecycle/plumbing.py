@@ -1,8 +1,8 @@
-"""A copy's plumbing brought to what its origin's is now: a fast-forward, never a merge.
+"""Brings a copy's plumbing up to date with its origin's: a fast-forward, never a merge.
 
 Imports within a variant are relative, so a copy's plumbing and planning are its origin's bytes. A
-file that is byte for byte what the origin's once was is replaced; one that is not is the copy's own
-and stays.
+file that equals, byte for byte, any earlier state of the origin's file is replaced; any other is
+the copy's own and stays.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from tools.lifecycle.drift import Pair, next_step, pairs
 from tools.variants.facts import PLUMBING
 
 WORD = "plumbing"
-"""What stands for it in the place of a commit."""
+"""The value of `drift --apply` that asks for it instead of a commit."""
 
 
-def forward(repo: Repository, given: Sequence[str]) -> list[str]:
-    """Replaces what can be in the named copies, or in all living ones; gives what to print.
+def forward(repo: Repository, names: Sequence[str]) -> list[str]:
+    """Fast-forwards the named copies, or all living ones, and returns the lines to print.
 
     Raises:
-        ToolError: before anything is written: a copy has files that are not committed.
+        ToolError: a copy has files that are not committed; nothing is written.
     """
     lines: list[str] = []
     change = Change("fast-forward of plumbing")
-    for pair in pairs(repo, given):
+    for pair in pairs(repo, names):
         moved, own = _forward(repo, pair, change)
         files = "1 file" if moved == 1 else f"{moved} files"
         lines.append(f"{pair.copy.path}: {files} brought to {pair.origin.name}'s")
         lines += [f"{path}: is its own, and stays" for path in own]
-    if change.seen:
+    if change.fingerprints:
         carry_out(repo.root, repo.state(), change)
-    return [*lines, next_step(changed=bool(change.seen))]
+    return [*lines, next_step(changed=bool(change.fingerprints))]
 
 
 def _forward(repo: Repository, pair: Pair, change: Change) -> tuple[int, list[str]]:
-    """(files replaced, paths of the copy's own) of one copy; adds to `change` what to write."""
+    """(number of files replaced, paths of the copy's own files); adds the writes to `change`."""
     moved, own = 0, []
     for part in PLUMBING:
         origin, copy = f"{pair.origin.path}/{part}", f"{pair.copy.path}/{part}"
         repo.refuse_dirty(copy)
-        now, mine = repo.files("HEAD", origin), repo.working(copy)
-        once = earlier(repo, origin)
-        for name in sorted({*now, *mine}):
-            if mine.get(name) == now.get(name):
+        theirs, ours = repo.files("HEAD", origin), repo.working(copy)
+        history = earlier(repo, origin)
+        for name in sorted({*theirs, *ours}):
+            if ours.get(name) == theirs.get(name):
                 continue
-            never_had = name not in mine and not repo.ask(
+            never_had = name not in ours and not repo.ask(
                 "rev-list", "-1", "HEAD", "--", f"{copy}/{name}"
             )
-            if never_had or mine.get(name) in once[name]:
-                change.put(f"{copy}/{name}", mine.get(name), now.get(name))
+            if never_had or ours.get(name) in history[name]:
+                change.put(f"{copy}/{name}", ours.get(name), theirs.get(name))
                 moved += 1
             else:
                 own.append(f"{copy}/{name}")
@@ -61,10 +61,10 @@ def _forward(repo: Repository, pair: Pair, change: Change) -> tuple[int, list[st
 
 
 def earlier(repo: Repository, path: str) -> dict[str, list[File]]:
-    """Every state that each file of a directory has had, by its path in it."""
-    found: dict[str, list[File]] = defaultdict(list)
+    """Every committed state of each file of a directory, by its path within."""
+    states: dict[str, list[File]] = defaultdict(list)
     for commit in repo.ask("rev-list", "HEAD", "--", path).split():
         for name, file in repo.files(commit, path).items():
-            if file not in found[name]:
-                found[name].append(file)
-    return found
+            if file not in states[name]:
+                states[name].append(file)
+    return states

@@ -1,4 +1,4 @@
-"""The end of a variant: its files go, its entry in the ledger stays, git keeps the code."""
+"""Removes a variant: its entry in the ledger stays, and git keeps the code."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tools.lifecycle.upstream import introduced
 HISTORY = "docs/reports/"
 
 
-def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> list[str]:
-    """Removes a variant; gives what is to be printed. Raises ToolError, nothing changed."""
+def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) -> list[str]:
+    """Removes a variant and returns the lines to print. Raises ToolError with nothing changed."""
     text, entries = ledger.read(repo.root)
-    entry = ledger.find(entries, given)
+    entry = ledger.find(entries, variant)
     if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
         raise ToolError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
     if verdict or entry.verdict == "pending":
@@ -34,8 +34,8 @@ def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> l
     locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]
     locks = [path for path in locks if (repo.root / path).exists()]
     if dirty := repo.dirty(entry.path, *locks):
-        more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
-        message = f"{dirty[0]}{more}: git does not have it: commit it, or remove it, first"
+        others = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+        message = f"{dirty[0]}{others}: git does not have it: commit it, or remove it, first"
         raise ToolError(message)
     files = repo.tracked(entry.path)
     if not files:
@@ -63,30 +63,30 @@ def _outside(path: str, directory: str) -> bool:
 def removal(
     repo: Repository, entry: Entry, files: Tree, locks: Sequence[str], names: Sequence[str]
 ) -> Change:
-    """The change that removes a variant, its locks, and what git ignores of it."""
+    """The change that removes a variant, its locks, and its files that git ignores."""
     change = Change(f"removal of {entry.path}")
     for inside, file in files.items():
         change.put(f"{entry.path}/{inside}", file, None)
     for lock in locks:
         change.put(lock, read_file(repo.root / lock), None)
-    asked = ("ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z", "--")
-    ignored = [name.rstrip("/") for name in repo.names(*asked, entry.path)]
+    command = ("ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z", "--")
+    ignored = [name.rstrip("/") for name in repo.names(*command, entry.path)]
     change.discards = [*ignored, *leftovers(repo.root, entry.name, names)]
     change.prunes = [entry.path]
     return change
 
 
 def leftovers(root: Path, name: str, names: Sequence[str]) -> list[str]:
-    """What was built of a variant, and not what was built of one whose name begins with its."""
-    others = tuple(f"{other}-" for other in names if other.startswith(f"{name}-"))
+    """Built files of a variant, without those of another whose name begins with its name."""
+    other_names = tuple(f"{other}-" for other in names if other.startswith(f"{name}-"))
     bundles = sorted(p for p in root.glob(f"dist/bundles/{name}-*"))
-    found = [path for path in bundles if not f"{path.name}-".startswith(others)]
+    paths = [path for path in bundles if not f"{path.name}-".startswith(other_names)]
     diffs = root / "dist/diff" / name
-    found += [diffs] if diffs.exists() or diffs.is_symlink() else []
-    return [path.relative_to(root).as_posix() for path in found]
+    paths += [diffs] if diffs.exists() or diffs.is_symlink() else []
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
-# -- who needs it --------------------------------------------------------------------------------
+# -- dependents ----------------------------------------------------------------------------------
 
 
 def refuse_dependents(
@@ -94,8 +94,8 @@ def refuse_dependents(
 ) -> None:
     """Raises ToolError with a line for each place that names the variant from outside.
 
-    Imports, BUILD files and what uses its locks would break; other texts would only be out of date,
-    and `keep_mentions` lets them.
+    Imports, BUILD files and users of its locks would break. Other texts would only be out of date;
+    `keep_mentions` accepts that.
     """
     places = sorted(dependents(repo, entry, locks))
     if keep_mentions:
@@ -123,23 +123,23 @@ def dependents(
 
 
 def _places(path: str, text: str, entry: Entry, locks: Sequence[str]) -> Iterator[tuple[int, bool]]:
-    """(line, whether it would break); comments of Python count for nothing."""
+    """(line, whether it would break) of each reference in a file; Python comments do not count."""
     source = None
     if is_python(path):
-        # What cannot be parsed is read as any other text.
+        # A file that cannot be parsed is searched as plain text.
         with contextlib.suppress(SyntaxError, ValueError, tokenize.TokenError):
             source = Source(path, text)
-    build = PurePosixPath(path).name.startswith("BUILD") or path == "pants.toml"
+    is_build = PurePosixPath(path).name.startswith("BUILD") or path == "pants.toml"
     if source:
         strings = list(source.strings())
-        for found in source.references(entry.path):
-            quoted = any(start <= found.start < end for start, end in strings)
-            yield source.line(found.start), build or not quoted
+        for reference in source.references(entry.path):
+            quoted = any(start <= reference.start < end for start, end in strings)
+            yield source.line(reference.start), is_build or not quoted
         spans = [text[start:end] for start, end in strings]
         offsets = [start for start, _ in strings]
     else:
-        for found in mentions(text, entry.path):
-            yield text.count("\n", 0, found.start) + 1, build
+        for reference in mentions(text, entry.path):
+            yield text.count("\n", 0, reference.start) + 1, is_build
         spans, offsets = [text], [0]
     for span, offset in zip(spans, offsets, strict=True):
         for start in _named(span, locks):
@@ -151,7 +151,7 @@ def _places(path: str, text: str, entry: Entry, locks: Sequence[str]) -> Iterato
 
 
 def _named(text: str, files: Sequence[str]) -> Iterator[int]:
-    """Where a text names one of the files."""
+    """Offsets where a text names one of the files."""
     for name in files:
         for match in re.finditer(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text):
             yield match.start()

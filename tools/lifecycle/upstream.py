@@ -1,4 +1,4 @@
-"""A variant's change since its fork point, merged into its origin as uncommitted edits."""
+"""Merges a variant's change since its fork point into its origin, as uncommitted edits."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ from tools.variants.facts import compare
 
 @dataclass(frozen=True)
 class Merged:
-    """What the origin becomes, and which of its files a person has to look at, with why."""
+    """The origin after the merge, and the files that need a person, with the reason."""
 
     tree: dict[str, File]
     conflicts: dict[str, str]
 
 
-def upstream(repo: Repository, given: str) -> tuple[list[str], bool]:
-    """Merges; (what is to be printed, whether conflicts were left, and so nothing is marked)."""
-    text, variant, origin = _pair(repo, given)
+def upstream(repo: Repository, name: str) -> tuple[list[str], bool]:
+    """Merges a variant; (lines to print, whether conflicts were left, so that nothing is marked).
+
+    Raises:
+        ToolError: the variant cannot be merged; nothing is changed.
+    """
+    text, variant, origin = _pair(repo, name)
     point = fork_point(repo, variant)
     for path in (origin.path, variant.path):
         repo.refuse_dirty(path)
@@ -58,17 +62,21 @@ def upstream(repo: Repository, given: str) -> tuple[list[str], bool]:
     lines.append(f"{against}: {counts[0]} lines before, {counts[1]} lines after")
     if merged.conflicts:
         lines += [f"{origin.path}/{p}: {why}" for p, why in sorted(merged.conflicts.items())]
-        again = f"./pants upstream {variant.path} --upstream-resolved"
-        lines.append(f"next: resolve them, then mark it superseded: {again}")
+        command = f"./pants upstream {variant.path} --upstream-resolved"
+        lines.append(f"next: resolve them, then mark it superseded: {command}")
         return lines, True
     lines.append(f"{LEDGER}: {variant.name} is superseded by {variant.origin}")
     lines.append(f"next: ./pants fmt lint check test {origin.path}::, then git add and commit")
     return lines, False
 
 
-def resolved(repo: Repository, given: str) -> list[str]:
-    """Marks a variant whose conflicts a person has resolved; gives what is to be printed."""
-    text, variant, origin = _pair(repo, given)
+def resolved(repo: Repository, name: str) -> list[str]:
+    """Marks a variant whose conflicts a person has resolved; returns the lines to print.
+
+    Raises:
+        ToolError: the origin still has conflict markers, or the variant cannot be marked.
+    """
+    text, variant, origin = _pair(repo, name)
     repo.refuse_dirty(variant.path)
     change = Change(f"mark of {variant.name} as superseded")
     for inside, file in repo.working(origin.path).items():
@@ -83,10 +91,10 @@ def resolved(repo: Repository, given: str) -> list[str]:
     ]
 
 
-def _pair(repo: Repository, given: str) -> tuple[str, Entry, Entry]:
+def _pair(repo: Repository, name: str) -> tuple[str, Entry, Entry]:
     """The ledger's text, an active variant's entry and its origin's. Raises ToolError."""
     text, entries = ledger.read(repo.root)
-    variant = ledger.find(entries, given)
+    variant = ledger.find(entries, name)
     if variant.status != "active":
         raise ToolError(f"{variant.name}: is {variant.status}: only an active one is merged")
     if variant.origin == "none":
@@ -104,7 +112,7 @@ def _renamed(copy: Tree, rename: Rename) -> dict[str, File]:
 
 
 def _mark(repo: Repository, change: Change, text: str, variant: Entry) -> None:
-    """Has the ledger say that the origin, as it will be, takes the variant's place."""
+    """Adds to a change that the ledger marks the variant as superseded by its origin."""
     head = repo.ask("rev-parse", "HEAD")[:SHORT]
     fields = {"status": "superseded", "last known-good": head, "superseded by": variant.origin}
     fields = introduced(repo, variant) | fields
@@ -112,52 +120,54 @@ def _mark(repo: Repository, change: Change, text: str, variant: Entry) -> None:
 
 
 def introduced(repo: Repository, entry: Entry) -> dict[str, str]:
-    """The field of the commit that brought an entry's directory, where it is still pending."""
+    """The field `introduced` with the first commit of an entry's directory, if still pending."""
     if entry.introduced != "pending":
         return {}
-    since = [f"{entry.forked_at}..HEAD"] if repo.commit(entry.forked_at) else ["HEAD"]
-    commits = repo.ask("rev-list", "--reverse", *since, "--", entry.path).split()
+    commit_range = [f"{entry.forked_at}..HEAD"] if repo.commit(entry.forked_at) else ["HEAD"]
+    commits = repo.ask("rev-list", "--reverse", *commit_range, "--", entry.path).split()
     return {"introduced": commits[0][:SHORT]} if commits else {}
 
 
 def _lines(variant: Tree, origin: Tree, rename: Rename) -> str:
+    """`+ADDED -DELETED` lines of Python between the two."""
+
     def python(tree: Tree) -> Mapping[str, bytes]:
         return {path: file.content for path, file in tree.items() if path.endswith(".py")}
 
-    found = compare(python(variant), python(origin), (rename.old, rename.new)).changed
-    return f"+{found.added} -{found.deleted}" if found else "+0 -0"
+    counts = compare(python(variant), python(origin), (rename.old, rename.new)).changed
+    return f"+{counts.added} -{counts.deleted}" if counts else "+0 -0"
 
 
 def merge_trees(ours: Tree, base: Tree, theirs: Tree, labels: merge.Labels) -> Merged:
-    """`ours` with what `theirs` changed of `base`. Where there is no telling, ours stays."""
+    """`ours` with the changes from `base` to `theirs`; files in conflict by path stay as ours."""
     merged = Merged(dict(ours), {})
     for path in sorted({*base, *theirs}):
-        a, o, b = ours.get(path), base.get(path), theirs.get(path)
-        if b in (o, a):
+        mine, old, new = ours.get(path), base.get(path), theirs.get(path)
+        if new in (old, mine):
             continue
-        if a == o:
+        if mine == old:
             merged.tree.pop(path, None)
-            merged.tree.update({path: b} if b else {})
-        elif b is None:
+            merged.tree.update({path: new} if new else {})
+        elif new is None:
             merged.conflicts[path] = "was deleted in the variant, and edited in its origin"
-        elif a is None:
+        elif mine is None:
             merged.conflicts[path] = "was edited in the variant, and deleted in its origin"
         else:
-            content, why = _merge(a.content, o.content if o else b"", b.content, labels)
-            mode: Mode = b.mode if o is None or b.mode != o.mode else a.mode
+            content, why = _merge(mine.content, old.content if old else b"", new.content, labels)
+            mode: Mode = new.mode if old is None or new.mode != old.mode else mine.mode
             merged.tree[path] = File(content, mode)
             merged.conflicts.update({path: why} if why else {})
     return merged
 
 
-def _merge(a: bytes, o: bytes, b: bytes, labels: merge.Labels) -> tuple[bytes, str]:
-    """(content, why it needs a person)."""
-    if a == b or b == o:
-        return a, ""
-    if a == o:
-        return b, ""
-    if not merge.is_text(a, o, b):
-        return a, "is binary, and edited in both: it stays as it was"
-    content, conflicts = merge.merge(a, o, b, labels, "--diff3")
+def _merge(mine: bytes, old: bytes, new: bytes, labels: merge.Labels) -> tuple[bytes, str]:
+    """(content, the reason why a person must look at it, if any)."""
+    if mine == new or new == old:
+        return mine, ""
+    if mine == old:
+        return new, ""
+    if not merge.is_text(mine, old, new):
+        return mine, "is binary, and edited in both: it stays as it was"
+    content, conflicts = merge.merge(mine, old, new, labels, "--diff3")
     noun = "conflict" if conflicts == 1 else "conflicts"
     return content, f"{conflicts} {noun}" if conflicts else ""

@@ -1,6 +1,6 @@
 """python -m tools.runs check --root DIR [--git-dir DIR]
 
-Whether the ledger is true: prints one line per fault and ends with 1, or says what it saw and ends
+Checks the ledger. Prints one line per fault and exits with 1, or the number of entries and exits
 with 0.
 """
 
@@ -19,9 +19,9 @@ def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="archive")
     commands = parser.add_subparsers(dest="command", required=True)
-    checking = commands.add_parser("check", help="check that the ledger is true")
-    checking.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
-    checking.add_argument(
+    check_parser = commands.add_parser("check", help="check that the ledger is true")
+    check_parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    check_parser.add_argument(
         "--git-dir", type=Path, help="git directory of the workspace, if it lies elsewhere"
     )
     options = parser.parse_args(arguments)

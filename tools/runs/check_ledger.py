@@ -1,4 +1,4 @@
-"""Whether the ledger is true: its commits, its directories, the run summaries beside it."""
+"""Checks the ledger against git, the variants' directories and the run summaries."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
     Args:
         root: the workspace.
         git_dir: its repository; by default the one that `root` lies in.
+
+    Raises:
+        ToolError: the ledger cannot be read, or there is no repository.
     """
-    entries, wrong = read(read_ledger(root))
-    faults: list[Fault] = [(LEDGER, line, message) for line, message in wrong]
+    entries, ledger_faults = read(read_ledger(root))
+    faults: list[Fault] = [(LEDGER, line, message) for line, message in ledger_faults]
     faults += directories(root, entries)
     faults += commits(entries, root, git_dir)
     runs, malformed = run_summary.load_all(root)
@@ -35,67 +38,69 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
         if run.variant not in names:
             message = f"{run.variant!r} is not recorded: add '## {run.variant}' to {LEDGER}"
             faults.append((run.path, 3, message))
-    said = [f"{path}:{line}: {message}" for path, line, message in sorted(faults)]
-    return said + malformed + kept_sources.check(root, runs)
+    lines = [f"{path}:{line}: {message}" for path, line, message in sorted(faults)]
+    return lines + malformed + kept_sources.check(root, runs)
 
 
 def directories(root: Path, entries: Iterable[Entry]) -> list[Fault]:
-    """Where directories of variants and entries of the ledger do not match."""
-    found: list[Fault] = []
+    """Mismatches between the variants' directories and the ledger's entries."""
+    faults: list[Fault] = []
     live = {entry.path for entry in entries if entry.status != "deleted"}
     deleted = {entry.path for entry in entries if entry.status == "deleted"}
     for build in sorted((root / AREA).glob("*/BUILD")):
         path = build.parent.relative_to(root).as_posix()
         if path not in live | deleted:
             remedy = f"add '## {build.parent.name}' to {LEDGER}, or remove the directory"
-            found.append((f"{path}/BUILD", 1, f"{path} is not recorded: {remedy}"))
+            faults.append((f"{path}/BUILD", 1, f"{path} is not recorded: {remedy}"))
     for entry in entries:
         if not entry.path:
             continue
         line = entry.lines["path"]
-        there = (root / entry.path).is_dir()
-        if entry.status == "active" and not there:
+        exists = (root / entry.path).is_dir()
+        if entry.status == "active" and not exists:
             message = (
                 f"{entry.name} is active, but {entry.path} is not there: put it back, or set "
                 "'status: deleted' and '- last known-good: COMMIT'"
             )
-            found.append((LEDGER, line, message))
-        elif entry.status == "deleted" and there and entry.path not in live:
+            faults.append((LEDGER, line, message))
+        elif entry.status == "deleted" and exists and entry.path not in live:
             message = (
                 f"{entry.name} is deleted, but {entry.path} is there: remove the directory, or "
                 "set 'status: active'"
             )
-            found.append((LEDGER, line, message))
-    return found
+            faults.append((LEDGER, line, message))
+    return faults
 
 
 def commits(entries: Iterable[Entry], root: Path, git_dir: Path | None) -> list[Fault]:
-    """Fields that name no commit git knows."""
+    """Fields that name no commit known to git. Raises ToolError if there is no repository."""
     entries = list(entries)
     names = {entry.name for entry in entries}
-    named: list[tuple[int, str, str, str]] = []
+    references: list[tuple[int, str, str, str]] = []
     for entry in entries:
         for key in _PLACES:
             value = entry.fields.get(key, "")
             if value and not (key == "introduced" and value == "pending"):
-                named.append((entry.lines[key], entry.name, key, value))
+                references.append((entry.lines[key], entry.name, key, value))
         if entry.superseded_by and entry.superseded_by not in names:
             line = entry.lines["superseded by"]
-            named.append((line, entry.name, "superseded by", entry.superseded_by))
+            references.append((line, entry.name, "superseded by", entry.superseded_by))
     git = Git(root, git_dir, fetches=False)
     try:
-        known = git.known_commits({value for *_, value in named if _COMMIT.fullmatch(value)})
+        existing = git.known_commits(
+            {value for *_, value in references if _COMMIT.fullmatch(value)}
+        )
     except ToolError as error:
         raise ToolError(f"{error}: name the repository with --git-dir DIR") from error
-    found: list[Fault] = []
-    for line, name, key, value in named:
+    faults: list[Fault] = []
+    for line, name, key, value in references:
         if not _COMMIT.fullmatch(value):
-            what = "a commit: 7 or more hexadecimal digits"
+            rule = "a commit: 7 or more hexadecimal digits"
             if key == "superseded by":
-                what = f"an experiment of this ledger, nor {what}"
-            also = ", or 'pending'" if key == "introduced" else ""
-            found.append((LEDGER, line, f"{name}: {key}: {value!r} is not {what}{also}"))
-        elif value not in known:
+                rule = f"an experiment of this ledger, nor {rule}"
+            alternative = ", or 'pending'" if key == "introduced" else ""
+            faults.append((LEDGER, line, f"{name}: {key}: {value!r} is not {rule}{alternative}"))
+        elif value not in existing:
             remedy = "correct it, or fetch it (git fetch --unshallow in a shallow clone)"
-            found.append((LEDGER, line, f"{name}: {key}: git knows no commit {value}: {remedy}"))
-    return found
+            faults.append((LEDGER, line, f"{name}: {key}: git knows no commit {value}: {remedy}"))
+    return faults

@@ -1,8 +1,8 @@
 """python -m tools.runs.claim NAME --against ORIGIN --root DIR
 
-What the recorded runs of an experiment allow to be said against another's, at equal tokens, equal
-FLOPs and equal time: the difference, its 95% interval, the number of seeds, the p-value of a
-two-sided Welch t-test; or that they allow nothing.
+Compares the recorded runs of an experiment with another's, at equal tokens, equal FLOPs and equal
+time. Prints the difference, its 95% interval, the number of seeds and the p-value of a two-sided
+Welch t-test, or that the runs allow no claim.
 """
 
 from __future__ import annotations
@@ -18,30 +18,34 @@ from tools.runs.compare_runs import Comparison, Reading, amount, compare, senten
 
 
 def claims(root: Path, name: str, against: str) -> list[Comparison]:
-    """Raises ToolError: an unknown name, a malformed summary, or nothing to compare."""
+    """The comparisons of one experiment's runs with another's.
+
+    Raises:
+        ToolError: a name is unknown, a summary is malformed, or there is nothing to compare.
+    """
     names = [entry.name for entry in load_ledger(root)]
     if name == against:
         raise ToolError(f"{name}: is no other than itself; name its origin with --against")
-    for asked in (name, against):
-        if asked not in names:
-            near = difflib.get_close_matches(asked, names, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-            raise ToolError(f"{LEDGER}: no experiment is called {asked!r}; {remedy}")
+    for experiment in (name, against):
+        if experiment not in names:
+            close = difflib.get_close_matches(experiment, names, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+            raise ToolError(f"{LEDGER}: no experiment is called {experiment!r}; {remedy}")
     runs, faults = run_summary.load_all(root)
     if faults:
         raise ToolError("\n".join(faults))
-    both = [[run for run in runs if run.variant == asked] for asked in (name, against)]
-    for asked, own in zip((name, against), both, strict=True):
+    sides = [[run for run in runs if run.variant == experiment] for experiment in (name, against)]
+    for experiment, own in zip((name, against), sides, strict=True):
         if not own:
             remedy = "./pants run tools/runs:record -- RUN_DIR"
-            raise ToolError(f"{run_summary.RUNS}: has no run of {asked}; record one: {remedy}")
-    found = compare(*both)
-    if not found:
+            raise ToolError(f"{run_summary.RUNS}: has no run of {experiment}; record one: {remedy}")
+    comparisons = compare(*sides)
+    if not comparisons:
         raise ToolError(
             f"{run_summary.RUNS}: {name} and {against} have no runs on the same data; run one of "
             "them on the other's token store"
         )
-    return found
+    return comparisons
 
 
 def render(comparison: Comparison) -> str:
@@ -54,8 +58,8 @@ def render(comparison: Comparison) -> str:
     if comparison.differs:
         lines.append(f"  settings that differ: {', '.join(comparison.differs)}")
     for axis, reading in comparison.readings.items():
-        at = f" ({amount(axis, reading.at)})" if isinstance(reading, Reading) else ""
-        lines.append(f"  equal {axis}{at}: {sentence(reading, ours.variant, theirs.variant)}")
+        spent = f" ({amount(axis, reading.spent)})" if isinstance(reading, Reading) else ""
+        lines.append(f"  equal {axis}{spent}: {sentence(reading, ours.variant, theirs.variant)}")
         if isinstance(reading, Reading):
             lines += [f"    {note}" for note in reading.notes]
     return "\n".join(lines) + "\n"
@@ -70,8 +74,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--against", required=True, metavar="ORIGIN")
     parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
-    found = claims(options.root, options.name, options.against)
-    print("\n".join(map(render, found)), end="")
+    comparisons = claims(options.root, options.name, options.against)
+    print("\n".join(map(render, comparisons)), end="")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A variant's runs against its origin's: at equal tokens, equal FLOPs and equal time."""
+"""Compares a variant's runs with its origin's at equal tokens, equal FLOPs and equal time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tools.runs.stats import Sample, Test, value_at, welch
 SIGNIFICANT = 0.05
 
 Axis = Callable[[Run, Sequence[float]], float]
-"""How much of something a point of a curve (step, tokens, seconds, ...) has spent."""
+"""The amount of a resource spent up to a point (step, tokens, seconds, ...) of a run's curve."""
 AXES: dict[str, Axis] = {
     "tokens": lambda run, point: point[1],
     "FLOPs": lambda run, point: point[1] * (run.flops_per_token or 0.0),
     "time": lambda run, point: point[2],
 }
-# Held-out bits per byte first; the first that every run of both sides has is taken.
+# In order of preference: the first metric that every run of both sides has is used.
 METRICS: dict[str, Callable[[Run], list[tuple[Sequence[float], float]]]] = {
     "held-out bits per byte": lambda run: [(point, point[4]) for point in run.heldout],
     "training loss": lambda run: [(point, point[3]) for point in run.curve],
@@ -28,23 +28,23 @@ METRICS: dict[str, Callable[[Run], list[tuple[Sequence[float], float]]]] = {
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in their seed, one per seed, by seed."""
+    """Runs that differ only in their seed: one per seed, in order of seeds."""
 
     variant: str
     runs: tuple[Run, ...]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What all of them share, flat: `model.d_model`."""
+        """The settings that all of them share, by flat names such as `model.d_model`."""
         return flat(self.runs[0].experiment())
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Both sides where they have spent equally much of one thing."""
+    """Both sides at the point where they have spent the same amount of one resource."""
 
     axis: str
-    at: float
+    spent: float
     metric: str
     variant: Sample
     origin: Sample
@@ -54,45 +54,45 @@ class Reading:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant's group against its origin's. A reading is a sentence where there can be none."""
+    """A variant's group and its origin's. A reading that cannot be made is a sentence instead."""
 
     variant: Group
     origin: Group
     readings: dict[str, Reading | str]
     differs: tuple[str, ...]
-    """Settings that both have, with other values: `learning_rate 0.01 -> 0.02`."""
+    """Settings that both have with different values: `learning_rate 0.01 → 0.02`."""
 
 
 def groups(runs: Iterable[Run]) -> list[Group]:
     """The runs of one variant, grouped: equal settings, data, sources and packages.
 
-    Of two runs with one seed the longer counts; they are not independent. Most seeds come first,
-    then most tokens.
+    Runs with the same seed are not independent: only the longest counts. The groups with most seeds
+    come first, then those with most tokens.
     """
     by_key: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: (-run.tokens, run.run)):
         parts = [run.experiment(), run.data_digest, run.sources_digest, run.lock]
         key = json.dumps(parts, sort_keys=True)
         by_key.setdefault(key, {}).setdefault(run.seed, run)
-    found = [
+    keyed = [
         (key, Group(runs[min(runs)].variant, tuple(runs[seed] for seed in sorted(runs))))
         for key, runs in by_key.items()
     ]
-    found.sort(key=lambda pair: (-len(pair[1].runs), -pair[1].runs[0].tokens, pair[0]))
-    return [group for _, group in found]
+    keyed.sort(key=lambda pair: (-len(pair[1].runs), -pair[1].runs[0].tokens, pair[0]))
+    return [group for _, group in keyed]
 
 
 def differences(variant: Group, origin: Group) -> tuple[str, ...]:
-    """Settings and packages that differ; what only one side has is its own change."""
+    """Settings and packages that differ. A setting that only one side has is left out."""
     ours, theirs = variant.settings, origin.settings
-    found = [
+    changes = [
         f"{key} {_short(theirs[key])} → {_short(ours[key])}"
         for key in sorted(ours.keys() & theirs.keys())
         if ours[key] != theirs[key]
     ]
     if variant.runs[0].lock != origin.runs[0].lock:
-        found.append("packages (another lock)")
-    return tuple(found)
+        changes.append("packages (another lock)")
+    return tuple(changes)
 
 
 def _short(value: Any) -> str:
@@ -100,24 +100,27 @@ def _short(value: Any) -> str:
 
 
 def compare(runs: Iterable[Run], origin_runs: Iterable[Run]) -> list[Comparison]:
-    """Each group of a variant against the origin's most alike group on the same data."""
+    """Each group of a variant with the origin's most similar group on the same data."""
     candidates = groups(origin_runs)
-    found = []
+    comparisons = []
     for group in groups(runs):
         data = group.runs[0].data_digest
         same_data = [g for g in candidates if data and g.runs[0].data_digest == data]
-        if same_data:  # min keeps the first of equals: most seeds
+        if same_data:  # min returns the first of equals, which has most seeds
             origin = min(same_data, key=lambda other: len(differences(group, other)))
             readings = {axis: read(axis, group, origin) for axis in AXES}
-            found.append(Comparison(group, origin, readings, differences(group, origin)))
-    return found
+            comparisons.append(Comparison(group, origin, readings, differences(group, origin)))
+    return comparisons
 
 
 def read(axis: str, variant: Group, origin: Group) -> Reading | str:
-    """Both groups at the most of `axis` that every run has spent, or why that can't be."""
+    """Both groups at the largest amount of `axis` that every run has spent.
+
+    A sentence with the reason if there is no such reading.
+    """
     runs = [*variant.runs, *origin.runs]
     if axis == "FLOPs" and not all(run.flops_per_token for run in runs):
-        return "a run does not tell its FLOPs a token"
+        return "a run does not tell its FLOPs per token"
     hardware = {f"{run.devices['count']} × {run.devices['kind']}" for run in runs}
     if axis == "time" and len(hardware) > 1:
         return f"runs on different devices ({', '.join(sorted(hardware))})"
@@ -127,25 +130,27 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
         ]
         if not all(curves):
             continue
-        at = min(curve[-1][0] for curve in curves)
-        values = [value_at(curve, at) for curve in curves]
+        spent = min(curve[-1][0] for curve in curves)
+        values = [value_at(curve, spent) for curve in curves]
         if any(value is None for value in values):
-            continue  # the first evaluation of one comes after the end of another
+            continue  # one run's first evaluation comes after another's end
         numbers = [value for value in values if value is not None]
         seeds = len(variant.runs)
         first, second = Sample(tuple(numbers[:seeds])), Sample(tuple(numbers[seeds:]))
-        notes = tuple(note for group in (variant, origin) if (note := _unfinished(axis, at, group)))
-        return Reading(axis, at, metric, first, second, welch(first, second), notes)
+        notes = tuple(
+            note for group in (variant, origin) if (note := _unfinished(axis, spent, group))
+        )
+        return Reading(axis, spent, metric, first, second, welch(first, second), notes)
     return "no measure that all runs have there"
 
 
-def _unfinished(axis: str, at: float, group: Group) -> str | None:
-    """A word of caution where runs are read before the end of their schedule."""
+def _unfinished(axis: str, spent_by_all: float, group: Group) -> str | None:
+    """A note of caution if runs are read before the end of their schedule; else None."""
     shares = []
     for run in group.runs:
         end = run.curve[-1]
         spent = AXES[axis](run, (run.steps, run.tokens, run.seconds, end[3]))
-        shares.append(at / spent * run.steps / max(run.config.get("steps", run.steps), 1))
+        shares.append(spent_by_all / spent * run.steps / max(run.config.get("steps", run.steps), 1))
     if min(shares) > 0.98:
         return None
     return (
@@ -182,12 +187,12 @@ def mean_text(sample: Sample) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value in words."""
+    """A p-value as text: `p = 0.012`, or `p < 0.0001`."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def amount(axis: str, value: float) -> str:
-    """`2.66M tokens`, `2.2e+13 FLOPs`, `6 min 0 s`."""
+    """An amount as text: `2.66M tokens`, `2.2e+13 FLOPs`, or for seconds `6 min 0 s`."""
     if axis == "tokens":
         for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
             if value >= size:

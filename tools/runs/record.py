@@ -1,8 +1,8 @@
 """python -m tools.runs.record RUN_DIR... --root DIR
 
-Writes a summary of each run directory (docs/reference/run.md in the workspace) into
-docs/reports/runs/, sources that are no commit's into docs/reports/sources/, and what was measured
-into the ledger: all of it, or nothing. The same runs give the same bytes.
+Writes a summary of each run directory (docs/reference/run.md in the workspace) to
+docs/reports/runs/, sources that match no commit to docs/reports/sources/, and the results to the
+ledger: all of it, or nothing. The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tools.runs.run_summary import (
 )
 from tools.runs.stats import thin
 
-RUN_SCHEMAS = (1, 2)  # the first says no roles of settings
+RUN_SCHEMAS = (1, 2)  # the first has no roles of settings
 MAX_RECORD = 4 * MIB
 MAX_METRICS = 512 * MIB
 MAX_LINE = 64 * 1024
 MAX_CONFIG = 4096
 MAX_HELDOUT = 60
-# Where a run happened to read and write, and who listened: no part of its result. As a run of the
-# first schema would have said.
+# The places of a run of the first schema: where it read, wrote and logged, which is no part of its
+# result.
 OLD_PLACES = dict.fromkeys(("data", "run_dir", "resume", "tensorboard", "wandb"), "place")
 PACKAGES = ("python", "jax", "jaxlib")
 
@@ -48,7 +48,7 @@ Row = dict[str, float]
 
 @dataclass
 class Metrics:
-    """The columns of a metrics.jsonl that a summary needs; a line each."""
+    """The columns of a metrics.jsonl that a summary needs; one value per line."""
 
     step: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
@@ -61,14 +61,16 @@ class Metrics:
 
 
 def read_metrics(path: Path, name: str) -> Metrics:
-    """Reads metrics.jsonl. A last line cut short by a kill is left out.
+    """Reads metrics.jsonl; `name` is its name in messages.
+
+    A last line that a killed run wrote in part is left out.
 
     Raises:
-        ToolError: a line that is not what a run writes, or a number that is not finite.
+        ToolError: a line is not one that a run writes, or a number is not finite.
     """
     metrics = Metrics()
     for number, row in _rows(path, name):
-        where = f"{name}:{number}"
+        place = f"{name}:{number}"
         try:
             step = int(row["step"])
             columns = (
@@ -78,9 +80,9 @@ def read_metrics(path: Path, name: str) -> Metrics:
                 row["throughput/step_time"],
             )
         except KeyError as error:
-            raise ToolError(f"{where}: lacks {error}: is it a line of a run?") from error
+            raise ToolError(f"{place}: lacks {error}: is it a line of a run?") from error
         if step != row["step"] or step <= (metrics.step[-1] if metrics.step else 0):
-            raise ToolError(f"{where}: step {row['step']:g} does not follow the one before")
+            raise ToolError(f"{place}: step {row['step']:g} does not follow the one before")
         metrics.step.append(step)
         lists = (metrics.loss, metrics.tokens, metrics.speed, metrics.step_time)
         for column, value in zip(lists, columns, strict=True):
@@ -99,11 +101,11 @@ def _rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
         file = path.open("rb")
     except OSError as error:
         raise ToolError(f"{name}: cannot be read: {error.strerror}") from error
-    read = 0
+    total = 0
     with file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
-            read += len(line)
-            if read > MAX_METRICS or (len(line) == MAX_LINE and not line.endswith(b"\n")):
+            total += len(line)
+            if total > MAX_METRICS or (len(line) == MAX_LINE and not line.endswith(b"\n")):
                 raise ToolError(f"{name}:{number}: more than a run writes")
             if not line.endswith(b"\n"):
                 return  # cut short by a kill
@@ -118,16 +120,19 @@ def _rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
             yield number, {key: float(value) for key, value in row.items()}
 
 
-def pick(points: Sequence[Any], most: int) -> list[Any]:
+def pick(points: Sequence[Any], limit: int) -> list[Any]:
     """At most `most` of the points, evenly spread, with the first and the last."""
-    if len(points) <= most:
+    if len(points) <= limit:
         return list(points)
-    return [points[i * (len(points) - 1) // (most - 1)] for i in range(most)]
+    return [points[i * (len(points) - 1) // (limit - 1)] for i in range(limit)]
 
 
 def seconds(metrics: Metrics, starts: Sequence[int]) -> list[float]:
-    """Training time at the end of each step. The first step after a start, which compiles, counts
-    as long as the median one; evaluations and saves do not count."""
+    """Training time in seconds at the end of each step; `starts` are the steps resumed from.
+
+    The first step after a start includes compilation and counts as the median step. Evaluations and
+    saves do not count.
+    """
     median = statistics.median(metrics.step_time)
     total, times = 0.0, []
     for step, took in zip(metrics.step, metrics.step_time, strict=True):
@@ -137,7 +142,7 @@ def seconds(metrics: Metrics, starts: Sequence[int]) -> list[float]:
 
 
 def portable(value: Any, roles: Mapping[str, str]) -> Any:
-    """A config without what names a machine: settings whose role is a place, paths, addresses."""
+    """A config without what depends on a machine: settings with role `place`, paths, addresses."""
     if isinstance(value, dict):
         kept = {k: v for k, v in value.items() if roles.get(k) != "place" and not _is_place(v)}
         return {key: portable(item, roles) for key, item in kept.items()}
@@ -151,25 +156,25 @@ def _is_place(value: Any) -> bool:
 
 
 def rounded(value: float, digits: int = 6) -> float:
-    """A number with so many significant digits."""
+    """A number rounded to so many significant digits."""
     return float(f"{value:.{digits}g}")
 
 
 def recorded_as(variant: str, entries: Sequence[Entry], name: str) -> Entry:
-    """The ledger's entry of what runs call `variant`, its directory's name.
+    """The ledger's entry for `variant`, which in a run is the name of the variant's directory.
 
     Raises:
-        ToolError: the ledger has none, or several.
+        ToolError: the ledger has none, or several. The message calls the run `name`.
     """
-    live = [
+    living = [
         entry for entry in entries if entry.status != "deleted" and _last(entry.path) == variant
     ]
-    found = live or [entry for entry in entries if entry.name == variant]
-    if len(found) != 1:
-        names = " and ".join(entry.name for entry in found)
-        have = f"{names} are in" if found else f"add '## {variant}' to"
-        raise ToolError(f"{name}: is a run of {variant!r}: {have} {LEDGER}")
-    return found[0]
+    matches = living or [entry for entry in entries if entry.name == variant]
+    if len(matches) != 1:
+        names = " and ".join(entry.name for entry in matches)
+        remedy = f"{names} are in" if matches else f"add '## {variant}' to"
+        raise ToolError(f"{name}: is a run of {variant!r}: {remedy} {LEDGER}")
+    return matches[0]
 
 
 def _last(path: str) -> str:
@@ -179,19 +184,22 @@ def _last(path: str) -> str:
 def summarize(
     run_dir: Path, root: Path, entries: Sequence[Entry], *, unfinished: bool, mixed_sources: bool
 ) -> tuple[str, bytes, dict[str, bytes]]:
-    """Path from the workspace's root and bytes of a run's summary; what is to be kept beside it.
+    """(path from the workspace's root, bytes of the summary, sources to keep by path) of a run.
 
     Args:
-        run_dir: what the run left behind.
+        run_dir: the run's directory.
         root: the workspace.
         entries: the ledger.
-        unfinished: whether a run that stopped early will do.
-        mixed_sources: whether one that was resumed under other sources will do.
+        unfinished: whether to accept a run that stopped early.
+        mixed_sources: whether to accept a run that was resumed with other sources.
+
+    Raises:
+        ToolError: the run cannot be recorded.
     """
     run, shown = run_dir.resolve().name, str(run_dir)
     if not is_name(run):
         raise ToolError(f"{shown}: {run!r} cannot name a summary: letters, digits, '.', '_', -")
-    record, where = read_record(run_dir / "run.json", f"{shown}/run.json")
+    record, record_name = read_record(run_dir / "run.json", f"{shown}/run.json")
     config, attempts = record["config"], record["attempts"]
     roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
     metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
@@ -200,7 +208,7 @@ def summarize(
     digests = {attempt["sources_digest"] for attempt in attempts}
     if len(digests) > 1 and not mixed_sources:
         remedy = "run it again from the start, or record it as it is with --mixed-sources"
-        raise ToolError(f"{where}: ran {len(digests)} different sources: {remedy}")
+        raise ToolError(f"{record_name}: ran {len(digests)} different sources: {remedy}")
     entry = recorded_as(record["variant"], entries, shown)
     final = attempts[-1]
     git, kept = trace(run_dir, root, entry.path, final, record.get("sources") or {})
@@ -221,15 +229,15 @@ def summarize(
     }
     starts = [attempt["from_step"] for attempt in attempts]
     data = b""
-    for most in (MAX_POINTS, 150, 100, 50):
-        data = encode(values | measured(metrics, starts, most))
+    for limit in (MAX_POINTS, 150, 100, 50):
+        data = encode(values | measured(metrics, starts, limit))
         if len(data) <= MAX_BYTES:
             return f"{run_summary.RUNS}/{entry.name}/{run}.json", data, kept
     raise ToolError(f"{shown}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
 
 
 def refuse_unfinished(metrics: Metrics, planned: int, name: str) -> None:
-    """Raises ToolError where a run ended before the `planned` steps."""
+    """Raises ToolError if a run ended before the `planned` steps."""
     last = metrics.step[-1]
     if last < planned:
         remedy = "go on with --resume, or record it as it is with --unfinished"
@@ -239,14 +247,14 @@ def refuse_unfinished(metrics: Metrics, planned: int, name: str) -> None:
 def trace(
     run_dir: Path, root: Path, path: str, attempt: Mapping[str, Any], listed: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Where the sources of the last attempt are to be found: a summary's `git`, and what to keep.
+    """(the summary's `git`, the sources to keep by path) of the last attempt.
 
     Raises:
-        ToolError: they are no commit's, and the run directory has no copy of them.
+        ToolError: its sources match no commit, and the run directory has no copy of them.
     """
     digest, recorded = attempt["sources_digest"], attempt["git"]["commit"]
-    wanted, copies = kept_sources.of_run(run_dir, digest, listed)
-    if commit := kept_sources.find_commit(root, path, wanted, recorded):
+    digests, copies = kept_sources.of_run(run_dir, digest, listed)
+    if commit := kept_sources.find_commit(root, path, digests, recorded):
         return {"commit": commit, "dirty": False}, {}
     if not copies:
         remedy = f"put {run_dir}/sources/{digest[:16]} back, or commit what ran"
@@ -255,21 +263,21 @@ def trace(
     return {"commit": recorded, "dirty": True}, kept
 
 
-def measured(metrics: Metrics, starts: Sequence[int], most: int) -> dict[str, Any]:
-    """The keys of a summary that follow from the metrics; its curve has at most `most` points."""
+def measured(metrics: Metrics, starts: Sequence[int], limit: int) -> dict[str, Any]:
+    """The keys of a summary that follow from the metrics; its curve has at most `limit` points."""
     times = seconds(metrics, starts)
     points = list(zip(metrics.step, metrics.tokens, times, metrics.loss, strict=True))
-    warm = [
+    warm_speeds = [
         speed
         for step, speed in zip(metrics.step, metrics.speed, strict=True)
         if step - 1 not in starts
     ]
     tail = metrics.loss[-max(1, len(metrics.loss) // 50) :]
-    at_end = metrics.evaluations[-1][1] if metrics.evaluations else {}
+    last_values = metrics.evaluations[-1][1] if metrics.evaluations else {}
     if metrics.evaluations and metrics.evaluations[-1][0] != len(points) - 1:
-        at_end = {}  # the last step was not evaluated
+        last_values = {}  # the last step was not evaluated
     names = ("eval/loss", "eval/bpb", "eval/ema/loss", "eval/ema/bpb")
-    ends = (rounded(at_end[name]) if name in at_end else None for name in names)
+    final_values = (rounded(last_values[name]) if name in last_values else None for name in names)
     keys = ("heldout_loss", "heldout_bpb", "ema_loss", "ema_bpb")
     flops = metrics.flops.pop() if len(metrics.flops) == 1 else None
     return {
@@ -277,14 +285,14 @@ def measured(metrics: Metrics, starts: Sequence[int], most: int) -> dict[str, An
         "tokens": int(metrics.tokens[-1]),
         "seconds": rounded(times[-1], 7),
         "flops_per_token": flops,
-        "tokens_per_second": rounded(statistics.median(warm or metrics.speed)),
+        "tokens_per_second": rounded(statistics.median(warm_speeds or metrics.speed)),
         "final": {
             "train_loss": rounded(statistics.fmean(tail)),
-            **dict(zip(keys, ends, strict=True)),
+            **dict(zip(keys, final_values, strict=True)),
         },
         "curve": [
             [round(step, 1), int(tokens), rounded(time, 7), rounded(loss)]
-            for step, tokens, time, loss in thin(points, most)
+            for step, tokens, time, loss in thin(points, limit)
         ],
         "heldout": [
             [
@@ -294,32 +302,32 @@ def measured(metrics: Metrics, starts: Sequence[int], most: int) -> dict[str, An
                 rounded(values["eval/loss"]),
                 rounded(values["eval/bpb"]),
             ]
-            for i, values in pick(metrics.evaluations, MAX_HELDOUT * most // MAX_POINTS)
+            for i, values in pick(metrics.evaluations, MAX_HELDOUT * limit // MAX_POINTS)
         ],
     }
 
 
 def read_record(path: Path, name: str) -> tuple[dict[str, Any], str]:
-    """A run's run.json, checked as far as a summary uses it, and its name.
+    """A run's run.json, checked as far as a summary uses it, and its name in messages.
 
     Raises:
-        ToolError: there is none, or it is of another schema, or not what a run writes.
+        ToolError: there is none, its schema is unknown, or it is not what a run writes.
     """
     if not path.exists():
         raise ToolError(f"{name}: is not there: give the directory of a run")
     record = read_json(path, MAX_RECORD, name=name)
-    have = record.get("schema_version") if isinstance(record, dict) else None
-    if have not in RUN_SCHEMAS:
-        known = " and ".join(map(str, RUN_SCHEMAS))
-        raise ToolError(f"{name}:1: schema_version is {have!r}, this tool knows {known}")
-    for what, good in _record_checks(record):
-        if not good:
-            raise ToolError(f"{name}:1: {what} is not what a run writes")
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version not in RUN_SCHEMAS:
+        versions = " and ".join(map(str, RUN_SCHEMAS))
+        raise ToolError(f"{name}:1: schema_version is {version!r}, this tool knows {versions}")
+    for part, is_good in _record_checks(record):
+        if not is_good:
+            raise ToolError(f"{name}:1: {part} is not what a run writes")
     return record, name
 
 
 def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
-    """(part, whether it is what a run writes); what follows holds only where what precedes does."""
+    """(part, whether it is what a run writes); each check relies on the ones before it."""
     config, attempts = record.get("config") or {}, record.get("attempts") or []
     yield "variant", isinstance(record.get("variant"), str) and is_name(record["variant"])
     yield "config", isinstance(config, dict) and len(str(config)) <= MAX_CONFIG
@@ -338,8 +346,8 @@ def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
         for key, kind in _ATTEMPT.items():
             yield f"attempts[{i}].{key}", isinstance(attempt.get(key), kind)
         for key, parts in (("git", _GIT), ("devices", _DEVICES)):
-            good = all(isinstance(attempt[key].get(k), v) for k, v in parts.items())
-            yield f"attempts[{i}].{key}", good and set(attempt[key]) == set(parts)
+            is_good = all(isinstance(attempt[key].get(k), v) for k, v in parts.items())
+            yield f"attempts[{i}].{key}", is_good and set(attempt[key]) == set(parts)
 
 
 _ATTEMPT = {"from_step": int, "sources_digest": str, "git": dict, "devices": dict, "versions": dict}
@@ -383,9 +391,12 @@ def record(
     mixed_sources: bool = False,
     replace: bool = False,
 ) -> list[str]:
-    """Writes what there is to record of all runs and gives its paths; on ToolError nothing is.
+    """Records all runs, or none, and returns the paths written.
 
-    A summary each, in the given order; the directories of sources that are kept; the ledger.
+    These are the summaries in the order of the runs, the directories of kept sources, the ledger.
+
+    Raises:
+        ToolError: a run cannot be recorded; nothing is written.
     """
     text = read_ledger(root)
     entries = load_ledger(root)

@@ -1,6 +1,6 @@
-"""A run's summary: docs/reports/runs/VARIANT/RUN.json, small enough to keep in git for ever.
+"""A run's summary, docs/reports/runs/VARIANT/RUN.json, small enough to keep in git forever.
 
-One key a line, in the order of KEYS, so that two summaries compare line by line.
+One key per line, in the order of KEYS, so that two summaries compare line by line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
 
 SCHEMA_VERSION = 2
-# Of the older summaries, in which a run did not say it itself.
+# Roles for summaries of the first schema, which do not hold them.
 OLD_ROLES = {
     "checkpoint_every": "cadence",
     "eval_batches": "measure",
@@ -26,7 +26,7 @@ OLD_ROLES = {
     "mesh": "cadence",
     "seed": "replicate",
 }
-# Settings in which runs of one experiment may differ: where and how often it looks and saves.
+# Roles of settings in which the runs of one experiment may differ.
 FREE = ("cadence", "place", "replicate")
 RUNS = "docs/reports/runs"
 MAX_BYTES = 16 * 1024
@@ -42,7 +42,7 @@ Point = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Run:
-    """A summary that was checked. What each key means: docs/reference/archive.md."""
+    """A checked summary. docs/reference/archive.md says what each key means."""
 
     schema_version: int
     variant: str
@@ -68,11 +68,11 @@ class Run:
 
     @property
     def path(self) -> str:
-        """Where the summary is, from the workspace's root."""
+        """The path of the summary, from the workspace's root."""
         return f"{RUNS}/{self.variant}/{self.run}.json"
 
     def experiment(self) -> dict[str, Any]:
-        """The settings that make it one experiment with others: those of no free role."""
+        """The settings that runs of one experiment share: those whose role is not in FREE."""
         return {k: v for k, v in self.config.items() if self.roles.get(k) not in FREE}
 
 
@@ -81,23 +81,23 @@ FINAL = ("train_loss", "heldout_loss", "heldout_bpb", "ema_loss", "ema_bpb")
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by one name each: `model.d_model`."""
-    found: dict[str, Any] = {}
+    """Nested settings by flat names such as `model.d_model`."""
+    settings: dict[str, Any] = {}
     for key, value in sorted(config.items()):
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            settings |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            settings[f"{prefix}{key}"] = value
+    return settings
 
 
 def is_name(text: str) -> bool:
-    """Whether it may name a run: a file name on any system, never a way out of a directory."""
+    """Whether a text may name a run: a file name on any system, never a path out of a directory."""
     return bool(NAME.fullmatch(text)) and len(text) <= LONGEST_NAME
 
 
 def is_commit(text: str) -> bool:
-    """Whether a text is all digits of a commit."""
+    """Whether a text is a full commit digest."""
     return bool(_COMMIT.fullmatch(text))
 
 
@@ -108,7 +108,11 @@ def encode(values: Mapping[str, Any]) -> bytes:
 
 
 def load(path: Path, name: str) -> Run:
-    """Reads RUNS/VARIANT/RUN.json, `name` from the workspace's root. Raises ToolError."""
+    """Reads RUNS/VARIANT/RUN.json; `name` is its path from the workspace's root.
+
+    Raises:
+        ToolError: the file cannot be read, or has faults.
+    """
     return parse(read_text(path, MAX_BYTES, name=name), name)
 
 
@@ -118,14 +122,16 @@ def parse(text: str, name: str) -> Run:
     if isinstance(values, dict) and values.get("schema_version") == 1:
         values.setdefault("roles", OLD_ROLES)
     if not isinstance(values, dict) or set(values) != set(KEYS):
-        found = set(values) if isinstance(values, dict) else set()
-        wrong = ", ".join(sorted(found ^ set(KEYS))[:4])
+        keys = set(values) if isinstance(values, dict) else set()
+        wrong = ", ".join(sorted(keys ^ set(KEYS))[:4])
         raise ToolError(f"{name}:1: lacks or adds keys ({wrong}): {_AGAIN}")
     place = (Path(name).parent.name, Path(name).stem)
-    if found := faults(values, place):
+    if problems := faults(values, place):
         lines = text.splitlines()
         raise ToolError(
-            "\n".join(f"{name}:{line_of(lines, key)}: {key}: {what}" for key, what in found)
+            "\n".join(
+                f"{name}:{line_of(lines, key)}: {key}: {message}" for key, message in problems
+            )
         )
     for key in ("curve", "heldout"):
         values[key] = tuple(tuple(map(float, point)) for point in values[key])
@@ -157,11 +163,11 @@ def load_all(root: Path) -> tuple[list[Run], list[str]]:
 
 
 def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:
-    """What is wrong, as (key, message)."""
+    """Faults of a summary, as (key, message); `place` is (variant, run) from its path."""
     if values["schema_version"] not in (1, SCHEMA_VERSION):
-        have = values["schema_version"]
-        return [("schema_version", f"is {have!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
-    found = [
+        version = values["schema_version"]
+        return [("schema_version", f"is {version!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
+    result = [
         (key, f"is {values[key]!r}, its file says {own!r}")
         for key, own in zip(("variant", "run"), place, strict=True)
         if values[key] != own or not is_name(own)
@@ -187,7 +193,9 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         "curve": _is_points(values["curve"], 4) and len(values["curve"]) > 0,
         "heldout": _is_points(values["heldout"], 5),
     }
-    return found + [(key, f"is malformed: {_AGAIN}") for key, good in checks.items() if not good]
+    return result + [
+        (key, f"is malformed: {_AGAIN}") for key, is_good in checks.items() if not is_good
+    ]
 
 
 def _number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a few seeds allow to be said: mean, spread, and Welch's t-test between two samples."""
+"""Statistics of a few seeds: mean, spread, and Welch's t-test between two samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.special import stdtr, stdtrit
 
 @dataclass(frozen=True)
 class Sample:
-    """One number a seed. `spread` is their standard deviation, None of a single one."""
+    """One number per seed."""
 
     values: tuple[float, ...]
 
@@ -36,7 +36,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Test:
-    """The difference of two means (first less second), its interval and its p-value."""
+    """The difference of two means (first minus second), its interval and its p-value."""
 
     difference: float
     low: float
@@ -48,8 +48,8 @@ class Test:
 def welch(first: Sample, second: Sample, confidence: float = 0.95) -> Test | None:
     """Welch's two-sided t-test, which assumes normal errors and no common variance.
 
-    None where the samples allow none: a single value has no spread, and samples without any spread
-    are not seeds but copies.
+    None if the samples allow no test: a single value has no spread, and samples without any spread
+    are copies rather than seeds.
     """
     if min(first.n, second.n) < 2:
         return None
@@ -67,7 +67,7 @@ def welch(first: Sample, second: Sample, confidence: float = 0.95) -> Test | Non
 
 
 def value_at(points: Sequence[tuple[float, float]], x: float) -> float | None:
-    """The line through (x, y) points, by x, read at `x`; None beyond its ends."""
+    """Linear interpolation at `x` between (x, y) points sorted by x; None beyond the ends."""
     if not points or not points[0][0] <= x <= points[-1][0]:
         return None
     i = bisect_left(points, x, key=lambda point: point[0])
@@ -78,13 +78,13 @@ def value_at(points: Sequence[tuple[float, float]], x: float) -> float | None:
     return below + (above - below) * (x - left) / (right - left)
 
 
-def thin(points: Sequence[Sequence[float]], most: int) -> list[list[float]]:
-    """At most `most` points, each the mean of as many neighbours as any other, give or take one.
+def thin(points: Sequence[Sequence[float]], limit: int) -> list[list[float]]:
+    """At most `limit` points, each the mean of equally many neighbours, give or take one.
 
-    Means keep what the curve says: the mean over all points, weighted by how many each stands for,
-    does not change.
+    Means preserve the curve: the mean over all points, weighted by how many each stands for, does
+    not change.
     """
-    parts = min(most, len(points))
+    parts = min(limit, len(points))
     edges = [len(points) * i // parts for i in range(parts + 1)]
     return [
         [statistics.fmean(column) for column in zip(*points[a:b], strict=True)]

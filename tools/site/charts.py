@@ -1,4 +1,4 @@
-"""What an experiment's runs show: curves against its origin's, and what they allow to be said."""
+"""The section on an experiment's runs: curves beside its origin's, and the claims they allow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMN = {"tokens": 1, "time": 2}
 
 
 def runs_section(entry: Entry, runs: Sequence[Run], against: Sequence[Run]) -> str:
-    """The section's HTML, without its heading."""
+    """The section's HTML without its heading; `against` are the origin's runs."""
     if not runs:
         return "<p>No run is recorded.</p>"
     comparisons = compare(runs, against)
@@ -32,26 +32,26 @@ def runs_section(entry: Entry, runs: Sequence[Run], against: Sequence[Run]) -> s
     return f"<div data-search-exclude>{''.join(parts)}{_runs_table(runs)}</div>"
 
 
-def _comparison(found: Comparison, name: str) -> str:
-    ours, theirs = found.variant.variant, found.origin.variant
-    parts = [_charts([(found.origin, True), (found.variant, False)], name)]
-    if found.differs:
-        parts.append(f"<p>Settings that differ: {text(', '.join(found.differs))}.</p>")
+def _comparison(comparison: Comparison, name: str) -> str:
+    ours, theirs = comparison.variant.variant, comparison.origin.variant
+    parts = [_charts([(comparison.origin, True), (comparison.variant, False)], name)]
+    if comparison.differs:
+        parts.append(f"<p>Settings that differ: {text(', '.join(comparison.differs))}.</p>")
     rows = []
-    for axis, reading in found.readings.items():
-        at, notes = "", ""
+    for axis, reading in comparison.readings.items():
+        spent, notes = "", ""
         if isinstance(reading, Reading):
-            at = f" ({amount(axis, reading.at)})"
+            spent = f" ({amount(axis, reading.spent)})"
             notes = "".join(f"<br><small>{text(note)}</small>" for note in reading.notes)
-        verdict, between, rest = text(sentence(reading, ours, theirs)).partition("; ")
-        said = f"<b>{verdict}</b>{between}{rest}"
-        rows.append(f"<dt>Equal {axis}{text(at)}</dt><dd>{said}{notes}</dd>")
+        verdict, between, remainder = text(sentence(reading, ours, theirs)).partition("; ")
+        claim = f"<b>{verdict}</b>{between}{remainder}"
+        rows.append(f"<dt>Equal {axis}{text(spent)}</dt><dd>{claim}{notes}</dd>")
     return "".join(parts) + f'<dl class="grug-claims">{"".join(rows)}</dl>'
 
 
 def _charts(sides: Sequence[tuple[Group, bool]], name: str) -> str:
     names = " and ".join(group.variant for group, _ in sides)
-    drawn = []
+    charts = []
     for axis in ("tokens", "time"):
         column = _COLUMN[axis]
         size, unit = _unit(axis, max(r.seconds for group, _ in sides for r in group.runs))
@@ -65,7 +65,7 @@ def _charts(sides: Sequence[tuple[Group, bool]], name: str) -> str:
             for group, dashed in sides
         ]
         title = f"Loss of {names} over {unit}"
-        drawn.append(
+        charts.append(
             chart(
                 series,
                 name=f"{name}-{axis}",
@@ -75,7 +75,7 @@ def _charts(sides: Sequence[tuple[Group, bool]], name: str) -> str:
                 y="loss, nats per token",
             )
         )
-    return f'<figure class="grug-charts">{"".join(drawn)}{_caption(sides)}</figure>'
+    return f'<figure class="grug-charts">{"".join(charts)}{_caption(sides)}</figure>'
 
 
 def _curve(run: Run, column: int, size: float) -> list[tuple[float, float]]:
@@ -84,7 +84,7 @@ def _curve(run: Run, column: int, size: float) -> list[tuple[float, float]]:
 
 
 def _marks(group: Group, column: int, size: float) -> tuple[tuple[float, float], ...]:
-    """Held-out losses, the mean over the seeds that were evaluated at a step."""
+    """Held-out losses by step: means over the seeds that were evaluated at that step."""
     steps: dict[float, list[tuple[float, float]]] = {}
     for run in group.runs:
         for point in run.heldout:
@@ -96,7 +96,7 @@ def _marks(group: Group, column: int, size: float) -> tuple[tuple[float, float],
 
 
 def _unit(axis: str, longest: float) -> tuple[float, str]:
-    """What to divide by, and what that gives."""
+    """(divisor, unit of the quotient) for an axis of which the longest run spends `longest`."""
     if axis == "tokens":
         return 1.0, "tokens"
     for size, unit in ((3600.0, "hours"), (60.0, "minutes")):
@@ -106,11 +106,11 @@ def _unit(axis: str, longest: float) -> tuple[float, str]:
 
 
 def _ends(sides: Sequence[tuple[Group, bool]]) -> str:
-    ends = (
+    sentences = (
         f"{group.variant} ends at {_ending(group).mean:.3f} ({_count(len(group.runs), 'seed')})"
         for group, _ in sides
     )
-    return "; ".join(ends) + "."
+    return "; ".join(sentences) + "."
 
 
 def _ending(group: Group) -> Sample:
@@ -126,12 +126,12 @@ def _caption(sides: Sequence[tuple[Group, bool]]) -> str:
     shaded = " Shaded: range over seeds." if any(len(g.runs) > 1 for g, _ in sides) else ""
     marks = " Dots: held out." if any(run.heldout for g, _ in sides for run in g.runs) else ""
     kinds = {f"{run.devices['count']} × {run.devices['kind']}" for g, _ in sides for run in g.runs}
-    where = f" On {text(', '.join(sorted(kinds)))}."
-    return f"<figcaption>{lines}{shaded} Training loss.{marks}{where}</figcaption>"
+    hardware = f" On {text(', '.join(sorted(kinds)))}."
+    return f"<figcaption>{lines}{shaded} Training loss.{marks}{hardware}</figcaption>"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 _COLUMNS = (
@@ -161,12 +161,12 @@ def _run(run: Run) -> str:
     commit = (
         f"{run.git['commit'][:9]}{'+' if run.git['dirty'] else ''}" if run.git["commit"] else ""
     )
-    early = f" of {planned:,}" if isinstance(planned, int) and planned > run.steps else ""
+    planned_text = f" of {planned:,}" if isinstance(planned, int) and planned > run.steps else ""
     link = f"../{RUNS.removeprefix('docs/reports/')}/{run.variant}/{run.run}.json"
     cells = (
         f'<a href="{text(link)}">{text(run.run)}</a>' + (" (mixed)" if run.mixed_sources else ""),
         f"{run.seed}",
-        f"{run.steps:,}{early}",
+        f"{run.steps:,}{planned_text}",
         amount("tokens", run.tokens).removesuffix(" tokens"),
         f"{run.final['train_loss']:.4f}",
         "" if bpb is None else f"{bpb:.4f}",

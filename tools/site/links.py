@@ -1,7 +1,7 @@
 """python -m tools.site.links SITE
 
-Every link of a built site leads to a file and an anchor that are there, and no page loads anything
-from another host. `mkdocs build --strict` sees only the links that Markdown wrote.
+Checks that every link of a built site leads to an existing file and anchor, and that no page loads
+anything from another host. `mkdocs build --strict` sees only the links written in Markdown.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 from tools.common.errors import ToolError, exit_with
 
-# Attributes that lead elsewhere, and those among them that a page loads by itself.
+# Attributes that hold links, and the kinds of <link> that a page loads by itself.
 LEADS = {"href", "src", "action", "formaction", "poster", "data", "cite", "xlink:href", "srcset"}
 _LOADING_LINKS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect"}
-# Comments, and what scripts and styles hold, are skipped whole.
+# Comments and the content of scripts and styles are skipped.
 _TAG = re.compile(
     r"""<!--.*?-->
     |<(?P<raw>script|style)\b(?P<own>(?:[^>"']++|"[^"]*+"|'[^']*+')*+)>.*?</(?P=raw)\s*>
@@ -40,7 +40,7 @@ HARMLESS = ("http:", "https:", "mailto:")
 
 @dataclass(frozen=True)
 class Link:
-    """A target that a page leads to, and whether the page loads it by itself."""
+    """The target of a link, and whether the page loads it by itself."""
 
     line: int
     target: str
@@ -49,15 +49,15 @@ class Link:
 
 @dataclass
 class Page:
-    """What a page defines and where it leads."""
+    """The anchors that a page defines, and its links."""
 
     anchors: set[str] = field(default_factory=set)
     links: list[Link] = field(default_factory=list)
 
 
 def read(text: str) -> Page:
-    """Scans a page's tags; diffs make pages of megabytes, for which html.parser takes seconds."""
-    page, line, counted = Page(), 1, 0
+    """Scans a page's tags by regular expressions: html.parser needs seconds for a large diff."""
+    page, line, counted_to = Page(), 1, 0
     for match in _TAG.finditer(text):
         tag = (match["tag"] or match["raw"] or "").lower()
         attributes = match["attributes"] or match["own"] or ""
@@ -71,9 +71,9 @@ def read(text: str) -> Page:
             page.anchors.add(values["id"])
         if tag == "a" and values.get("name"):
             page.anchors.add(values["name"])
-        if found := list(_targets(tag, values)):
-            line, counted = line + text.count("\n", counted, match.start()), match.start()
-            page.links += [Link(line, target.strip(), loads) for target, loads in found]
+        if targets := list(_targets(tag, values)):
+            line, counted_to = line + text.count("\n", counted_to, match.start()), match.start()
+            page.links += [Link(line, target.strip(), loads) for target, loads in targets]
     return page
 
 
@@ -93,9 +93,9 @@ def _targets(tag: str, values: dict[str, str]) -> Iterator[tuple[str, bool]]:
 def check(site: Path) -> list[str]:
     """One line per fault, by page and line; empty if there is none."""
     names = {
-        Path(at, name).relative_to(site).as_posix()
-        for at, _, held in os.walk(site)
-        for name in held
+        Path(directory, name).relative_to(site).as_posix()
+        for directory, _, files in os.walk(site)
+        for name in files
     }
     pages = {
         name: read((site / name).read_text(encoding="utf-8", errors="replace"))
@@ -104,16 +104,16 @@ def check(site: Path) -> list[str]:
     }
     faults = []
     for name, page in pages.items():
-        seen = set()
+        checked = set()
         for link in page.links:
-            if link not in seen and (what := _fault(link, name, names, pages)):
-                faults.append(f"{name}:{link.line}: {what}")
-            seen.add(link)
+            if link not in checked and (fault := _fault(link, name, names, pages)):
+                faults.append(f"{name}:{link.line}: {fault}")
+            checked.add(link)
     for name in sorted(name for name in names if name.endswith(".css")):
         for number, line in enumerate((site / name).read_text(encoding="utf-8").splitlines(), 1):
             for target in _STYLE_URL.findall(line):
-                if what := _fault(Link(number, target, True), name, names, pages):
-                    faults.append(f"{name}:{number}: {what}")
+                if fault := _fault(Link(number, target, True), name, names, pages):
+                    faults.append(f"{name}:{number}: {fault}")
     return faults
 
 

@@ -1,4 +1,4 @@
-"""Text that others wrote, made harmless. Pages hold it as HTML, which Markdown leaves alone."""
+"""Makes foreign text harmless. Pages hold it as HTML, which Markdown leaves alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 # Experiments' pages, in docs/ and in the site.
 PAGES = "reports/variants"
-# Where splice.py puts a diff: the name is the page's own.
+# splice.py replaces this by the experiment's diff.
 PLACEHOLDER = "<!-- grug:diff {name} -->"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -20,17 +20,17 @@ def text(value: str) -> str:
 
 
 def inline(value: str) -> str:
-    """Escaped; `code` in backticks and http addresses work, nothing else of Markdown does."""
-    found, end = [], 0
+    """Escaped text in which `code` in backticks and http addresses work, but no other Markdown."""
+    pieces, end = [], 0
     for part in _PART.finditer(value):
-        found.append(text(value[end : part.start()]))
+        pieces.append(text(value[end : part.start()]))
         code, address = part.groups()
         if code is not None:
-            found.append(f"<code>{text(code)}</code>")
+            pieces.append(f"<code>{text(code)}</code>")
         else:
-            found.append(f'<a href="{text(address)}" rel="noopener nofollow">{text(address)}</a>')
+            pieces.append(f'<a href="{text(address)}" rel="noopener nofollow">{text(address)}</a>')
         end = part.end()
-    return "".join(found) + text(value[end:])
+    return "".join(pieces) + text(value[end:])
 
 
 def clip(value: str, length: int) -> str:
@@ -47,5 +47,5 @@ def slug(value: str) -> str:
 
 
 def heading(value: str) -> str:
-    """Plain text as Markdown: everything that may mean something is escaped."""
+    """Plain text as Markdown, with every special character escaped."""
     return re.sub(r"([^\w\s])|_", r"\\\g<0>", _CONTROL.sub("", value))

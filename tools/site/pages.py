@@ -1,8 +1,8 @@
 """python -m tools.site.pages --root DIR --out DIR --facts FILE --diffs DIR
 
-The sources of the site: a copy of docs/ in which the ledger is a table with its lineage, and each
-experiment has a page, reports/variants/NAME.md. MkDocs builds it; tools/site/splice.py then puts
-the diffs where these pages hold a comment.
+Writes the sources of the site: a copy of docs/ in which the ledger is a table with its lineage, and
+each experiment has a page, reports/variants/NAME.md. MkDocs builds it; then tools/site/splice.py
+replaces a comment in these pages by the diffs.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _COUNTS = ("files", "lines", "added", "deleted")
 
 @dataclass(frozen=True)
 class Archive:
-    """All that the pages tell."""
+    """All data on the pages."""
 
     entries: tuple[Entry, ...]
     facts: Mapping[str, Mapping[str, Any]]
-    """What `./pants variants` knows, by path; experiments without a directory have none."""
+    """Rows of `./pants variants` by path; experiments without a directory have none."""
     runs: Mapping[str, tuple[Run, ...]]
     diffs: frozenset[str]
-    """Names of experiments whose diff will be put in."""
+    """Names of the experiments that have a diff."""
 
-    def of(self, entry: Entry) -> Mapping[str, Any]:
-        """The facts of an experiment; none of a deleted one."""
+    def facts_of(self, entry: Entry) -> Mapping[str, Any]:
+        """The facts of an experiment; empty for a deleted one."""
         return {} if entry.status == "deleted" else self.facts.get(entry.path, {})
 
     def origin(self, entry: Entry) -> Entry | None:
@@ -55,7 +55,7 @@ class Archive:
 
 
 def gather(root: Path, facts: Path, diffs: Path) -> Archive:
-    """Reads and checks it all. Raises ToolError."""
+    """Reads and checks the data. Raises ToolError with every fault."""
     entries = load_ledger(root)
     runs, faults = run_summary.load_all(root)
     names = {entry.name for entry in entries}
@@ -63,30 +63,34 @@ def gather(root: Path, facts: Path, diffs: Path) -> Archive:
     if faults:
         raise ToolError("\n".join(faults))
     by_name = {name: tuple(run for run in runs if run.variant == name) for name in names}
-    found = {path.stem for path in diffs.glob("*.html")}
-    return Archive(tuple(entries), read_facts(facts), by_name, frozenset(found & names))
+    diff_names = {path.stem for path in diffs.glob("*.html")}
+    return Archive(tuple(entries), read_facts(facts), by_name, frozenset(diff_names & names))
 
 
 def read_facts(path: Path) -> dict[str, dict[str, Any]]:
-    """The facts of live variants by path, as tools/variants/listing.py writes them."""
+    """The facts of live variants by path, as tools/variants/listing.py writes them.
+
+    Raises:
+        ToolError: the file cannot be read, or is malformed.
+    """
     value = read_json(path, MAX_FACTS)
     schema = value.get("schema_version") if isinstance(value, dict) else None
     if schema != FACTS_SCHEMA:
         raise ToolError(f"{path}:1: schema_version is {schema!r}, not {FACTS_SCHEMA}")
-    found: dict[str, dict[str, Any]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for row in value.get("variants") or []:
-        good = isinstance(row, dict) and isinstance(row.get("path"), str)
-        counts = [row.get(key) for key in _COUNTS] if good else []
-        runs_on = row.get("accelerators") if good else None
+        is_row = isinstance(row, dict) and isinstance(row.get("path"), str)
+        counts = [row.get(key) for key in _COUNTS] if is_row else []
+        runs_on = row.get("accelerators") if is_row else None
         if not (
-            good
+            is_row
             and all(n is None or (isinstance(n, int) and not isinstance(n, bool)) for n in counts)
             and isinstance(runs_on, list)
             and all(isinstance(name, str) for name in runs_on)
         ):
             raise ToolError(f"{path}:1: a variant is malformed: {str(row)[:80]}")
-        found[row["path"]] = row
-    return found
+        facts[row["path"]] = row
+    return facts
 
 
 def render(archive: Archive) -> dict[str, str]:
@@ -113,8 +117,10 @@ def variant_page(entry: Entry, archive: Archive) -> str:
     if entry.results:
         blocks.append(f"<p>{inline(entry.results)}</p>")
     if entry.notes:
-        said = "".join(f"<p>{inline(' '.join(p.split()))}</p>" for p in _paragraphs(entry.notes))
-        blocks.append(f"## Notes\n\n{said}")
+        paragraphs = "".join(
+            f"<p>{inline(' '.join(p.split()))}</p>" for p in _paragraphs(entry.notes)
+        )
+        blocks.append(f"## Notes\n\n{paragraphs}")
     origin = archive.origin(entry)
     against = archive.runs.get(origin.name, ()) if origin else ()
     blocks.append("## Runs\n\n" + runs_section(entry, archive.runs[entry.name], against))
@@ -140,7 +146,7 @@ def _tags(entry: Entry) -> str:
 
 def _facts_table(entry: Entry, archive: Archive) -> str:
     names = {other.name for other in archive.entries}
-    facts = archive.of(entry)
+    facts = archive.facts_of(entry)
     copies = [other.name for other in archive.entries if other.origin == entry.name]
     rows = [
         ("Path", f"<code>{text(entry.path)}</code>"),
@@ -184,7 +190,7 @@ def _changed(facts: Mapping[str, Any]) -> str:
 def _diff(entry: Entry, archive: Archive) -> str:
     if entry.name in archive.diffs:
         alone = f'<p><a href="{entry.name}.diff.html">The diff on a page of its own</a></p>'
-        # After the link: a comment between two blocks is a block of its own to Markdown.
+        # The link comes first: Markdown makes the comment after it a block of its own.
         return f"{alone}\n\n{PLACEHOLDER.format(name=entry.name)}"
     if entry.origin == "none":
         return "<p>Written from scratch: there is no origin to compare with.</p>"
@@ -244,14 +250,14 @@ def _table(archive: Archive) -> str:
     )
 
 
-def _row(place: int, entry: Entry, archive: Archive, names: set[str]) -> str:
-    facts = archive.of(entry)
+def _row(number: int, entry: Entry, archive: Archive, names: set[str]) -> str:
+    facts = archive.facts_of(entry)
     origin = entry.origin if entry.origin in names else ""
     added, deleted = facts.get("added"), facts.get("deleted")
     changed = (added or 0) + (deleted or 0) if added is not None else ""
     result, order = _result(archive.runs[entry.name])
     cells = (
-        ("#", place, f"{place}"),
+        ("#", number, f"{number}"),
         ("Name", "", f'<a href="variants/{entry.name}.html">{text(entry.name)}</a>'),
         ("Origin", "", f'<a href="variants/{origin}.html">{text(origin)}</a>' if origin else ""),
         ("Status", "", f'<span class="grug-tag {entry.status}">{entry.status}</span>'),
@@ -264,8 +270,8 @@ def _row(place: int, entry: Entry, archive: Archive, names: set[str]) -> str:
     body = "".join(
         f'<td data-label="{label}"'
         + (f' data-sort="{sort}"' if sort != "" else "")
-        + f">{shown}</td>"
-        for label, sort, shown in cells
+        + f">{cell}</td>"
+        for label, sort, cell in cells
     )
     return f'<tr id="{entry.name}">{body}</tr>'
 
@@ -281,27 +287,27 @@ def _result(runs: Sequence[Run]) -> tuple[str, str]:
     return "", ""
 
 
-def _lists(kind: str, known: Sequence[str], values: Mapping[str, str]) -> str:
-    """Names by value, each value with an anchor, for the tags to lead to."""
-    found = []
-    for value in known:
+def _lists(kind: str, choices: Sequence[str], values: Mapping[str, str]) -> str:
+    """Names by value; each value has an anchor, to which the tags link."""
+    items = []
+    for value in choices:
         links = ", ".join(
             f'<a href="variants/{name}.html">{text(name)}</a>'
-            for name, own in values.items()
-            if own == value
+            for name, own_value in values.items()
+            if own_value == value
         )
-        found.append(f'<dt id="{kind}-{slug(value)}">{text(value)}</dt><dd>{links or "none"}</dd>')
-    return f'<dl class="grug-lists" data-search-exclude>{"".join(found)}</dl>'
+        items.append(f'<dt id="{kind}-{slug(value)}">{text(value)}</dt><dd>{links or "none"}</dd>')
+    return f'<dl class="grug-lists" data-search-exclude>{"".join(items)}</dl>'
 
 
 # -- the tree -------------------------------------------------------------------------------------
 
 
 def write(root: Path, out: Path, archive: Archive) -> int:
-    """Makes `out`, all or nothing, and gives the number of generated pages.
+    """Writes `out`, all or nothing, and returns the number of generated pages.
 
     Raises:
-        ToolError: `out` holds something already, or docs/ a link that leads out of it.
+        ToolError: `out` is not empty, or docs/ has a symbolic link or a page that is generated.
     """
     if out.exists() and any(out.iterdir()):
         raise ToolError(f"{out}: is not empty: remove it, or give another --out")

@@ -1,7 +1,7 @@
 """python tools/site/serve.py SITE [--port 8000]
 
-Serves a built site on this machine alone. An open page reloads itself once the server has come back
-with another site. Standard library only: it runs as a script, beside the site.
+Serves a built site on this machine alone. An open page reloads itself when the server returns with
+another site. Uses the standard library only, because it runs as a script beside the site.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 HOST = "127.0.0.1"
 VERSION = "/-/version"
-# While the server is away, being given the next site, there is no answer: ask again.
+# While the server restarts with the next site there is no answer: ask again.
 RELOAD = """<script>(() => {
   let seen;
   setInterval(async () => {
@@ -39,14 +39,14 @@ def version(site: Path) -> str:
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """The site's files; pages get the script that reloads them."""
+    """Serves the site's files, and adds to pages the script that reloads them."""
 
     def __init__(self, *args: Any, site: Path, version: str) -> None:
         self.version = version
         super().__init__(*args, directory=str(site))
 
     def do_GET(self) -> None:
-        """Answers with a file, a page that reloads itself, or the site's version."""
+        """Sends a file, a page that reloads itself, or the site's version."""
         if self.path == VERSION:
             return self.answer(self.version.encode(), "text/plain")
         name = self.translate_path(self.path)
@@ -66,7 +66,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Only what could not be served is worth a line, and log_error writes that."""
+        """Logs nothing: log_error writes a line for what could not be served."""
 
 
 def main(arguments: list[str]) -> int:

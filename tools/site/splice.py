@@ -1,9 +1,9 @@
 """python -m tools.site.splice SITE DIFFS
 
-Puts each DIFFS/NAME.html, a fragment, where MkDocs left the comment for it in
-SITE/reports/variants/NAME.html, and on a page of its own, NAME.diff.html. MkDocs never sees the
-diffs: as Markdown they would take it a minute and fill the search index. A DIFFS/diff.css goes to
-SITE/assets/ and is linked from these pages.
+Puts each fragment DIFFS/NAME.html in place of its comment in SITE/reports/variants/NAME.html, and
+on a page of its own, NAME.diff.html. MkDocs never sees the diffs, for which it would need a minute
+and which would fill the search index. A DIFFS/diff.css is copied to SITE/assets/ and linked from
+these pages.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ ALONE = """\
 
 
 def splice(site: Path, diffs: Path) -> int:
-    """Gives the number of diffs put in; all of them or, with an ToolError, none."""
+    """Puts all diffs into the site, or none, and returns their number.
+
+    Raises:
+        ToolError: a fragment is malformed, or a page lacks its place or its diff.
+    """
     changed: dict[Path, bytes] = {}
     faults: list[str] = []
     style = ""
@@ -66,16 +70,16 @@ def splice(site: Path, diffs: Path) -> int:
             if before.count(place) != 1:
                 count = before.count(place)
                 raise ToolError(f"{page}: holds {count} places for its diff: build it again")
-            whole = before.replace(place, fragment).replace("</head>", f"{style}</head>", 1)
-            changed[page] = whole.encode()
-            alone = ALONE.format(name=text(name), style=style, fragment=fragment)
-            changed[page.with_name(f"{name}.diff.html")] = alone.encode()
+            spliced = before.replace(place, fragment).replace("</head>", f"{style}</head>", 1)
+            changed[page] = spliced.encode()
+            own_page = ALONE.format(name=text(name), style=style, fragment=fragment)
+            changed[page.with_name(f"{name}.diff.html")] = own_page.encode()
         except ToolError as error:
             faults.append(str(error))
     for page in sorted((site / PAGES).glob("*.html")):
         if page not in changed:
-            for left in _LEFT.findall(page.read_text(encoding="utf-8")):
-                faults.append(f"{page}: waits for the diff {left!r}: there is no {left}.html")
+            for missing in _LEFT.findall(page.read_text(encoding="utf-8")):
+                faults.append(f"{page}: waits for the diff {missing!r}: there is no {missing}.html")
     if faults:
         raise ToolError("\n".join(faults))
     files.write_all(changed)
@@ -83,7 +87,7 @@ def splice(site: Path, diffs: Path) -> int:
 
 
 def read_fragment(path: Path, name: str) -> str:
-    """Raises ToolError for one that no experiment can have, or that is no fragment."""
+    """The text of a fragment. Raises ToolError for a bad name, or if it is a whole document."""
     if not NAME.fullmatch(name):
         raise ToolError(f"{path}: {name!r} names no experiment")
     fragment = read_text(path, MAX_DIFF)

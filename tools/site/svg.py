@@ -1,4 +1,4 @@
-"""Drawings as inline SVG: loss curves and the tree of origins. Colours: docs/assets/archive.css."""
+"""Inline SVG of loss curves and of the tree of origins. Colours are in docs/assets/archive.css."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tools.site.markup import text
 
 Line = list[tuple[float, float]]
 Spread = tuple[float, float, float, float]
-"""Of several curves at one place: x, mean, lowest, highest."""
+"""(x, mean, lowest, highest) of several curves."""
 WIDTH, HEIGHT = 420, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 72, 14, 40
 POINTS = 80
-# Losses fall fast at first: the scale shows what comes after this share of the run.
+# Losses fall fast at first, so the scale is chosen for what comes after this share of the run.
 _HEAD = 0.06
 
 
@@ -35,19 +35,19 @@ def number(value: float) -> str:
 
 
 def grid(curves: Sequence[Line]) -> list[float]:
-    """Places that all curves reach."""
+    """POINTS values of x that all curves reach."""
     low, high = max(c[0][0] for c in curves), min(c[-1][0] for c in curves)
     return [low + (high - low) * i / (POINTS - 1) for i in range(POINTS)] if high > low else [high]
 
 
 def spread(curves: Sequence[Line]) -> list[Spread]:
-    """Mean and range of the curves at each place that all of them reach."""
-    found = []
+    """Mean and range of the curves at each x that all of them reach."""
+    result = []
     for x in grid(curves):
         values = [y for curve in curves if (y := value_at(curve, x)) is not None]
         if len(values) == len(curves):
-            found.append((x, math.fsum(values) / len(values), min(values), max(values)))
-    return found
+            result.append((x, math.fsum(values) / len(values), min(values), max(values)))
+    return result
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
@@ -71,16 +71,18 @@ def short(value: float) -> str:
 
 
 def chart(series: Sequence[Series], *, name: str, title: str, desc: str, x: str, y: str) -> str:
-    """Curves over what they have spent: dashed or solid, labelled at their ends.
+    """A chart of curves, dashed or solid, labelled at their ends.
 
     Args:
-        series: whose curves; several seeds give their mean and, shaded, their range.
-        name: unique on its page.
-        title: what it shows, in a line; `desc` in a sentence, for those who don't see it.
-        x: label of the axis below; `y` of the one at the left.
+        series: the curves; several seeds give their mean and, shaded, their range.
+        name: a name that is unique on the page.
+        title: what the chart shows, in one line.
+        desc: the same in a sentence, for readers who cannot see it.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
     """
-    drawn = [(each, spread(each.curves)) for each in series]
-    scale = _Scale.over(drawn)
+    sides = [(side, spread(side.curves)) for side in series]
+    scale = _Scale.fit(sides)
     parts = [
         f'<svg class="grug-chart" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'aria-labelledby="{name}-title {name}-desc" xmlns="http://www.w3.org/2000/svg">',
@@ -88,28 +90,28 @@ def chart(series: Sequence[Series], *, name: str, title: str, desc: str, x: str,
         *_frame(scale, x, y),
     ]
     ends: list[tuple[float, str, str]] = []
-    for each, points in drawn:
-        kind = "origin" if each.dashed else "variant"
-        parts += _side(each, points, kind, scale)
-        ends.append((scale.y(points[-1][1]), each.label, kind))
+    for side, points in sides:
+        kind = "origin" if side.dashed else "variant"
+        parts += _side(side, points, kind, scale)
+        ends.append((scale.y(points[-1][1]), side.label, kind))
     parts += _labels(ends)
     return "".join(parts) + "</svg>"
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where values are drawn: x from 0 to `right`, y from `low` to `high`."""
+    """Maps values to coordinates: x from 0 to `right`, y from `low` to `high`."""
 
     right: float
     low: float
     high: float
 
     @staticmethod
-    def over(drawn: Sequence[tuple[Series, Sequence[Spread]]]) -> _Scale:
-        """Holds every curve's end; what is higher, at the beginning, is cut."""
-        right = max(x for each, points in drawn for x, *_ in (points[-1], *each.marks))
-        settled = [p for _, points in drawn for p in points if p[0] >= _HEAD * right]
-        marks = [y for each, _ in drawn for x, y in each.marks if x >= _HEAD * right]
+    def fit(sides: Sequence[tuple[Series, Sequence[Spread]]]) -> _Scale:
+        """A scale that holds every curve's end; higher values at the beginning are cut."""
+        right = max(x for side, points in sides for x, *_ in (points[-1], *side.marks))
+        settled = [p for _, points in sides for p in points if p[0] >= _HEAD * right]
+        marks = [y for side, _ in sides for x, y in side.marks if x >= _HEAD * right]
         values = [p[2] for p in settled] + [p[3] for p in settled] + marks
         low, high = min(values), max(values)
         margin = (high - low) * 0.05 or 0.1
@@ -126,20 +128,20 @@ class _Scale:
         return " ".join(f"{number(self.x(a))},{number(self.y(b))}" for a, b in points)
 
 
-def _side(each: Series, points: Sequence[Spread], kind: str, scale: _Scale) -> list[str]:
+def _side(series: Series, points: Sequence[Spread], kind: str, scale: _Scale) -> list[str]:
     """One side's range over seeds, its mean, and its held-out losses."""
     parts = []
-    seen = [p for p in points if p[1] <= scale.high]
-    if len(each.curves) > 1:
-        there, back = [(p[0], p[3]) for p in seen], [(p[0], p[2]) for p in reversed(seen)]
-        band = scale.path([*there, *back])
+    visible = [p for p in points if p[1] <= scale.high]
+    if len(series.curves) > 1:
+        upper, lower = [(p[0], p[3]) for p in visible], [(p[0], p[2]) for p in reversed(visible)]
+        band = scale.path([*upper, *lower])
         parts.append(f'<polygon class="grug-band {kind}" points="{band}"/>')
-    line = scale.path([(p[0], p[1]) for p in seen])
+    line = scale.path([(p[0], p[1]) for p in visible])
     parts.append(f'<polyline class="grug-line {kind}" points="{line}"/>')
     return parts + [
         f'<circle class="grug-mark {kind}" r="3" cx="{number(scale.x(a))}" '
         f'cy="{number(scale.y(b))}"/>'
-        for a, b in each.marks
+        for a, b in series.marks
         if b <= scale.high
     ]
 
@@ -147,39 +149,39 @@ def _side(each: Series, points: Sequence[Spread], kind: str, scale: _Scale) -> l
 def _frame(scale: _Scale, x: str, y: str) -> list[str]:
     """Grid, axes and their labels."""
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    found = []
+    parts = []
     for value in ticks(scale.low, scale.high, 5):
         place = number(scale.y(value))
-        found.append(
+        parts.append(
             f'<line class="grug-grid" x1="{_LEFT}" x2="{right}" y1="{place}" y2="{place}"/>'
         )
-        found.append(
+        parts.append(
             f'<text x="{_LEFT - 6}" y="{place}" dy="4" text-anchor="end">{short(value)}</text>'
         )
-    found.append(f'<line class="grug-axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    parts.append(f'<line class="grug-axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     for value in ticks(0, scale.right, 4):
         place = number(scale.x(value))
-        found.append(
+        parts.append(
             f'<text x="{place}" y="{bottom + 16}" text-anchor="middle">{short(value)}</text>'
         )
     middle = number((_LEFT + right) / 2)
-    found.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{text(x)}</text>')
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{text(x)}</text>')
     # Above the plot, upright: a turned label costs width.
-    found.append(f'<text x="{_LEFT}" y="10">{text(y)}</text>')
-    return found
+    parts.append(f'<text x="{_LEFT}" y="10">{text(y)}</text>')
+    return parts
 
 
 def _labels(ends: Sequence[tuple[float, str, str]]) -> list[str]:
-    """Labels at the lines' ends, at least a line of text apart."""
-    found, last = [], -math.inf
+    """Labels at the ends of curves, at least a line of text apart."""
+    parts, last = [], -math.inf
     for place, label, kind in sorted(ends):
         last = max(place, last + 14)
         shown = label if len(label) <= 9 else label[:8] + "…"
-        found.append(
+        parts.append(
             f'<text class="grug-label {kind}" x="{WIDTH - _RIGHT + 5}" y="{number(last)}" dy="4">'
             f"{text(shown)}</text>"
         )
-    return found
+    return parts
 
 
 @dataclass(frozen=True)
@@ -201,26 +203,26 @@ _MARKS = {
 
 
 def in_order(nodes: Sequence[Node]) -> list[tuple[int, Node]]:
-    """(depth, node), a parent before its children, each level in the order given."""
+    """(depth, node) with parents before their children, each level in the given order."""
     names = {node.name for node in nodes}
     children: dict[str, list[Node]] = {}
     for node in nodes:
         children.setdefault(node.origin if node.origin in names else "", []).append(node)
-    found: list[tuple[int, Node]] = []
+    result: list[tuple[int, Node]] = []
     waiting = [(0, node) for node in reversed(children.get("", []))]
     while waiting:
         depth, node = waiting.pop()
-        found.append((depth, node))
+        result.append((depth, node))
         waiting += [(depth + 1, child) for child in reversed(children.get(node.name, []))]
-    return found
+    return result
 
 
 def lineage(nodes: Sequence[Node], *, href: str) -> str:
     """The tree of origins as SVG with links, one row per experiment.
 
     Args:
-        nodes: in the order of the ledger.
-        href: of an experiment's page, with `{name}` in it.
+        nodes: the experiments, in the order of the ledger.
+        href: the address of an experiment's page, with `{name}` in it.
     """
     rows = in_order(nodes)
     deepest = max((depth for depth, _ in rows), default=0)
@@ -239,7 +241,7 @@ def lineage(nodes: Sequence[Node], *, href: str) -> str:
     ]
     for i, (depth, node) in enumerate(rows):
         x, y = 10 + step * depth, 16 + _ROW * i
-        if depth:  # from the sibling above, else from the origin: no stretch is drawn twice
+        if depth:  # from the sibling above, else from the origin: no segment is drawn twice
             top, left = (
                 above.get(node.origin, 16 + _ROW * places[node.origin] + 7),
                 number(x - step),
@@ -248,9 +250,9 @@ def lineage(nodes: Sequence[Node], *, href: str) -> str:
             parts.append(f'<path class="grug-edge" d="M{left},{top}V{y}H{number(x - 7)}"/>')
         corners = {"l": number(x - 4), "r": number(x + 4), "t": y - 4, "b": y + 4}
         mark = _MARKS.get(node.status, _MARKS["active"]).format(x=number(x), y=y, **corners)
-        about = f"{node.name}: {node.status}, {node.bucket}"
+        title = f"{node.name}: {node.status}, {node.bucket}"
         parts.append(
-            f'<a href="{text(href.format(name=node.name))}"><title>{text(about)}</title>{mark}'
+            f'<a href="{text(href.format(name=node.name))}"><title>{text(title)}</title>{mark}'
             f'<text x="{number(x + 11)}" y="{y}" dy="5">{text(node.name)}'
             f'<tspan class="grug-dim" dx="10">{text(node.bucket)}</tspan></text></a>'
         )

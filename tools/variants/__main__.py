@@ -1,4 +1,4 @@
-"""What `./pants variants` thinks with; the plugin runs each command in a sandbox.
+"""The logic of `./pants variants`; the plugin runs each command in a sandbox.
 
     python -m tools.variants origins LEDGER
         {"paths": {path: its origin's path or null}, "with_origin": [name, ...]}
@@ -7,7 +7,7 @@
     python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
     python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
 
-A ledger that is not there is an empty one. Exit code 1 and one line per fault for a wrong one.
+A ledger that does not exist counts as empty. Exit code 1, with one line per fault, for a bad one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_REQUEST = 64 * MIB
 
 
 def read_ledger(path: str) -> list[Entry]:
-    """The entries of a ledger; none where it is not there."""
+    """The entries of a ledger; none if the file does not exist. Raises ToolError for a bad one."""
     file = Path(path)
     return parse(file.read_text(encoding="utf-8"), path) if file.exists() else []
 
@@ -55,14 +55,14 @@ def origins(ledger: str) -> dict[str, Any]:
 def facts(variant: str, origin: str | None) -> dict[str, int | None]:
     """The size of a variant, and its distance from its origin."""
     sources = read_sources(origin) if origin else {}
-    found = compare(read_sources(variant), sources or None, (variant, origin or ""))
-    changed = found.changed
+    measured = compare(read_sources(variant), sources or None, (variant, origin or ""))
+    changed = measured.changed
     return {
-        "files": found.files,
-        "lines": found.lines,
+        "files": measured.files,
+        "lines": measured.lines,
         "added": changed.added if changed else None,
         "deleted": changed.deleted if changed else None,
-        "own_plumbing": found.own_plumbing,
+        "own_plumbing": measured.own_plumbing,
     }
 
 
@@ -79,10 +79,10 @@ def main(arguments: list[str]) -> int:
     pair.add_argument("variant")
     pair.add_argument("--against", default="")
     pair.add_argument("--directories", nargs="*", default=[])
-    listed = commands.add_parser("list")
-    listed.add_argument("request", type=Path)
-    listed.add_argument("ledger")
-    listed.add_argument("--format", choices=get_args(Format), default="table")
+    list_command = commands.add_parser("list")
+    list_command.add_argument("request", type=Path)
+    list_command.add_argument("ledger")
+    list_command.add_argument("--format", choices=get_args(Format), default="table")
     options = parser.parse_args(arguments)
     try:
         if options.command == "origins":
@@ -91,8 +91,8 @@ def main(arguments: list[str]) -> int:
             print(json.dumps(facts(options.variant, options.origin), sort_keys=True))
         elif options.command == "sides":
             entries = read_ledger(options.ledger)
-            found = sides(options.variant, options.against, entries, options.directories)
-            print(json.dumps(dataclasses.asdict(found), sort_keys=True))
+            answer = sides(options.variant, options.against, entries, options.directories)
+            print(json.dumps(dataclasses.asdict(answer), sort_keys=True))
         else:
             request = read_json(options.request, MAX_REQUEST)
             sys.stdout.write(listing(request, read_ledger(options.ledger), options.format))

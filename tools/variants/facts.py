@@ -1,4 +1,4 @@
-"""How large a variant is, and how many lines separate it from its origin."""
+"""The size of a variant, and the number of lines in which it differs from its origin."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PLUMBING = ("plumbing", "planning")
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one variant's Python files; the last two are None where there is no origin to compare."""
+    """Counts of one variant's Python files; the last two are None without an origin."""
 
     files: int
     lines: int
     changed: Counts | None
     own_plumbing: int | None
-    """Files of PLUMBING that are not the origin's, byte for byte."""
+    """Files of PLUMBING that differ from the origin's, byte for byte."""
 
 
 def compare(
@@ -29,8 +29,8 @@ def compare(
     """Facts of a variant's files against its origin's; a copy's own name is not a change.
 
     Args:
-        variant: contents by path within the directory.
-        origin: the same of the origin's directory.
+        variant: its contents, by path within its directory.
+        origin: the origin's contents, by path within its directory.
         names: the directories of variant and origin, from the workspace's root.
     """
     lines = sum(len(content.splitlines()) for content in variant.values())
@@ -42,6 +42,6 @@ def compare(
 
 
 def own_plumbing(variant: Mapping[str, bytes], origin: Mapping[str, bytes]) -> int:
-    """The number of files of PLUMBING that only one of both has, or that differ."""
+    """The number of files of PLUMBING that differ, or that only one of the two has."""
     paths = {path for path in (*variant, *origin) if path.partition("/")[0] in PLUMBING}
     return sum(variant.get(path) != origin.get(path) for path in paths)

@@ -1,4 +1,4 @@
-"""The list of variants: one row each, as a table, JSON or names; and why one counts as changed."""
+"""The list of variants as a table, JSON or names, and the reasons why each counts as changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def row(variant: dict[str, Any], entries: Collection[Entry]) -> dict[str, Any]:
-    """A variant as the plugin knows it, joined with what the ledger says of its path."""
+    """A variant as the plugin describes it, joined with the ledger's entry for its path."""
     entry = next((e for e in entries if e.path == variant["path"]), None)
     facts = variant["facts"]
     return {
@@ -47,17 +47,17 @@ def reasons(variant: dict[str, Any], changed: Collection[str], contract: str) ->
     """Why changed files (paths from the workspace's root) touch a variant; empty if none does."""
     inside = f"{variant['path']}/"
     own = sorted(path.removeprefix(inside) for path in changed if path.startswith(inside))
-    found = []
+    causes = []
     if sources := [path for path in own if path != "BUILD"]:
-        found.append(f"sources: {_some(sources)}")
+        causes.append(f"sources: {_some(sources)}")
     if "BUILD" in own:
-        found.append("BUILD")
+        causes.append("BUILD")
     if locks := [lock for lock in variant["locks"] if lock in changed]:
-        found.append(f"lock: {', '.join(locks)}")
+        causes.append(f"lock: {', '.join(locks)}")
     suite = sorted(path for path in changed if path.startswith(f"{contract}/"))
     if suite and variant["contract"]:
-        found.append(f"contract suite: {_some([p.rpartition('/')[2] for p in suite])}")
-    return found
+        causes.append(f"contract suite: {_some([p.rpartition('/')[2] for p in suite])}")
+    return causes
 
 
 def _some(names: Sequence[str]) -> str:
@@ -65,25 +65,25 @@ def _some(names: Sequence[str]) -> str:
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
-def listing(request: dict[str, Any], entries: Collection[Entry], form: Format) -> str:
-    """The whole answer to `variants`, ending in a newline where there is anything to say.
+def listing(request: dict[str, Any], entries: Collection[Entry], output_format: Format) -> str:
+    """The whole output of `./pants variants`, with a final newline unless it is empty.
 
-    `request` is what the plugin asks: `variants`, each with `path`, `accelerators`, `locks`,
-    `contract` (whether the suite runs on it) and `facts`; `changed`, paths or None for all
+    `request` comes from the plugin: `variants`, each with `path`, `accelerators`, `locks`,
+    `contract` (whether the suite runs on it) and `facts`; `changed`, paths, or None to list all
     variants; and `suite`, the directory of the contract.
     """
     rows = []
     for variant in sorted(request["variants"], key=lambda v: v["path"]):
-        why = None
+        causes = None
         if request["changed"] is not None:
-            why = reasons(variant, request["changed"], request["suite"])
-            if not why:
+            causes = reasons(variant, request["changed"], request["suite"])
+            if not causes:
                 continue
-        rows.append(row(variant, entries) | ({"reasons": why} if why else {}))
-    if form == "json":
+        rows.append(row(variant, entries) | ({"reasons": causes} if causes else {}))
+    if output_format == "json":
         answer = {"schema_version": SCHEMA_VERSION, "variants": rows}
         return json_text(answer)
-    if form == "names":
+    if output_format == "names":
         return "".join(f"{row['name']}\n" for row in rows)
     if not rows:
         changed = request["changed"] is not None

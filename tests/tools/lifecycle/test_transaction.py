@@ -70,18 +70,18 @@ def each_step(workspace, work, restore) -> set[str]:
     new = workspace.state()
     assert new != old
     restore()
-    seen = set()
+    observed = set()
     for step in range(1, 1000):
         assert workspace.state() == old
         died = killed_at(step, work)
         assert workspace.run("recover") == 0
         now = workspace.state()
         assert now in (old, new), f"step {step} left something in between"
-        seen.add("old" if now == old else "new")
+        observed.add("old" if now == old else "new")
         no_debris(workspace)
         restore()
         if not died:
-            return seen
+            return observed
     raise AssertionError("it does not end")
 
 
@@ -236,7 +236,7 @@ def test_nothing_outside_the_workspace_and_no_link_is_written(tmp_path):
         change.put(path, None, File(b"x"))
         with pytest.raises(ToolError, match="leads out of the workspace"):
             carry_out(root, state, change)
-    change = Change("x", seen={"link": "link inside/target"}, writes={"link": File(b"x")})
+    change = Change("x", fingerprints={"link": "link inside/target"}, writes={"link": File(b"x")})
     with pytest.raises(ToolError, match="is no regular file"):
         carry_out(root, state, change)
     assert not (tmp_path / "x").exists() and recover(root, state) is None
