@@ -1,9 +1,9 @@
-"""What changed from an origin to a variant, as a page, a document or a comment.
+"""Compares an origin with a variant, as an HTML page, JSON or a Markdown comment.
 
     python -m tools.diff OLD NEW [--format html|json|markdown] [--out FILE]
 
 OLD and NEW are directories (or files), or REF:PATH of a commit, so that deleted variants can still
-be compared. Exit code 0; 1 and one line where something is missing; 2 for a bad command line.
+be compared. Exit code 0; 1, with one line, if something is missing; 2 for a bad command line.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ def report(options: argparse.Namespace) -> str:
     """The report that a command line asks for.
 
     Raises:
-        ToolError: something it names is missing or not what it should be.
+        ToolError: something that the command line names is missing or malformed.
     """
     path = options.buckets or (BUCKETS if BUCKETS.exists() else None)
-    known = buckets.parse(_read_text(path), path.name) if path else {}
+    bucket_map = buckets.parse(_read_text(path), path.name) if path else {}
     old, new = read(options.old, options.git_dir), read(options.new, options.git_dir)
     header = Header(
         options.old_label or old.name or "old",
@@ -77,7 +77,7 @@ def report(options: argparse.Namespace) -> str:
         options.found,
         sizes.parse(_read_text(options.sizes), options.sizes.name) if options.sizes else None,
     )
-    comparison = compare(old, new, known)
+    comparison = compare(old, new, bucket_map)
     if options.format == "json":
         return data.document(comparison, header)
     if options.format == "markdown":

@@ -1,9 +1,9 @@
-"""Which line of the old file stands beside which of the new one.
+"""Aligns the lines of two versions of a file.
 
-Lines are matched by the histogram diff on their text without blanks, with consistent renames and
-the variant's own name already undone. Where that would match lines of one definition with lines
-of another, classes and functions are matched by their qualified names first: an edited class that
-moved is compared with itself, and shown where it stands now.
+Lines are matched by the histogram diff on their text without blanks, after consistent renames and
+the variant's own name are undone. If that matches lines of one definition with lines of another,
+classes and functions are matched by their qualified names first: an edited class that moved is
+compared with itself, and shown at its new place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tools.diff.python import Definition, Tokens
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a pair of files: its lines, and what they say once names are undone."""
+    """One side of a pair of files: its lines, and the same lines with renames undone."""
 
     lines: tuple[str, ...]
     plain: tuple[str, ...]
@@ -29,7 +29,7 @@ class Side:
 
     @cached_property
     def keys(self) -> list[str]:
-        """What lines are matched by."""
+        """The text by which each line is matched: without blanks."""
         return ["".join(line.split()) for line in self.plain]
 
     @cached_property
@@ -44,13 +44,13 @@ class Side:
 
     @cached_property
     def tokens(self) -> Tokens | None:
-        """The tokens by line; None where there is no tree."""
+        """The tokens by line; None without a tree."""
         return Tokens(self.plain, self.tree) if self.tree else None
 
 
 @dataclass(frozen=True)
 class Item:
-    """A pair of matched lines, or a gap: lines of both sides without a partner."""
+    """A pair of matched lines, or a gap: lines of either side without a partner."""
 
     old: tuple[int, ...]
     new: tuple[int, ...]
@@ -59,56 +59,58 @@ class Item:
 
 @dataclass
 class Alignment:
-    """Items in the order they are shown; each line is in one of them.
+    """Items in the order in which they are shown; each line is in exactly one.
 
-    `moved` are definitions shown where they stand now, as (old, new).
+    `moved` are the definitions shown at their new place, as (old, new).
     """
 
     items: list[Item] = field(default_factory=list)
     moved: list[tuple[Definition, Definition]] = field(default_factory=list)
 
 
-# Files in which more definitions moved are aligned by lines alone.
+# Files with more moved definitions than this are aligned by lines alone.
 MAX_MOVED = 200
 
 
 def align_as_git(old: Side, new: Side, budget: Budget) -> Alignment:
-    """The histogram diff of the lines as they are, but for the variant's own name."""
-    every = range(len(old.lines)), range(len(new.lines))
-    return _Aligner(old.lines, new.plain, budget).flow(*every)
+    """The histogram diff of the lines as they are, except for the variant's own name."""
+    all_lines = range(len(old.lines)), range(len(new.lines))
+    return _Aligner(old.lines, new.plain, budget).flow(*all_lines)
 
 
 def align(
-    old: Side, new: Side, git: Alignment, same: Callable[[int, int], bool], budget: Budget
+    old: Side, new: Side, git: Alignment, is_same: Callable[[int, int], bool], budget: Budget
 ) -> Alignment:
-    """The alignment to show: never one that leaves more lines to explain than git's does.
+    """The alignment to show, which never leaves more lines to explain than git's does.
 
-    `same` says whether two matched lines mean the same.
+    `is_same` says whether two matched lines mean the same.
     """
-    every = range(len(old.lines)), range(len(new.lines))
-    plain = _Aligner(old.keys, new.keys, budget).flow(*every)
+    all_lines = range(len(old.lines)), range(len(new.lines))
+    plain = _Aligner(old.keys, new.keys, budget).flow(*all_lines)
     candidates = [plain]
     common = {d.name for d in python.walk(old.outline)} & {d.name for d in python.walk(new.outline)}
     if common and _crosses(plain, old, new, common):
         aligner = _Aligner(old.keys, new.keys, budget)
-        aligner.alignment.items = aligner.definitions(*every, old.outline, new.outline)
+        aligner.alignment.items = aligner.definitions(*all_lines, old.outline, new.outline)
         if len(aligner.alignment.moved) <= MAX_MOVED:
             candidates.insert(0, aligner.alignment)
-    limit = _unexplained(git, same)
-    return next((c for c in candidates if _unexplained(c, same) <= limit), git)
+    limit = _unexplained(git, is_same)
+    return next((c for c in candidates if _unexplained(c, is_same) <= limit), git)
 
 
-def _unexplained(alignment: Alignment, same: Callable[[int, int], bool]) -> int:
+def _unexplained(alignment: Alignment, is_same: Callable[[int, int], bool]) -> int:
     return sum(
-        2 * (not same(item.old[0], item.new[0])) if item.matched else len(item.old) + len(item.new)
+        2 * (not is_same(item.old[0], item.new[0]))
+        if item.matched
+        else len(item.old) + len(item.new)
         for item in alignment.items
     )
 
 
 def _crosses(plain: Alignment, old: Side, new: Side, common: set[str]) -> bool:
-    """Whether lines of a definition are matched with another's, though both sides have both.
+    """Whether lines are matched across two definitions that both sides have.
 
-    So it is too where definitions of both sides stand in another order.
+    Also true if the definitions that both sides have are in another order.
     """
     order = [[d.name for d in python.walk(s.outline) if d.name in common] for s in (old, new)]
     if order[0] != order[1]:
@@ -141,12 +143,12 @@ class _Aligner:
         return Alignment(self.lines(old, new))
 
     def lines(self, old: Iterable[int], new: Iterable[int]) -> list[Item]:
-        """Both sides' lines matched by the histogram alone."""
+        """The lines of both sides, matched by the histogram diff alone."""
         a, b = list(old), list(new)
         items = []
         i = j = 0
-        found = matches([self.old[n] for n in a], [self.new[n] for n in b], self.budget)
-        for match in [*found, None]:
+        matched = matches([self.old[n] for n in a], [self.new[n] for n in b], self.budget)
+        for match in [*matched, None]:
             i_end, j_end = (match.i, match.j) if match else (len(a), len(b))
             if i < i_end or j < j_end:
                 items.append(Item(tuple(a[i:i_end]), tuple(b[j:j_end])))
@@ -163,16 +165,16 @@ class _Aligner:
         old_definitions: Sequence[Definition],
         new_definitions: Sequence[Definition],
     ) -> list[Item]:
-        """Definitions of one name with each other, then what lies between them."""
+        """Matches definitions of equal names, then the lines between them."""
         before = _by_name(old_definitions)
         after = _by_name(new_definitions)
         pairs = [(before[name], after[name]) for name in after if name in before]
         kept = _increasing([a.start for a, _ in pairs])
         moved = [pair for n, pair in enumerate(pairs) if n not in kept]
-        gone = {n for a, _ in moved for n in range(a.start, a.end)}
-        elsewhere = {n for _, b in moved for n in range(b.start, b.end)}
-        a_lines = [n for n in old if n not in gone]
-        b_lines = [n for n in new if n not in elsewhere]
+        left_behind = {n for a, _ in moved for n in range(a.start, a.end)}
+        arrived = {n for _, b in moved for n in range(b.start, b.end)}
+        a_lines = [n for n in old if n not in left_behind]
+        b_lines = [n for n in new if n not in arrived]
         items: list[Item] = []
         i = j = 0
         for n in sorted(kept):
@@ -195,28 +197,28 @@ class _Aligner:
 
 
 def _by_name(definitions: Sequence[Definition]) -> dict[str, Definition]:
-    """Definitions by name, but for names defined twice and lines that two of them share."""
-    found: dict[str, Definition] = {}
-    twice = set()
+    """Definitions by name, except names defined twice and definitions that share a line."""
+    by_name: dict[str, Definition] = {}
+    repeated = set()
     end = 0
     for definition in definitions:
-        if definition.name in found:
-            twice.add(definition.name)
+        if definition.name in by_name:
+            repeated.add(definition.name)
         if definition.start >= end:
-            found.setdefault(definition.name, definition)
+            by_name.setdefault(definition.name, definition)
         end = max(end, definition.end)
-    return {name: definition for name, definition in found.items() if name not in twice}
+    return {name: definition for name, definition in by_name.items() if name not in repeated}
 
 
 def _increasing(starts: Sequence[int]) -> set[int]:
     """The positions of a longest increasing subsequence."""
-    tails: list[int] = []  # where the best subsequence of each length ends
-    values: list[int] = []  # and with which value
+    tails: list[int] = []  # the position at which the best subsequence of each length ends
+    values: list[int] = []  # its last value
     before: list[int] = []
     for n, start in enumerate(starts):
-        at = bisect_left(values, start)
-        before.append(tails[at - 1] if at else -1)
-        tails[at : at + 1], values[at : at + 1] = [n], [start]
+        length = bisect_left(values, start)
+        before.append(tails[length - 1] if length else -1)
+        tails[length : length + 1], values[length : length + 1] = [n], [start]
     kept = set()
     n = tails[-1] if tails else -1
     while n >= 0:
@@ -225,13 +227,13 @@ def _increasing(starts: Sequence[int]) -> set[int]:
     return kept
 
 
-def _insert(items: list[Item], line: int, more: list[Item]) -> list[Item]:
-    """Puts items where new line `line` comes; a gap that reaches across it is split."""
-    for at, item in enumerate(items):
+def _insert(items: list[Item], line: int, inserted: list[Item]) -> list[Item]:
+    """Inserts items at new line `line`; a gap that spans it is split."""
+    for index, item in enumerate(items):
         if item.new and item.new[-1] > line:
             if item.matched or item.new[0] > line:
-                return [*items[:at], *more, *items[at:]]
+                return [*items[:index], *inserted, *items[index:]]
             cut = bisect_left(item.new, line)
             first, last = Item(item.old, item.new[:cut]), Item((), item.new[cut:])
-            return [*items[:at], first, *more, last, *items[at + 1 :]]
-    return [*items, *more]
+            return [*items[:index], first, *inserted, last, *items[index + 1 :]]
+    return [*items, *inserted]

@@ -1,7 +1,7 @@
-"""Which change bucket a definition belongs to.
+"""Assigns definitions to change buckets.
 
-The map is declared by hand: experiments/grug/buckets.json names the definitions of the template's
-files. What it does not name is guessed, and said to be.
+The map is written by hand: experiments/grug/buckets.json names the definitions of the template's
+files. The bucket of any other definition is guessed, and reported as a guess.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tools.common.jsonio import parse_json
 from tools.ledger.ledger import CHANGE_BUCKETS as BUCKETS
 
 SCHEMA_VERSION = 1
-# Of what belongs to none: tests, documents, files that no map names.
+# For what belongs to no bucket: tests, documents, files that the map does not name.
 OTHER = "other"
 
 Decided = Literal["map", "guess", "file"]
 
-# By words of a definition's name, where the map does not know it; the first that fits.
+# Words in the name of a definition that the map lacks; the first pattern that matches decides.
 _GUESSES = (
     (
         "attention/masking",
@@ -39,7 +39,7 @@ _PATTERNS = [(bucket, re.compile(pattern, re.IGNORECASE)) for bucket, pattern in
 
 @dataclass(frozen=True)
 class Files:
-    """What the map says of one file."""
+    """The buckets of one file's definitions by name, and of all others."""
 
     default: str
     names: Mapping[str, str]
@@ -49,10 +49,10 @@ Map = Mapping[str, Files]
 
 
 def parse(text: str, path: str) -> dict[str, Files]:
-    """The declared map.
+    """The map in a JSON text; `path` is the file's name in messages.
 
     Raises:
-        ToolError: it is not one; the message says where.
+        ToolError: the text is malformed; the message says where.
     """
     data = parse_json(text, path)
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
@@ -60,7 +60,7 @@ def parse(text: str, path: str) -> dict[str, Files]:
     files = data.get("files")
     if not isinstance(files, dict):
         raise ToolError(f'{path}: "files" must map file names to {{"default", "names"}}')
-    found = {}
+    files_by_name = {}
     for name, entry in files.items():
         names = entry.get("names", {}) if isinstance(entry, dict) else None
         default = entry.get("default", OTHER) if isinstance(entry, dict) else None
@@ -68,15 +68,15 @@ def parse(text: str, path: str) -> dict[str, Files]:
             raise ToolError(f'{path}: {name}: write {{"default": BUCKET, "names": {{...}}}}')
         for bucket in (default, *names.values()):
             if bucket not in (*BUCKETS, OTHER):
-                known = ", ".join((*BUCKETS, OTHER))
-                raise ToolError(f"{path}: {name}: unknown bucket {bucket!r}; known: {known}")
-        found[name] = Files(default, names)
-    return found
+                choices = ", ".join((*BUCKETS, OTHER))
+                raise ToolError(f"{path}: {name}: unknown bucket {bucket!r}; known: {choices}")
+        files_by_name[name] = Files(default, names)
+    return files_by_name
 
 
-def declared(known: Map, path: str, name: str) -> str | None:
+def declared(bucket_map: Map, path: str, name: str) -> str | None:
     """The bucket that the map gives a definition or the nearest one around it."""
-    names = known[path].names if path in known else {}
+    names = bucket_map[path].names if path in bucket_map else {}
     while name:
         if name in names:
             return names[name]
@@ -85,7 +85,7 @@ def declared(known: Map, path: str, name: str) -> str | None:
 
 
 def guess(name: str) -> str | None:
-    """By what the name says; the innermost part that says something decides."""
+    """The bucket that a name suggests; its innermost part that matches decides."""
     for part in reversed(name.split(".")):
         for bucket, pattern in _PATTERNS:
             if pattern.search(part):
@@ -93,12 +93,12 @@ def guess(name: str) -> str | None:
     return None
 
 
-def default(known: Map, path: str) -> str:
-    """What a file's definitions are taken for when nothing else is known."""
-    return known[path].default if path in known else OTHER
+def default(bucket_map: Map, path: str) -> str:
+    """The bucket of a file's definitions if nothing else is known."""
+    return bucket_map[path].default if path in bucket_map else OTHER
 
 
 def majority(buckets: Iterable[str]) -> str | None:
-    """The most frequent bucket, the first by name among equals; None of none."""
+    """The most frequent bucket, the first by name among equals; None without any."""
     counts = Counter(buckets)
     return min(counts, key=lambda bucket: (-counts[bucket], bucket)) if counts else None

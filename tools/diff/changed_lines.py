@@ -1,4 +1,4 @@
-"""How many lines separate two trees, a copy's own name left out of account."""
+"""Counts the lines in which two trees differ, ignoring a copy's own name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from tools.diff.histogram import Budget, Counts, count
 from tools.diff.text import split
 
-# Steps of the inner loops that one comparison may take, far beyond what sources of people need.
+# Steps of the inner loops that one comparison may take, far more than hand-written sources need.
 MAX_STEPS = 8_000_000
 
 
 def own_name_undone(content: bytes, old: str, new: str) -> bytes:
-    """A file of the variant `new` with its origin's name in the place of its own.
+    """A file of the variant `new` with its origin's name in place of its own.
 
-    `experiments.grug.moe` stands for `experiments.grug.base`, and so does `experiments/grug/moe`;
-    `experiments.grug.moe2` is another's.
+    `experiments.grug.moe` becomes `experiments.grug.base`, and so with slashes;
+    `experiments.grug.moe2` is another name and stays.
 
     Args:
         old, new: the directories of origin and variant from the workspace's root, or "".
@@ -24,15 +24,15 @@ def own_name_undone(content: bytes, old: str, new: str) -> bytes:
     if not old or not new or old == new:
         return content
     for ours, theirs in ((new, old), (new.replace("/", "."), old.replace("/", "."))):
-        whole = rb"(?<![\w.])" + re.escape(ours.encode()) + rb"(?!\w)"
-        content = re.sub(whole, theirs.encode().replace(b"\\", rb"\\"), content)
+        pattern = rb"(?<![\w.])" + re.escape(ours.encode()) + rb"(?!\w)"
+        content = re.sub(pattern, theirs.encode().replace(b"\\", rb"\\"), content)
     return content
 
 
 def changed_lines(
     old: Mapping[str, bytes], new: Mapping[str, bytes], names: tuple[str, str]
 ) -> Counts:
-    """Lines added and deleted over all paths; binary files count as their bytes' lines.
+    """Lines added and deleted over all paths; bytes between line feeds count as lines everywhere.
 
     Args:
         old, new: contents by path within each tree.

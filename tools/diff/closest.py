@@ -1,9 +1,9 @@
-"""Which of several trees a variant is nearest to, for one whose origin nobody recorded.
+"""Finds the tree nearest to a variant whose origin is not recorded.
 
     python -m tools.diff.closest NEW CANDIDATE... [--git-dir DIR]
 
-Prints {"schema_version", "closest", "candidates": [{"name", "added", "deleted"}, ...]}, the fewest
-changed lines first. NEW and CANDIDATE are directories or REF:PATH.
+Prints {"schema_version", "closest", "candidates": [{"name", "added", "deleted"}, ...]}, with the
+fewest changed lines first. NEW and CANDIDATE are directories or REF:PATH.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ SCHEMA_VERSION = 1
 
 
 def closest(new: Source, candidates: Sequence[tuple[str, Source]]) -> list[tuple[str, Counts]]:
-    """Candidates by how few lines separate them, then by what they are called."""
+    """Candidates with the lines that separate them from `new`: fewest first, then by name."""
 
     def content(source: Source) -> dict[str, bytes]:
         return {path: file.content for path, file in source.tree.items()}
 
-    found = [
-        (called, changed_lines(content(old), content(new), (old.name, new.name)))
-        for called, old in candidates
+    distances = [
+        (name, changed_lines(content(old), content(new), (old.name, new.name)))
+        for name, old in candidates
     ]
-    return sorted(found, key=lambda item: (item[1].added + item[1].deleted, item[0]))
+    return sorted(distances, key=lambda item: (item[1].added + item[1].deleted, item[0]))
 
 
 def main(arguments: list[str]) -> int:
@@ -45,17 +45,17 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         new = read(options.new, options.git_dir)
-        candidates = [(given, read(given, options.git_dir)) for given in options.candidates]
+        candidates = [(name, read(name, options.git_dir)) for name in options.candidates]
     except ToolError as error:
         print(f"closest: {error}", file=sys.stderr)
         return 1
-    found = closest(new, candidates)
+    ranked = closest(new, candidates)
     answer = {
         "schema_version": SCHEMA_VERSION,
-        "closest": found[0][0],
+        "closest": ranked[0][0],
         "candidates": [
-            {"name": called, "added": counts.added, "deleted": counts.deleted}
-            for called, counts in found
+            {"name": candidate, "added": counts.added, "deleted": counts.deleted}
+            for candidate, counts in ranked
         ],
     }
     print(json_text(answer), end="")

@@ -1,4 +1,4 @@
-"""Two trees of files, compared: bytes first, then text, then meaning."""
+"""Compares two trees of files: bytes first, then text, then meaning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.diff.text import MAX_BYTES, is_binary, notes, split
 from tools.diff.words import difference, pair
 
 Shown = tuple[tuple[Row, ...], tuple[Marker, ...]]
-"""A file's rows, and where definitions stood that are shown where they are now."""
+"""A file's rows, and markers for definitions that moved."""
 
 
 @dataclass
@@ -35,36 +35,37 @@ class _Pair:
 
 
 def compare(
-    old: Source, new: Source, known: buckets.Map | None = None, budget: Budget | None = None
+    old: Source, new: Source, bucket_map: buckets.Map | None = None, budget: Budget | None = None
 ) -> Comparison:
-    """What changed from one tree to another.
+    """The changes from one tree to another.
 
-    A copy's own name is no change: `experiments.grug.moe` in the variant stands for
+    A copy's own name is no change: `experiments.grug.moe` in the variant matches
     `experiments.grug.base` in its origin.
 
     Args:
         old: the origin.
         new: the variant.
-        known: which change bucket definitions belong to (buckets.parse).
-        budget: counts the work; past MAX_STEPS, lines are paired by position and said to be.
+        bucket_map: the change buckets of definitions (buckets.parse).
+        budget: limits the work, by default to MAX_STEPS; when it is spent, the remaining lines are
+            paired by position, and a note says so.
     """
-    known, budget = known or {}, budget or Budget(MAX_STEPS)
+    bucket_map, budget = bucket_map or {}, budget or Budget(MAX_STEPS)
     contents = {path: file.content for path, file in old.tree.items()}
     plain = {
         path: own_name_undone(file.content, old.name, new.name) for path, file in new.tree.items()
     }
     paths = pairs(contents, plain, budget)
-    found = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
-    names = renames(_replaced(found, budget), [(p.old, p.new) for p in found if p])
+    compared = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
+    names = renames(_replaced(compared, budget), [(p.old, p.new) for p in compared if p])
     if names:
-        for texts in found:
+        for texts in compared:
             if texts and texts.old.lines != texts.new.plain:
                 lines = texts.old.lines
                 texts.old = Side(lines, rename(lines, names), texts.old.is_python)
                 _align(texts, budget)
-    moves = Moves([(p.old, p.new, p.alignment) if p else None for p in found], budget)
+    moves = Moves([(p.old, p.new, p.alignment) if p else None for p in compared], budget)
     files = []
-    for number, ((a, b), texts) in enumerate(zip(paths, found, strict=True)):
+    for number, ((a, b), texts) in enumerate(zip(paths, compared, strict=True)):
         sides = old.tree.get(a) if a else None, new.tree.get(b) if b else None
         shown = (texts, _explained(number, texts, moves, budget)) if texts else None
         files.append(_file_diff((a, b), sides, shown))
@@ -74,25 +75,25 @@ def compare(
         new.name,
         tuple(files),
         tuple(sorted(names.items())),
-        *_meaning([texts for texts in found if texts], known),
+        *_meaning([texts for texts in compared if texts], bucket_map),
         (inexact,) if budget.refused else (),
     )
 
 
 def _meaning(
-    found: Sequence[_Pair], known: buckets.Map
+    compared: Sequence[_Pair], bucket_map: buckets.Map
 ) -> tuple[tuple[Change, ...], tuple[Knob, ...], tuple[CallOrder, ...]]:
-    """What the change is about: definitions, knobs and the order of calls."""
+    """Changed definitions, knobs and orders of calls."""
     changes: list[Change] = []
-    for texts in found:
+    for texts in compared:
         if texts.old.plain != texts.new.plain:
-            changes += definitions.changes(texts.path, texts.old, texts.new, known)
-    old_sides = {texts.path: texts.old for texts in found}
-    new_sides = {texts.path: texts.new for texts in found}
+            changes += definitions.changes(texts.path, texts.old, texts.new, bucket_map)
+    old_sides = {texts.path: texts.old for texts in compared}
+    new_sides = {texts.path: texts.new for texts in compared}
     changes = definitions.across(changes, old_sides, new_sides)
     python = [
         texts
-        for texts in found
+        for texts in compared
         if texts.old.is_python and texts.new.is_python and not _test(texts.path)
         if texts.old.plain != texts.new.plain
     ]
@@ -120,35 +121,35 @@ def _read(
     plain: Mapping[str, bytes],
     budget: Budget,
 ) -> _Pair | None:
-    """The lines of a pair of texts, aligned; None where they are no texts, or the same bytes."""
+    """The lines of a pair of texts, aligned; None if either side is not a text."""
     before, after = old.get(a) if a else None, new.get(b) if b else None
     if not (_is_text(before) and _is_text(after)):
         return None
     path = b or a or ""
     lines = split(before.content) if before else ()
     is_python = path.endswith(".py")
-    left = Side(lines, lines, is_python and (a or path).endswith(".py"))
+    old_side = Side(lines, lines, is_python and (a or path).endswith(".py"))
     lines = split(after.content) if after else ()
-    right = Side(lines, split(plain[b]) if b else (), is_python)
-    if left.plain == right.plain:
-        items = [Item((n,), (n,), True) for n in range(len(left.lines))]
-        return _Pair(path, left, right, Alignment(items), Alignment(items))
-    found = _Pair(path, left, right, align_as_git(left, right, budget), Alignment())
-    _align(found, budget)
-    return found
+    new_side = Side(lines, split(plain[b]) if b else (), is_python)
+    if old_side.plain == new_side.plain:
+        items = [Item((n,), (n,), True) for n in range(len(old_side.lines))]
+        return _Pair(path, old_side, new_side, Alignment(items), Alignment(items))
+    texts = _Pair(path, old_side, new_side, align_as_git(old_side, new_side, budget), Alignment())
+    _align(texts, budget)
+    return texts
 
 
-def _align(found: _Pair, budget: Budget) -> None:
+def _align(texts: _Pair, budget: Budget) -> None:
     def same(i: int, j: int) -> bool:
-        return kind_of(found.old, found.new, i, j) != "changed"
+        return kind_of(texts.old, texts.new, i, j) != "changed"
 
-    found.alignment = align(found.old, found.new, found.git, same, budget)
+    texts.alignment = align(texts.old, texts.new, texts.git, same, budget)
 
 
-def _replaced(found: list[_Pair | None], budget: Budget) -> list[tuple[str, str]]:
-    """(old, new) replacements, in all pairs of lines that differ."""
+def _replaced(compared: list[_Pair | None], budget: Budget) -> list[tuple[str, str]]:
+    """(old, new) replacements of words, in all pairs of lines that differ."""
     replaced: list[tuple[str, str]] = []
-    for file in found:
+    for file in compared:
         for item in file.alignment.items if file else ():
             if file and not item.matched and item.old and item.new:
                 a = [file.old.plain[i] for i in item.old]
@@ -160,12 +161,12 @@ def _replaced(found: list[_Pair | None], budget: Budget) -> list[tuple[str, str]
     return replaced
 
 
-def _explained(number: int, found: _Pair, moves: Moves, budget: Budget) -> Shown:
-    """The rows of the file of that number."""
-    went = {line: to for (file, line), to in moves.went.items() if file == number}
-    came = {line: origin for (file, line), origin in moves.came.items() if file == number}
-    explained = Explained(found.old, found.new, found.path, (went, came), budget)
-    return explained.rows(found.alignment)
+def _explained(number: int, texts: _Pair, moves: Moves, budget: Budget) -> Shown:
+    """The rows of file `number`."""
+    destinations = {line: to for (file, line), to in moves.destinations.items() if file == number}
+    origins = {line: origin for (file, line), origin in moves.origins.items() if file == number}
+    explained = Explained(texts.old, texts.new, texts.path, (destinations, origins), budget)
+    return explained.rows(texts.alignment)
 
 
 def _file_diff(
@@ -173,39 +174,41 @@ def _file_diff(
     sides: tuple[File | None, File | None],
     texts: tuple[_Pair, Shown] | None,
 ) -> FileDiff:
-    """What is to be shown of one file; `texts` where both sides are text."""
+    """The part of the report on one file; `texts` is given if both sides are text."""
     (a, b), (before, after) = paths, sides
     status: Status = "removed" if b is None else "added" if a is None else "renamed"
     if a == b:
         status = "unchanged" if before == after else "changed"
-    said = list(_kinds(before, after))
+    remarks = list(_kinds(before, after))
     if texts is None:
-        return FileDiff(a, b, status, tuple(said))
-    found, (rows, markers) = texts
+        return FileDiff(a, b, status, tuple(remarks))
+    compared, (rows, markers) = texts
     if before and after:
-        said += notes(before.content, "".join(found.new.plain).encode("utf-8", "surrogateescape"))
-        if before.content != after.content and found.old.lines == found.new.plain:
-            said.append("only names the variant where the origin named itself")
-    for side, what in ((found.old, "before"), (found.new, "now")):
+        remarks += notes(
+            before.content, "".join(compared.new.plain).encode("utf-8", "surrogateescape")
+        )
+        if before.content != after.content and compared.old.lines == compared.new.plain:
+            remarks.append("only names the variant where the origin named itself")
+    for side, when in ((compared.old, "before"), (compared.new, "now")):
         if side.is_python and side.lines and side.tree is None:
-            said.append(f"cannot be read as Python {what}: compared as text")
+            remarks.append(f"cannot be read as Python {when}: compared as text")
     if not (before and after) and (alone := _about(before or after)):
-        said.append(alone)
-    items = [item for item in found.git.items if not item.matched]
+        remarks.append(alone)
+    items = [item for item in compared.git.items if not item.matched]
     counts = Counts(sum(len(item.new) for item in items), sum(len(item.old) for item in items))
-    lines = found.old.lines, found.new.lines
-    return FileDiff(a, b, status, tuple(said), *lines, rows, markers, counts)
+    lines = compared.old.lines, compared.new.lines
+    return FileDiff(a, b, status, tuple(remarks), *lines, rows, markers, counts)
 
 
 def _about(file: File | None) -> str:
-    """What is to be said of a text that stands alone."""
+    """A note on a text that only one tree has."""
     if file is None or not file.content:
         return "empty" if file else ""
     return "; ".join(n for n in notes(b"", file.content) if "hidden" in n or "UTF-8" in n)
 
 
 def _kinds(before: File | None, after: File | None) -> Iterator[str]:
-    """What is to be said of files that are not plain text, or are another kind of file now."""
+    """Notes on files that are not plain text, or whose kind or mode has changed."""
     for file, when in ((before, "before"), (after, "now")):
         if file is None or (before and after and before == after):
             continue

@@ -1,4 +1,4 @@
-"""A comparison as JSON: the summary and each file's counts, without the lines themselves."""
+"""A comparison as JSON: the summary and each file's counts, without the lines."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SCHEMA_VERSION = 1
 
 def document(comparison: Comparison, header: Header) -> str:
     """One JSON object with sorted keys, ending in a newline."""
-    counts, left = comparison.counts, comparison.substantive
+    counts, substantive = comparison.counts, comparison.substantive
     answer: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "old": {"label": header.old, "commit": header.old_commit},
         "new": {"label": header.new, "commit": header.new_commit},
-        "origin_found": header.found,
+        "origin_found": header.origin_found,
         "added": counts.added,
         "deleted": counts.deleted,
-        "substantive": {"added": left.added, "deleted": left.deleted},
+        "substantive": {"added": substantive.added, "deleted": substantive.deleted},
         "buckets": list(comparison.buckets),
         "warning": warning(comparison),
         "notes": list(comparison.notes),

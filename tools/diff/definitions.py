@@ -1,4 +1,4 @@
-"""What a change is about: definitions, their change buckets, knobs and the order of calls."""
+"""The meaning of a change: definitions, their change buckets, knobs and the order of calls."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from tools.diff.model import CallOrder, Change, How, Knob
 from tools.diff.python import Definition
 from tools.diff.words import WORD, alike
 
-# Longer values are cut.
+# Characters of a knob's value; longer ones are cut.
 MAX_VALUE = 80
 _ALIKE = 0.7
-# Renamed definitions are looked for among so many pairs at most.
+# Renamed definitions are searched among at most this many pairs.
 _MAX_RENAMED_PAIRS = 400
 _TESTS = ("test_", "conftest.py")
 _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 def definitions(side: Side) -> dict[str, Definition]:
-    """All that a file defines, by qualified name; the first of equal names."""
-    found: dict[str, Definition] = {}
+    """The definitions of a file by qualified name; of equal names, the first."""
+    by_name: dict[str, Definition] = {}
     for definition in python.walk(side.outline):
-        found.setdefault(definition.name, definition)
+        by_name.setdefault(definition.name, definition)
     for definition in python.constants(side.tree) if side.tree else ():
-        found.setdefault(definition.name, definition)
-    return found
+        by_name.setdefault(definition.name, definition)
+    return by_name
 
 
-def changes(path: str, old: Side, new: Side, known: buckets.Map) -> list[Change]:
-    """The definitions of one file that changed; all have what the map knows as their bucket."""
+def changes(path: str, old: Side, new: Side, bucket_map: buckets.Map) -> list[Change]:
+    """The changed definitions of one file, with their buckets from the map or guessed."""
     if path.rpartition("/")[2].startswith(_TESTS):
         return _whole(path, "tests", old, new)
     if any(side.tree is None and side.lines for side in (old, new)):
         return _whole(path, "text", old, new)
     before, after = definitions(old), definitions(new)
-    found: list[Change] = []
+    result: list[Change] = []
     added = [
         name
         for name in after
@@ -50,48 +50,48 @@ def changes(path: str, old: Side, new: Side, known: buckets.Map) -> list[Change]
         for name in before
         if name not in after and _outer(name) not in set(before) - set(after)
     ]
-    for name, was in _renamed(before, after, removed, added, old, new).items():
-        found.append(_change(path, name, "renamed", known, after[name].start, was))
+    for name, old_name in _renamed(before, after, removed, added, old, new).items():
+        result.append(_change(path, name, "renamed", bucket_map, after[name].start, old_name))
         added.remove(name)
-        removed.remove(was)
+        removed.remove(old_name)
     for name in added:
-        found.append(_change(path, name, "added", known, after[name].start))
+        result.append(_change(path, name, "added", bucket_map, after[name].start))
     for name in removed:
-        found.append(_change(path, name, "removed", known, None))
+        result.append(_change(path, name, "removed", bucket_map, None))
     for name in after:
         if name in before and (how := _how(before[name], after[name], old, new)):
-            found.append(_change(path, name, how, known, after[name].start))
-    found += _rest(path, old, new, known)
+            result.append(_change(path, name, how, bucket_map, after[name].start))
+    result += _rest(path, old, new, bucket_map)
     order = {name: n for n, name in enumerate(after)}
-    return sorted(found, key=lambda c: (order.get(c.name, len(order)), c.name))
+    return sorted(result, key=lambda c: (order.get(c.name, len(order)), c.name))
 
 
 def _outer(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _whole(path: str, what: str, old: Side, new: Side) -> list[Change]:
+def _whole(path: str, kind: str, old: Side, new: Side) -> list[Change]:
     if old.plain == new.plain:
         return []
     how = "added" if not old.lines else "removed" if not new.lines else "changed"
-    return [Change(path, f"<{what}>", how, buckets.OTHER, "file", line=0 if new.lines else None)]
+    return [Change(path, f"<{kind}>", how, buckets.OTHER, "file", line=0 if new.lines else None)]
 
 
 def _change(
-    path: str, name: str, how: How, known: buckets.Map, line: int | None, old_name: str = ""
+    path: str, name: str, how: How, bucket_map: buckets.Map, line: int | None, old_name: str = ""
 ) -> Change:
-    bucket = buckets.declared(known, path, name)
-    bucket = bucket or (buckets.declared(known, path, old_name) if old_name else None)
+    bucket = buckets.declared(bucket_map, path, name)
+    bucket = bucket or (buckets.declared(bucket_map, path, old_name) if old_name else None)
     if bucket:
         return Change(path, name, how, bucket, "map", old_name, line)
-    guessed = buckets.guess(name) if path.endswith(".py") and how == "added" else None
-    if guessed:
-        return Change(path, name, how, guessed, "guess", old_name, line)
-    return Change(path, name, how, buckets.default(known, path), "file", old_name, line)
+    guess = buckets.guess(name) if path.endswith(".py") and how == "added" else None
+    if guess:
+        return Change(path, name, how, guess, "guess", old_name, line)
+    return Change(path, name, how, buckets.default(bucket_map, path), "file", old_name, line)
 
 
 def _how(a: Definition, b: Definition, old: Side, new: Side) -> How | None:
-    """What changed between two definitions of one name; None for nothing but the layout."""
+    """How two definitions of one name differ; None if only in layout."""
     if old.plain[a.start : a.end] == new.plain[b.start : b.end]:
         return None
     if python.equal(a.node, b.node, inner=False):
@@ -107,52 +107,53 @@ def _renamed(
     old: Side,
     new: Side,
 ) -> dict[str, str]:
-    """Added definitions that are a removed one under another name, as new name -> old name."""
+    """Added definitions that are a removed one under a new name, as {new name: old name}."""
     if len(removed) * len(added) > _MAX_RENAMED_PAIRS:
         return {}
-    found: dict[str, str] = {}
+    old_names: dict[str, str] = {}
     candidates = []
-    for was in removed:
+    for old_name in removed:
         for name in added:
-            a, b = before[was], after[name]
-            if a.kind == b.kind and _outer(was) == _outer(name):
+            a, b = before[old_name], after[name]
+            if a.kind == b.kind and _outer(old_name) == _outer(name):
                 likeness = alike(old.plain[a.start : a.end], new.plain[b.start : b.end])
                 if likeness >= _ALIKE:
-                    candidates.append((-likeness, was, name))
-    for _, was, name in sorted(candidates):
-        if name not in found and was not in found.values():
-            found[name] = was
-    return found
+                    candidates.append((-likeness, old_name, name))
+    for _, old_name, name in sorted(candidates):
+        if name not in old_names and old_name not in old_names.values():
+            old_names[name] = old_name
+    return old_names
 
 
-def _rest(path: str, old: Side, new: Side, known: buckets.Map) -> Iterator[Change]:
-    """What stands at the top of a module besides definitions, and its imports."""
+def _rest(path: str, old: Side, new: Side, bucket_map: buckets.Map) -> Iterator[Change]:
+    """Changes of a module's other statements and of its imports."""
     before, after = (_loose(side.tree) if side.tree else ([], []) for side in (old, new))
     if not python.equal(before[0], after[0]) and old.lines and new.lines:
-        yield _change(path, "<module>", "changed", known, None)
+        yield _change(path, "<module>", "changed", bucket_map, None)
     if not python.equal(before[1], after[1]):
         rebound = _rebound(before[1], after[1])
         if rebound:
-            yield _change(path, "<imports>", "changed", known, None)
+            yield _change(path, "<imports>", "changed", bucket_map, None)
         elif old.lines and new.lines:
-            yield _change(path, "<imports>", "imports", known, None)
+            yield _change(path, "<imports>", "imports", bucket_map, None)
 
 
 def _loose(tree: ast.Module) -> tuple[list[ast.stmt], list[ast.stmt]]:
-    named = {id(d.node) for d in python.constants(tree)}
+    """(statements that are neither definitions nor docstrings, imports) at a module's top level."""
+    constants = {id(d.node) for d in python.constants(tree)}
     imports: list[ast.stmt] = [s for s in tree.body if isinstance(s, _IMPORTS)]
-    rest = [
+    statements = [
         s
         for s in tree.body
         if not isinstance(s, (*_IMPORTS, ast.ClassDef, *python.Function))
-        and id(s) not in named
+        and id(s) not in constants
         and not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
     ]
-    return rest, imports
+    return statements, imports
 
 
 def _rebound(before: Sequence[ast.stmt], after: Sequence[ast.stmt]) -> set[str]:
-    """Names that are imported from elsewhere than before."""
+    """Names that are now imported from elsewhere."""
     bound: list[dict[str, str]] = [{}, {}]
     for statements, names in zip((before, after), bound, strict=True):
         for statement in statements:
@@ -163,36 +164,36 @@ def _rebound(before: Sequence[ast.stmt], after: Sequence[ast.stmt]) -> set[str]:
 
 
 def across(
-    found: Sequence[Change], old: Mapping[str, Side], new: Mapping[str, Side]
+    changed: Sequence[Change], old: Mapping[str, Side], new: Mapping[str, Side]
 ) -> list[Change]:
-    """Makes one change of a definition that one file lost and another got as it was.
+    """Merges the removal and the addition of a definition that moved unchanged to another file.
 
-    Sides are by path.
+    `old` and `new` are the sides by path.
     """
-    gone = {c.name: c for c in found if c.how == "removed" and c.path in old}
+    removed = {c.name: c for c in changed if c.how == "removed" and c.path in old}
     moved: dict[Change, Change] = {}
-    gone_from: set[Change] = set()
-    for change in found:
-        other = gone.get(change.name)
-        if change.how == "added" and other and change.path in new:
-            a = definitions(old[other.path]).get(change.name)
+    sources: set[Change] = set()
+    for change in changed:
+        lost = removed.get(change.name)
+        if change.how == "added" and lost and change.path in new:
+            a = definitions(old[lost.path]).get(change.name)
             b = definitions(new[change.path]).get(change.name)
             if a and b and python.equal(a.node, b.node):
-                was = f"{other.path}: {change.name}"
-                went = replace(other, how="moved", path=change.path, line=b.start, old_name=was)
-                moved[change] = went
-                gone_from.add(other)
-    return [moved.get(change, change) for change in found if change not in gone_from]
+                old_name = f"{lost.path}: {change.name}"
+                move = replace(lost, how="moved", path=change.path, line=b.start, old_name=old_name)
+                moved[change] = move
+                sources.add(lost)
+    return [moved.get(change, change) for change in changed if change not in sources]
 
 
-def by_users(found: Sequence[Change], sides: Mapping[str, Side]) -> list[Change]:
-    """Gives new definitions that neither map nor name tells apart the bucket of their users."""
-    undecided = [c for c in found if c.how == "added" and c.decided == "file" and c.path in sides]
+def by_users(changed: Sequence[Change], sides: Mapping[str, Side]) -> list[Change]:
+    """Gives new definitions the bucket of their users, if neither map nor name tells theirs."""
+    undecided = [c for c in changed if c.how == "added" and c.decided == "file" and c.path in sides]
     if not undecided:
-        return list(found)
-    decided = {(c.path, c.name): c for c in found}
+        return list(changed)
+    decided = {(c.path, c.name): c for c in changed}
     words: dict[tuple[str, str], set[str]] = {}
-    for change in found:
+    for change in changed:
         side = sides.get(change.path)
         definition = definitions(side).get(change.name) if side else None
         if side and definition:
@@ -203,11 +204,11 @@ def by_users(found: Sequence[Change], sides: Mapping[str, Side]) -> list[Change]
         for change in undecided:
             key = change.path, change.name
             users = [
-                decided[other].bucket
-                for other, used in words.items()
-                if other != key
-                and change.name.rpartition(".")[2] in used
-                and (decided[other].how == "added" and decided[other].decided != "file")
+                decided[user].bucket
+                for user, names in words.items()
+                if user != key
+                and change.name.rpartition(".")[2] in names
+                and (decided[user].how == "added" and decided[user].decided != "file")
             ]
             bucket = buckets.majority(users)
             if bucket and decided[key].decided == "file":
@@ -215,23 +216,23 @@ def by_users(found: Sequence[Change], sides: Mapping[str, Side]) -> list[Change]
                 progress = True
         if not progress:
             break
-    return [decided[change.path, change.name] for change in found]
+    return [decided[change.path, change.name] for change in changed]
 
 
 # -- knobs ------------------------------------------------------------------------------------
 
 
 def knobs(path: str, old: Side, new: Side) -> list[Knob]:
-    """Defaults, constants and presets' values that differ, but for those of added classes."""
+    """Defaults, constants and presets' values that differ, except those of new or lost classes."""
     before, after = (knob_values(side.tree) if side.tree else {} for side in (old, new))
     names = [{d.name for d in python.walk(side.outline)} for side in (old, new)]
     one_sided = names[0] ^ names[1]
-    found = []
+    differing = []
     for name in {**after, **before}:
         a, b = before.get(name), after.get(name)
         if a != b and one_sided.isdisjoint(_owners(name)):
-            found.append(Knob(path, name, a, b))
-    return found
+            differing.append(Knob(path, name, a, b))
+    return differing
 
 
 def _owners(name: str) -> Iterator[str]:
@@ -242,31 +243,31 @@ def _owners(name: str) -> Iterator[str]:
 
 def knob_values(tree: ast.Module) -> dict[str, str]:
     """Every knob of a module by name."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
 
     def visit(body: Sequence[ast.stmt], prefix: str) -> None:
         for stmt in body:
             target, value = _binding(stmt)
             if target and value:
-                _note(found, f"{prefix}{target}", value)
+                _note(values, f"{prefix}{target}", value)
             elif isinstance(stmt, ast.ClassDef):
                 visit(stmt.body, f"{prefix}{stmt.name}.")
             elif isinstance(stmt, python.Function):
                 for argument, default in _defaults(stmt.args):
-                    found[f"{prefix}{stmt.name}({argument})"] = _written(default)
+                    values[f"{prefix}{stmt.name}({argument})"] = _written(default)
 
     visit(tree.body, "")
-    return found
+    return values
 
 
-def _note(found: dict[str, str], name: str, value: ast.expr) -> None:
-    """Adds a knob; one for each keyword value of a call and each entry of a dict.
+def _note(values: dict[str, str], name: str, value: ast.expr) -> None:
+    """Adds a knob, or one for each keyword argument of a call and each entry of a dict.
 
-    A config field with a role, `role("cadence", 400)`, is its default, and its role beside it.
+    A config field with a role, `role("cadence", 400)`, gives two: its default, and its role.
     """
-    called = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id
-    if isinstance(value, ast.Call) and called == "role" and len(value.args) == 2:
-        found[f"{name}.role"] = _written(value.args[0])
+    function = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id
+    if isinstance(value, ast.Call) and function == "role" and len(value.args) == 2:
+        values[f"{name}.role"] = _written(value.args[0])
         value = value.args[1]
     parts: list[tuple[str, ast.expr]] = []
     if isinstance(value, ast.Dict):
@@ -275,15 +276,15 @@ def _note(found: dict[str, str], name: str, value: ast.expr) -> None:
     elif isinstance(value, ast.Call):
         parts = [(f".{keyword.arg}", keyword.value) for keyword in value.keywords if keyword.arg]
     if parts:
-        found.pop(name, None)
+        values.pop(name, None)
     else:
-        found.setdefault(name, _written(value))
+        values.setdefault(name, _written(value))
     for suffix, part in parts[:200]:
-        _note(found, f"{name}{suffix}", part)
+        _note(values, f"{name}{suffix}", part)
 
 
 def _binding(stmt: ast.stmt) -> tuple[str, ast.expr | None]:
-    """The one name that a statement binds, and the value; no value where that is no knob."""
+    """The one name that a statement binds, and its value; no value if it is no knob."""
     if isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name):
         return stmt.target.id, stmt.value
     if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1:
@@ -314,39 +315,39 @@ def _written(value: ast.expr) -> str:
 
 
 def call_orders(path: str, old: Side, new: Side) -> list[CallOrder]:
-    """`__call__` methods of both sides that call other things, or in another order."""
+    """`__call__` methods that now make other calls, or make them in another order."""
     before, after = definitions(old), definitions(new)
-    found = []
+    result = []
     for name, b in after.items():
         a = before.get(name)
         if name.endswith(".__call__") and a and not python.equal(a.node, b.node):
             orders = _calls(a.node, old), _calls(b.node, new)
             if orders[0] != orders[1]:
-                found.append(CallOrder(path, name, *orders))
-    return found
+                result.append(CallOrder(path, name, *orders))
+    return result
 
 
 def _calls(node: ast.AST, side: Side) -> tuple[str, ...]:
-    """Own parts, functions of the module and of nn modules that a body calls, as evaluated."""
-    found: list[str] = []
+    """Calls of own parts, of the module's functions and of nn modules, in order of evaluation."""
+    calls: list[str] = []
     foreign = {*dir(builtins), *_imported(side)}
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
             visit(child)
         if isinstance(node, ast.Call) and (name := _called(node.func, foreign)):
-            found.append(name)
+            calls.append(name)
 
     try:
         for stmt in getattr(node, "body", ()):
             visit(stmt)
     except RecursionError:
         return ()
-    return tuple(found)
+    return tuple(calls)
 
 
 def _called(func: ast.expr, foreign: Collection[str]) -> str:
-    """`name` of this module, of `self`, or `nn.name`, where nn may be a module's; else empty."""
+    """`name` for a function of this module or of `self`, `nn.name` for one of nn; else empty."""
     if isinstance(func, ast.Name):
         return "" if func.id in foreign else func.id
     if not isinstance(func, ast.Attribute):

@@ -1,9 +1,10 @@
 """Line diff by the histogram algorithm, with the counts of `git diff --histogram`.
 
-The region between two files is split at the longest run of equal lines whose rarest line is the
-rarest found, and both sides go on by themselves: rare lines (names of functions) anchor the diff,
-common ones (braces, blank lines) do not. JGit's HistogramDiff introduced it; git's xhistogram.c is
-the behaviour followed here (https://git-scm.com/docs/git-diff#_options, --diff-algorithm).
+A region of two files is split at a run of equal lines: the one whose rarest line is the rarest of
+all, and of several the longest. Both halves are treated likewise. So rare lines (names of
+functions) anchor the diff, and common ones (braces, blank lines) do not. JGit's HistogramDiff
+introduced the algorithm; this follows git's xhistogram.c
+(https://git-scm.com/docs/git-diff#_options, --diff-algorithm).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Counts:
 
 
 class Budget:
-    """Work that may still be done: steps of the inner loops, roughly. None is without limit."""
+    """A limit on work, in steps of the inner loops, roughly; None sets no limit."""
 
     def __init__(self, steps: int | None = None) -> None:
         self.steps = steps
@@ -47,7 +48,7 @@ class Budget:
         self.refused = 0
 
     def take(self, steps: int) -> bool:
-        """Whether so many steps are left; they are then spent."""
+        """Spends so many steps if they are left, and returns whether they were."""
         if self.steps is not None and self.spent + steps > self.steps:
             self.refused += 1
             return False
@@ -58,46 +59,46 @@ class Budget:
 def matches(
     old: Sequence[str | bytes], new: Sequence[str | bytes], budget: Budget | None = None
 ) -> list[Match]:
-    """The runs of lines that both share, in order; what lies between them was changed.
+    """The runs of equal lines, in order; the lines between them were changed.
 
-    Without a budget this is what git does, however long it takes. With one, a region that would
-    cost more than is left keeps only the lines that it begins and ends with in common.
+    Without a budget this gives git's answer, however long it takes. With one, a region that would
+    cost more than is left matches only the equal lines at its beginning and end.
     """
     budget = budget or Budget()
     number: dict[str | bytes, int] = {}
     a = [number.setdefault(line, len(number)) for line in old]
     b = [number.setdefault(line, len(number)) for line in new]
-    found: list[Match] = []
+    result: list[Match] = []
     regions = [(0, len(a), 0, len(b))]
     while regions:
         a_low, a_high, b_low, b_high = regions.pop()
         if a_low == a_high or b_low == b_high:
             continue
         if not budget.take(a_high - a_low + b_high - b_low):
-            found += _ends(a, a_low, a_high, b, b_low, b_high)
+            result += _ends(a, a_low, a_high, b, b_low, b_high)
             continue
         anchor, only_common = _anchor(a, a_low, a_high, b, b_low, b_high)
         if only_common:
-            found += _without_anchor(a, a_low, a_high, b, b_low, b_high, budget)
+            result += _without_anchor(a, a_low, a_high, b, b_low, b_high, budget)
         elif anchor:
-            found.append(anchor)
+            result.append(anchor)
             regions.append((a_low, anchor.i, b_low, anchor.j))
             regions.append((anchor.i + anchor.size, a_high, anchor.j + anchor.size, b_high))
-    return sorted(found)
+    return sorted(result)
 
 
 def count(
     old: Sequence[str | bytes], new: Sequence[str | bytes], budget: Budget | None = None
 ) -> Counts:
-    """How many lines were added and deleted, as `git diff --histogram --numstat` counts them."""
-    same = sum(match.size for match in matches(old, new, budget))
-    return Counts(len(new) - same, len(old) - same)
+    """The number of lines added and deleted, as `git diff --histogram --numstat` counts them."""
+    unchanged = sum(match.size for match in matches(old, new, budget))
+    return Counts(len(new) - unchanged, len(old) - unchanged)
 
 
 def _anchor(
     a: list[int], a_low: int, a_high: int, b: list[int], b_low: int, b_high: int
 ) -> tuple[Match | None, bool]:
-    """The best run of equal lines in a region, and whether only too common ones are shared."""
+    """The best run of equal lines in a region, and whether all shared lines are too common."""
     places: dict[int, list[int]] = {}
     for i in range(a_low, a_high):
         places.setdefault(a[i], []).append(i)
@@ -107,14 +108,14 @@ def _anchor(
     j = b_low
     while j < b_high:
         following = j + 1
-        at = places.get(b[j], ())
-        shared = shared or bool(at)
-        if at and len(at) <= rarest:
+        occurring = places.get(b[j], ())
+        shared = shared or bool(occurring)
+        if occurring and len(occurring) <= rarest:
             end = a_low
-            for i in at:
+            for i in occurring:
                 if i < end:
-                    continue  # inside the run just looked at
-                low, b_first, occurrences = i, j, len(at)
+                    continue  # inside the previous run
+                low, b_first, occurrences = i, j, len(occurring)
                 while low > a_low and b_first > b_low and a[low - 1] == b[b_first - 1]:
                     low, b_first = low - 1, b_first - 1
                     occurrences = min(occurrences, len(places[a[low]]))
@@ -132,39 +133,39 @@ def _anchor(
 def _without_anchor(
     a: list[int], a_low: int, a_high: int, b: list[int], b_low: int, b_high: int, budget: Budget
 ) -> list[Match]:
-    """Where every shared line is too common to anchor anything: the longest runs, as difflib.
+    """The longest runs, as difflib finds them, for a region whose shared lines are all too common.
 
-    The loop is that of SequenceMatcher.get_matching_blocks, but for the budget.
+    The loop is that of SequenceMatcher.get_matching_blocks, with a budget.
     """
-    left, right = a[a_low:a_high], b[b_low:b_high]
-    matcher = SequenceMatcher(None, left, right, autojunk=False)
-    occurrences = Counter(right)
-    cost = list(accumulate((occurrences[line] for line in left), initial=0))
-    found = []
-    regions = [(0, len(left), 0, len(right))]
+    old, new = a[a_low:a_high], b[b_low:b_high]
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    occurrences = Counter(new)
+    cost = list(accumulate((occurrences[line] for line in old), initial=0))
+    result = []
+    regions = [(0, len(old), 0, len(new))]
     while regions:
         i, i_end, j, j_end = regions.pop()
         if not budget.take(cost[i_end] - cost[i]):
-            found += _ends(a, a_low + i, a_low + i_end, b, b_low + j, b_low + j_end)
+            result += _ends(a, a_low + i, a_low + i_end, b, b_low + j, b_low + j_end)
             continue
-        at = matcher.find_longest_match(i, i_end, j, j_end)
-        if not at.size:
+        block = matcher.find_longest_match(i, i_end, j, j_end)
+        if not block.size:
             continue
-        found.append(Match(a_low + at.a, b_low + at.b, at.size))
-        if i < at.a and j < at.b:
-            regions.append((i, at.a, j, at.b))
-        if at.a + at.size < i_end and at.b + at.size < j_end:
-            regions.append((at.a + at.size, i_end, at.b + at.size, j_end))
-    return found
+        result.append(Match(a_low + block.a, b_low + block.b, block.size))
+        if i < block.a and j < block.b:
+            regions.append((i, block.a, j, block.b))
+        if block.a + block.size < i_end and block.b + block.size < j_end:
+            regions.append((block.a + block.size, i_end, block.b + block.size, j_end))
+    return result
 
 
 def _ends(
     a: list[int], a_low: int, a_high: int, b: list[int], b_low: int, b_high: int
 ) -> list[Match]:
-    """The equal lines that a region begins and ends with."""
+    """The equal lines at the beginning and at the end of a region."""
     room = min(a_high - a_low, b_high - b_low)
     head = next((n for n in range(room) if a[a_low + n] != b[b_low + n]), room)
     room -= head
     tail = next((n for n in range(room) if a[a_high - 1 - n] != b[b_high - 1 - n]), room)
-    found = [Match(a_low, b_low, head), Match(a_high - tail, b_high - tail, tail)]
-    return [match for match in found if match.size]
+    runs = [Match(a_low, b_low, head), Match(a_high - tail, b_high - tail, tail)]
+    return [match for match in runs if match.size]

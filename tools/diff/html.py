@@ -1,7 +1,7 @@
-"""A comparison as HTML: one file that needs no script and asks for nothing.
+"""A comparison as HTML: one file without scripts that loads nothing.
 
-`page` is a whole document, `fragment` what another page takes in: its markup and the style sheet,
-all of it below the class `gd`.
+`page` is a whole document. `fragment` is markup and a style sheet to put into another page, all of
+it below the class `gd`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tools.diff.model import (
 from tools.diff.style import PAGE, STYLE
 
 CONTEXT = 3
-# Fewer unchanged lines than this are not worth a fold.
+# Fewer unchanged lines than this are not folded.
 MIN_FOLD = 4
 MAX_LISTED = 12
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -45,7 +45,7 @@ _EMPTY = '<td class="n"></td><td class="e"></td>'
 
 
 def page(comparison: Comparison, header: Header, cache: Path | None = None) -> str:
-    """A whole document."""
+    """The comparison as a whole HTML document; `cache` is a directory for syntax colours."""
     body = _report(comparison, header, cache, 1)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -59,7 +59,7 @@ def page(comparison: Comparison, header: Header, cache: Path | None = None) -> s
 
 
 def fragment(comparison: Comparison, header: Header, cache: Path | None = None) -> str:
-    """To be put into a page that has a heading of its own: headings begin at the second level."""
+    """The comparison as markup for a page with a heading of its own: headings start at level 2."""
     body = _report(comparison, header, cache, 2)
     return f'<style>\n{STYLE}\n</style>\n<div class="gd">\n{body}</div>\n'
 
@@ -68,7 +68,7 @@ def fragment(comparison: Comparison, header: Header, cache: Path | None = None) 
 
 
 def _report(comparison: Comparison, header: Header, cache: Path | None, level: int) -> str:
-    number = {file.path: at for at, file in enumerate(comparison.files)}
+    number = {file.path: index for index, file in enumerate(comparison.files)}
     parts = [
         _header(comparison, header, level),
         _cards(comparison, number, level + 1),
@@ -81,8 +81,8 @@ def _report(comparison: Comparison, header: Header, cache: Path | None, level: i
     if shown:
         parts.append('<section aria-labelledby="gd-lines">\n')
         parts.append(f'<h{level + 1} class="section" id="gd-lines">Line by line</h{level + 1}>\n')
-        for at in shown:
-            parts.append(_File(comparison.files, at, cache, level + 2).html())
+        for index in shown:
+            parts.append(_File(comparison.files, index, cache, level + 2).html())
         parts.append("</section>\n")
     return "".join(parts)
 
@@ -90,19 +90,19 @@ def _report(comparison: Comparison, header: Header, cache: Path | None, level: i
 def _header(comparison: Comparison, header: Header, level: int) -> str:
     sides = []
     for label, commit in ((header.new, header.new_commit), (header.old, header.old_commit)):
-        at = f" <small>at {_text(commit[:12])}</small>" if commit else ""
-        sides.append(f"{_text(label)}{at}")
-    counts, left = comparison.counts, comparison.substantive
-    total = left.added + left.deleted
-    said = warning(comparison)
-    warn = f'<p class="warn"><b>Warning:</b> {_text(said)}</p>\n' if said else ""
+        commit_text = f" <small>at {_text(commit[:12])}</small>" if commit else ""
+        sides.append(f"{_text(label)}{commit_text}")
+    counts, substantive = comparison.counts, comparison.substantive
+    total = substantive.added + substantive.deleted
+    message = warning(comparison)
+    warning_html = f'<p class="warn"><b>Warning:</b> {_text(message)}</p>\n' if message else ""
     notes = "".join(f'<p class="warn">{_text(note)}</p>\n' for note in comparison.notes)
     return (
         f'<header>\n<h{level} class="title">{sides[0]} <small>{_text(header.relation)}</small> '
         f"{sides[1]}</h{level}>\n"
         f'<p class="sum"><b>{counts.added:,}</b> added · <b>{counts.deleted:,}</b> deleted · '
         f"<b>{total:,}</b> substantive after renames, moves and formatting "
-        f"(+{left.added:,} −{left.deleted:,})</p>\n{warn}{notes}</header>\n"
+        f"(+{substantive.added:,} −{substantive.deleted:,})</p>\n{warning_html}{notes}</header>\n"
     )
 
 
@@ -123,9 +123,9 @@ def _cards(comparison: Comparison, number: dict[str, int], level: int) -> str:
         items = [_item(change, number) for change in by_bucket[bucket]]
         body = f"<ul>{''.join(items[:MAX_LISTED])}</ul>"
         if len(items) > MAX_LISTED:
-            rest = f"<ul>{''.join(items[MAX_LISTED:])}</ul>"
-            more = f"{len(items) - MAX_LISTED} more"
-            body += f'<details class="fold"><summary>{more}</summary>{rest}</details>'
+            hidden = f"<ul>{''.join(items[MAX_LISTED:])}</ul>"
+            label = f"{len(items) - MAX_LISTED} more"
+            body += f'<details class="fold"><summary>{label}</summary>{hidden}</details>'
         cards.append(
             f'<div class="card"><h{level + 1}>{_text(bucket)} '
             f'<span class="chip">{len(items)}</span></h{level + 1}>{body}</div>\n'
@@ -135,22 +135,22 @@ def _cards(comparison: Comparison, number: dict[str, int], level: int) -> str:
 
 
 def _item(change: Change, number: dict[str, int]) -> str:
-    at = number[change.path]
-    anchor = f"f{at}" if change.line is None else f"f{at}R{change.line + 1}"
-    was = f"<code>{_text(change.old_name)}</code> → " if change.old_name else ""
-    how = {"docs": "docstring only", "imports": "imports only"}.get(change.how, change.how)
+    file = number[change.path]
+    anchor = f"f{file}" if change.line is None else f"f{file}R{change.line + 1}"
+    old_name = f"<code>{_text(change.old_name)}</code> → " if change.old_name else ""
+    label = {"docs": "docstring only", "imports": "imports only"}.get(change.how, change.how)
     if change.decided == "guess":
-        how += " · guessed"
+        label += " · guessed"
     return (
         f'<li><a href="#{anchor}"><code>{_text(change.path)}</code></a> '
-        f'{was}<code>{_text(change.name)}</code> <span class="chip">{how}</span></li>'
+        f'{old_name}<code>{_text(change.name)}</code> <span class="chip">{label}</span></li>'
     )
 
 
 def _table(
     name: str, head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()
 ) -> str:
-    """A table of ready markup, scrolled with the keyboard too; `name` is that of its section."""
+    """A table of finished markup that can be scrolled with the keyboard, in section `name`."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
         scope = ' scope="col"' if tag == "th" else ""
@@ -172,14 +172,14 @@ def _sizes(header: Header, level: int) -> str:
         return ""
     rows = [[_text(cell) for cell in row] for row in size_rows(header.sizes)]
     preset = next((size.preset for size in header.sizes if size.preset), "")
-    said = [
+    errors = [
         f"<p>{side}: {_text(size.error)}</p>\n"
         for side, size in zip(("origin", "variant"), header.sizes, strict=True)
         if size.error
     ]
     head = (f"preset {_text(preset)}" if preset else "measure", "origin", "variant", "difference")
     body = _table("sizes", head, rows, (1, 2, 3)) if rows else ""
-    return _section(level, "sizes", "Size", body + "".join(said))
+    return _section(level, "sizes", "Size", body + "".join(errors))
 
 
 def _value(value: str | None, tag: str) -> str:
@@ -206,8 +206,8 @@ def _calls(comparison: Comparison, level: int) -> str:
     rows = []
     for calls in comparison.calls:
         orders = (_text(" → ".join(side) or "nothing") for side in (calls.old, calls.new))
-        where = f"<code>{_text(calls.path)}: {_text(calls.name)}</code>"
-        rows.append((where, *(f"<code>{order}</code>" for order in orders)))
+        place = f"<code>{_text(calls.path)}: {_text(calls.name)}</code>"
+        rows.append((place, *(f"<code>{order}</code>" for order in orders)))
     if not rows:
         return ""
     table = _table("calls", ("where", "origin", "variant"), rows)
@@ -216,20 +216,20 @@ def _calls(comparison: Comparison, level: int) -> str:
 
 def _files(comparison: Comparison, level: int) -> str:
     rows = []
-    for at, file in enumerate(comparison.files):
+    for index, file in enumerate(comparison.files):
         if file.status == "unchanged":
             continue
-        left = file.lines("changed")
-        others = [file.lines(kind).added + file.lines(kind).deleted for kind in
+        substantive = file.lines("changed")
+        explained = [file.lines(kind).added + file.lines(kind).deleted for kind in
                   ("moved", "rename", "format")]  # fmt: skip
         rows.append(
             (
-                f'<a href="#f{at}"><code>{_text(file.path)}</code></a>',
+                f'<a href="#f{index}"><code>{_text(file.path)}</code></a>',
                 file.status,
                 f"+{file.counts.added:,}",
                 f"−{file.counts.deleted:,}",
-                f"{left.added + left.deleted:,}",
-                *(f"{n:,}" if n else "" for n in others),
+                f"{substantive.added + substantive.deleted:,}",
+                *(f"{n:,}" if n else "" for n in explained),
                 "; ".join(_text(note) for note in file.notes),
             )
         )
@@ -248,9 +248,9 @@ def _files(comparison: Comparison, level: int) -> str:
     if rows:
         table = _table("files", head, rows, (2, 3, 4, 5, 6, 7))
         body = f'<nav aria-label="Files">\n{table}</nav>\n'
-    same = [file.path for file in comparison.files if file.status == "unchanged"]
-    if same:
-        listed = ", ".join(f"<code>{_text(path)}</code>" for path in same)
+    unchanged = [file.path for file in comparison.files if file.status == "unchanged"]
+    if unchanged:
+        listed = ", ".join(f"<code>{_text(path)}</code>" for path in unchanged)
         body += f"<p>Unchanged: {listed}</p>\n"
     if comparison.renames:
         listed = ", ".join(
@@ -269,15 +269,15 @@ class _File:
     """Writes one file's rows."""
 
     files: Sequence[FileDiff]
-    at: int
+    index: int
     cache: Path | None
     level: int
 
     def html(self) -> str:
-        file = self.file = self.files[self.at]
+        file = self.file = self.files[self.index]
         self.old_paint = highlight(file.old_path or "", file.old, self.cache)
         self.new_paint = highlight(file.new_path or "", file.new, self.cache)
-        # A file that is wholly new, or gone, takes the whole width.
+        # A file that was added or removed takes the full width.
         self.one_sided = not file.old or not file.new
         self.uniform = any(note.startswith("line endings: ") and "mixed" not in note
                            for note in file.notes)  # fmt: skip
@@ -288,7 +288,7 @@ class _File:
         opened = " open" if any(not self._quiet(row) for row in file.rows) or not file.rows else ""
         notes = "".join(f'<p class="note">{_text(note)}</p>\n' for note in file.notes)
         return (
-            f'<details class="file" id="f{self.at}"{opened}><summary>'
+            f'<details class="file" id="f{self.index}"{opened}><summary>'
             f"<h{self.level}><code>{_text(title)}</code></h{self.level}> "
             f'<span class="chip">{file.status}</span> '
             f'<span class="plus">+{counts.added:,}</span> '
@@ -303,10 +303,10 @@ class _File:
             ("format", "layout only"),
             ("name", "own name only"),
         )
-        for kind, what in names:
+        for kind, label in names:
             lines = self.file.lines(kind)
-            if most := max(lines.added, lines.deleted):
-                yield f'<span class="chip">{most:,} {what}</span>'
+            if size := max(lines.added, lines.deleted):
+                yield f'<span class="chip">{size:,} {label}</span>'
 
     def _quiet(self, row: Row) -> bool:
         """Whether a row may be folded away."""
@@ -317,44 +317,46 @@ class _File:
         return self.file.old[row.old].rstrip("\r\n") == self.file.new[row.new].rstrip("\r\n")
 
     def _chunks(self) -> Iterator[str]:
-        """Tables of rows to see, folds of the others, and notes between them."""
+        """Tables of the rows near changes, folds of the others, and markers between them."""
         rows = self.file.rows
         loud = [n for n, row in enumerate(rows) if not self._quiet(row)]
-        seen = bytearray(len(rows))
+        visible = bytearray(len(rows))
         for n in loud:
             first, last = max(0, n - CONTEXT), min(len(rows), n + CONTEXT + 1)
-            seen[first:last] = b"\1" * (last - first)
+            visible[first:last] = b"\1" * (last - first)
         markers: dict[int, list[str]] = {}
-        for row, name, line, came in self.file.markers:
-            link = f'<a href="#f{self.at}{"L" if came else "R"}{line + 1}">line {line + 1}</a>'
-            where = f"moved here from {link}" if came else f"moved from here to {link}"
-            said = f'<p class="was"><code>{_text(name)}</code> {where}</p>\n'
-            markers.setdefault(row, []).append(said)
+        for row, name, line, arrived in self.file.markers:
+            link = (
+                f'<a href="#f{self.index}{"L" if arrived else "R"}{line + 1}">line {line + 1}</a>'
+            )
+            place = f"moved here from {link}" if arrived else f"moved from here to {link}"
+            marker = f'<p class="was"><code>{_text(name)}</code> {place}</p>\n'
+            markers.setdefault(row, []).append(marker)
         enclosing = self._enclosing()
         start = 0
         while start < len(rows):
             end = start + 1
-            while end < len(rows) and seen[end] == seen[start] and end not in markers:
+            while end < len(rows) and visible[end] == visible[start] and end not in markers:
                 end += 1
             yield from markers.pop(start, ())
             table = self._table(start, end)
-            if seen[start] or (end - start < MIN_FOLD and len(loud)):
+            if visible[start] or (end - start < MIN_FOLD and len(loud)):
                 yield table
             else:
                 after = rows[end].new if end < len(rows) else None
-                where = enclosing[after] if after is not None else ""
-                label = f" · <code>{_text(where)}</code>" if where else ""
+                place = enclosing[after] if after is not None else ""
+                label = f" · <code>{_text(place)}</code>" if place else ""
                 lines = f"{end - start:,} unchanged line{'s' if end - start > 1 else ''}"
                 yield (
                     f'<details class="fold"><summary>{lines}{label}</summary>{table}</details>\n'
                 )
             start = end
-        for said in markers.values():
-            yield from said
+        for marker in markers.values():
+            yield from marker
 
     def _enclosing(self) -> list[str]:
-        """For each line of the new file, the definition or heading it stands below."""
-        found: list[str] = []
+        """For each line of the new file, the definition or heading that it is under."""
+        result: list[str] = []
         open_: list[tuple[int, str]] = []
         is_python = self.file.path.endswith(".py")
         for line in self.file.new:
@@ -364,10 +366,10 @@ class _File:
             if begins or (bare and is_python and not bare.startswith(("#", ")", "]", "}"))):
                 while open_ and open_[-1][0] >= indent:
                     open_.pop()
-            found.append(open_[-1][1] if open_ else "")
+            result.append(open_[-1][1] if open_ else "")
             if begins:
                 open_.append((indent if is_python else 0, bare.rstrip(":")[:90]))
-        return found
+        return result
 
     def _table(self, start: int, end: int) -> str:
         rows = self.file.rows
@@ -377,55 +379,55 @@ class _File:
 
     def _row(self, row: Row, before: Row | None) -> str:
         kind = "same" if row.kind == "format" and self._quiet(row) else row.kind
-        left = right = "" if self.one_sided else _EMPTY
+        old_cells = new_cells = "" if self.one_sided else _EMPTY
         if kind == "same" and row.old is not None and row.new is not None:
             content = self._line(self.file.new, row.new, self.new_paint, (), "ins")
-            left = self._cell("L", row.old, "", content)
-            right = self._cell("R", row.new, "", content)
-            return f'<tr class="s">{left}{right}</tr>\n'
+            old_cells = self._cell("L", row.old, "", content)
+            new_cells = self._cell("R", row.new, "", content)
+            return f'<tr class="s">{old_cells}{new_cells}</tr>\n'
         link = self._link(row, before)
         if row.old is not None:
             end = self._end(row, self.file.old, row.old)
             content = self._line(self.file.old, row.old, self.old_paint, row.old_marks, "del")
-            left = self._cell("L", row.old, ' class="r"', f"{link}{content}{end}")
+            old_cells = self._cell("L", row.old, ' class="r"', f"{link}{content}{end}")
         if row.new is not None:
             end = self._end(row, self.file.new, row.new)
             content = self._line(self.file.new, row.new, self.new_paint, row.new_marks, "ins")
-            right = self._cell("R", row.new, ' class="a"', f"{link}{content}{end}")
+            new_cells = self._cell("R", row.new, ' class="a"', f"{link}{content}{end}")
         name = _ROW_CLASS[kind]
         style = f' class="{name}"' if name else ""
-        return f"<tr{style}>{left}{right}</tr>\n"
+        return f"<tr{style}>{old_cells}{new_cells}</tr>\n"
 
     def _cell(self, side: str, line: int, name: str, content: str) -> str:
-        anchor = f"f{self.at}{side}{line + 1}"
+        anchor = f"f{self.index}{side}{line + 1}"
         return (
             f'<td class="n" id="{anchor}"><a href="#{anchor}" tabindex="-1">{line + 1}</a></td>'
             f"<td{name}>{content}</td>"
         )
 
     def _link(self, row: Row, before: Row | None) -> str:
-        """Where a moved block went or came from, at its first line."""
+        """A link from the first line of a moved block to its other place."""
         if not row.link:
             return ""
         file, line = row.link
         if before and before.link == (file, line - 1) and (before.old is None) == (row.old is None):
             return ""
-        side, way = ("R", "moved to") if row.old is not None else ("L", "moved from")
-        where = f"line {line + 1}"
-        if file != self.at:
-            where = f"{_text(self.files[file].path)} {where}"
-        return f'<a class="go" href="#f{file}{side}{line + 1}">{way} {where}</a>'
+        side, verb = ("R", "moved to") if row.old is not None else ("L", "moved from")
+        place = f"line {line + 1}"
+        if file != self.index:
+            place = f"{_text(self.files[file].path)} {place}"
+        return f'<a class="go" href="#f{file}{side}{line + 1}">{verb} {place}</a>'
 
     def _end(self, row: Row, lines: Sequence[str], line: int) -> str:
-        """What a line's end has that its partner's has not."""
-        said = ""
+        """Codes for what a line's end has and its partner's lacks."""
+        marks = ""
         if row.old is not None and row.new is not None:
             ends = [_ending(self.file.old[row.old]), _ending(self.file.new[row.new])]
             if ends[0] != ends[1] and _ending(lines[line]) == "\r\n":
-                said += _code("U+000D")
+                marks += _code("U+000D")
         if not lines[line].endswith("\n"):
-            said += _code("no newline")
-        return said
+            marks += _code("no newline")
+        return marks
 
     def _line(
         self,
@@ -447,38 +449,38 @@ def _code(name: str) -> str:
 
 
 def _text(raw: str) -> str:
-    """Escaped, with what cannot be seen written as codes."""
+    """Escaped text, with hidden characters written as codes."""
     if (raw.isascii() and raw.isprintable()) or raw.isalnum():
         return escape(raw)
     parts = []
-    at = 0
+    position = 0
     for match in text.hidden_in(raw):
-        parts += [escape(raw[at : match.start()]), _code(text.code(match[0]))]
-        at = match.end()
-    return "".join([*parts, escape(raw[at:])])
+        parts += [escape(raw[position : match.start()]), _code(text.code(match[0]))]
+        position = match.end()
+    return "".join([*parts, escape(raw[position:])])
 
 
 def _painted(line: str, paints: Sequence[Paint], marks: Sequence[Span], tag: str) -> str:
     """A line with its colours, and marks around the words that differ."""
     if not marks:
         parts = []
-        at = 0
+        position = 0
         for first, last, name in paints:
-            if at < first:
-                parts.append(_text(line[at:first]))
+            if position < first:
+                parts.append(_text(line[position:first]))
             parts.append(f'<i class="{name}">{_text(line[first:last])}</i>')
-            at = last
-        parts.append(_text(line[at:]))
+            position = last
+        parts.append(_text(line[position:]))
         return "".join(parts)
     parts = []
-    at = 0
+    position = 0
     for first, last in marks:
-        if at < first:
-            parts.append(_painted(line[at:first], _within(paints, at, first), (), tag))
+        if position < first:
+            parts.append(_painted(line[position:first], _within(paints, position, first), (), tag))
         inside = _painted(line[first:last], _within(paints, first, last), (), tag)
         parts.append(f"<{tag}>{inside}</{tag}>")
-        at = last
-    parts.append(_painted(line[at:], _within(paints, at, len(line)), (), tag))
+        position = last
+    parts.append(_painted(line[position:], _within(paints, position, len(line)), (), tag))
     return "".join(parts)
 
 

@@ -1,7 +1,7 @@
 """A comparison as a short piece of Markdown, for a comment on a pull request.
 
-Whatever comes from the sources stands in a code span: GitHub makes neither mentions, references nor
-links of what stands there.
+All text from the sources is in code spans, in which GitHub creates no mentions, references or
+links.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ MAX_LISTED = 8
 
 def comment(comparison: Comparison, header: Header) -> str:
     """The summary: counts, buckets, knobs, sizes and files; long tables are cut."""
-    counts, left = comparison.counts, comparison.substantive
+    counts, substantive = comparison.counts, comparison.substantive
     sides = []
     for label, commit in ((header.new, header.new_commit), (header.old, header.old_commit)):
         sides.append(span(label) + (f" at {span(commit[:12])}" if commit else ""))
     parts = [
         f"### {sides[0]} {header.relation} {sides[1]}",
         f"**{counts.added:,}** added, **{counts.deleted:,}** deleted, "
-        f"**{left.added + left.deleted:,}** substantive after renames, moves and formatting.",
+        f"**{substantive.added + substantive.deleted:,}** substantive after renames, moves and "
+        "formatting.",
     ]
-    if said := warning(comparison):
-        parts.append(f"> **Warning:** {said}")
+    if message := warning(comparison):
+        parts.append(f"> **Warning:** {message}")
     parts += [f"> {note}" for note in comparison.notes]
     parts += _buckets(comparison)
     if header.sizes:
@@ -67,24 +68,24 @@ def _buckets(comparison: Comparison) -> list[str]:
         by_bucket, key=lambda name: (name == "other", -len(by_bucket[name]), name)
     ):
         changes = by_bucket[bucket]
-        named = [
+        shown = [
             f"{span(f'{change.path}: {change.name}')} {change.how}"
             + (" (guessed)" if change.decided == "guess" else "")
             for change in changes[:MAX_LISTED]
         ]
         if len(changes) > MAX_LISTED:
-            named.append(f"{len(changes) - MAX_LISTED} more")
-        lines.append(f"- **{bucket}**: {', '.join(named)}")
+            shown.append(f"{len(changes) - MAX_LISTED} more")
+        lines.append(f"- **{bucket}**: {', '.join(shown)}")
     return ["\n".join(lines)] if lines else []
 
 
 def span(raw: str) -> str:
     """A code span of any text: one line, hidden characters as codes."""
-    found, at = [], 0
+    pieces, position = [], 0
     for match in text.hidden_in(raw):
-        found += [raw[at : match.start()], text.code(match[0])]
-        at = match.end()
-    shown = " ".join("".join([*found, raw[at:]]).split())
+        pieces += [raw[position : match.start()], text.code(match[0])]
+        position = match.end()
+    shown = " ".join("".join([*pieces, raw[position:]]).split())
     runs = re.findall("`+", shown)
     fence = "`" * (max(map(len, runs), default=0) + 1)
     room = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""
@@ -92,8 +93,10 @@ def span(raw: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    every = list(rows)
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in every[:MAX_ROWS]]
+    all_rows = list(rows)
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in all_rows[:MAX_ROWS]]
     lines = [head, ["---"] * len(head), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{len(every) - MAX_ROWS} more rows." if len(every) > MAX_ROWS else table
+    return (
+        f"{table}\n\n{len(all_rows) - MAX_ROWS} more rows." if len(all_rows) > MAX_ROWS else table
+    )

@@ -1,4 +1,4 @@
-"""What a comparison finds. Frozen values that a renderer writes out; nothing here computes much."""
+"""The result of a comparison: frozen values for the renderers, with little logic."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 from tools.diff.histogram import Counts
 
-# What became of a line:
-#   same     not at all             name     it names the variant in the place of its origin
+# How a line changed:
+#   same     not at all             name     it names the variant instead of its origin
 #   rename   consistent new names   format   other layout, equal tokens
-#   moved    stands elsewhere       changed  what is left: substantive
+#   moved    it is elsewhere        changed  anything else: substantive
 Kind = Literal["same", "name", "rename", "format", "moved", "changed"]
 KINDS: tuple[Kind, ...] = ("same", "name", "rename", "format", "moved", "changed")
 
@@ -18,10 +18,10 @@ Span = tuple[int, int]
 
 
 class Row(NamedTuple):
-    """A line of the report: one of each side, or one alone. Lines count from 0.
+    """A line of the report: a line of each side, or of one side alone. Lines count from 0.
 
-    `marks` are the parts of the text that differ; `link` is (file, line) on the other side of a
-    moved line.
+    The marks are the parts of the text that differ; `link` is the (file, line) of a moved line on
+    the other side.
     """
 
     kind: Kind
@@ -33,15 +33,15 @@ class Row(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """Before row `row`: the definition `name` stood here and stands at `line` of the new file now.
+    """Before row `row`: the definition `name` was here and is now at `line` of the new file.
 
-    Where it `came`, it stands here and stood at `line` of the old file.
+    If it `arrived`, it is here now and was at `line` of the old file.
     """
 
     row: int
     name: str
     line: int
-    came: bool = False
+    arrived: bool = False
 
 
 Status = Literal["unchanged", "changed", "added", "removed", "renamed"]
@@ -52,7 +52,7 @@ NO_COUNTS = Counts(0, 0)
 
 @dataclass(frozen=True)
 class FileDiff:
-    """One file of both trees. Rows are in the new file's order; each line stands in one row."""
+    """One file of both trees. Rows are in the new file's order; each line is in exactly one row."""
 
     old_path: str | None
     new_path: str | None
@@ -66,11 +66,11 @@ class FileDiff:
 
     @property
     def path(self) -> str:
-        """The path in the new tree, or in the old one where it was removed."""
+        """The path in the new tree, or in the old one if the file was removed."""
         return self.new_path or self.old_path or ""
 
     def lines(self, kind: Kind) -> Counts:
-        """Lines of a kind, on the new and on the old side."""
+        """The number of lines of a kind, on the new and on the old side."""
         rows = [row for row in self.rows if row.kind == kind]
         return Counts(
             sum(row.new is not None for row in rows), sum(row.old is not None for row in rows)
@@ -84,9 +84,9 @@ How = Literal["added", "removed", "changed", "renamed", "moved", "docs", "import
 class Change:
     """A definition that changed, and the change bucket it belongs to.
 
-    `how`: added, removed, changed, renamed; `moved` to another file as it is; `docs`: only its
+    `how`: added, removed, changed, renamed; `moved` unchanged to another file; `docs`: only its
     docstring changed; `imports`.
-    `decided`: by the declared `map`, by a `guess`, or by the `file` it stands in.
+    `decided`: what chose the bucket: the `map`, a `guess`, or the default of its `file`.
     """
 
     path: str
@@ -95,7 +95,7 @@ class Change:
     bucket: str
     decided: Literal["map", "guess", "file"]
     old_name: str = ""
-    line: int | None = None  # in the new file, from 0; None where it was removed
+    line: int | None = None  # in the new file, from 0; None if it was removed
 
     @property
     def counts(self) -> bool:
@@ -104,7 +104,7 @@ class Change:
 
 
 class Knob(NamedTuple):
-    """A default or a preset's value; None where that side has none."""
+    """A default or a preset's value on both sides; None if that side lacks it."""
 
     path: str
     name: str
@@ -113,7 +113,7 @@ class Knob(NamedTuple):
 
 
 class CallOrder(NamedTuple):
-    """What a `__call__` calls, in the order of evaluation."""
+    """The calls that a `__call__` makes on both sides, in the order of evaluation."""
 
     path: str
     name: str
@@ -123,7 +123,7 @@ class CallOrder(NamedTuple):
 
 @dataclass(frozen=True)
 class Size:
-    """What one side's plan says of itself, or why it says nothing."""
+    """The sizes from one side's plan, or the error why there are none."""
 
     preset: str = ""
     parameters: int | None = None
@@ -134,7 +134,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report shows."""
+    """Everything that a report shows."""
 
     old_name: str
     new_name: str
@@ -152,40 +152,40 @@ class Comparison:
 
     @property
     def substantive(self) -> Counts:
-        """What is left of them after renames, moves and layout."""
+        """Lines added and deleted that are not explained by renames, moves and layout."""
         return sum((file.lines("changed") for file in self.files), Counts(0, 0))
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """The change buckets that changes which count fall into, most changes first."""
+        """The buckets of the changes that can alter what is computed, most changes first."""
         names = [change.bucket for change in self.changes if change.counts]
         return tuple(sorted(set(names), key=lambda name: (-names.count(name), name)))
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a report says of its two sides; the labels stand for their names."""
+    """The labels, commits and sizes of a report's two sides."""
 
     old: str
     new: str
     old_commit: str = ""
     new_commit: str = ""
-    found: bool = False
-    """The origin was found by likeness; nobody recorded it."""
+    origin_found: bool = False
+    """Whether the origin was found by likeness rather than recorded."""
     sizes: tuple[Size, Size] | None = None
 
     @property
     def relation(self) -> str:
-        """How the variant is related to its origin, in words."""
-        return "closest to (found, not recorded)" if self.found else "copied from"
+        """The relation of the variant to its origin, in words."""
+        return "closest to (found, not recorded)" if self.origin_found else "copied from"
 
 
-# Changes of these do not make a change of two things at once: the recipe counts neither.
+# Buckets that the recipe does not count when it asks for a change in one bucket.
 UNCOUNTED = ("launch/config", "other")
 
 
 def warning(comparison: Comparison) -> str:
-    """That more than one change bucket is touched; empty where that is not so."""
+    """A warning if more than one change bucket is touched; else empty."""
     touched = [name for name in comparison.buckets if name not in UNCOUNTED]
     if len(touched) < 2:
         return ""
@@ -194,10 +194,10 @@ def warning(comparison: Comparison) -> str:
 
 
 def size_rows(sizes: tuple[Size, Size]) -> list[tuple[str, str, str, str]]:
-    """What is measured, the origin's, the variant's, and the difference in per cent."""
+    """Rows of (measure, the origin's value, the variant's, the difference in per cent)."""
     old, new = sizes
-    found = []
-    for what, a, b, form in (
+    rows = []
+    for measure, a, b, number_format in (
         ("parameters", old.parameters, new.parameters, ",d"),
         ("active parameters", old.active_parameters, new.active_parameters, ",d"),
         ("FLOPs per token", old.flops_per_token, new.flops_per_token, ".3g"),
@@ -205,6 +205,6 @@ def size_rows(sizes: tuple[Size, Size]) -> list[tuple[str, str, str, str]]:
         if a is None and b is None:
             continue
         delta = f"{100 * (b / a - 1):+.1f}%" if a and b is not None else ""
-        before, after = ("—" if n is None else format(n, form) for n in (a, b))
-        found.append((what, before, after, delta))
-    return found
+        before, after = ("—" if n is None else format(n, number_format) for n in (a, b))
+        rows.append((measure, before, after, delta))
+    return rows

@@ -1,4 +1,4 @@
-"""Blocks of lines that stand elsewhere now, in the same file or in another."""
+"""Finds blocks of lines that moved, within a file or to another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tools.diff.histogram import Budget
 
 MIN_LINES = 3
 MIN_CHARACTERS = 40
-# A block does not begin with a line as short as this, nor is it looked for in more places.
+# A block does not begin with a line of this many characters or fewer, and is searched for in this
+# many places at most.
 _SHORT = 3
 _PLACES = 32
 
@@ -19,37 +20,37 @@ Aligned = tuple[Side, Side, Alignment]
 
 
 class Moves:
-    """Where moved lines of the old files went, and where those of the new ones came from.
+    """The destinations of the old files' moved lines, and the origins of the new files'.
 
-    A block is at least MIN_LINES lines with text and MIN_CHARACTERS characters besides blanks.
+    A block has at least MIN_LINES lines with text and MIN_CHARACTERS characters besides blanks.
     """
 
     def __init__(self, files: Sequence[Aligned | None], budget: Budget) -> None:
-        self.went: dict[Place, Place] = {}
-        self.came: dict[Place, Place] = {}
+        self.destinations: dict[Place, Place] = {}
+        self.origins: dict[Place, Place] = {}
         self._keys = [pair[0].keys if pair else [] for pair in files]
         self._budget = budget
         self._deleted: set[Place] = set()
         self._places: defaultdict[str, list[Place]] = defaultdict(list)
-        for at, pair in enumerate(files):
+        for file, pair in enumerate(files):
             for item in pair[2].items if pair else ():
                 if not item.matched:
-                    self._deleted |= {(at, line) for line in item.old}
+                    self._deleted |= {(file, line) for line in item.old}
                     for line in item.old:
-                        self._places[self._keys[at][line]].append((at, line))
-        for at, pair in enumerate(files):
+                        self._places[self._keys[file][line]].append((file, line))
+        for file, pair in enumerate(files):
             for item in pair[2].items if pair else ():
                 if pair and not item.matched:
-                    self._find(at, item.new, pair[1].keys)
+                    self._find(file, item.new, pair[1].keys)
 
-    def _find(self, at: int, lines: Sequence[int], keys: Sequence[str]) -> None:
-        """Takes blocks from inserted lines, each the longest from its first line on."""
+    def _find(self, file: int, lines: Sequence[int], keys: Sequence[str]) -> None:
+        """Finds the moved blocks among inserted lines, each the longest from its first line."""
         first = 0
         while first < len(lines):
             size, start = self._longest(lines, first, keys)
             for n in range(size):
-                old, new = (start[0], start[1] + n), (at, lines[first + n])
-                self.went[old], self.came[new] = new, old
+                old, new = (start[0], start[1] + n), (file, lines[first + n])
+                self.destinations[old], self.origins[new] = new, old
             first += max(size, 1)
 
     def _longest(self, lines: Sequence[int], first: int, keys: Sequence[str]) -> tuple[int, Place]:
@@ -60,10 +61,14 @@ class Moves:
         for place in self._places.get(keys[lines[first]], [])[:_PLACES]:
             size = text = characters = 0
             for n in range(len(lines) - first):
-                key, at = keys[lines[first + n]], (place[0], place[1] + n)
-                if at not in self._deleted or at in self.went or not self._budget.take(1):
+                key, candidate = keys[lines[first + n]], (place[0], place[1] + n)
+                if (
+                    candidate not in self._deleted
+                    or candidate in self.destinations
+                    or not self._budget.take(1)
+                ):
                     break
-                if self._keys[at[0]][at[1]] != key:
+                if self._keys[candidate[0]][candidate[1]] != key:
                     break
                 if key:
                     size, text, characters = n + 1, text + 1, characters + len(key)

@@ -1,8 +1,8 @@
-"""Identifiers that were renamed throughout, as opposed to replaced by something else.
+"""Finds identifiers that were renamed throughout, as opposed to replaced by something else.
 
-A rename is believed where the substitution is seen at least three times, no other one contradicts
-it, the old name nearly vanishes, the new one is new, and both are names that the sources themselves
-give: `jax.nn.relu` that became `jax.nn.gelu` is another function, not another name.
+A substitution counts as a rename if it occurs at least three times, no other one contradicts it,
+the old name nearly vanishes, the new one is new, and the sources themselves define both. So
+`jax.nn.relu` that became `jax.nn.gelu` is another function, not another name.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "se
 def renames(
     replaced: Iterable[tuple[str, str]], sides: Sequence[tuple[Side, Side]]
 ) -> dict[str, str]:
-    """Old name -> new name.
+    """The renames, as {old name: new name}.
 
     Args:
-        replaced: what stands in the place of what, over all pairs of lines.
-        sides: the pairs of all text files, old and new.
+        replaced: (old, new) replacements of words, over all pairs of lines.
+        sides: all pairs of text files, old and new.
     """
-    seen = Counter(
+    substitutions = Counter(
         (old, new)
         for old, new in replaced
         if IDENTIFIER.fullmatch(old) and IDENTIFIER.fullmatch(new)
     )
     targets: defaultdict[str, set[str]] = defaultdict(set)
     origins: defaultdict[str, set[str]] = defaultdict(set)
-    for old, new in seen:
+    for old, new in substitutions:
         targets[old].add(new)
         origins[new].add(old)
     candidates = {
         old: new
-        for (old, new), n in seen.items()
+        for (old, new), n in substitutions.items()
         if n >= MIN_SEEN
         and len(targets[old]) == len(origins[new]) == 1
         and not {old, new} & _RESERVED
@@ -71,21 +71,21 @@ def renames(
 def _counted(
     candidates: dict[str, str], sides: Sequence[tuple[Side, Side]]
 ) -> tuple[tuple[Counter[str], Counter[str]], tuple[list[Side], list[Side]]]:
-    """How often old and new files hold the names, and which ones do."""
-    wanted = sorted({*candidates, *candidates.values()})
-    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, wanted)) + r")\b")
+    """The number of occurrences of the names in old and new files, and the files with any."""
+    names = sorted({*candidates, *candidates.values()})
+    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, names)) + r")\b")
     counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     files: tuple[list[Side], list[Side]] = ([], [])
     for pair in sides:
         for side, count, with_names in zip(pair, counts, files, strict=True):
-            here = pattern.findall("".join(side.plain))
-            count.update(here)
-            if here:
+            occurrences = pattern.findall("".join(side.plain))
+            count.update(occurrences)
+            if occurrences:
                 with_names.append(side)
     return counts, files
 
 
 def rename(lines: Sequence[str], names: dict[str, str]) -> tuple[str, ...]:
-    """The lines with every name replaced."""
+    """The lines with every old name replaced by its new one."""
     pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(names))) + r")\b")
     return tuple(pattern.sub(lambda match: names[match[0]], line) for line in lines)

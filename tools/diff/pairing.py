@@ -1,4 +1,4 @@
-"""Which file of the old tree a file of the new one is compared with."""
+"""Pairs the files of the old tree with those of the new one."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from collections.abc import Mapping
 from tools.diff.histogram import Budget
 from tools.diff.text import MAX_BYTES, is_binary, split
 
-# Shares of equal lines from which a removed and an added file count as one that was renamed.
+# The share of equal lines from which a removed and an added file count as a renamed one.
 ALIKE = 0.5
 
 
 def pairs(
     old: Mapping[str, bytes], new: Mapping[str, bytes], budget: Budget
 ) -> list[tuple[str | None, str | None]]:
-    """Paths of both trees, each in one pair: equal paths, then equal contents, then alike ones.
+    """Pairs of paths: equal paths first, then equal contents, then similar contents.
 
-    In the order of their new paths, removed files by their old ones.
+    Each path is in exactly one pair, alone if the file was added or removed. The pairs are sorted
+    by new path, removed files by old path.
     """
-    found: dict[str, str] = {path: path for path in new if path in old}
-    gone = [path for path in sorted(old) if path not in new]
-    come = [path for path in sorted(new) if path not in old]
-    for path in list(come):
-        same = next((other for other in gone if old[other] == new[path] != b""), None)
-        if same is not None:
-            found[path] = same
-            gone.remove(same)
-            come.remove(path)
+    partners: dict[str, str] = {path: path for path in new if path in old}
+    removed = [path for path in sorted(old) if path not in new]
+    added = [path for path in sorted(new) if path not in old]
+    for path in list(added):
+        twin = next((old_path for old_path in removed if old[old_path] == new[path] != b""), None)
+        if twin is not None:
+            partners[path] = twin
+            removed.remove(twin)
+            added.remove(path)
     lines = {(side, path): _lines(tree[path]) for side, tree, paths in (
-        (0, old, gone), (1, new, come)) for path in paths}  # fmt: skip
+        (0, old, removed), (1, new, added)) for path in paths}  # fmt: skip
     candidates = []
-    for path in come:
-        for other in gone:
-            likeness = _likeness(lines[0, other], lines[1, path], budget)
+    for path in added:
+        for old_path in removed:
+            likeness = _likeness(lines[0, old_path], lines[1, path], budget)
             if likeness >= ALIKE:
-                candidates.append((-likeness, other, path))
-    for _, other, path in sorted(candidates):
-        if path not in found and other in gone:
-            found[path] = other
-            gone.remove(other)
-    every = [(found.get(path), path) for path in new] + [(path, None) for path in gone]
-    return sorted(every, key=lambda pair: (pair[1] or pair[0] or "", pair[1] is None))
+                candidates.append((-likeness, old_path, path))
+    for _, old_path, path in sorted(candidates):
+        if path not in partners and old_path in removed:
+            partners[path] = old_path
+            removed.remove(old_path)
+    result = [(partners.get(path), path) for path in new] + [(path, None) for path in removed]
+    return sorted(result, key=lambda pair: (pair[1] or pair[0] or "", pair[1] is None))
 
 
 def _lines(content: bytes) -> Counter[str]:

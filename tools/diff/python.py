@@ -1,6 +1,6 @@
-"""What the report reads from Python source: definitions, tokens by line, names that are bound.
+"""Reads definitions, tokens by line and bound names from Python source.
 
-Sources are parsed, never run. One that cannot be parsed is compared as text.
+Sources are parsed, never run. A source that cannot be parsed is compared as text.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 @dataclass(frozen=True)
 class Definition:
-    """A class, function, module-level constant, or what is left of a module.
+    """A class, a function or a module-level constant.
 
-    Lines count from 0 and include decorators and the comments right above.
+    Its lines, [start, end) from 0, include decorators and the comments right above.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Definition:
 
 
 def parse(text: str) -> ast.Module | None:
-    """The syntax tree; None where there is none (or it is too deep to be looked at)."""
+    """The syntax tree; None if the text cannot be parsed, or is nested too deeply."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -46,7 +46,7 @@ def parse(text: str) -> ast.Module | None:
 
 
 def outline(tree: ast.Module, lines: Sequence[str]) -> tuple[Definition, ...]:
-    """Classes and functions at the top, with the methods of classes, by line."""
+    """The top-level classes and functions, with the methods of classes, by line."""
     return tuple(_definitions(tree.body, "", lines, 0))
 
 
@@ -68,7 +68,7 @@ def _definitions(
 
 
 def constants(tree: ast.Module) -> Iterator[Definition]:
-    """Names that the module binds at its top."""
+    """Names that the module binds at top level by an assignment."""
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.AnnAssign):
@@ -79,7 +79,7 @@ def constants(tree: ast.Module) -> Iterator[Definition]:
 
 
 def walk(definitions: Sequence[Definition]) -> Iterator[Definition]:
-    """All of them, outer before inner."""
+    """All definitions, outer before inner."""
     for definition in definitions:
         yield definition
         yield from walk(definition.inner)
@@ -94,10 +94,10 @@ def _is_text(stmt: ast.stmt) -> bool:
 
 
 def equal(a: object, b: object, *, inner: bool = True, docs: bool = True) -> bool:
-    """Whether two trees mean the same; places in the source do not count.
+    """Whether two syntax trees mean the same; positions in the source do not count.
 
-    Without `inner`, definitions in a class's body are left out: they have names of their own.
-    Without `docs`, so are docstrings, those of fields too.
+    Without `inner`, definitions in a class's body are left out: they are compared by their own
+    names. Without `docs`, docstrings are left out, those of fields too.
     """
     stack = [(a, b)]
     while stack:
@@ -138,15 +138,15 @@ _OPENING = {"(": ")", "[": "]", "{": "}"}
 
 
 class _Brackets:
-    """Finds commas before closing brackets that mean nothing: not those of `(a,)` and `x[a,]`."""
+    """Finds trailing commas that mean nothing, unlike those of `(a,)` and `x[a,]`."""
 
     def __init__(self) -> None:
-        self.open: list[list[bool | int]] = []  # whether it is a call or a {}, commas inside
+        self.open: list[list[bool | int]] = []  # (whether it is a call or a {}, commas inside)
         self.last = ""
         self.comma: tuple[int, int] | None = None
 
-    def see(self, kind: int, text: str, place: tuple[int, int]) -> tuple[int, int] | None:
-        """Takes a token at a place; returns the place of a comma to drop."""
+    def add(self, kind: int, text: str, place: tuple[int, int]) -> tuple[int, int] | None:
+        """Takes the next token, at a place; returns the place of a comma to drop, if any."""
         dropped = None
         if kind == tokenize.OP and text in _OPENING:
             name = self.last.isidentifier() and not keyword.iskeyword(self.last)
@@ -165,37 +165,37 @@ class _Brackets:
 
 
 def tokens(lines: Sequence[str]) -> list[tuple[Token, ...]] | None:
-    """The tokens that begin in each line, alike for alike layouts; None where there are none.
+    """The tokens that begin in each line, normalized; None if the lines cannot be read.
 
-    Quotes, line breaks inside brackets and a comma before a closing bracket do not count;
-    indentation and comments do. A line inside a multi-line string counts as it is written.
+    Quotes, line breaks inside brackets and trailing commas do not count; indentation and comments
+    do. A line inside a multi-line string counts as it is written.
     """
-    found: list[list[Token]] = [[] for _ in range(len(lines) + 2)]
+    by_line: list[list[Token]] = [[] for _ in range(len(lines) + 2)]
     brackets = _Brackets()
     try:
         for token in tokenize.generate_tokens(io.StringIO("".join(lines), newline="\n").readline):
             kind, text, row = token.type, token.string, token.start[0] - 1
             if kind in _DROPPED:
                 continue
-            comma = brackets.see(kind, text, (row, len(found[row])))
+            comma = brackets.add(kind, text, (row, len(by_line[row])))
             if comma:
-                del found[comma[0]][comma[1]]
+                del by_line[comma[0]][comma[1]]
             if kind in _SHAPE:
                 text = ""
             elif kind == tokenize.STRING or tokenize.tok_name[kind] in _FSTRING_EDGE:
                 text = _unquoted(text)
             if "\n" in text:
-                for at, piece in enumerate(text.split("\n")):
-                    found[row + at].append((kind, piece))
+                for offset, piece in enumerate(text.split("\n")):
+                    by_line[row + offset].append((kind, piece))
             else:
-                found[row].append((kind, text))
+                by_line[row].append((kind, text))
     except (tokenize.TokenError, *_BROKEN):
         return None
-    return [tuple(line) for line in found]
+    return [tuple(line) for line in by_line]
 
 
 class Tokens:
-    """`tokens` of a parsed file, by line, read as far as they are asked for."""
+    """The tokens of a parsed file by line, read in parts as they are needed."""
 
     def __init__(self, lines: Sequence[str], tree: ast.Module) -> None:
         self.lines = lines
@@ -210,15 +210,19 @@ class Tokens:
         self.read: dict[int, list[tuple[Token, ...]]] = {}
 
     def __getitem__(self, line: int) -> tuple[Token, ...]:
-        at = bisect_right(self.starts, line) - 1
-        first = self.starts[at]
-        if at not in self.read:
-            last = self.starts[at + 1] if at + 1 < len(self.starts) else len(self.lines)
+        part_number = bisect_right(self.starts, line) - 1
+        first = self.starts[part_number]
+        if part_number not in self.read:
+            last = (
+                self.starts[part_number + 1]
+                if part_number + 1 < len(self.starts)
+                else len(self.lines)
+            )
             part = self.lines[first:last]
-            # What cannot be read is equal to nothing but itself.
+            # A part that cannot be read equals only itself.
             unread: list[tuple[Token, ...]] = [((tokenize.ERRORTOKEN, text),) for text in part]
-            self.read[at] = tokens(part) or unread
-        return self.read[at][line - first]
+            self.read[part_number] = tokens(part) or unread
+        return self.read[part_number][line - first]
 
 
 def comments(line: tuple[Token, ...]) -> list[str]:
@@ -227,37 +231,37 @@ def comments(line: tuple[Token, ...]) -> list[str]:
 
 
 def ends_statement(line: tuple[Token, ...]) -> bool:
-    """Whether a logical line ends in this one: a statement's, a comment's or a blank one."""
+    """Whether a logical line ends here: a statement, a comment or a blank line."""
     return not line or line[-1][0] in (tokenize.NEWLINE, tokenize.COMMENT)
 
 
 @lru_cache(maxsize=8192)
 def _unquoted(text: str) -> str:
-    """A string's text with double quotes, where that changes nothing."""
+    """A string literal with double quotes, if that changes nothing."""
     if "'" not in text or "\n" in text:
         return text
-    written = re.fullmatch(r"(\w*)'(?!'')(.*)'", text)
-    if not written:
-        # One end of an f-string, which is a token of its own.
+    match = re.fullmatch(r"(\w*)'(?!'')(.*)'", text)
+    if not match:
+        # Either end of an f-string is a token of its own.
         return f'{text[:-1]}"' if re.fullmatch(r"\w*'", text) else text
-    other = f'{written[1]}"{written[2]}"'
-    first, second = parse(text), parse(other)
-    same = first and second and equal(first, second)
-    return other if same else text
+    double_quoted = f'{match[1]}"{match[2]}"'
+    first, second = parse(text), parse(double_quoted)
+    is_equal = first and second and equal(first, second)
+    return double_quoted if is_equal else text
 
 
 def bound_names(tree: ast.Module) -> set[str]:
-    """Names that the source itself gives to something: not those it imports."""
-    found: set[str] = set()
+    """Names that the source itself defines, rather than imports."""
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.ClassDef, *Function)):
-            found.add(node.name)
+            names.add(node.name)
         elif isinstance(node, ast.arg):
-            found.add(node.arg)
+            names.add(node.arg)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
+            names.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            found.add(node.attr)
+            names.add(node.attr)
         elif isinstance(node, ast.alias) and node.asname:
-            found.add(node.asname)
-    return {name for name in found if not keyword.issoftkeyword(name)}
+            names.add(node.asname)
+    return {name for name in names if not keyword.issoftkeyword(name)}

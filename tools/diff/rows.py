@@ -1,4 +1,4 @@
-"""What became of each line: the rows of a report, from an alignment."""
+"""Turns an alignment into the rows of a report, which say how each line changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROSE = (".md", ".rst", ".txt")
 
 
 def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
-    """What became of old line i if new line j is what stands for it."""
+    """How old line i changed, if it became new line j."""
     if old.lines[i] == new.lines[j]:
         return "same"
     if old.lines[i] == new.plain[j]:
@@ -36,9 +36,9 @@ def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
 
 
 class Explained:
-    """The rows of one pair of files.
+    """Makes the rows of one pair of files.
 
-    `went` and `came` are the moved lines of the old and of the new file: to and from which place.
+    `moved` holds the destinations of the old file's moved lines, and the origins of the new one's.
     """
 
     def __init__(
@@ -50,25 +50,25 @@ class Explained:
         budget: Budget,
     ) -> None:
         self.old, self.new, self.path, self.budget = old, new, path, budget
-        self.went, self.came = moved
+        self.destinations, self.origins = moved
         self.whole = _equal_data(old, new, path)
 
     def rows(self, alignment: Alignment) -> tuple[tuple[Row, ...], tuple[Marker, ...]]:
-        """All rows in order, and where definitions stood that are shown where they are now."""
+        """All rows in order, and markers for definitions that moved."""
         self.laid_out = _equal_definitions(self.old, self.new, alignment)
         rows: list[Row] = []
         markers: list[Marker] = []
         waiting = sorted(alignment.moved, key=lambda pair: pair[0].start)
-        elsewhere = {line for a, _ in waiting for line in range(a.start, a.end)}
+        moved_lines = {line for a, _ in waiting for line in range(a.start, a.end)}
         arrived = {b.start: a for a, b in waiting}
         for item in alignment.items:
-            here = item.old and item.old[0] not in elsewhere
-            while here and waiting and item.old[0] >= waiting[0][0].end:
+            is_in_place = item.old and item.old[0] not in moved_lines
+            while is_in_place and waiting and item.old[0] >= waiting[0][0].end:
                 markers.append(Marker(len(rows), waiting[0][1].name, waiting[0][1].start))
                 waiting.pop(0)
-            came = arrived.pop(item.new[0], None) if item.new else None
-            if came:
-                markers.append(Marker(len(rows), came.name, came.start, True))
+            moved_here = arrived.pop(item.new[0], None) if item.new else None
+            if moved_here:
+                markers.append(Marker(len(rows), moved_here.name, moved_here.start, True))
             rows += self._matched(item) if item.matched else self._gap(item)
         markers += [Marker(len(rows), b.name, b.start) for _, b in waiting]
         return tuple(rows), tuple(markers)
@@ -83,8 +83,8 @@ class Explained:
     def _row(self, kind: Kind, i: int | None, j: int | None) -> Row:
         if kind == "same" or i is None or j is None:
             return Row(kind, i, j)
-        found = difference(self.old.lines[i], self.new.lines[j], self.budget)
-        return Row(kind, i, j, found.old, found.new) if found else Row(kind, i, j)
+        words = difference(self.old.lines[i], self.new.lines[j], self.budget)
+        return Row(kind, i, j, words.old, words.new) if words else Row(kind, i, j)
 
     def _laid_out(self, i: int | None, j: int | None) -> bool:
         """Whether lines belong to code that means the same on both sides."""
@@ -94,20 +94,20 @@ class Explained:
         )
 
     def _gap(self, item: Item) -> Iterator[Row]:
-        old = [i for i in item.old if i not in self.went]
-        new = [j for j in item.new if j not in self.came]
-        rest = self._replaced(old, new)
+        old = [i for i in item.old if i not in self.destinations]
+        new = [j for j in item.new if j not in self.origins]
+        replaced = self._replaced(old, new)
         if len(old) == len(item.old) and len(new) == len(item.new):
-            yield from rest
+            yield from replaced
             return
-        # Moved lines go between the others, where both sides' order has them.
-        went = [i for i in item.old if i in self.went]
-        came = [j for j in item.new if j in self.came]
-        for row in [*rest, None]:
-            while went and (row is None or (row.old is not None and went[0] < row.old)):
-                yield Row("moved", went[0], None, link=self.went[went.pop(0)])
-            while came and (row is None or (row.new is not None and came[0] < row.new)):
-                yield Row("moved", None, came[0], link=self.came[came.pop(0)])
+        # Moved lines go between the others, at their place in either side's order.
+        leaving = [i for i in item.old if i in self.destinations]
+        arriving = [j for j in item.new if j in self.origins]
+        for row in [*replaced, None]:
+            while leaving and (row is None or (row.old is not None and leaving[0] < row.old)):
+                yield Row("moved", leaving[0], None, link=self.destinations[leaving.pop(0)])
+            while arriving and (row is None or (row.new is not None and arriving[0] < row.new)):
+                yield Row("moved", None, arriving[0], link=self.origins[arriving.pop(0)])
             if row:
                 yield row
 
@@ -121,29 +121,29 @@ class Explained:
             yield from self._pairs(old, new)
 
     def _words(self, old: Sequence[int], new: Sequence[int]) -> bool:
-        """Whether prose was only broken into other lines."""
+        """Whether prose was only wrapped differently."""
         return " ".join(self.old.plain[i] for i in old).split() == (
             " ".join(self.new.plain[j] for j in new).split()
         )
 
     def _statements(self, old: list[int], new: list[int]) -> Iterator[Row]:
-        """Whole logical lines of equal tokens are matched; they differ in layout alone."""
+        """Matches whole logical lines with equal tokens, which differ only in layout."""
         a, b = _logical(self.old, old), _logical(self.new, new)
         i = j = 0
-        found = matches([key for key, _ in a], [key for key, _ in b], self.budget)
-        for match in [*found, None]:
+        matched = matches([key for key, _ in a], [key for key, _ in b], self.budget)
+        for match in [*matched, None]:
             i_end, j_end = (match.i, match.j) if match else (len(a), len(b))
-            left = [n for _, lines in a[i:i_end] for n in lines]
-            right = [n for _, lines in b[j:j_end] for n in lines]
-            yield from self._pairs(left, right)
+            old_lines = [n for _, lines in a[i:i_end] for n in lines]
+            new_lines = [n for _, lines in b[j:j_end] for n in lines]
+            yield from self._pairs(old_lines, new_lines)
             if match:
                 i, j = i_end + match.size, j_end + match.size
-                for (_, left), (_, right) in zip(a[i_end:i], b[j_end:j], strict=True):
-                    for x, y in _side_by_side(left, right):
+                for (_, old_lines), (_, new_lines) in zip(a[i_end:i], b[j_end:j], strict=True):
+                    for x, y in _side_by_side(old_lines, new_lines):
                         yield self._row("format", x, y)
 
     def _pairs(self, old: list[int], new: list[int]) -> Iterator[Row]:
-        """Lines that were replaced, the most alike beside each other."""
+        """Lines that were replaced, paired by likeness."""
         texts = [self.old.plain[i] for i in old], [self.new.plain[j] for j in new]
         alone: tuple[list[int], list[int]] = ([], [])
         blank = self.old.is_python and not any(text.strip() for side in texts for text in side)
@@ -164,7 +164,7 @@ class Explained:
                     yield self._row(kind, old[x], new[y])
 
     def _between(self, i: int | None, j: int | None) -> bool:
-        """Whether blank lines stand between tokens, not inside a string."""
+        """Whether blank lines lie between tokens rather than inside a string."""
         sides = ((self.old.tokens, i), (self.new.tokens, j))
         return all(n is None or (tokens is not None and not tokens[n]) for tokens, n in sides)
 
@@ -183,12 +183,12 @@ def _logical(side: Side, lines: Sequence[int]) -> list[tuple[str, list[int]]]:
     key: list[object] = []
     group: list[int] = []
     for n, line in enumerate(lines):
-        here = tokens[line] if tokens else ()
-        key += here
+        line_tokens = tokens[line] if tokens else ()
+        key += line_tokens
         group.append(line)
-        ends = python.ends_statement(here) or n + 1 == len(lines)
+        ends = python.ends_statement(line_tokens) or n + 1 == len(lines)
         if ends or lines[n + 1] != line + 1:
-            # A group without tokens is blank: it equals no other, so that it anchors nothing.
+            # A group without tokens is blank. Its key is unique, so that it anchors nothing.
             groups.append((repr(key) if key else f"blank {id(side)} {line}", group))
             key, group = [], []
     return groups
@@ -211,27 +211,27 @@ def _equal_data(old: Side, new: Side, path: str) -> bool:
 def _equal_definitions(
     old: Side, new: Side, alignment: Alignment
 ) -> tuple[frozenset[int], frozenset[int]]:
-    """Lines of definitions that changed in text but not in meaning, nor in their comments."""
+    """Lines of definitions whose text changed, but neither their meaning nor their comments."""
     touched: tuple[set[int], set[int]] = (set(), set())
     for item in alignment.items:
         if not item.matched or old.plain[item.old[0]] != new.plain[item.new[0]]:
             touched[0].update(item.old)
             touched[1].update(item.new)
     before = {d.name: d for d in python.walk(old.outline)}
-    found: tuple[set[int], set[int]] = (set(), set())
+    equal: tuple[set[int], set[int]] = (set(), set())
     for definition in python.walk(new.outline):
-        other = before.get(definition.name)
-        if not other or definition.start in found[1]:
+        partner = before.get(definition.name)
+        if not partner or definition.start in equal[1]:
             continue
-        spans = range(other.start, other.end), range(definition.start, definition.end)
+        spans = range(partner.start, partner.end), range(definition.start, definition.end)
         if not any(not touched[n].isdisjoint(spans[n]) for n in (0, 1)):
             continue
-        if python.equal(other.node, definition.node) and _comments(old, spans[0]) == _comments(
+        if python.equal(partner.node, definition.node) and _comments(old, spans[0]) == _comments(
             new, spans[1]
         ):
-            found[0].update(spans[0])
-            found[1].update(spans[1])
-    return frozenset(found[0]), frozenset(found[1])
+            equal[0].update(spans[0])
+            equal[1].update(spans[1])
+    return frozenset(equal[0]), frozenset(equal[1])
 
 
 def _comments(side: Side, lines: range) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""How many parameters and FLOPs a variant has, from its own plan.
+"""Reads a variant's parameters and FLOPs from its own plan.
 
     python -m tools.diff.sizes DIR [--preset tiny]
 
@@ -27,7 +27,7 @@ TIMEOUT = 300.0  # seconds
 
 
 def read_plan(text: str, preset: str) -> Size:
-    """What a plan in JSON says; an error where it is none."""
+    """The sizes in a plan's JSON, or an error if it is malformed."""
     try:
         plan = json.loads(text)
         parameters, active = (plan[name] for name in ("parameters", "active_parameters"))
@@ -39,7 +39,7 @@ def read_plan(text: str, preset: str) -> Size:
 
 
 def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> Size:
-    """Runs a variant's plan. Whatever goes wrong is the answer's `error`, in one line."""
+    """Runs a variant's plan, for at most `timeout` seconds. Any failure is the answer's `error`."""
     name = workspace_name(str(directory.resolve()))
     if not (directory / "launch.py").is_file():
         return Size(preset, error=f"{name} has no launch.py")
@@ -52,7 +52,7 @@ def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> 
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             cwd=root,
             env=environment,
@@ -63,18 +63,20 @@ def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> 
         )
     except subprocess.TimeoutExpired:
         return Size(preset, error=f"the plan took more than {timeout:g} s")
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        line = said[-1].strip(" │╰╯─").replace(str(root), "")
-        return Size(preset, error=f"the plan failed with exit code {done.returncode}: {line[:300]}")
-    return read_plan(done.stdout, preset)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or ["nothing"]
+        line = lines[-1].strip(" │╰╯─").replace(str(root), "")
+        return Size(
+            preset, error=f"the plan failed with exit code {process.returncode}: {line[:300]}"
+        )
+    return read_plan(process.stdout, preset)
 
 
 def parse(text: str, path: str) -> tuple[Size, Size]:
-    """The file that the report takes: {"old": SIZE, "new": SIZE}.
+    """Both sizes from the text of a file {"old": SIZE, "new": SIZE}.
 
     Raises:
-        ToolError: it is not one.
+        ToolError: it is malformed.
     """
     remedy = 'write {"old": SIZE, "new": SIZE} of what `python -m tools.diff.sizes` prints'
     try:

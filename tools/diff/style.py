@@ -1,7 +1,7 @@
-"""The report's style sheet: everything below one class, so that a hosting page keeps its own.
+"""The report's style sheet, all below one class, so that it leaves the rest of a page alone.
 
-Colours are variables in two themes. The reader's system chooses; a page of the documentation's
-theme chooses by its own switch. A test computes the contrast of every pair in PAIRS.
+Colours are variables in two themes. The reader's system chooses, or a page of the documentation's
+theme with its own switch. A test computes the contrast of every pair in PAIRS.
 """
 
 from __future__ import annotations

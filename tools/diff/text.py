@@ -1,7 +1,7 @@
-"""Files as lines, and differences that a reader cannot see said in words.
+"""Splits files into lines, and describes in words the differences that a reader cannot see.
 
-Lines keep their ends, and bytes that are not UTF-8 stay as surrogates: joined and encoded again,
-the lines are the file.
+Lines keep their ends, and bytes that are not UTF-8 become surrogates, so that the lines, joined and
+encoded, give the file again.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-# Larger files are summed up, not compared.
+# Larger files are not compared line by line.
 MAX_BYTES = 2 * 2**20
-# git looks this far for a zero byte to call a file binary.
+# git searches this many bytes for a NUL byte to decide that a file is binary.
 _SNIFFED = 8000
 
-# What a browser draws as nothing, or as something else than what it is: controls, format characters
-# (bidi, zero-width), odd spaces, line separators, and surrogates (bytes that are not UTF-8).
+# Characters that a browser does not show, or shows as others: controls, format characters (bidi,
+# zero-width), odd spaces, line separators, and surrogates (bytes that are not UTF-8).
 _SUSPECT = re.compile("[^\\S \t\n\r]|[\x00-\x08\x0e-\x1f\x7f-\x9f\xad]|[^\x00-\u02ff]|\r(?!\n|\\Z)")
 _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs", "Zs", "Co", "Cn")
-# Drawn as nothing though they count as letters or marks: fillers and joiners.
+# Characters that are not shown although they count as letters or marks: fillers and joiners.
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def is_binary(content: bytes) -> bool:
-    """Whether a NUL byte stands near the beginning, as git asks."""
+    """Whether there is a NUL byte near the beginning, which is git's test."""
     return b"\0" in content[:_SNIFFED]
 
 
@@ -38,7 +38,7 @@ def split(content: bytes) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def hidden(char: str) -> bool:
-    """Whether a character cannot be seen, or not for what it is."""
+    """Whether a character cannot be seen, or looks like another."""
     if char in " \t\n":
         return False
     if unicodedata.category(char) in _HIDDEN or char in _BLANK:
@@ -47,13 +47,13 @@ def hidden(char: str) -> bool:
 
 
 def code(char: str) -> str:
-    """How a report writes a hidden character: U+202E, or \\xff for a byte that is not UTF-8."""
+    """A hidden character as a report shows it: U+202E, or \\xff for a byte that is not UTF-8."""
     point = ord(char)
     return f"\\x{point - 0xDC00:02x}" if 0xDC80 <= point <= 0xDCFF else f"U+{point:04X}"
 
 
 def hidden_in(text: str) -> list[re.Match[str]]:
-    """The hidden characters of a text; carriage returns at a line's end are not among them."""
+    """The hidden characters of a text, without carriage returns at the end of a line."""
     return [match for match in _SUSPECT.finditer(text) if hidden(match[0])]
 
 
@@ -76,35 +76,35 @@ def _listed(counts: Counter[str]) -> str:
 def notes(old: bytes, new: bytes) -> tuple[str, ...]:
     """Differences between two texts that their lines do not show at a glance."""
     before, after = _decoded(old), _decoded(new)
-    found = []
+    result = []
     endings = _endings(before), _endings(after)
     if endings[0] != endings[1] and "none" not in endings:
-        found.append(f"line endings: {endings[0]} before, {endings[1]} now")
+        result.append(f"line endings: {endings[0]} before, {endings[1]} now")
     marks = before.startswith("\ufeff"), after.startswith("\ufeff")
     if marks[0] != marks[1]:
-        found.append(f"byte order mark {'added' if marks[1] else 'removed'}")
+        result.append(f"byte order mark {'added' if marks[1] else 'removed'}")
     ends = before.endswith("\n"), after.endswith("\n")
     if before and after and ends[0] != ends[1]:
-        found.append(f"newline at the end {'added' if ends[1] else 'removed'}")
+        result.append(f"newline at the end {'added' if ends[1] else 'removed'}")
     counts = [Counter(match[0] for match in hidden_in(t.lstrip("\ufeff"))) for t in (before, after)]
     invalid = [
         Counter({c: n for c, n in side.items() if "\ud800" <= c <= "\udfff"}) for side in counts
     ]
-    for what, (was, now) in (
+    for kind, (old_count, new_count) in (
         ("bytes that are not UTF-8", (invalid[0], invalid[1])),
         ("hidden characters", (counts[0] - invalid[0], counts[1] - invalid[1])),
     ):
-        if now - was:
-            found.append(f"{what} added: {_listed(now - was)}")
-        if was - now:
-            found.append(f"{what} removed: {_listed(was - now)}")
+        if new_count - old_count:
+            result.append(f"{kind} added: {_listed(new_count - old_count)}")
+        if old_count - new_count:
+            result.append(f"{kind} removed: {_listed(old_count - new_count)}")
     if old != new and (only := _only(before, after)):
-        found.insert(0, f"differs in {only} only")
-    return tuple(found)
+        result.insert(0, f"differs in {only} only")
+    return tuple(result)
 
 
 def _only(before: str, after: str) -> str:
-    """The invisible kind of difference that is the only one; empty where text differs."""
+    """The invisible kind of difference if it is the only one; empty if the text differs."""
     steps = (
         ("line endings", lambda text: text.replace("\r\n", "\n")),
         ("the newline at the end", lambda text: text.removesuffix("\n")),

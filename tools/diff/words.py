@@ -1,4 +1,4 @@
-"""Parts of lines: how alike two lines are, and which of their words differ."""
+"""Compares lines by their words: how alike two lines are, and which words differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORD = re.compile(r"[^\W\d]\w*|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[ \t]+|.", re.S)
 IDENTIFIER = re.compile(r"[^\W\d]\w*")
 # A block of replaced lines with more pairs than this is paired by position.
 MAX_CELLS = 20_000
-# Lines of more words than this are marked as a whole.
+# Lines with more differing words than this are marked as a whole.
 MAX_WORDS = 400
 _ALIKE = 0.4
 
@@ -40,7 +40,7 @@ def _likeness(a: dict[str, int], b: dict[str, int]) -> float:
 
 
 def alike(old: Sequence[str], new: Sequence[str]) -> float:
-    """The share of text, from 0 to 1, in words that both pieces of source have."""
+    """The share of text, from 0 to 1, in words that both pieces of source share."""
     bags: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     for lines, bag in zip((old, new), bags, strict=True):
         for line in lines:
@@ -51,9 +51,10 @@ def alike(old: Sequence[str], new: Sequence[str]) -> float:
 def pair(
     old: Sequence[str], new: Sequence[str], budget: Budget
 ) -> list[tuple[int | None, int | None]]:
-    """Lines of a replaced block side by side, in order: the most alike together.
+    """Pairs of lines of a replaced block, in order, so that their total likeness is largest.
 
-    Past MAX_CELLS pairs, or once the budget is spent, the n-th line stands beside the n-th.
+    None stands for a missing partner. Beyond MAX_CELLS pairs, or once the budget is spent, the n-th
+    line is paired with the n-th.
     """
     rows, columns = len(old), len(new)
     if not rows or not columns:
@@ -61,10 +62,10 @@ def pair(
     if rows == columns == 1:
         return [(0, 0)]
     if rows * columns > MAX_CELLS or not budget.take(rows * columns):
-        both = min(rows, columns)
-        found: list[tuple[int | None, int | None]] = [(i, i) for i in range(both)]
-        found += [(i, None) for i in range(both, rows)]
-        return found + [(None, j) for j in range(both, columns)]
+        shorter = min(rows, columns)
+        result: list[tuple[int | None, int | None]] = [(i, i) for i in range(shorter)]
+        result += [(i, None) for i in range(shorter, rows)]
+        return result + [(None, j) for j in range(shorter, columns)]
     bags = [_bag(line) for line in old], [_bag(line) for line in new]
     weight = [[_likeness(a, b) for b in bags[1]] for a in bags[0]]
     best = [[0.0] * (columns + 1) for _ in range(rows + 1)]
@@ -77,24 +78,24 @@ def pair(
                 best[i][j + 1],
                 best[i + 1][j + 1] + likeness if likeness else 0.0,
             )
-    found = []
+    result = []
     i = j = 0
     while i < rows or j < columns:
-        both = i < rows and j < columns
-        if both and weight[i][j] and best[i][j] == best[i + 1][j + 1] + weight[i][j]:
-            found.append((i, j))
+        shorter = i < rows and j < columns
+        if shorter and weight[i][j] and best[i][j] == best[i + 1][j + 1] + weight[i][j]:
+            result.append((i, j))
             i, j = i + 1, j + 1
         elif i < rows and (j >= columns or best[i][j] == best[i + 1][j]):
-            found.append((i, None))
+            result.append((i, None))
             i += 1
         else:
-            found.append((None, j))
+            result.append((None, j))
             j += 1
-    return found
+    return result
 
 
 class Difference(NamedTuple):
-    """The parts of two lines that differ, and what replaces what."""
+    """The parts of two lines that differ, and the (old, new) replacements."""
 
     old: tuple[Span, ...]
     new: tuple[Span, ...]
@@ -107,7 +108,7 @@ def _words(line: str) -> tuple[str, ...]:
 
 
 def difference(old: str, new: str, budget: Budget) -> Difference | None:
-    """Word by word; None where the lines are too long, too different, or the budget is spent."""
+    """The difference word by word; None if the lines are too long or the budget is spent."""
     a, b = _words(old), _words(new)
     head = 0
     room = min(len(a), len(b))
@@ -116,23 +117,25 @@ def difference(old: str, new: str, budget: Budget) -> Difference | None:
     tail = 0
     while tail < room - head and a[-1 - tail] == b[-1 - tail]:
         tail += 1
-    left, right = a[head : len(a) - tail], b[head : len(b) - tail]
-    if max(len(left), len(right)) > MAX_WORDS or not budget.take(len(left) * len(right)):
+    old_words, new_words = a[head : len(a) - tail], b[head : len(b) - tail]
+    if max(len(old_words), len(new_words)) > MAX_WORDS or not budget.take(
+        len(old_words) * len(new_words)
+    ):
         return None
     starts = [_starts(a), _starts(b)]
     marks: tuple[list[Span], list[Span]] = ([], [])
     replaced = []
-    codes = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+    codes = SequenceMatcher(None, old_words, new_words, autojunk=False).get_opcodes()
     for tag, i, i_end, j, j_end in codes:
         if tag != "equal":
             for side, first, last in ((0, i, i_end), (1, j, j_end)):
                 if first < last:
-                    at = starts[side]
-                    marks[side].append((at[head + first], at[head + last]))
-            replaced.append(("".join(left[i:i_end]), "".join(right[j:j_end])))
+                    offsets = starts[side]
+                    marks[side].append((offsets[head + first], offsets[head + last]))
+            replaced.append(("".join(old_words[i:i_end]), "".join(new_words[j:j_end])))
     joined = _joined(marks[0], old), _joined(marks[1], new)
-    same = sum(len(w) for w in a if not w.isspace()) - _length(marks[0], old)
-    if same < 0.25 * max(len(old.strip()), len(new.strip())):
+    common = sum(len(w) for w in a if not w.isspace()) - _length(marks[0], old)
+    if common < 0.25 * max(len(old.strip()), len(new.strip())):
         return Difference((), (), tuple(replaced))
     return Difference(*joined, tuple(replaced))
 
@@ -149,11 +152,11 @@ def _length(marks: Sequence[Span], line: str) -> int:
 
 
 def _joined(marks: Sequence[Span], line: str) -> tuple[Span, ...]:
-    """Marks with nothing but blanks between them are one."""
-    found: list[Span] = []
+    """Joins marks that are separated only by blanks."""
+    joined: list[Span] = []
     for first, last in marks:
-        if found and not line[found[-1][1] : first].strip():
-            found[-1] = (found[-1][0], last)
+        if joined and not line[joined[-1][1] : first].strip():
+            joined[-1] = (joined[-1][0], last)
         else:
-            found.append((first, last))
-    return tuple(found)
+            joined.append((first, last))
+    return tuple(joined)
