@@ -60,10 +60,10 @@ from grug.target_types import (
 from grug.tool import TOOLS_RESOLVE, OwnTool
 from grug.workspace import GrugSubsystem
 
-# What tools/bundle/ and tools/corpus/ import.
+# Third-party packages that tools/bundle/ and tools/corpus/ import.
 REQUIREMENTS = ("packaging",)
 CORPUS_REQUIREMENTS = ("numpy", "tensorstore", "tokenizers", "tyro")
-# A share of the text that leaves some to evaluate on, and ids that the smallest preset knows.
+# Hold out enough of the small text to evaluate on, and use only ids of the smallest preset.
 SAMPLE = ("--heldout-fraction=0.2", "--vocab-size=1024")
 
 
@@ -74,7 +74,7 @@ class Machine(Enum):
 
 class BundleSubsystem(Subsystem):
     options_scope = "bundle"
-    help = "Launch bundles: what `package` puts in them."
+    help = "The contents of launch bundles."
 
     wheels = BoolOption(
         default=False,
@@ -83,10 +83,10 @@ class BundleSubsystem(Subsystem):
     )
     wheels_python = StrOption(
         default="",
-        help="The CPython of these workers, such as 3.13; by default the oldest of the variant's.",
+        help="CPython of these workers, such as 3.13; by default the oldest of the variant's.",
     )
     wheels_machine = EnumOption(
-        default=Machine.x86_64, help="The processor of these workers, as `uname -m` says it."
+        default=Machine.x86_64, help="Processor of these workers, as `uname -m` prints it."
     )
 
 
@@ -120,7 +120,7 @@ class GitFacts:
 
 @rule
 async def find_git_facts(request: GitFactsRequest, git: GitBinary) -> GitFacts:
-    """A process, and one a session: no file that Pants watches tells of a new commit."""
+    """Runs git once per session: no file that Pants watches changes with a new commit."""
     result = await Get(
         FallibleProcessResult,
         Process(
@@ -184,7 +184,7 @@ async def make_sample(request: SampleRequest) -> Sample:
 
 @dataclass(frozen=True)
 class WheelsRequest:
-    """`needs`: the flags of tools/bundle that say of which wheels; `files`: those they name."""
+    """`needs`: the flags of tools/bundle that choose the wheels; `files`: the files they name."""
 
     name: str
     resolve: str
@@ -199,7 +199,7 @@ class Wheels:
 
 @rule(desc="Fetch the wheels of a launch bundle", level=LogLevel.DEBUG)
 async def fetch_wheels(request: WheelsRequest) -> Wheels:
-    """By Pex, from where it installs the resolve, and again only when the wheels are others."""
+    """Pex fetches them from the indexes of the resolve, and again only when the choice changes."""
     result, config = await MultiGet(
         Get(
             FallibleProcessResult,
@@ -238,7 +238,7 @@ async def fetch_wheels(request: WheelsRequest) -> Wheels:
 
 @dataclass(frozen=True)
 class ImportsRequest:
-    """Targets of Python files, and of requirements that they may need."""
+    """Targets of Python files, and the requirements that they may need."""
 
     sources: tuple[Target, ...]
     requirements: tuple[Target, ...]
@@ -246,7 +246,7 @@ class ImportsRequest:
 
 @dataclass(frozen=True)
 class Imports:
-    """Which file imports which module of which requirement, as flags of tools/bundle."""
+    """Flags of tools/bundle that name each file's imports of requirements' modules."""
 
     flags: tuple[str, ...]
 
@@ -257,7 +257,9 @@ async def find_imports(request: ImportsRequest, mapping: ThirdPartyPythonModuleM
         Get(Addresses, DependenciesRequest(target[Dependencies])) for target in request.sources
     )
     names = {
-        target.address: [each.project_name for each in target[PythonRequirementsField].value]
+        target.address: [
+            requirement.project_name for requirement in target[PythonRequirementsField].value
+        ]
         for target in request.requirements
     }
     modules: dict[Address, list[str]] = {}
@@ -282,12 +284,12 @@ class NeedsRequest:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a bundle is made of: its Python files, the locks, and the wheels that it installs."""
+    """The inputs of a bundle: its Python files, the locks, and flags that choose its wheels."""
 
     sources: SourceFiles
     lock: str
     tools_lock: str
-    flags: tuple[str, ...]  # of tools/bundle, that say of which wheels
+    flags: tuple[str, ...]  # for tools/bundle
 
 
 @rule
@@ -309,7 +311,11 @@ async def find_needs(
         Get(SourceFiles, SourceFilesRequest(t[PythonSourceField] for t in files)),
         Get(Imports, ImportsRequest(tuple(files), tuple(requirements))),
     )
-    names = {each.project_name for t in requirements for each in t[PythonRequirementsField].value}
+    names = {
+        requirement.project_name
+        for t in requirements
+        for requirement in t[PythonRequirementsField].value
+    }
     return Needs(
         sources,
         lock,
@@ -340,13 +346,13 @@ def _lock(address: Address, resolve: str, python_setup: PythonSetup) -> str:
 async def package_bundle(
     field_set: BundleFieldSet, grug: GrugSubsystem, options: BundleSubsystem
 ) -> BuiltPackage:
-    here = field_set.address.spec_path
+    directory = field_set.address.spec_path
     needs = await Get(Needs, NeedsRequest(field_set))
-    name = f"{posixpath.basename(here)}-{field_set.accelerator.value}"
+    name = f"{posixpath.basename(directory)}-{field_set.accelerator.value}"
     output = field_set.output_path.value or f"bundles/{name}"
     sample, facts, locks, data = await MultiGet(
         Get(Sample, SampleRequest(needs.sources)),
-        Get(GitFacts, GitFactsRequest((here, needs.lock))),
+        Get(GitFacts, GitFactsRequest((directory, needs.lock))),
         Get(Digest, PathGlobs([needs.lock, needs.tools_lock])),
         Get(Digest, PathGlobs([f"{grug.tools}/bundle/**", f"!{grug.tools}/bundle/*.py"])),
     )
@@ -363,15 +369,15 @@ async def package_bundle(
             "bundle",
             (
                 "pack",
-                f"--variant={posixpath.basename(here)}",
-                f"--entry={here.replace('/', '.')}.launch",
+                f"--variant={posixpath.basename(directory)}",
+                f"--entry={directory.replace('/', '.')}.launch",
                 f"--out={output}",
                 f"--topology={field_set.topology.value}",
                 "--sample=sample",
                 *needs.flags,
                 *wheels,
                 *facts.flags,
-                *(f"--arg={each}" for each in field_set.args.value or ()),
+                *(f"--arg={argument}" for argument in field_set.args.value or ()),
                 *sources.files,
             ),
             description=f"Pack {name}",

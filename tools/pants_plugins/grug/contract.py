@@ -1,7 +1,7 @@
 """`test` of a variant's `#contract`: the workspace's own tests against that variant.
 
-The tests lie outside every variant, so no variant can edit them; here they meet its sources in one
-sandbox, and GRUG_VARIANT names it to them.
+The tests lie outside every variant, so no variant can edit them. They run in one sandbox with its
+sources, and the environment variable GRUG_VARIANT tells them which variant that is.
 """
 
 from __future__ import annotations
@@ -91,16 +91,16 @@ async def set_up_contract(
     directory = field_set.suite.value or grug.contract
     tests = await Get(Paths, PathGlobs([f"{directory}/test_*.py"]))
     suite = Address(directory)
-    # Pants adds up the times of the files in one process.
-    whole = field_set.timeout.value or test_subsystem.timeout_default
-    each = math.ceil(whole / max(1, len(tests.files))) if whole else None
+    # Pants adds up the timeouts of the files in one process.
+    total = field_set.timeout.value or test_subsystem.timeout_default
+    per_file = math.ceil(total / max(1, len(tests.files))) if total else None
     elements = tuple(
         PythonTestFieldSet(
             address=field_set.address,
             sources=PythonTestSourceField(path[len(directory) + 1 :], suite),
             source=PythonTestSourceField(path[len(directory) + 1 :], suite),
             interpreter_constraints=field_set.interpreter_constraints,
-            timeout=PythonTestsTimeoutField(each, suite),
+            timeout=PythonTestsTimeoutField(per_file, suite),
             runtime_package_dependencies=RuntimePackageDependenciesField(None, suite),
             extra_env_vars=PythonTestsExtraEnvVarsField(None, suite),
             xdist_concurrency=PythonTestsXdistConcurrencyField(None, suite),
@@ -119,10 +119,10 @@ async def set_up_contract(
         resolve=field_set.resolve.normalized_value(python_setup),
         environment=EnvironmentField(None, suite).value,
     )
-    named = FrozenDict({"GRUG_VARIANT": (field_set.variant.value or "").replace("/", ".")})
+    environment = FrozenDict({"GRUG_VARIANT": (field_set.variant.value or "").replace("/", ".")})
     return await Get(
         TestSetup,
-        TestSetupRequest(elements, metadata, is_debug=request.is_debug, extra_env=named),
+        TestSetupRequest(elements, metadata, is_debug=request.is_debug, extra_env=environment),
     )
 
 

@@ -46,9 +46,9 @@ from grug.variants import (
 )
 from grug.workspace import GrugSubsystem
 
-# Distributions that tools/diff/ colours code with.
+# Third-party packages that tools/diff/ imports.
 REQUIREMENTS = ("pygments",)
-# Where it keeps the colours of files it has seen, by content.
+# Cache of syntax colours, by the content of files.
 CACHE = "highlight"
 ENDINGS = {"html": "html", "json": "json", "markdown": "md"}
 
@@ -59,7 +59,7 @@ class DiffError(Exception):
 
 @dataclass(frozen=True)
 class DiffRequest:
-    """A report of one variant: a name or directory, living or deleted."""
+    """A report on one variant, given by name or directory, living or deleted."""
 
     variant: str
     against: str = ""
@@ -91,8 +91,8 @@ async def read_tree(request: TreeRequest, git: GitBinary) -> Tree:
     commit, colon, path = request.source.partition(":")
     if not colon:
         return Tree(await Get(Digest, PathGlobs([f"{request.source}/**", "!**/__pycache__/**"])))
-    # A commit's full name means the same for ever; HEAD and a branch do not.
-    lasting = len(commit) == 40
+    # A full commit digest never changes its meaning; HEAD and a branch do.
+    is_full_name = len(commit) == 40
     result = await Get(
         FallibleProcessResult,
         Process(
@@ -111,20 +111,20 @@ async def read_tree(request: TreeRequest, git: GitBinary) -> Tree:
             output_directories=(path,),
             description=f"Read {request.source} from git",
             cache_scope=(
-                ProcessCacheScope.SUCCESSFUL if lasting else ProcessCacheScope.PER_SESSION
+                ProcessCacheScope.SUCCESSFUL if is_full_name else ProcessCacheScope.PER_SESSION
             ),
             level=LogLevel.DEBUG,
         ),
     )
     if result.exit_code:
-        said = result.stderr.decode().strip().splitlines() or ["git failed"]
-        raise DiffError(f"{request.source}: {said[0]}")
+        lines = result.stderr.decode().strip().splitlines() or ["git failed"]
+        raise DiffError(f"{request.source}: {lines[0]}")
     return Tree(result.output_digest)
 
 
 @dataclass(frozen=True)
 class SizesRequest:
-    """Parameters and FLOPs of a variant's smallest preset, as its own `--plan` tells them."""
+    """Parameters and FLOPs of a variant's smallest preset, from its own `--plan`."""
 
     tree: Tree
     path: str
@@ -139,7 +139,7 @@ class Sizes:
 async def count_parameters(request: SizesRequest) -> Sizes:
     entry = PathGlobs([f"{request.path}/launch.py"])
     launcher = await Get(Snapshot, DigestSubset(request.tree.digest, entry))
-    if not launcher.files:  # a speedrun: it has no plan to ask for
+    if not launcher.files:  # a speedrun has no plan
         return Sizes(json.dumps({"error": f"{request.path} has no launch.py"}))
     result = await Get(
         ProcessResult,
@@ -188,35 +188,35 @@ async def find_closest(request: ClosestRequest) -> Closest:
 async def _find_sides(
     request: DiffRequest, ledger: Ledger, directories: tuple[str, ...], grug: GrugSubsystem
 ) -> dict[str, Any]:
-    """What tools/variants/ says that the variant is held against: `name`, `new` and `old`."""
+    """The two sides to compare, from tools/variants/: `name`, `new` and `old`."""
     argv = ("sides", grug.ledger, request.variant, f"--against={request.against}")
-    asked = await Get(
+    result = await Get(
         FallibleProcessResult,
         OwnTool(
             "variants",
             (*argv, "--directories", *directories),
-            description=f"Find what {request.variant} is held against",
+            description=f"Find the origin of {request.variant}",
             input_digest=ledger.digest,
         ),
     )
-    if asked.exit_code:
-        raise DiffError(asked.stderr.decode().strip())
-    sides: dict[str, Any] = json.loads(asked.stdout)
+    if result.exit_code:
+        raise DiffError(result.stderr.decode().strip())
+    sides: dict[str, Any] = json.loads(result.stdout)
     return sides
 
 
 @rule(desc="Compare a variant with its origin", level=LogLevel.DEBUG)
 async def report_diff(
-    request: DiffRequest, ledger: Ledger, every: AllVariants, grug: GrugSubsystem
+    request: DiffRequest, ledger: Ledger, variants: AllVariants, grug: GrugSubsystem
 ) -> DiffReport:
     if ledger.faults:
         raise DiffError(ledger.faults)
-    directories = tuple(target.address.spec_path for target in every)
+    directories = tuple(target.address.spec_path for target in variants)
     sides = await _find_sides(request, ledger, directories, grug)
     new, old = sides["new"], sides["old"]
     new_path = new["source"].rpartition(":")[2]
     new_tree = await Get(Tree, TreeRequest(new["source"]))
-    recorded = old is not None
+    is_recorded = old is not None
     if old is None:
         others = tuple(path for path in directories if path != new_path)
         closest = await Get(Closest, ClosestRequest(new_path, new_tree, others))
@@ -226,20 +226,22 @@ async def report_diff(
     sizes = await MultiGet(
         Get(Sizes, SizesRequest(old_tree, old_path)), Get(Sizes, SizesRequest(new_tree, new_path))
     )
-    both = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
+    sizes_json = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
     digests = await MultiGet(
         Get(Digest, AddPrefix(old_tree.digest, "old")),
         Get(Digest, AddPrefix(new_tree.digest, "new")),
         Get(Digest, PathGlobs([grug.buckets])),
-        Get(Digest, CreateDigest([FileContent("sizes.json", both.encode())])),
+        Get(Digest, CreateDigest([FileContent("sizes.json", sizes_json.encode())])),
     )
     output = f"{sides['name']}.{ENDINGS[request.form]}"
     flags = [f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, old, new)]
+    if not is_recorded:
+        flags.append("--found")
     result = await Get(
         ProcessResult,
         OwnTool(
             "diff",
-            (f"old/{old_path}", f"new/{new_path}", *flags, *(() if recorded else ("--found",))),
+            (f"old/{old_path}", f"new/{new_path}", *flags),
             description=f"Compare {new['label']} with {old['label']}",
             input_digest=await Get(Digest, MergeDigests(digests)),
             requirements=REQUIREMENTS,
@@ -251,7 +253,7 @@ async def report_diff(
 
 
 def _flags(request: DiffRequest, old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Flags of tools/diff/ that say what the two sides are called and what is written."""
+    """Flags of tools/diff/ for the labels of the two sides and the format."""
     flags = [
         f"--format={request.form}",
         f"--old-label={old['label']}",
@@ -282,11 +284,9 @@ class DiffSubsystem(GoalSubsystem):
         help="A page (html), or to the terminal: json for machines, markdown for a comment.",
     )
     against = StrOption(
-        default=None, help="Hold it against this variant, or COMMIT:DIRECTORY, instead."
+        default=None, help="Compare with this variant, or COMMIT:DIRECTORY, instead."
     )
-    variant = StrOption(
-        default=None, help="The name of a variant in the ledger, which may have been deleted."
-    )
+    variant = StrOption(default=None, help="Name of a variant in the ledger, which may be deleted.")
 
 
 class Diff(Goal):
@@ -299,7 +299,7 @@ async def diff(
     console: Console,
     subsystem: DiffSubsystem,
     specs: Specs,
-    every: AllVariants,
+    variants: AllVariants,
     grug: GrugSubsystem,
     workspace: Workspace,
     dist: DistDir,
@@ -308,7 +308,7 @@ async def diff(
     if specs.includes.from_change_detection:
         files = [spec.file for spec in specs.includes.file_literals]
         touched = {grug.variant_of(file) for file in files}
-        paths = (target.address.spec_path for target in every)
+        paths = (target.address.spec_path for target in variants)
         chosen += [path for path in paths if path in touched]
     elif specs:
         chosen += (await Get(SelectedVariants, SelectedVariantsRequest(specs))).paths
@@ -318,12 +318,12 @@ async def diff(
             "No variant changed." if changed else "Name a variant: ./pants diff DIRECTORY"
         )
         return Diff(exit_code=0 if changed else 1)
-    form = subsystem.format.value
-    requests = [DiffRequest(variant, subsystem.against or "", form) for variant in chosen]
+    output_format = subsystem.format.value
+    requests = [DiffRequest(variant, subsystem.against or "", output_format) for variant in chosen]
     reports = await MultiGet(Get(DiffReport, DiffRequest, request) for request in requests)
     contents = await MultiGet(Get(DigestContents, Digest, report.digest) for report in reports)
     for report, (file,) in zip(reports, contents):
-        if form != "html":
+        if output_format != "html":
             console.print_stdout(file.content.decode().rstrip("\n"))
             continue
         directory = f"{dist.relpath}/diff/{report.name}"

@@ -1,8 +1,8 @@
-"""Who may depend on what: variants on themselves, tools on tools, nothing on a variant but tests.
+"""Forbids dependencies: variants use only themselves, tools only tools, and only tests variants.
 
-Every goal that resolves dependencies stops at a forbidden one; `lint` lists all of them by file and
-line, without stopping the other linters. What each variant's source says is read by
-tools/isolation/; this file compares addresses.
+Every goal that resolves dependencies stops at a forbidden one. `lint` lists all of them by file and
+line, without stopping the other linters. tools/isolation/ reads each variant's sources; this file
+compares addresses.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from grug.target_types import ContractVariantField, GrugVariant
 from grug.tool import OwnTool
 from grug.workspace import GrugSubsystem, directory_of
 
-# What a BUILD file of a variant may declare: all else is made by grug_variant, or reaches out.
+# Targets that a variant's BUILD file may declare; grug_variant makes all that it needs besides.
 ALLOWED_TARGETS = (
     GrugVariant,
     FileTarget,
@@ -65,12 +65,12 @@ ALLOWED_TARGETS = (
 
 
 class IsolationError(Exception):
-    """A dependency that the workspace's rules forbid; the message names rule and remedy."""
+    """A dependency that the workspace's rules forbid; the message names the rule and the remedy."""
 
 
 @dataclass(frozen=True)
 class VariantScanRequest:
-    """What one variant's files say. `today` (YYYY-MM-DD) asks for overdue exemptions too."""
+    """Asks to scan a variant's files; with `today` (YYYY-MM-DD), for overdue exemptions too."""
 
     variant: str
     today: str = ""
@@ -78,14 +78,14 @@ class VariantScanRequest:
 
 @dataclass(frozen=True)
 class VariantScan:
-    """Lines `path:line: message`; a finding comes with the path it is about."""
+    """Lines `path:line: message`; a finding is a pair of its path and its line."""
 
     findings: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
     has_exemptions: bool
 
     @staticmethod
-    def of(result: FallibleProcessResult) -> VariantScan:
+    def from_result(result: FallibleProcessResult) -> VariantScan:
         if result.exit_code not in (0, 1):
             raise IsolationError(f"tools/isolation failed:\n{result.stderr.decode()}")
         report = json.loads(result.stdout)
@@ -103,17 +103,17 @@ class VariantScan:
 @rule(desc="Read a variant for ways out of it", level=LogLevel.DEBUG)
 async def scan_variant(request: VariantScanRequest) -> VariantScan:
     snapshot = await Get(Snapshot, PathGlobs([f"{request.variant}/**/*.py"]))
-    dated = (f"--today={request.today}",) if request.today else ()
+    today_flags = (f"--today={request.today}",) if request.today else ()
     result = await Get(
         FallibleProcessResult,
         OwnTool(
             "isolation",
-            ("scan", f"--root={get_buildroot()}", *dated, request.variant, *snapshot.files),
+            ("scan", f"--root={get_buildroot()}", *today_flags, request.variant, *snapshot.files),
             description=f"Read {request.variant} for ways out of it",
             input_digest=snapshot.digest,
         ),
     )
-    return VariantScan.of(result)
+    return VariantScan.from_result(result)
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,14 @@ async def validate_isolation(
         if not _may_use(address, variant, dependency, field_set, grug)
     ]
     scan = await Get(VariantScan, VariantScanRequest(variant))
-    own = address.filename if address.is_file_target else None
-    # A link is no file of a target: any of the variant's targets may be reached through it.
-    said = [line for path, line in scan.findings if path == own or _is_link(line)]
-    if not (forbidden or said):
+    own_path = address.filename if address.is_file_target else None
+    # A link belongs to no target, and any of the variant's targets may use it.
+    findings = [line for path, line in scan.findings if path == own_path or _is_link(line)]
+    if not (forbidden or findings):
         return ValidatedDependencies()
-    # What an import line already names is not said twice.
-    unsaid = [d for d in forbidden if not any(_package(d) in line for line in said)]
-    lines = [*said, *(f"{address.spec}: depends on {d.spec}" for d in unsaid)]
+    # A dependency that an import line already names is not reported twice.
+    unnamed = [d for d in forbidden if not any(_package(d) in line for line in findings)]
+    lines = [*findings, *(f"{address.spec}: depends on {d.spec}" for d in unnamed)]
     raise IsolationError(
         "\n".join(lines)
         + f"\n\nRule: {variant}/ reaches only its own files and third-party requirements.\n"
@@ -190,7 +190,7 @@ def _is_link(line: str) -> bool:
 
 
 def _package(dependency: Address) -> str:
-    """`experiments.grug.base`, for the target of a file there."""
+    """The package of a target's file, such as `experiments.grug.base`."""
     return directory_of(dependency).replace("/", ".")
 
 
@@ -204,27 +204,27 @@ def _may_use(
     if dependency.spec_path == grug.requirements:
         return True
     if field_set.contract.value and dependency.spec_path == grug.contract:
-        return True  # the contract's tests, which no variant can edit, look at the variant
+        return True  # no variant can edit the contract's tests, which test the variant
     return grug.variant_of(f"{directory_of(dependency)}/") == variant
 
 
 def _validate_outside(
     address: Address, dependencies: Iterable[Address], grug: GrugSubsystem
 ) -> None:
-    """The rules for all that is not in a variant."""
-    here = f"{directory_of(address)}/"
+    """The rules for code outside variants."""
+    own_directory = f"{directory_of(address)}/"
 
-    def under(directory: str, path: str = here) -> bool:
+    def under(directory: str, path: str = own_directory) -> bool:
         return path.startswith(f"{directory}/")
 
     if under(grug.requirements):
-        allowed, rule_said = grug.requirements, "a requirement depends on requirements only"
+        allowed, rule_text = grug.requirements, "a requirement depends on requirements only"
     elif under(grug.tests) or address.spec == grug.launcher:
         return
     elif under(grug.tools):
-        allowed, rule_said = grug.tools, "tools depend on tools only"
+        allowed, rule_text = grug.tools, "tools depend on tools only"
     else:
-        allowed, rule_said = "", "only tests and the launcher depend on variants"
+        allowed, rule_text = "", "only tests and the launcher depend on variants"
 
     def is_forbidden(dependency: Address) -> bool:
         path = f"{directory_of(dependency)}/"
@@ -234,7 +234,7 @@ def _validate_outside(
     if forbidden:
         raise IsolationError(
             f"{address.spec} depends on {', '.join(forbidden)}.\n\n"
-            f"Rule: {rule_said}, so that an experiment can be changed or deleted without looking "
+            f"Rule: {rule_text}, so that an experiment can be changed or deleted without looking "
             "further.\nRemedy: copy the code, or pass it data (a file, a path) instead."
         )
 
@@ -255,7 +255,7 @@ class ValidateRequirement(ValidateDependenciesRequest):
 async def validate_requirement(
     request: ValidateRequirement, grug: GrugSubsystem
 ) -> ValidatedDependencies:
-    """A requirement is third-party: nothing that leads back into the workspace."""
+    """Refuses a requirement that leads back into the workspace instead of to a third party."""
     field_set = request.field_set
     tops = {path.split("/")[0] for path in (*grug.roots, grug.tools, grug.tests)}
     local = [str(r) for r in field_set.requirements.value if (r.url or "").startswith("file:")]
@@ -303,7 +303,7 @@ class Today:
 
 @rule
 async def find_today(_: TodayRequest) -> Today:
-    """A process, and one a session: a rule's own answer would be kept for days by the daemon."""
+    """Runs `date` once per session: the daemon would keep a rule's own answer for days."""
     result = await Get(
         ProcessResult,
         Process(
@@ -326,7 +326,7 @@ async def _links(variants: Iterable[str]) -> list[str]:
             fresh=True,
         ),
     )
-    return [line for _, line in VariantScan.of(result).findings]
+    return [line for _, line in VariantScan.from_result(result).findings]
 
 
 @rule(desc="Lint the isolation of variants", level=LogLevel.DEBUG)
@@ -337,16 +337,16 @@ async def lint_isolation(
     paths = (field_set.source.file_path for field_set in request.elements)
     variants = sorted({variant for path in paths if (variant := grug.variant_of(path))})
     scans = await MultiGet(Get(VariantScan, VariantScanRequest(variant)) for variant in variants)
-    # What no content shows is asked anew each time: where links lead, and what day it is.
-    fresh = await _links(variants) if variants else ()
-    dated = [variant for variant, scan in zip(variants, scans) if scan.has_exemptions]
-    if dated:
+    # Where links lead, and what day it is, shows in no file's content: ask each time.
+    links = await _links(variants) if variants else ()
+    exempted = [variant for variant, scan in zip(variants, scans) if scan.has_exemptions]
+    if exempted:
         today = await Get(Today, TodayRequest())
         scans += await MultiGet(
-            Get(VariantScan, VariantScanRequest(variant, today.date)) for variant in dated
+            Get(VariantScan, VariantScanRequest(variant, today.date)) for variant in exempted
         )
     findings = {line for scan in scans for _, line in scan.findings if not _is_link(line)}
-    lines = sorted({*findings, *fresh, *(line for scan in scans for line in scan.problems)})
+    lines = sorted({*findings, *links, *(line for scan in scans for line in scan.problems)})
     return LintResult(
         exit_code=1 if lines else 0,
         stdout="\n".join(lines),

@@ -1,4 +1,4 @@
-"""The launcher depends on every variant it can run, without a list that someone must keep."""
+"""Makes the launcher depend on every variant that it can run, without a list to maintain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InferLauncherDependencies(InferDependenciesRequest):
 async def infer_launcher_dependencies(
     request: InferLauncherDependencies, grug: GrugSubsystem, targets: AllTargets
 ) -> InferredDependencies:
-    """Each variant's launch.py, whose own imports bring the rest."""
+    """Adds each variant's launch.py, whose own imports bring the rest."""
     if request.field_set.address.spec != grug.launcher:
         return InferredDependencies([])
     return InferredDependencies(

@@ -1,7 +1,7 @@
 """The recipe's steps as goals: `fork`, `drift`, `upstream` and `retire`.
 
-tools/lifecycle/ does each in the workspace itself, whole or not at all. These goals name the
-variant to it and, before what it learned goes into its origin, run its tests.
+tools/lifecycle/ carries out each in the workspace, all or nothing. These goals tell it the variant
+and, before a merge into the origin, run the variant's tests.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def set_up_command(
 
 
 async def run_command(argv: tuple[str, ...]) -> int:
-    """Its exit code. Part of the goal that calls it: only goals may have effects."""
+    """Runs a command and returns its exit code. For goals alone: only they may have effects."""
     process = await Get(InteractiveProcess, CommandRequest(argv))
     result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
     return result.exit_code
@@ -72,7 +72,7 @@ class OneVariantRequest:
 
 @dataclass(frozen=True)
 class OneVariant:
-    """The directory of the one variant a command line names, else the line that says to."""
+    """The directory of the one variant that a command line names, or a message asking for one."""
 
     path: str
     fault: str = ""
@@ -85,17 +85,17 @@ async def one_variant(request: OneVariantRequest) -> OneVariant:
         paths = (await Get(SelectedVariants, SelectedVariantsRequest(request.specs))).paths
     if len(paths) == 1:
         return OneVariant(paths[0])
-    named = f"names {len(paths)} variants: " if paths else ""
-    return OneVariant("", f"{named}name one: ./pants {request.goal} experiments/grug/NAME")
+    prefix = f"names {len(paths)} variants: " if paths else ""
+    return OneVariant("", f"{prefix}name one: ./pants {request.goal} experiments/grug/NAME")
 
 
 class ForkSubsystem(GoalSubsystem):
     name = "fork"
     help = "Copy a variant under a new name, with its entry in the ledger: ./pants fork ORIGIN."
 
-    name_ = StrOption("--name", default="", help="Of the copy: lower case, an identifier.")
-    bucket = StrOption(default="", help="The change bucket: the one part that the copy changes.")
-    purpose = StrOption(default="", help="One sentence: the question the copy answers.")
+    name_ = StrOption("--name", default="", help="Name of the copy: a lower-case identifier.")
+    bucket = StrOption(default="", help="Change bucket: the one part that the copy changes.")
+    purpose = StrOption(default="", help="Question that the copy answers, in one sentence.")
 
 
 class Fork(Goal):
@@ -127,17 +127,17 @@ class DriftFormat(Enum):
 class DriftSubsystem(GoalSubsystem):
     name = "drift"
     help = (
-        "Show what variants lack of their origins: each commit of the origin since the copy, hunk "
-        "by hunk, as it would fit. All variants, or those named."
+        "Show the commits of their origins that variants lack: each commit since the copy, and for "
+        "each of its hunks whether it applies. All variants, or those named."
     )
 
     apply = StrListOption(
         help=(
-            "Port this commit of the origin into the copies, by git's merge. `plumbing` brings "
-            "what the origin's plumbing once was to what it is now."
+            "Merge this commit of the origin into the copies. `plumbing` updates every file that "
+            "equals an earlier state of the origin's plumbing."
         )
     )
-    format = EnumOption(default=DriftFormat.text, help="For people, or json for machines.")
+    format = EnumOption(default=DriftFormat.text, help="Text for people, or json for machines.")
 
 
 class Drift(Goal):
@@ -165,16 +165,16 @@ class VariantTestsRequest:
 
 @dataclass(frozen=True)
 class VariantTests:
-    """Addresses of a variant's tests, its contract among them, that fail."""
+    """Addresses of a variant's failing tests, including its contract."""
 
     failed: tuple[str, ...]
 
 
 @rule
 async def run_variant_tests(request: VariantTestsRequest, targets: AllTargets) -> VariantTests:
-    own = [t for t in targets if t.address.spec_path == request.variant]
-    tests = (PythonTestFieldSet.create(t) for t in own if PythonTestFieldSet.is_applicable(t))
-    contracts = (ContractFieldSet.create(t) for t in own if ContractFieldSet.is_applicable(t))
+    members = [t for t in targets if t.address.spec_path == request.variant]
+    tests = (PythonTestFieldSet.create(t) for t in members if PythonTestFieldSet.is_applicable(t))
+    contracts = (ContractFieldSet.create(t) for t in members if ContractFieldSet.is_applicable(t))
     partitions = await Get(
         Partitions, TestRequest.PartitionRequest, PyTestRequest.PartitionRequest(tuple(tests))
     )
@@ -195,7 +195,7 @@ class UpstreamSubsystem(GoalSubsystem):
     )
 
     resolved = BoolOption(
-        default=False, help="The conflicts of the merge are resolved: mark the entry superseded."
+        default=False, help="Mark the entry superseded, once the merge's conflicts are resolved."
     )
 
 
@@ -218,15 +218,15 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
                 f"See them with ./pants test {variant.path}::"
             )
             return Upstream(exit_code=1)
-    argv = ("upstream", variant.path, *(("--resolved",) if subsystem.resolved else ()))
-    return Upstream(exit_code=await run_command(argv))
+    resolved = ("--resolved",) if subsystem.resolved else ()
+    return Upstream(exit_code=await run_command(("upstream", variant.path, *resolved)))
 
 
 class RetireSubsystem(GoalSubsystem):
     name = "retire"
     help = "Remove a variant; its entry in the ledger stays: ./pants retire VARIANT."
 
-    verdict = StrOption(default="", help="What was learned: one sentence for the ledger.")
+    verdict = StrOption(default="", help="Sentence for the ledger on what was learned.")
     keep_mentions = BoolOption(default=False, help="Retire it although other texts still name it.")
 
 

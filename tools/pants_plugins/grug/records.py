@@ -1,7 +1,7 @@
-"""`lint` of what people record of experiments: the ledger, the run summaries, the speedruns.
+"""`lint` of the records of experiments: the ledger, the run summaries, the speedruns.
 
-The tools that hold these are told where the workspace is and read it there: whether a commit
-exists, or a directory has gone, shows in no file's content.
+The tools read the workspace itself rather than a sandbox: whether a commit exists, or a directory
+is gone, shows in no file's content.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from pants.util.logging import LogLevel
 from grug.tool import OwnTool
 from grug.workspace import GrugSubsystem
 
-# Their command `check` is asked: runs checks the ledger and the run summaries.
+# Tools whose command `check` is run: `runs` checks the ledger and the run summaries.
 TOOLS = ("runs", "speedrun")
 
 
 class RecordsSubsystem(Subsystem):
     options_scope = "grug-records"
     name = "grug-records"
-    help = "Whether the ledger, the run summaries and the speedruns' records are true and whole."
+    help = (
+        "Checks that the ledger, the run summaries and the speedruns' records are true and "
+        "complete."
+    )
 
     skip = SkipOption("lint")
 
@@ -45,7 +48,7 @@ class RecordsRequest(LintFilesRequest):
 async def partition_records(
     request: RecordsRequest.PartitionRequest, subsystem: RecordsSubsystem, grug: GrugSubsystem
 ) -> Partitions:
-    """One partition: a variant, the ledger and the summaries can contradict each other."""
+    """One partition, because variants, the ledger and the summaries can contradict each other."""
     places = (grug.ledger, f"{grug.runs}/", *(f"{root}/" for root in grug.roots))
     files = [file for file in request.files if file.startswith(places)]
     return Partitions() if subsystem.skip or not files else Partitions.single_partition(files)

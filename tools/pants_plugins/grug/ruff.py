@@ -1,6 +1,6 @@
-"""ruff: `lint` runs its rules, `fmt` sorts imports and lays out the code.
+"""ruff: `lint` runs its rules, `fmt` sorts imports and formats the code.
 
-Pants' own ruff backend stops at a version too old for the Python we write.
+The newest ruff that Pants' own backend knows is too old for our Python.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ async def ruff_lint(request: RuffLintRequest.Batch[RuffFieldSet, Any], ruff: Ruf
 
 @rule(desc="Format with ruff", level=LogLevel.DEBUG)
 async def ruff_fmt(request: RuffFmtRequest.Batch, ruff: Ruff) -> FmtResult:
-    # What no fix can cure is for `lint` to report: hence --exit-zero.
+    # --exit-zero, because `lint` reports what cannot be fixed.
     sort_imports = ("check", "--select=I", "--fix", "--exit-zero", "--quiet")
     digest = request.snapshot.digest
     for args in (sort_imports, ("format",)):

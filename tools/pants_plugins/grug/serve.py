@@ -1,4 +1,4 @@
-"""`run` of the site: serves what `package` writes, and the next one after each change."""
+"""`run` of the site: serves what `package` writes, and restarts after each change."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class ServeRestartableField(RestartableField):
 class GrugSiteServer(Target):
     alias = "grug_site_server"
     help = (
-        "Serves a grug_site on this machine, `./pants run`: builds it again after each change of "
-        "its files, and open pages reload."
+        "Serves a grug_site on this machine with `./pants run`: rebuilds it after each change of "
+        "its "
+        "files, and open pages reload."
     )
     core_fields = (*COMMON_TARGET_FIELDS, ServedSiteField, ServeRestartableField)
 

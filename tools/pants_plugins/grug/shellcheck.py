@@ -1,6 +1,6 @@
 """shellcheck: `lint` runs it over shell scripts.
 
-Pants' own shellcheck backend downloads a release; this one takes the wheel that carries it.
+Pants' own shellcheck backend downloads a release; this one uses the wheel that contains it.
 """
 
 from __future__ import annotations

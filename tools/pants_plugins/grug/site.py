@@ -1,6 +1,6 @@
 """`package` of the site: the documents, the archive's pages and each experiment's diff report.
 
-Pages are written before MkDocs runs and diff reports put in after it, so that MkDocs needs no
+Pages are written before MkDocs runs and diff reports are put in afterwards, so that MkDocs needs no
 plugin of ours and its search index holds no code.
 """
 
@@ -47,7 +47,7 @@ from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
 
 SITE_RESOLVE = "docs"
-# What tools/runs/ uses to tell chance from effect.
+# Third-party packages that tools/runs/ uses for statistics.
 STATISTICS = ("numpy", "scipy")
 
 
@@ -118,7 +118,7 @@ class LeaderboardRequest:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Its pages below tree/docs/: none, where nobody has recorded a speedrun."""
+    """The leaderboard's pages below tree/docs/; none if no speedrun is recorded."""
 
     digest: Digest
 
@@ -143,7 +143,7 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
 
 
 async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
-    """dist/site/ as MkDocs builds it. Raises SiteError."""
+    """dist/site/ as MkDocs builds it. Raises SiteError if it fails."""
     mkdocs = await Get(
         VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)
     )
@@ -154,7 +154,7 @@ async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
             argv=("build", "--strict", "--quiet", f"--config-file={field_set.config.value}"),
             input_digest=sources,
             output_directories=("dist/site",),
-            # The date in the sitemap: the same bytes on every day.
+            # The date in the sitemap, fixed so that the bytes are the same every day.
             extra_env={"SOURCE_DATE_EPOCH": "0"},
             description="Run MkDocs",
         ),
@@ -165,7 +165,7 @@ async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
 
 
 async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
-    """dist/site/ with the diff reports, all of whose links lead somewhere. Raises SiteError."""
+    """dist/site/ with the diff reports. Raises SiteError for a broken link."""
     spliced = await Get(
         ProcessResult,
         OwnTool(
@@ -192,16 +192,16 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
 
 @rule(desc="Build the site", level=LogLevel.DEBUG)
 async def package_site(
-    field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
+    field_set: SiteFieldSet, variants: AllVariants, fragments: DiffFragments
 ) -> BuiltPackage:
-    paths = tuple(target.address.spec_path for target in every)
-    listed, leaderboard, sources, config = await MultiGet(
+    paths = tuple(target.address.spec_path for target in variants)
+    variant_list, leaderboard, sources, config = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
         Get(Leaderboard, LeaderboardRequest()),
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
     )
-    facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
+    facts = await Get(Digest, CreateDigest([FileContent("facts.json", variant_list.text.encode())]))
     inputs = (sources.snapshot.digest, config, facts, fragments.digest)
     pages = await Get(
         ProcessResult,
@@ -214,8 +214,8 @@ async def package_site(
             output_directories=("tree",),
         ),
     )
-    written = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
-    tree = await Get(Digest, RemovePrefix(written, "tree"))
+    generated = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
+    tree = await Get(Digest, RemovePrefix(generated, "tree"))
     built = await _run_mkdocs(field_set, await Get(Digest, MergeDigests((tree, config))))
     finished = await _put_diffs_in(built, fragments)
     site = await Get(Digest, RemovePrefix(finished, "dist/site"))

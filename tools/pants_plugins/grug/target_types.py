@@ -41,9 +41,9 @@ from pants.engine.unions import UnionMembership, UnionRule
 from grug.workspace import GrugSubsystem
 
 TEST_PREFIX, TEST_SUFFIX = "test_", "_test.py"
-# What the template is made of: a directory with all three is held to the contract.
+# The template's files: a directory with all three must pass the contract.
 TEMPLATE_FILES = ("model.py", "train.py", "launch.py")
-# Its directories that a copy is not expected to edit.
+# The template's directories that a copy is not expected to edit.
 PLUMBING = ("plumbing", "planning")
 
 
@@ -57,8 +57,8 @@ class AcceleratorsField(StringSequenceField):
     alias = "accelerators"
     default = ("cpu", "gpu", "tpu")
     help = (
-        "What the variant is meant to run on; names from `[grug].accelerators`. Each gives a "
-        "launch bundle, `#launch-NAME`."
+        "The accelerators that the variant is meant for; names from `[grug].accelerators`. Each "
+        "gives a launch bundle, `#launch-NAME`."
     )
 
 
@@ -80,7 +80,7 @@ class BundleResolvesField(DictStringToStringField):
 
 class LaunchArgsField(StringSequenceField):
     alias = "launch_args"
-    help = "Flags of the variant on every start of its bundles, before those given there."
+    help = "Flags for every start of the variant's bundles; they come before those given there."
 
 
 class RecordedByField(StringSequenceField):
@@ -88,20 +88,22 @@ class RecordedByField(StringSequenceField):
     default = ("plumbing/record.py",)
     help = (
         "Files that read all of the variant's sources and its lock when they run, because a run's "
-        "record holds them: whoever uses one of these files has the others at hand."
+        "record holds them. These files therefore depend on all the others."
     )
 
 
 class GrugVariant(TargetGenerator):
     alias = "grug_variant"
     help = (
-        "An experiment in a directory of its own, which can reach only its own files and "
-        "third-party requirements.\n\n"
-        "Makes a `python_source` of each file, a `python_test` of each `test_*.py`, and, where the "
-        "directory holds model.py, train.py and launch.py, `#contract`: the tests that every "
-        "variant must pass, and a launch bundle for each accelerator. Where plumbing/ or planning/ "
-        "differ from the template's, and in the template, `#plumbing` runs the tests of these. A "
-        "speedrun of one file is a `grug_variant` too."
+        "An experiment in its own directory, which can use only its own files and third-party "
+        "requirements.\n\n"
+        "Makes a `python_source` of each file and a `python_test` of each `test_*.py`. If the "
+        "directory holds model.py, train.py and launch.py, it also makes `#contract`, the tests "
+        "that "
+        "every variant must pass, and a launch bundle for each accelerator. If plumbing/ or "
+        "planning/ "
+        "differ from the template's, and in the template, `#plumbing` runs their tests. A speedrun "
+        "of one file is a `grug_variant` too."
     )
     generated_target_cls = PythonSourceTarget
     core_fields = (
@@ -154,7 +156,7 @@ class GrugContract(Target):
 
 class BundleAcceleratorField(StringField):
     alias = "accelerator"
-    help = "What the bundle runs on."
+    help = "The accelerator that the bundle runs on."
 
 
 class BundleResolveField(StringField):
@@ -200,7 +202,7 @@ def is_test(path: str) -> bool:
 
 
 def is_support(path: str) -> bool:
-    """Whether only tests use the file."""
+    """Whether only tests use the file: a test or a conftest.py."""
     return is_test(path) or posixpath.basename(path) == "conftest.py"
 
 
@@ -218,7 +220,7 @@ class Plumbing:
 
 @rule
 async def compare_plumbing(request: PlumbingRequest, grug: GrugSubsystem) -> Plumbing:
-    """By digest of all that lies in the directories of PLUMBING."""
+    """Compares the digests of all files in the directories of PLUMBING."""
     directories = (request.variant, grug.template)
     snapshots = await MultiGet(
         Get(Snapshot, PathGlobs(f"{directory}/{part}/**" for part in PLUMBING))
@@ -243,26 +245,30 @@ async def generate_from_grug_variant(
     paths = await Get(SourcesPaths, SourcesPathsRequest(generator[VariantSourcesField]))
     files = [posixpath.relpath(path, address.spec_path) for path in paths.files]
     sources = [file for file in files if not is_support(file)]
-    own = [address.create_file(file).spec for file in sources]
+    own_specs = [address.create_file(file).spec for file in sources]
     template = dict(request.template)
     dependencies = tuple(template.pop("dependencies", None) or ())
     resolve = template.get("resolve") or python_setup.default_resolve
     lock = grug.lock_target.format(resolve=resolve)
 
-    def make(target_type: type[Target], at: Any, **fields: Any) -> Target:
-        known = {field.alias for field in target_type.class_field_types(union_membership)}
-        moved = {name: value for name, value in template.items() if name in known}
-        return target_type({**moved, **fields}, at, union_membership)
+    def make(target_type: type[Target], target_address: Any, **fields: Any) -> Target:
+        aliases = {field.alias for field in target_type.class_field_types(union_membership)}
+        inherited = {name: value for name, value in template.items() if name in aliases}
+        return target_type({**inherited, **fields}, target_address, union_membership)
 
     targets = []
     for file in files:
-        needs = list(dependencies)
+        file_dependencies = list(dependencies)
         if file in (generator[RecordedByField].value or ()):
-            needs += [spec for spec in own if spec != address.create_file(file).spec]
-            needs.append(lock)
+            file_dependencies += [
+                spec for spec in own_specs if spec != address.create_file(file).spec
+            ]
+            file_dependencies.append(lock)
         target_type = PythonTestTarget if is_test(file) else PythonSourceTarget
-        at = address.create_file(file)
-        targets.append(make(target_type, at, source=file, dependencies=tuple(needs)))
+        target_address = address.create_file(file)
+        targets.append(
+            make(target_type, target_address, source=file, dependencies=tuple(file_dependencies))
+        )
     if all(file in files for file in TEMPLATE_FILES):
         suites = {"contract": grug.contract}
         plumbing = await Get(Plumbing, PlumbingRequest(address.spec_path))
@@ -274,7 +280,7 @@ async def generate_from_grug_variant(
                 address.create_generated(name),
                 variant=address.spec_path,
                 suite=suite,
-                dependencies=(*own, grug.contract_target),
+                dependencies=(*own_specs, grug.contract_target),
             )
             for name, suite in suites.items()
         ]
@@ -289,7 +295,7 @@ async def generate_from_grug_variant(
 
 def _bundles(generator: Target, address: Address, resolve: str) -> Iterable[dict[str, Any]]:
     """The fields of a launch bundle for each accelerator that the variant names."""
-    # Its imports bring the rest of what a bundle needs.
+    # The imports of launch.py bring the rest of what a bundle needs.
     entry = address.create_file("launch.py").spec
     resolves = {"cpu": resolve, **(generator[BundleResolvesField].value or {})}
     topologies = generator[TopologiesField].value or {}

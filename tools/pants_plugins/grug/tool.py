@@ -1,4 +1,4 @@
-"""Command-line tools: from the wheels of one resolve, and the workspace's own."""
+"""Runs command-line tools: those from a resolve's wheels, and the workspace's own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from pants.util.logging import LogLevel
 from grug.workspace import GrugSubsystem
 
 TOOLS_RESOLVE = "tools"
-# The resolve whose packages the workspace's own tools may use.
+# The resolve from which the workspace's own tools get their packages.
 RUNS_IN = "cpu"
-# What each package of tools that runs here imports of the others, directly or through them.
+# The other packages that each package of tools imports, directly or indirectly.
 IMPORTS = {
     "bundle": ("common",),
     "corpus": ("common",),
@@ -42,7 +42,7 @@ IMPORTS = {
 
 
 def tool_pex(distribution: str, script: str, *, resolve: str = TOOLS_RESOLVE) -> PexRequest:
-    """The Pex that runs `script`, installed by `distribution` at the version the lock names."""
+    """The Pex that runs `script` of `distribution`, at the version in the resolve's lock."""
     return PexRequest(
         output_filename=f"{script}.pex",
         internal_only=True,
@@ -63,13 +63,13 @@ class OwnTool:
     argv: tuple[str, ...]
     description: str
     input_digest: Digest = EMPTY_DIGEST
-    requirements: tuple[str, ...] = ()  # distributions from the lock of RUNS_IN; none is fastest
-    whole_resolve: str = ""  # instead of these, all that this resolve's lock names
-    cache: str = ""  # a directory that is kept from run to run, and never changes an output
+    requirements: tuple[str, ...] = ()  # distributions from RUNS_IN's lock; fastest without any
+    whole_resolve: str = ""  # a resolve whose packages are all installed, instead of requirements
+    cache: str = ""  # name of a directory that is kept between runs, and never changes an output
     output_files: tuple[str, ...] = ()
     output_directories: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()  # directories of the programs that it runs
-    fresh: bool = False  # run in each session: it looks at more than its input
+    path: tuple[str, ...] = ()  # directories of the programs that the tool runs
+    fresh: bool = False  # whether to run it in each session, because it reads more than its input
 
     @property
     def env(self) -> FrozenDict[str, str]:
@@ -88,8 +88,8 @@ class OwnTool:
 async def _with_packages(
     request: OwnTool, argv: tuple[str, ...], digest: Digest, constraints: InterpreterConstraints
 ) -> Process:
-    """The tool in an environment of the packages that it needs."""
-    whole = bool(request.whole_resolve)
+    """The tool's process, in an environment with the packages that it needs."""
+    use_entire_lockfile = bool(request.whole_resolve)
     pex = await Get(
         VenvPex,
         PexRequest(
@@ -97,7 +97,9 @@ async def _with_packages(
             internal_only=True,
             requirements=PexRequirements(
                 request.requirements,
-                from_superset=Resolve(request.whole_resolve or RUNS_IN, use_entire_lockfile=whole),
+                from_superset=Resolve(
+                    request.whole_resolve or RUNS_IN, use_entire_lockfile=use_entire_lockfile
+                ),
                 description_of_origin=f"the tool {request.module}",
             ),
             interpreter_constraints=constraints,
@@ -126,7 +128,7 @@ async def _with_packages(
 
 @rule
 async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
-    """Straight from its sources: no Pex of it to build, a start takes hundredths of a second."""
+    """Runs a tool directly from its sources: without a Pex it starts in hundredths of a second."""
     package = request.module.split(".")[0]
     names = (package, *IMPORTS[package])
     sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))

@@ -1,4 +1,4 @@
-"""ty: `check` infers types over the sources and, from each target's resolve, third-party code."""
+"""ty: `check` checks types, with third-party code from each target's resolve."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TyRequest(CheckRequest):
 
 @dataclass(frozen=True)
 class TyPartition:
-    """Sources that share a resolve and interpreters, hence what their imports mean."""
+    """Sources that share a resolve and interpreters, so that their imports mean the same."""
 
     resolve: str
     interpreter_constraints: InterpreterConstraints

@@ -1,4 +1,4 @@
-"""`variants`: lists the experiments; with --changed-since, those that a change touches, and why."""
+"""`variants`: lists the experiments, or with --changed-since those a change touches, and why."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class AllVariants(Collection[Target]):
 
 @rule
 async def all_variants(targets: AllUnexpandedTargets) -> AllVariants:
-    found = (target for target in targets if isinstance(target, GrugVariant))
-    return AllVariants(sorted(found, key=lambda target: target.address))
+    variants = (target for target in targets if isinstance(target, GrugVariant))
+    return AllVariants(sorted(variants, key=lambda target: target.address))
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class SelectedVariantsRequest:
 
 @dataclass(frozen=True)
 class SelectedVariants:
-    """Directories of the variants that a command line names: all, where it names nothing.
+    """Directories of the variants that a command line names; all if it names nothing.
 
-    With --changed-since all too: which of them count as changed is for tools/variants/ to say.
+    All with --changed-since, too: tools/variants/ decides which of them changed.
     """
 
     paths: tuple[str, ...]
@@ -65,14 +65,14 @@ class SelectedVariants:
 
 @rule
 async def select_variants(
-    request: SelectedVariantsRequest, every: AllVariants, grug: GrugSubsystem
+    request: SelectedVariantsRequest, targets: AllVariants, grug: GrugSubsystem
 ) -> SelectedVariants:
     specs = request.specs
-    paths = tuple(target.address.spec_path for target in every)
+    paths = tuple(target.address.spec_path for target in targets)
     if not specs or specs.includes.from_change_detection:
         return SelectedVariants(paths)
-    named = await Get(Addresses, Specs, specs)
-    variants = {grug.variant_of(f"{address.spec_path}/") for address in named}
+    addresses = await Get(Addresses, Specs, specs)
+    variants = {grug.variant_of(f"{address.spec_path}/") for address in addresses}
     return SelectedVariants(tuple(path for path in paths if path in variants))
 
 
@@ -131,7 +131,7 @@ class Variants(Goal):
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger as a file, and what it says of origins; `faults` where it cannot be read."""
+    """The ledger as a file, and the origins in it; `faults` says why it cannot be read."""
 
     digest: Digest
     origins: FrozenDict[str, str]
@@ -153,21 +153,21 @@ async def read_ledger(grug: GrugSubsystem) -> Ledger:
     )
     if result.exit_code:
         return Ledger(digest, FrozenDict(), (), result.stderr.decode().rstrip())
-    said = json.loads(result.stdout)
-    origins = FrozenDict({path: origin for path, origin in said["paths"].items() if origin})
-    return Ledger(digest, origins, tuple(said["with_origin"]), "")
+    answer = json.loads(result.stdout)
+    origins = FrozenDict({path: origin for path, origin in answer["paths"].items() if origin})
+    return Ledger(digest, origins, tuple(answer["with_origin"]), "")
 
 
 @dataclass(frozen=True)
 class BuildFacts:
-    """What the targets of a variant say: the locks they install from, and if a contract is kept."""
+    """The locks of a variant's targets, and whether it has a contract."""
 
     locks: tuple[str, ...]
     contract: bool
 
 
 class AllBuildFacts(FrozenDict[str, BuildFacts]):
-    """By the variant's directory."""
+    """Build facts by the variant's directory."""
 
 
 @rule
@@ -180,18 +180,20 @@ async def find_build_facts(
         if variant and target.has_field(PythonResolveField):
             members.setdefault(variant, []).append(target)
 
-    def facts(own: list[Target]) -> BuildFacts:
-        names = {target[PythonResolveField].normalized_value(python_setup) for target in own}
+    def facts(own_targets: list[Target]) -> BuildFacts:
+        names = {
+            target[PythonResolveField].normalized_value(python_setup) for target in own_targets
+        }
         locks = {python_setup.resolves[name] for name in names if name in python_setup.resolves}
-        contract = any(target.has_field(ContractVariantField) for target in own)
+        contract = any(target.has_field(ContractVariantField) for target in own_targets)
         return BuildFacts(tuple(sorted(locks)), contract)
 
-    return AllBuildFacts({variant: facts(own) for variant, own in members.items()})
+    return AllBuildFacts({variant: facts(own_targets) for variant, own_targets in members.items()})
 
 
 @dataclass(frozen=True)
 class VariantListRequest:
-    """`changed` holds files, or is None where it does not matter what changed."""
+    """`changed` holds the changed files, or None to list all variants."""
 
     paths: tuple[str, ...]
     changed: tuple[str, ...] | None
@@ -206,12 +208,12 @@ class VariantList:
 @rule(desc="List the variants", level=LogLevel.DEBUG)
 async def compose_list(
     request: VariantListRequest,
-    every: AllVariants,
+    targets: AllVariants,
     build_facts: AllBuildFacts,
     ledger: Ledger,
     grug: GrugSubsystem,
 ) -> VariantList:
-    by_path = {target.address.spec_path: target for target in every}
+    by_path = {target.address.spec_path: target for target in targets}
     facts = await MultiGet(
         Get(
             VariantFacts,
@@ -219,7 +221,7 @@ async def compose_list(
         )
         for path in request.paths
     )
-    asked = {
+    listing_request = {
         "suite": grug.contract,
         "changed": request.changed,
         "variants": [
@@ -233,15 +235,15 @@ async def compose_list(
             for path, fact in zip(request.paths, facts)
         ],
     }
-    content = FileContent("request.json", json.dumps(asked, sort_keys=True).encode())
-    question = await Get(Digest, CreateDigest([content]))
+    content = FileContent("request.json", json.dumps(listing_request, sort_keys=True).encode())
+    request_digest = await Get(Digest, CreateDigest([content]))
     result = await Get(
         ProcessResult,
         OwnTool(
             "variants",
             ("list", content.path, grug.ledger, f"--format={request.form}"),
             description="List the variants",
-            input_digest=await Get(Digest, MergeDigests((question, ledger.digest))),
+            input_digest=await Get(Digest, MergeDigests((request_digest, ledger.digest))),
         ),
     )
     return VariantList(result.stdout.decode())
@@ -258,11 +260,11 @@ async def list_variants(
     changed = None
     if specs.includes.from_change_detection:
         changed = tuple(sorted(spec.file for spec in specs.includes.file_literals))
-    listed = await Get(
+    variant_list = await Get(
         VariantList, VariantListRequest(selected.paths, changed, subsystem.format.value)
     )
     with subsystem.output(console) as write:
-        write(listed.text)
+        write(variant_list.text)
     return Variants(exit_code=0)
 
 

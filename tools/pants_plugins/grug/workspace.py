@@ -1,4 +1,4 @@
-"""Where the workspace keeps its variants, and how a path tells which one it belongs to."""
+"""Locations in the workspace, and the variant to which a path belongs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pants.option.subsystem import Subsystem
 
 class GrugSubsystem(Subsystem):
     options_scope = "grug"
-    help = "The workspace of experiments: where variants, tools and requirements are."
+    help = "Locations of the workspace's variants, tools and requirements."
 
     roots = StrListOption(
         default=["experiments/grug", "experiments/speedrun"],
@@ -19,19 +19,19 @@ class GrugSubsystem(Subsystem):
     )
     template = StrOption(
         default="experiments/grug/base",
-        help="The variant of which all others are copies; its plumbing is theirs.",
+        help="The variant from which all others are copied, with its plumbing.",
     )
     requirements = StrOption(
         default="tools/locks",
         help="The directory of the third-party requirements and their locks.",
     )
-    tools = StrOption(default="tools", help="The directory of the tools, which use tools only.")
+    tools = StrOption(default="tools", help="The directory of the tools, which use only tools.")
     tests = StrOption(
         default="tests", help="The directory of the tests, which may depend on variants."
     )
     launcher = StrOption(
         default="tools/launch:launch",
-        help="The target that runs any variant: it depends on all that have a `launch.py`.",
+        help="The target that runs any variant; it depends on all variants with a `launch.py`.",
     )
     contract = StrOption(
         default="tests/contract",
@@ -39,14 +39,14 @@ class GrugSubsystem(Subsystem):
     )
     plumbing_contract = StrOption(
         default="tests/contract/plumbing",
-        help="The directory of the tests of the template's plumbing, and of any other's.",
+        help="The directory of the tests of plumbing, the template's or a variant's own.",
     )
     contract_target = StrOption(
-        default="tests/contract:suite", help="The target that owns what those tests need."
+        default="tests/contract:suite", help="The target that owns the files those tests need."
     )
     lock_target = StrOption(
         default="tools/locks:{resolve}-lock",
-        help="The target that owns a resolve's lock as a file, which a run's record digests.",
+        help="The target that owns a resolve's lock as a file; a run's record holds its digest.",
     )
     ledger = StrOption(
         default="docs/reports/grug-archive.md",
@@ -61,10 +61,10 @@ class GrugSubsystem(Subsystem):
     )
     buckets = StrOption(
         default="experiments/grug/buckets.json",
-        help="Which change bucket each class and function of the template falls in.",
+        help="The file that assigns the template's classes and functions to change buckets.",
     )
     accelerators = StrListOption(
-        default=["cpu", "gpu", "tpu"], help="What a variant can name in `accelerators`."
+        default=["cpu", "gpu", "tpu"], help="The names that a variant can use in `accelerators`."
     )
 
     def variant_of(self, path: str) -> str | None:
@@ -80,5 +80,5 @@ class GrugSubsystem(Subsystem):
 
 
 def directory_of(address: Address) -> str:
-    """Of the file that the address stands for, else of its BUILD file."""
+    """The directory of the file that the address stands for, or else of its BUILD file."""
     return posixpath.dirname(address.filename) if address.is_file_target else address.spec_path

@@ -1,4 +1,4 @@
-"""zizmor: `lint` runs it over GitHub's workflows, where a slip hands out write access."""
+"""zizmor: `lint` runs it over GitHub's workflows, where a mistake can give away write access."""
 
 from __future__ import annotations
 
