@@ -1,4 +1,4 @@
-"""Build a token store: plan, tokenizer, then one resumable pass that encodes on all cores."""
+"""Builds a token store: plan, tokenizer, then one resumable pass that encodes on all cores."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _CANT_WRITE = {
     errno.EPERM,
     errno.EROFS,
 }
-_REMEMBERED_BYTES = 1 << 20  # hashing a smaller file again costs less than remembering it
+_REMEMBERED_BYTES = 1 << 20  # hashing a smaller file again costs less than storing its digest
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What, besides the inputs, decides the bytes of a store.
+    """The settings that, with the inputs, determine the bytes of a store.
 
     `tokenizer` is a tokenizer.json to use; without one a byte-level BPE of `vocab_size` entries
     is trained on at most `sample_bytes` of the training split. `shard_length` is in tokens.
@@ -76,7 +76,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """`already_there` if the store had been built before; `messages` of skipped records."""
+    """A complete store; `already_there` if it was built before, `messages` on skipped records."""
 
     store: Path
     manifest: dict[str, Any]
@@ -96,14 +96,16 @@ def build(
     pace: Pace | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
-    """Encode the plan's documents into a token store at `out`.
+    """Encodes the plan's documents into a token store at `out`.
 
-    The work lies in `<out>.partial` until it is renamed whole; a killed build resumes from its
-    last commit and gives the same bytes. `restart` discards such work. `wait` waits for another
-    process that builds the same store, instead of refusing.
+    Unfinished work is in `<out>.partial`, which is renamed when complete. A killed build resumes
+    from its last commit and gives the same bytes. `restart` discards such work. `wait` waits for
+    another process that builds the same store, instead of refusing.
 
-    Raises InputError for bad input or settings and ToolError for a store or partial work of
-    other inputs, a full disk or a place that can't be written.
+    Raises:
+        InputError: bad input or settings.
+        ToolError: a store or partial work of other inputs is in the way, the disk is full, or a
+            path cannot be written.
     """
     settings = settings or Settings()
     progress = progress or Progress()
@@ -121,7 +123,7 @@ def build(
 
 
 class _Job:
-    """One build, with the lock held."""
+    """One build, run while its lock is held."""
 
     def __init__(
         self,
@@ -160,31 +162,31 @@ class _Job:
             if not state.finished:
                 self._encode(encoder, journal, state)
         except InputError:
-            if not state.started:  # nothing to keep, so don't stand in a corrected run's way
+            if not state.started:  # nothing to keep, and it would block a corrected run
                 shutil.rmtree(self.partial)
             raise
         manifest = self._finish(encoder, text, state)
         return BuildResult(self.out, manifest, resumed=resumed, messages=tuple(self.messages))
 
     def _hash(self) -> None:
-        if self.plan.verified:  # the packages' own digests, checked while reading
+        if self.plan.verified:  # the packages' own digests are checked while reading
             return
         cache = self.partial / "files.json"
-        known = json.loads(cache.read_bytes()) if cache.exists() else {}
+        digests = json.loads(cache.read_bytes()) if cache.exists() else {}
         with self.progress.phase("hashing", self.plan.total_bytes) as advance:
-            self.plan = hash_files(self.plan, known, advance)
+            self.plan = hash_files(self.plan, digests, advance)
         if (self.out / stores.MANIFEST).exists():
             return
         self.partial.mkdir(exist_ok=True)
-        known = {
+        digests = {
             fingerprint(file): file.sha256
             for file in self.plan.files
             if file.size >= _REMEMBERED_BYTES
         }
-        stores.write_durably(cache, json.dumps(known))
+        stores.write_durably(cache, json.dumps(digests))
 
     def _identity(self) -> dict[str, Any]:
-        """What a store's bytes follow from, as its manifest records it."""
+        """All that determines a store's bytes, as its manifest records it."""
         settings = self.settings
         recorded: dict[str, Any] = {
             "text_field": settings.text_field,
@@ -222,11 +224,11 @@ class _Job:
         self.partial.mkdir(exist_ok=True)
         journal = Journal(self.partial / "journal.jsonl")
         identity = self._identity()
-        found = journal.load()
-        if found is None:
+        loaded = journal.load()
+        if loaded is None:
             journal.begin(identity)
             return journal, State()
-        recorded, state = found
+        recorded, state = loaded
         if recorded != identity and not state.started:  # nothing to lose: start over
             (self.partial / stores.TOKENIZER).unlink(missing_ok=True)
             journal.begin(identity)
@@ -245,7 +247,7 @@ class _Job:
         return journal, state
 
     def _pieces(
-        self, sliced: bool, start: Position | None = None, say: bool = False
+        self, sliced: bool, start: Position | None = None, report: bool = False
     ) -> Iterator[Piece | Skip]:
         return read_pieces(
             self.plan,
@@ -254,7 +256,7 @@ class _Job:
             skip_bad=self.skip_bad,
             sliced=sliced,
             start=start,
-            on_skip=self._say if say else lambda message: None,
+            on_skip=self._say if report else lambda message: None,
         )
 
     def _say(self, message: str) -> None:
@@ -262,7 +264,7 @@ class _Job:
             self.messages.append(message)
 
     def _encoder(self) -> tuple[Encoder, str]:
-        """The tokenizer, given or trained; a trained one is kept for a resumed build."""
+        """(encoder, text of tokenizer.json), given or trained; a trained one is kept."""
         settings = self.settings
         if self.tokenizer is not None:
             encoder = load_encoder(self.tokenizer, str(settings.tokenizer), settings.bos_token)
@@ -281,8 +283,8 @@ class _Job:
 
     def _encode(self, encoder: Encoder, journal: Journal, state: State) -> None:
         writer = Writer(self.partial, encoder, self.settings.shard_length, journal, state)
-        pieces = self._pieces(encoder.sliced, state.position, say=True)
-        # Three stages at a time: a batch is read, the one before it encoded, the first written.
+        pieces = self._pieces(encoder.sliced, state.position, report=True)
+        # Three stages overlap: one batch is read, the one before it encoded, the earliest written.
         read = ahead(batches(pieces, state.position, self.pace))
         uncommitted = 0
         with (
@@ -304,7 +306,7 @@ class _Job:
         writer.close()
 
     def _finish(self, encoder: Encoder, text: str, state: State) -> dict[str, Any]:
-        """Write what is left, the manifest last, and move the store to its place."""
+        """Writes the rest, the manifest last, and moves the store to its place."""
         store = self.partial / "store"
         splits = {}
         for name, appenders, split in zip(
@@ -338,7 +340,7 @@ class _Job:
             "skipped": {**self.plan.skipped, **state.skipped},
         }
         manifest["digest"] = stores.manifest_digest(manifest)
-        for leftover in store.rglob("*.__lock"):  # of a write that was killed
+        for leftover in store.rglob("*.__lock"):  # from a write that was killed
             leftover.unlink()
         stores.write_durably(store / stores.MANIFEST, stores.render_manifest(manifest))
         store.rename(self.out)
@@ -347,7 +349,7 @@ class _Job:
 
 
 class _Place:
-    """Turns positions in the plan into steps of progress, in bytes of the input files."""
+    """Reports positions in the plan as progress, in bytes of the input files."""
 
     def __init__(self, plan: Plan, advance: Advance) -> None:
         self._starts = [0]
@@ -357,9 +359,9 @@ class _Place:
         self._done = 0
 
     def reached(self, after: Position, consumed: int) -> None:
-        done = self._starts[after.file] + consumed
-        self._advance(done - self._done)
-        self._done = done
+        position = self._starts[after.file] + consumed
+        self._advance(position - self._done)
+        self._done = position
 
 
 def _counted(pieces: Iterator[Piece | Skip], place: _Place) -> Iterator[Piece | Skip]:
@@ -371,7 +373,7 @@ def _counted(pieces: Iterator[Piece | Skip], place: _Place) -> Iterator[Piece | 
 
 @contextmanager
 def _lock(path: Path, out: Path, wait: bool) -> Generator[None]:
-    """Hold the store's lock file; a killed process lets go of it by itself."""
+    """Holds the store's lock file; the lock ends with the process."""
     while True:
         with path.open("w") as stream:
             try:
@@ -404,10 +406,10 @@ def _disk_errors(out: Path) -> Generator[None]:
             "again: finished work is kept"
         ) from error
     except ValueError as error:  # TensorStore's, which names the system's error in its text
-        found = re.search(r"os_error_code='(\d+)'", str(error))
-        if not found or int(found[1]) not in _CANT_WRITE:
+        match = re.search(r"os_error_code='(\d+)'", str(error))
+        if not match or int(match[1]) not in _CANT_WRITE:
             raise
         raise ToolError(
-            f"{out}: {os.strerror(int(found[1]))}; make room or choose another --out, then run "
+            f"{out}: {os.strerror(int(match[1]))}; make room or choose another --out, then run "
             "again: finished work is kept"
         ) from error

@@ -14,7 +14,7 @@ import tyro
 from tools.common.errors import ToolError
 from tools.corpus.errors import InputError
 
-# Without "(default: None)": the help says what leaving the flag out does.
+# The help texts say what happens without the flag, instead of "(default: None)".
 _PATH = tyro.conf.arg(metavar="PATH", help_behavior_hint="")
 _TOKEN = tyro.conf.arg(metavar="TOKEN", help_behavior_hint="")
 _INT = tyro.conf.arg(metavar="INT", help_behavior_hint="")
@@ -89,8 +89,8 @@ Command = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 1 for an expected failure, 2 for bad input or flags."""
-    if os.environ.get("NO_COLOR"):  # which tyro does not know
+    """Runs a command; returns 0, 1 for an expected failure, or 2 for bad input or flags."""
+    if os.environ.get("NO_COLOR"):  # tyro does not know it
         tyro._experimental_options["ansi_codes"] = False
     command = tyro.cli(
         Command,
@@ -188,7 +188,7 @@ def summary(manifest: dict[str, Any]) -> str:
         ratio = split["bytes"] / max(split["tokens"], 1)
         lines.append(
             f"{name:<10}  {split['documents']:,} documents, {split['tokens']:,} tokens, "
-            f"{split['bytes']:,} bytes, {ratio:.3f} bytes a token"
+            f"{split['bytes']:,} bytes, {ratio:.3f} bytes per token"
         )
     for source in manifest["sources"]:
         lines.append(
@@ -198,5 +198,5 @@ def summary(manifest: dict[str, Any]) -> str:
     for reason, count in manifest["skipped"].items():
         lines.append(f"skipped     {reason}: {count:,}")
     if not manifest["splits"]["heldout"]["documents"]:
-        lines.append("note        nothing is held out; a larger --heldout-fraction would")
+        lines.append("note        nothing is held out: pass a larger --heldout-fraction")
     return "\n".join(lines) + "\n"

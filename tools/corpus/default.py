@@ -1,6 +1,6 @@
-"""The embedded default corpus: the Python source of the installed jax, numpy and scipy.
+"""The default corpus: the Python source of the installed jax, numpy and scipy.
 
-The lock pins those wheels by hash, so the corpus is the same wherever the lock is installed, and
+The lock pins these wheels by hash, so the corpus is the same wherever the lock is installed, and
 nothing is downloaded for it.
 """
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 PACKAGES = ("jax", "numpy", "scipy")
 VOCAB_SIZE = 4096
-# More than the usual hundredth: of so small a corpus that would be 19 documents, too few to stand
-# for it.
+# More than the usual hundredth, which would be 19 documents of so small a corpus: too few to
+# represent it.
 HELDOUT_FRACTION = 0.05
-# Raise it when the same wheels and settings give other bytes than before, so that stores cached
-# by an earlier version are not taken for today's.
+# Raise it when the same wheels and settings give other bytes than before, so that stores cached by
+# an earlier version are not used.
 _RECIPE = 1
 
-# Written by the build, so that they differ between platforms or builds of one release.
+# Files that a package's build writes, which differ between platforms or builds of one release.
 _GENERATED = ("__config__.py", "version.py", "_version.py", "_distributor_init.py")
 # Compiled programs as escaped byte strings: noise, not text.
 _LEFT_OUT = ("jax/_src/internal_test_util/export_back_compat_test_data/",)
@@ -51,7 +51,8 @@ def prepare_default(
     `$XDG_CACHE_HOME/grug`, else `~/.cache/grug`. `max_documents` takes that many documents,
     spread over the packages, for tests. Safe to call from several processes at once.
 
-    Raises ToolError if a package is missing or its installed files are not those of its wheel.
+    Raises:
+        ToolError: a package is missing, or its installed files are not those of its wheel.
     """
     plan = plan_packages(packages, max_documents)
     key = _key(plan, vocab_size, heldout_fraction)
@@ -67,9 +68,9 @@ def prepare_default(
 
 
 def default_cache_dir() -> Path:
-    """Where prepared corpora are kept, by the environment."""
-    if named := os.environ.get("GRUG_CACHE"):
-        return Path(named)
+    """The directory of prepared corpora, from the environment."""
+    if cache := os.environ.get("GRUG_CACHE"):
+        return Path(cache)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "grug"
 
@@ -77,7 +78,8 @@ def default_cache_dir() -> Path:
 def plan_packages(packages: tuple[str, ...] = PACKAGES, max_documents: int | None = None) -> Plan:
     """The .py files of installed packages with the digests of their wheels; reads no file.
 
-    Raises ToolError if a package is missing or was not installed from a wheel.
+    Raises:
+        ToolError: a package is missing, or was not installed from a wheel.
     """
     sources: list[str] = []
     files: list[InputFile] = []
@@ -120,7 +122,7 @@ def _package_files(
 
 
 def _key(plan: Plan, vocab_size: int, heldout_fraction: float) -> str:
-    """Names the store by all that its bytes follow from, the tokenizers library among it."""
+    """A store's name: a digest of all that determines its bytes, even the tokenizers library."""
     content = {
         "recipe": _RECIPE,
         "sources": plan.source_digests(),

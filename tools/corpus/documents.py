@@ -1,4 +1,4 @@
-"""Documents to pieces: the split each belongs to and the slices that are encoded in parallel."""
+"""Turns documents into pieces: assigns splits, and cuts slices that are encoded in parallel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS = ("train", "heldout")
 SLICE_BYTES = 64 << 10
 _LONGEST_SLICE = 4 * SLICE_BYTES
 _WINDOW = _LONGEST_SLICE + 4  # a slice's end depends on these bytes and nothing else
-# Encodings take about 40 times their text, and what can't be cut has to be encoded whole.
+# Encodings take about 40 times the memory of their text. This bounds a document that can't be cut.
 _LONGEST_WHOLE = 16 << 20
 _BETWEEN_WORDS = re.compile(rb"[A-Za-z](?= [A-Za-z])")
 
@@ -41,10 +41,10 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A slice of a document, whole if `first` and `last`; `size` in bytes of UTF-8.
+    """A slice of a document, the whole document if `first` and `last`; `size` in bytes of UTF-8.
 
-    `source` counts input arguments; `after` is the position behind this piece; `consumed` counts
-    the bytes of its file read so far.
+    `source` is the number of the input argument; `after` is the position after this piece;
+    `consumed` counts the bytes of its file read so far.
     """
 
     split: int
@@ -59,7 +59,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A record left out, and the position behind it."""
+    """A record left out, and the position after it."""
 
     reason: str
     after: Position
@@ -75,12 +75,12 @@ def split_of(sha256: bytes, heldout_fraction: float) -> int:
 
 
 def slices(stream: BinaryIO) -> Iterator[bytes]:
-    """Cut UTF-8 text into slices of 64 to 256 KiB, the last one shorter.
+    """Cuts UTF-8 text into slices of 64 to 256 KiB; the last one may be shorter.
 
-    A slice ends at the first space between two ASCII letters behind 64 KiB, where byte-level
-    tokenizers never merge; without one before 256 KiB, it ends there between two characters. So
-    a slice's tokens are those of the whole document, and a slice's end depends only on the
-    text behind its start: reading may resume at any slice.
+    A slice ends at the first space between two ASCII letters after 64 KiB, where byte-level
+    tokenizers never merge. Without one before 256 KiB, it ends there, between two characters. So
+    the slices' tokens are those of the whole document, and a slice's end depends only on the text
+    after its start: reading may resume at any slice.
     """
     buffer = b""
     while True:
@@ -117,18 +117,22 @@ def read_pieces(
 ) -> Iterator[Piece | Skip]:
     """All pieces of the plan from `start` on, in order.
 
-    With `sliced` false a document is one piece, whatever its size. `on_skip` gets the message of
-    each record that `skip_bad` leaves out. Raises InputError at the first bad record otherwise.
+    Without `sliced`, a document is one piece, whatever its size. `on_skip` gets the message of each
+    record that `skip_bad` leaves out.
+
+    Raises:
+        InputError: a record is bad, and `skip_bad` is false.
+        ToolError: a file has changed since it was planned.
     """
     start = start or Position()
     for index in range(start.file, len(plan.files)):
         file = plan.files[index]
-        here = start if index == start.file else Position(index)
-        for record in read_records(file, text_field, here.record, here.cursor):
+        position = start if index == start.file else Position(index)
+        for record in read_records(file, text_field, position.record, position.cursor):
             next_record = Position(index, record.number + 1, record.cursor)
             if isinstance(record, BadRecord) and record.last:
                 next_record = Position(index + 1)
-            within = here.within if record.number == here.record else 0
+            within = position.within if record.number == position.record else 0
             try:
                 if isinstance(record, BadRecord):
                     raise record.error
@@ -168,33 +172,33 @@ def _pieces(
         return
     stream = io.BytesIO(record.data)
     stream.seek(within)
-    here = Position(next_record.file, record.number, 0, within)
-    yield from _sliced(stream, file, split, size, here, next_record)
+    position = Position(next_record.file, record.number, 0, within)
+    yield from _sliced(stream, file, split, size, position, next_record)
 
 
 def _sliced(
-    stream: BinaryIO, file: InputFile, split: int, size: int, here: Position, after: Position
+    stream: BinaryIO, file: InputFile, split: int, size: int, begin: Position, after: Position
 ) -> Iterator[Piece]:
-    within = here.within
+    within = begin.within
     for data in slices(stream):
         first, within = within == 0, within + len(data)
         last = within == size
-        position = after if last else here._replace(within=within)
-        done = within if file.kind == "text" else 0
-        yield Piece(split, file.source, data.decode(), len(data), first, last, position, done)
+        position = after if last else begin._replace(within=within)
+        consumed = within if file.kind == "text" else 0
+        yield Piece(split, file.source, data.decode(), len(data), first, last, position, consumed)
 
 
 def _streamed(
     file: InputFile, after: Position, within: int, heldout_fraction: float, sliced: bool
 ) -> Iterator[Piece]:
-    """A long text file: one pass for its digest and validity, one for its slices."""
+    """The pieces of a long text file: one pass for its digest and validity, one for its slices."""
     if not sliced:
         _check_whole(file, 0, file.size)
     split = split_of(_checked_digest(file), heldout_fraction)
     with file.path.open("rb") as stream:
         stream.seek(within)
-        here = Position(after.file, 0, 0, within)
-        yield from _sliced(stream, file, split, file.size, here, after)
+        position = Position(after.file, 0, 0, within)
+        yield from _sliced(stream, file, split, file.size, position, after)
 
 
 def _check_whole(file: InputFile, number: int, size: int) -> None:
@@ -217,16 +221,16 @@ def _changed(file: InputFile, verified: bool) -> ToolError:
 
 def _checked_digest(file: InputFile) -> bytes:
     """sha256 of a text file. Raises InputError if it is not UTF-8."""
-    digest, decoder, done = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0
+    digest, decoder, size = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0
     try:
         with file.path.open("rb", buffering=0) as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
                 decoder.decode(block)
-                done += len(block)
+                size += len(block)
             decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        place = f"near byte {done + error.start}"
+        place = f"near byte {size + error.start}"
         message = f"{file.name}: not UTF-8 {place}; correct it or pass --skip-bad"
         raise InputError(message, "invalid_utf8") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The encoding pass: pieces to batches, batches to tokens, tokens to both splits' arrays."""
+"""The encoding pass: pieces become batches, batches tokens, and tokens the splits' arrays."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tools.corpus.tokenizer import Encoder
 
 @dataclass(frozen=True)
 class Pace:
-    """How the work is cut up, which no byte of the result depends on; sizes in bytes of text."""
+    """How the work is divided, which does not affect the result; sizes in bytes of text."""
 
-    # Encodings take about 40 times their text, and there are two batches of them: 200 MiB.
+    # Encodings take about 40 times the memory of their text, and there are two batches: 200 MiB.
     batch_bytes: int = 2 << 20
     batch_pieces: int = 1 << 14
     commit_bytes: int = 16 << 20
@@ -29,9 +29,9 @@ class Pace:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pieces to encode at once, `size` bytes of text, and the reasons of records skipped between.
+    """Pieces to encode at once, `size` bytes of text, and the reasons for records skipped between.
 
-    `after` is the position behind the batch, `consumed` the bytes read of the file it ends in.
+    `after` is the position after the batch, `consumed` the bytes read of the file it ends in.
     """
 
     pieces: list[Piece]
@@ -42,7 +42,7 @@ class Batch:
 
 
 def batches(pieces: Iterator[Piece | Skip], start: Position, pace: Pace) -> Generator[Batch]:
-    """Pieces in their order, cut where a batch reaches one of the limits of `pace`."""
+    """Groups pieces, in order, into batches that end when they reach a limit of `pace`."""
     batch: list[Piece] = []
     skips: list[str] = []
     size, after, consumed = 0, start, 0
@@ -61,15 +61,15 @@ def batches(pieces: Iterator[Piece | Skip], start: Position, pace: Pace) -> Gene
 
 
 def ahead[T](items: Generator[T]) -> Generator[T]:
-    """The items, each made by a thread of its own while the one before it is in use."""
+    """The items, each made by another thread while the one before it is in use."""
 
-    def following() -> T | None:
+    def next_item() -> T | None:
         return next(items, None)
 
     with closing(items), ThreadPoolExecutor(1) as thread:
-        upcoming = thread.submit(following)
+        upcoming = thread.submit(next_item)
         while (item := upcoming.result()) is not None:
-            upcoming = thread.submit(following)
+            upcoming = thread.submit(next_item)
             yield item
 
 
@@ -102,7 +102,7 @@ def open_appenders(
 
 
 class Writer:
-    """Writes encoded batches into both splits' arrays and keeps the state that a resume needs."""
+    """Writes encoded batches into both splits' arrays, and keeps the state that a resume needs."""
 
     def __init__(
         self, partial: Path, encoder: Encoder, shard: int, journal: Journal, state: State
@@ -117,7 +117,7 @@ class Writer:
                 split.documents_written = 1
 
     def write(self, batch: Batch, encodings: list[Encoding]) -> bool:
-        """Append a batch; true if a shard was completed."""
+        """Appends a batch; returns whether it completed a shard."""
         encoded = self._encoder.tokens(encodings)
         bos = np.array([self._encoder.bos_id], self._encoder.dtype)
         tokens: tuple[list[np.ndarray], ...] = ([], [])
@@ -153,7 +153,7 @@ class Writer:
                 array.close()
 
     def commit(self) -> None:
-        """Makes what was written so far outlast a crash, and notes it in the state."""
+        """Makes what was written so far survive a crash, and commits the state to the journal."""
         arrays = [array for pair in self._appenders for array in pair]
         for array in arrays:
             array.sync()

@@ -1,10 +1,10 @@
-"""What a user has to correct in the text or the settings."""
+"""The error for what a user has to correct in the text or the settings."""
 
 from tools.common.errors import ToolError
 
 
 class InputError(ToolError):
-    """A fault of the input or the settings, which ends the command with 2 instead of 1.
+    """A fault in the input or the settings; the command exits with 2 instead of 1.
 
     `reason` is the short key under which `--skip-bad` counts the record in the manifest.
     """

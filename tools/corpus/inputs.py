@@ -1,4 +1,4 @@
-"""What to read: input arguments become an ordered plan of files, each with its digest."""
+"""Turns input arguments into a plan: an ordered list of files with their digests."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _HASH_FILES = 1024
 class InputFile:
     """One file to read.
 
-    `name` is relative to its source and is what messages and digests use; `size` in bytes;
-    `sha256` is the expected digest of the file's bytes, or "" until `hash_files` ran.
+    `name` is relative to its source; messages and digests use it. `size` is in bytes. `sha256` is
+    the expected digest of the file's bytes, or "" before `hash_files`.
     """
 
     source: int
@@ -46,8 +46,8 @@ class InputFile:
 class Plan:
     """All files to read, in order. `sources` names the input arguments.
 
-    `skipped` counts directory entries left out, by reason. `verified` files are checked against
-    `sha256` while they are read (installed packages); others against size and time.
+    `skipped` counts the directory entries left out, by reason. `verified` files (of installed
+    packages) are checked against `sha256` while they are read, others against size and time.
     """
 
     sources: tuple[str, ...]
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all files, compressed as they are."""
+        """Bytes of all files on disk, so compressed ones count as they are."""
         return sum(file.size for file in self.files)
 
     def source_digests(self) -> list[dict[str, str | int]]:
@@ -82,29 +82,30 @@ class Plan:
 
 
 def plan_inputs(arguments: Sequence[str | Path]) -> Plan:
-    """Expand directories, globs and files into a plan, in the order of the arguments.
+    """Expands directories, globs and files into a plan, in the order of the arguments.
 
     Inside a directory or glob, files are sorted by name, hidden entries are left out, and links
-    that lead outside it are skipped and counted, so that a corpus from elsewhere can't pull in
-    files of this machine. A directory gives the endings of `ENDINGS` only; a glob or a named file
-    may have any other ending and is then plain text.
+    that lead outside are skipped and counted, so that a corpus from elsewhere can't pull in files
+    of this machine. A directory gives only files with the endings of `ENDINGS`; a glob or a named
+    file may have any other ending and is then plain text.
 
-    Raises InputError if an argument matches nothing or a file is named twice.
+    Raises:
+        InputError: an argument matches nothing, or a file is named twice.
     """
     sources: list[str] = []
     files: list[InputFile] = []
     skipped: dict[str, int] = {}
-    seen: dict[Path, str] = {}
+    named_by: dict[Path, str] = {}
     for argument in map(str, arguments):
         name, matches = _expand(argument, skipped)
         for relative, path in matches:
             resolved = path.resolve()
-            if resolved in seen:
+            if resolved in named_by:
                 raise InputError(
-                    f"{relative}: named by {seen[resolved]} and again by {argument}; "
+                    f"{relative}: named by {named_by[resolved]} and again by {argument}; "
                     "drop one of the two inputs"
                 )
-            seen[resolved] = argument
+            named_by[resolved] = argument
             files.append(_input_file(len(sources), relative, path))
         sources.append(name)
     if not files:
@@ -114,20 +115,20 @@ def plan_inputs(arguments: Sequence[str | Path]) -> Plan:
 
 def hash_files(
     plan: Plan,
-    known: dict[str, str] | None = None,
+    digests: dict[str, str] | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Plan:
-    """The plan with every file's sha256 filled in, reading with several threads.
+    """The plan with every file's sha256 filled in; several threads read.
 
-    `known` maps `fingerprint(file)` to digests computed earlier; `advance` gets bytes done.
+    `digests` maps `fingerprint(file)` to digests computed earlier; `advance` gets the bytes hashed.
     """
-    known = known or {}
+    digests = digests or {}
 
     def digest(file: InputFile) -> InputFile:
         if file.sha256:
             return file
-        done = known.get(fingerprint(file))
-        return replace(file, sha256=done or _sha256(file.path))
+        earlier = digests.get(fingerprint(file))
+        return replace(file, sha256=earlier or _sha256(file.path))
 
     hashed: list[InputFile] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -154,7 +155,7 @@ def check_unchanged(file: InputFile) -> None:
 
 
 def _expand(argument: str, skipped: dict[str, int]) -> tuple[str, Iterable[tuple[str, Path]]]:
-    """The source's name (no machine's paths) and its (name, path) matches."""
+    """The source's name, without this machine's paths, and its (name, path) matches."""
     path = Path(argument)
     if path.is_dir():
         name = path.resolve().name or "root"
@@ -183,13 +184,13 @@ def _expand(argument: str, skipped: dict[str, int]) -> tuple[str, Iterable[tuple
 
 
 def _walk(root: Path, skipped: dict[str, int]) -> list[tuple[str, Path]]:
-    found: list[Path] = []
+    paths: list[Path] = []
     for directory, subdirectories, names in os.walk(root, followlinks=False):
-        here = Path(directory)
+        parent = Path(directory)
         for name in list(subdirectories):
             if name.startswith("."):
                 subdirectories.remove(name)
-            elif (here / name).is_symlink():
+            elif (parent / name).is_symlink():
                 _count(skipped, "linked_directory")
         for name in names:
             if name.startswith("."):
@@ -197,22 +198,22 @@ def _walk(root: Path, skipped: dict[str, int]) -> list[tuple[str, Path]]:
             if _kind(name) is None:
                 _count(skipped, "other_ending")
             else:
-                found.append(here / name)
-    return _inside(root, found, skipped)
+                paths.append(parent / name)
+    return _inside(root, paths, skipped)
 
 
 def _glob(root: Path, pattern: str, skipped: dict[str, int]) -> list[tuple[str, Path]]:
     hidden = any(part.startswith(".") for part in Path(pattern).parts)
-    found = [
+    paths = [
         path
         for path in root.glob(pattern)
         if hidden or not any(part.startswith(".") for part in path.relative_to(root).parts)
     ]
-    return _inside(root, [path for path in found if not path.is_dir()], skipped)
+    return _inside(root, [path for path in paths if not path.is_dir()], skipped)
 
 
 def _inside(root: Path, paths: list[Path], skipped: dict[str, int]) -> list[tuple[str, Path]]:
-    """Regular files whose real place is below `root`, sorted by name."""
+    """Regular files whose real path is below `root`, sorted by name."""
     real_root = root.resolve()
     matches: list[tuple[str, Path]] = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""The journal of an unfinished build: one JSON line for each commit, the last whole one counts."""
+"""The journal of an unfinished build: one JSON line per commit; the last complete one counts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from tools.corpus.documents import Position
 
-# What a plan or an empty document gives is no bad record: --skip-bad doesn't concern it.
+# Reasons that are no fault of a record, so that they need no --skip-bad.
 _HARMLESS = ("empty",)
 
 
 @dataclass
 class SplitState:
-    """Totals of one split; `bytes` of UTF-8 text. `documents_written` counts offsets written."""
+    """Totals of one split; `bytes` count UTF-8 text, `documents_written` the offsets written."""
 
     documents: int = 0
     tokens: int = 0
@@ -26,7 +26,7 @@ class SplitState:
 
 @dataclass
 class State:
-    """What has been encoded, up to `position`."""
+    """The totals of what has been encoded, up to `position`."""
 
     position: Position = field(default_factory=Position)
     splits: tuple[SplitState, SplitState] = field(
@@ -39,7 +39,7 @@ class State:
 
     @property
     def started(self) -> bool:
-        """Whether there is work to lose; a document may be half done."""
+        """Whether there is work to lose, if only part of a document."""
         return any(split.tokens for split in self.splits)
 
     @property
@@ -72,12 +72,12 @@ class Journal:
         """The identity and last committed state, or None if nothing was committed."""
         if not self._path.exists():
             return None
-        identity, state, whole = None, State(), 0
+        identity, state, size = None, State(), 0
         with self._path.open("rb") as stream:
             for line in stream:
                 if not line.endswith(b"\n"):
                     break
-                whole += len(line)
+                size += len(line)
                 entry = json.loads(line)
                 if identity is None:
                     identity = entry["identity"]
@@ -85,12 +85,12 @@ class Journal:
                     _apply(state, entry)
         if identity is None:
             return None
-        os.truncate(self._path, whole)
+        os.truncate(self._path, size)
         self._committed = _flatten(state)
         return identity, state
 
     def commit(self, state: State) -> None:
-        """Append what changed since the last commit, durably."""
+        """Appends the changes since the last commit, durably."""
         flat = _flatten(state)
         entry = {
             "position": list(state.position),

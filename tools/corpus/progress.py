@@ -18,14 +18,14 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
-        """Shows a phase; the caller tells how many of `total` units each advance did."""
+        """Shows a phase; each call of the yielded function advances it by some of `total` bytes."""
         yield lambda count: None
 
 
 class PlainProgress(Progress):
     """A line at the end of each phase, and one every few seconds in a long one.
 
-    A phase that cannot tell how far it is says that it begins.
+    A phase without a total prints a line when it begins.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -33,24 +33,30 @@ class PlainProgress(Progress):
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
-        """Prints a line now and then."""
-        started = said = time.monotonic()
-        done = 0
+        """Prints a line every few seconds, and one at the end."""
+        started = last_line = time.monotonic()
+        completed = 0
         if total is None:
             self._say(f"{name}...")
 
         def advance(count: int) -> None:
-            nonlocal done, said
-            done += count
+            nonlocal completed, last_line
+            completed += count
             now = time.monotonic()
-            if now - said >= _SECONDS_BETWEEN_LINES and total:
-                said = now
-                left = (total - done) * (now - started) / max(done, 1)
-                self._say(f"{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {left:.0f} s left")
+            if now - last_line >= _SECONDS_BETWEEN_LINES and total:
+                last_line = now
+                eta = (total - completed) * (now - started) / max(completed, 1)
+                self._say(
+                    f"{name}: {completed / 1e6:.1f} of {total / 1e6:.1f} MB, {eta:.0f} s left"
+                )
 
         yield advance
         seconds = time.monotonic() - started
-        size = f"{done / 1e6:.1f} MB, {done / 1e6 / max(seconds, 1e-9):.1f} MB/s, " if done else ""
+        size = (
+            f"{completed / 1e6:.1f} MB, {completed / 1e6 / max(seconds, 1e-9):.1f} MB/s, "
+            if completed
+            else ""
+        )
         self._say(f"{name}: {size}{seconds:.1f} s")
 
     def _say(self, text: str) -> None:
@@ -58,7 +64,7 @@ class PlainProgress(Progress):
 
 
 class BarProgress(Progress):
-    """A bar with bytes done, bytes in all, speed and time left."""
+    """A bar with bytes processed, total bytes, speed and time left."""
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
@@ -82,6 +88,6 @@ class BarProgress(Progress):
 
 
 def terminal_progress() -> Progress:
-    """The progress that suits standard error, without escape codes where NO_COLOR is set."""
+    """The progress that suits standard error, without escape codes if NO_COLOR is set."""
     plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
     return PlainProgress() if plain else BarProgress()

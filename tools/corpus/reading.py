@@ -1,4 +1,4 @@
-"""Reading a token store: the manifest, a document, and whether all of it is what it says."""
+"""Reads and verifies a token store: its manifest, a document, or all of it."""
 
 from __future__ import annotations
 
@@ -73,10 +73,11 @@ def read_shards(path: Path) -> Iterator[np.ndarray]:
 
 
 def verify(store: Path) -> dict[str, Any]:
-    """Read the whole store and check it against its manifest, which is returned.
+    """Reads the whole store, checks it against its manifest, and returns the manifest.
 
-    Raises ToolError at the first thing that doesn't agree: digests, lengths, offsets, document
-    starts, or the bytes that the tokens stand for.
+    Raises:
+        ToolError: digests, lengths, offsets, document starts, or the bytes that the tokens stand
+            for do not agree with the manifest.
     """
     manifest = read_manifest(store)
     _check(store, manifest_digest(manifest) == manifest["digest"], "the manifest's own digest")
@@ -121,8 +122,8 @@ def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(little.tobytes()).hexdigest()
 
 
-def _check(store: Path, agrees: bool, what: str) -> None:
+def _check(store: Path, agrees: bool, part: str) -> None:
     if not agrees:
         raise ToolError(
-            f"{store}: {what} doesn't agree with {MANIFEST}; the store is damaged, build it anew"
+            f"{store}: {part} doesn't agree with {MANIFEST}; the store is damaged, build it anew"
         )

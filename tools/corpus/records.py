@@ -1,6 +1,6 @@
-"""Documents of one input file, read with bounded memory.
+"""Reads the documents of one input file with bounded memory.
 
-A text file is one document; a line of JSON or a row of Parquet is one document.
+A text file is one document; so is a line of JSON or a row of Parquet.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tools.corpus.errors import InputError
 from tools.corpus.inputs import InputFile
 
 MAX_RECORD_BYTES = 64 << 20
-"""A JSON line or Parquet value above this is bad input: it could not be read in flat memory."""
+"""Largest JSON line or Parquet value; a larger one could not be read with bounded memory."""
 _PARQUET_BATCH_BYTES = 2 << 20
 _PARQUET_BUFFER_BYTES = 1 << 20
-# A block may decompress to 32,000 times its size: small ones keep a hostile file's harm bounded.
+# A block may decompress to 32,000 times its size, so small blocks limit a hostile file's harm.
 _ZSTD_BLOCK_BYTES = 8 << 10
 
 
@@ -29,9 +29,9 @@ _ZSTD_BLOCK_BYTES = 8 << 10
 class Record:
     """Document `number` (from 0) of a file.
 
-    `data` holds its UTF-8 bytes, or None for a long text file, which is to be streamed from the
-    file itself. `cursor` is the byte offset behind it in a plain .jsonl file, else 0. `consumed`
-    counts the bytes of the file read so far, for progress.
+    `data` holds its UTF-8 bytes, or None for a long text file, which must be streamed from the file
+    itself. `cursor` is the byte offset after it in a plain .jsonl file, else 0. `consumed` counts
+    the bytes of the file read so far, for progress.
     """
 
     number: int
@@ -54,7 +54,7 @@ class BadRecord:
 def read_records(
     file: InputFile, text_field: str, start: int = 0, cursor: int = 0
 ) -> Iterator[Record | BadRecord]:
-    """Records of `file` from number `start` on, whose place is `cursor` if known."""
+    """Records of `file` from number `start` on, which begins at byte `cursor`, if that is known."""
     if file.kind == "text":
         if start == 0:
             yield _text(file)
@@ -65,11 +65,11 @@ def read_records(
 
 
 def _bad(
-    file: InputFile, number: int, reason: str, what: str, cursor: int = 0, last: bool = False
+    file: InputFile, number: int, reason: str, problem: str, cursor: int = 0, last: bool = False
 ) -> BadRecord:
     remedy = "correct it or pass --skip-bad"
     place = file.name if file.kind == "text" else f"{file.name}: record {number + 1}"
-    return BadRecord(number, InputError(f"{place}: {what}; {remedy}", reason), cursor, last)
+    return BadRecord(number, InputError(f"{place}: {problem}; {remedy}", reason), cursor, last)
 
 
 def _text(file: InputFile) -> Record | BadRecord:
@@ -106,8 +106,8 @@ def _jsonl(
                 place = stream.tell() if file.kind == "jsonl" else 0
                 if number >= start and (too_long or line.strip()):
                     if too_long:
-                        what = f"longer than {MAX_RECORD_BYTES >> 20} MiB"
-                        record = _bad(file, number, "too_long", what, place)
+                        problem = f"longer than {MAX_RECORD_BYTES >> 20} MiB"
+                        record = _bad(file, number, "too_long", problem, place)
                     else:
                         record = _json_record(file, text_field, number, line, place)
                     yield replace(record, consumed=place or raw.tell())
@@ -118,13 +118,13 @@ def _jsonl(
 
 def _decompressed(file: InputFile, raw: io.FileIO) -> io.BufferedReader:
     if file.kind == "jsonl.gz":
-        # No buffer around it: one would drop what it had read when the file ends too early.
+        # Without a buffer, which would drop what it has read when the file ends too early.
         return cast(io.BufferedReader, gzip.GzipFile(fileobj=raw, mode="rb"))
     return io.BufferedReader(_ZstdFrames(raw) if file.kind == "jsonl.zst" else raw, 1 << 20)
 
 
 class _ZstdFrames(io.RawIOBase):
-    """Reads all frames of a .zst file and, unlike zstandard's own reader, notices a cut one."""
+    """Reads all frames of a .zst file; unlike zstandard's own reader it notices a truncated one."""
 
     def __init__(self, stream: io.FileIO) -> None:
         super().__init__()
@@ -176,8 +176,8 @@ def _json_record(
     except (ValueError, RecursionError) as error:
         return _bad(file, number, "invalid_json", f"not JSON ({error})", cursor)
     if not isinstance(value, dict) or text_field not in value:
-        what = f"has no field {text_field!r} (another field? --text-field NAME)"
-        return _bad(file, number, "missing_field", what, cursor)
+        problem = f"has no field {text_field!r} (another field? --text-field NAME)"
+        return _bad(file, number, "missing_field", problem, cursor)
     return _value_record(file, text_field, number, value[text_field], cursor)
 
 
@@ -185,16 +185,16 @@ def _value_record(
     file: InputFile, text_field: str, number: int, value: object, cursor: int = 0
 ) -> Record | BadRecord:
     if not isinstance(value, str):
-        what = f"field {text_field!r} is {type(value).__name__}, not a string"
-        return _bad(file, number, "not_a_string", what, cursor)
+        problem = f"field {text_field!r} is {type(value).__name__}, not a string"
+        return _bad(file, number, "not_a_string", problem, cursor)
     try:
         data = value.encode()
     except UnicodeEncodeError as error:
-        what = f"field {text_field!r} holds half a surrogate pair at character {error.start}"
-        return _bad(file, number, "invalid_utf8", what, cursor)
+        problem = f"field {text_field!r} holds half a surrogate pair at character {error.start}"
+        return _bad(file, number, "invalid_utf8", problem, cursor)
     if len(data) > MAX_RECORD_BYTES:
-        what = f"longer than {MAX_RECORD_BYTES >> 20} MiB"
-        return _bad(file, number, "too_long", what, cursor)
+        problem = f"longer than {MAX_RECORD_BYTES >> 20} MiB"
+        return _bad(file, number, "too_long", problem, cursor)
     return Record(number, data, cursor)
 
 
@@ -209,13 +209,13 @@ def _parquet(file: InputFile, text_field: str, start: int) -> Iterator[Record | 
         ) as table:
             if text_field not in table.schema_arrow.names:
                 names = ", ".join(table.schema_arrow.names)
-                what = f"has no column {text_field!r}; --text-field may be one of {names}"
-                yield _bad(file, 0, "missing_field", what, last=True)
+                problem = f"has no column {text_field!r}; --text-field may be one of {names}"
+                yield _bad(file, 0, "missing_field", problem, last=True)
                 return
-            in_all = max(table.metadata.num_rows, 1)
+            row_count = max(table.metadata.num_rows, 1)
             for group in range(table.num_row_groups):
-                about = table.metadata.row_group(group)
-                rows, size = about.num_rows, about.total_byte_size
+                group_metadata = table.metadata.row_group(group)
+                rows, size = group_metadata.num_rows, group_metadata.total_byte_size
                 if number + rows <= start:
                     number += rows
                     continue
@@ -229,12 +229,12 @@ def _parquet(file: InputFile, text_field: str, start: int) -> Iterator[Record | 
                     for scalar in batch.column(0):
                         if number >= start:
                             record = _parquet_record(file, text_field, number, scalar)
-                            done = file.size * (number + 1) // in_all
-                            yield replace(record, consumed=done)
+                            consumed = file.size * (number + 1) // row_count
+                            yield replace(record, consumed=consumed)
                         number += 1
     except (pyarrow.ArrowException, OSError) as error:
-        what = f"not readable as Parquet ({str(error).splitlines()[0]})"
-        yield _bad(file, number, "unreadable", what, last=True)
+        problem = f"not readable as Parquet ({str(error).splitlines()[0]})"
+        yield _bad(file, number, "unreadable", problem, last=True)
 
 
 def _parquet_record(

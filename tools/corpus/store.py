@@ -1,7 +1,7 @@
-"""Writing the token store: growing zarr arrays and the manifest.
+"""Writes a token store: growing zarr arrays, and the manifest.
 
-The format is docs/reference/token-store.md. Arrays grow by whole shards; what doesn't fill one
-yet lies in a plain file beside the store, so that a killed build loses no finished work.
+docs/reference/token-store.md describes the format. Arrays grow by whole shards; values that do not
+fill one yet are in a plain file beside the store, so that a killed build loses no finished work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOKENIZER = "tokenizer.json"
 SHARD_LENGTH = 1 << 24
 CHUNK_LENGTH = 1 << 15
 # On uint16 token ids level 9 is 8% smaller than level 3 and 20% smaller than blosc with shuffle,
-# reads as fast, and writes 60 million tokens a second, far more than tokenizing gives.
+# reads as fast, and writes 60 million tokens per second, far more than tokenizing gives.
 _ZSTD_LEVEL = 9
 _DIGESTED = ("schema_version", "dtype", "vocab_size", "bos_id", "splits")
 
@@ -29,7 +29,7 @@ _DIGESTED = ("schema_version", "dtype", "vocab_size", "bos_id", "splits")
 def create_array(
     path: Path, dtype: str, shard: int = SHARD_LENGTH, chunk: int = CHUNK_LENGTH
 ) -> Any:
-    """Open or create a sharded 1-D zarr3 array of length 0 at `path`."""
+    """Opens or creates a sharded 1-D zarr3 array at `path`, with length 0."""
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     spec: dict[str, Any] = {
         "driver": "zarr3",
@@ -54,16 +54,15 @@ def create_array(
             ],
         },
     }
-    (path / "zarr.json").unlink(missing_ok=True)  # its length is set anew with every shard
+    (path / "zarr.json").unlink(missing_ok=True)  # the length is set again with every shard
     return ts.open(spec, create=True).result()
 
 
 class Appender:
     """A 1-D array of `dtype` that grows at its end and survives a kill.
 
-    Values beyond the last full shard lie in `tails/<name>.<shard>`. The state to remember is
-    `length` and the digests of full shards: an Appender made anew with them drops whatever was
-    appended later.
+    Values after the last full shard are in `tails/<name>.<shard>`. The state to save is `length`
+    and the digests of full shards: a new Appender with that state drops what was appended later.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class Appender:
         self._file.truncate(length % shard * self._dtype.itemsize)
 
     def append(self, values: np.ndarray) -> bool:
-        """Append `values` [n]; true if that completed a shard, so that a commit is worth it."""
+        """Appends `values` [n]; returns whether that completed a shard, after which to commit."""
         completed = False
         while len(values):
             room = self._shard - self.length % self._shard
@@ -106,7 +105,7 @@ class Appender:
         return completed
 
     def sync(self) -> None:
-        """Make everything appended so far durable."""
+        """Makes everything appended so far durable."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -115,12 +114,12 @@ class Appender:
         self._file.close()
 
     def drop_stale(self) -> None:
-        """Remove the tails of shards whose digests have been recorded."""
+        """Removes the tails of shards whose digests have been saved."""
         while self._stale:
             self._stale.pop().unlink(missing_ok=True)
 
     def finish(self) -> str:
-        """Write the last shard; the sha256 of all shards' digests, in order, as hex."""
+        """Writes the last shard; returns the array's digest (combine_digests), in hex."""
         self._file.close()
         if self.length % self._shard:
             self._write_shard(self.length // self._shard)
@@ -152,14 +151,14 @@ def combine_digests(digests: list[str]) -> str:
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
-    """Write a small 1-D array at once."""
+    """Writes a small 1-D array at once."""
     array = create_array(path, values.dtype.name)
     array = array.resize(exclusive_max=[len(values)], resize_metadata_only=True).result()
     array.write(values).result()
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Write a file that is either absent or whole."""
+    """Writes a file so that, even after a crash, it is either absent or complete."""
     partial = path.with_name(f".{path.name}.tmp")
     with partial.open("w", encoding="utf-8", newline="") as stream:
         stream.write(text)
