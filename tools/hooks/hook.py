@@ -1,4 +1,4 @@
-"""The pre-commit hook: its text, and how one that we wrote is known again."""
+"""The pre-commit hook: its text, and a test for hooks that we wrote."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ exit "$status"
 
 
 def text() -> str:
-    """The hook, with the digest by which `is_ours` knows it."""
+    """The hook, with the digest by which `is_ours` recognises it."""
     return f"{_HEAD}{MARK}{_digest(_HEAD + _BODY)}\n{_BODY}"
 
 
-def is_ours(found: str) -> bool:
-    """Whether a file is a hook of ours, of this version or another, that nobody has edited."""
-    lines = found.splitlines(keepends=True)
+def is_ours(text: str) -> bool:
+    """Whether a file's text is a hook of ours, of any version, that nobody has edited."""
+    lines = text.splitlines(keepends=True)
     marks = [line for line in lines if line.startswith(MARK)]
     if len(marks) != 1:
         return False
-    rest = "".join(line for line in lines if line is not marks[0])
-    return marks[0] == f"{MARK}{_digest(rest)}\n"
+    others = "".join(line for line in lines if line is not marks[0])
+    return marks[0] == f"{MARK}{_digest(others)}\n"
 
 
 def _digest(content: str) -> str:

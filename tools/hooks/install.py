@@ -1,10 +1,10 @@
-"""Installs, or removes, the git hook that runs `./pants fmt lint check` before each commit.
+"""Installs or removes the git hook that runs `./pants fmt lint check` before each commit.
 
     ./pants run tools/hooks:install
     ./pants run tools/hooks:install -- --uninstall
 
 It goes where git looks for hooks (core.hooksPath, or the repository that worktrees share). Another
-hook that is there stays as it is. Exit code 0; 1 and one line where that is so.
+hook there stays as it is. Exit code 0; 1, with one line, if there is another hook.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from tools.hooks import hook
 
 
 def place() -> Path:
-    """Where git looks for the pre-commit hook of the repository that we stand in."""
-    done = Git().run("rev-parse", "--git-path", "hooks")
-    if done.returncode:
-        raise ToolError(f"git says {complaint(done)!r}: run this in the workspace's repository")
-    return Path(done.stdout.decode().removesuffix("\n"), "pre-commit")
+    """The path of the pre-commit hook, in the repository of the working directory."""
+    process = Git().run("rev-parse", "--git-path", "hooks")
+    if process.returncode:
+        raise ToolError(f"git says {complaint(process)!r}: run this in the workspace's repository")
+    return Path(process.stdout.decode().removesuffix("\n"), "pre-commit")
 
 
 def _theirs(path: Path) -> bool:
-    """Whether something is there that we did not write, or that was edited since."""
+    """Whether there is something that we did not write, or that was edited since."""
     if path.is_symlink() or not path.is_file():
         return os.path.lexists(path)
     return not hook.is_ours(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def install(path: Path) -> str:
-    """Puts the hook there and returns what was done. Raises ToolError if another one is."""
+    """Writes the hook and returns the line to print. Raises ToolError if there is another one."""
     if _theirs(path):
         raise ToolError(
             f"{path} is another hook, left as it is: move it away, or let it call "
@@ -44,18 +44,18 @@ def install(path: Path) -> str:
     if path.is_file() and path.read_text() == text and os.access(path, os.X_OK):
         return f"{path} is there already"
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        made.write_text(text, encoding="utf-8", newline="")
-        made.chmod(0o755)
-        os.replace(made, path)
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.chmod(0o755)
+        os.replace(temporary, path)
     finally:
-        made.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return f"{path} runs ./pants fmt lint check on what you commit"
 
 
 def uninstall(path: Path) -> str:
-    """Removes the hook and returns what was done. Raises ToolError if it is another one."""
+    """Removes the hook and returns the line to print. Raises ToolError if it is another one."""
     if not os.path.lexists(path):
         return f"{path} is not there"
     if _theirs(path):

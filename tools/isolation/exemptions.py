@@ -1,6 +1,6 @@
-"""What the contract suite checks in every variant, and a variant's exemptions from it.
+"""The contract suite's checks, and a variant's exemptions from them.
 
-A variant that means to differ says so in one of its own sources, on a line of its own:
+A variant that differs on purpose says so in one of its own sources, on a separate line:
 
     # grug: no-contract CHECK until YYYY-MM-DD: REASON
 """
@@ -32,10 +32,10 @@ CHECKS: dict[str, str] = {
     "record": "A run's record holds its sources, config, lock and versions.",
     "resume": "An interrupted and resumed run is the uninterrupted one bit for bit.",
 }
-"""Name of each check, and in one line what it holds."""
+"""Each check by name, with one line on what must hold."""
 
 SYNTAX = "# grug: no-contract CHECK until YYYY-MM-DD: REASON"
-"""How an exemption is written."""
+"""The form of an exemption."""
 
 _EXEMPTION = re.compile(
     r"no-contract\s+(?P<check>\S+?)(\s+until\b\s*(?P<until>[^\s:]*))?\s*:(?P<reason>.*)"
@@ -52,7 +52,7 @@ class Exemption:
     line: int
     check: str
     until: datetime.date
-    """The last day on which it counts."""
+    """The last day on which it is valid."""
     reason: str
 
 
@@ -66,28 +66,29 @@ class Problem:
 
 
 def find(path: str, text: str) -> tuple[list[Exemption], list[Problem]]:
-    """The exemptions in the Python source `text`, and those that are not understood.
+    """The exemptions in the Python source `text`, and a problem for each malformed one.
 
-    Only comments count, not strings. A source that is no Python has neither: other tools say so.
+    Only comments count, not strings. A source that is not Python has neither; other tools report
+    that.
     """
     exemptions: list[Exemption] = []
     problems: list[Problem] = []
     for token in _comments(text):
-        said = token.string.lstrip("#").strip()
-        if not said.startswith("grug:"):
+        comment = token.string.lstrip("#").strip()
+        if not comment.startswith("grug:"):
             continue
         line = token.start[0]
-        alone = not token.line[: token.start[1]].strip()
-        found = _parse(said.removeprefix("grug:").strip()) if alone else _NOT_ALONE
-        if isinstance(found, str):
-            problems.append(Problem(path, line, found))
+        is_alone = not token.line[: token.start[1]].strip()
+        parsed = _parse(comment.removeprefix("grug:").strip()) if is_alone else _NOT_ALONE
+        if isinstance(parsed, str):
+            problems.append(Problem(path, line, parsed))
         else:
-            exemptions.append(Exemption(path, line, *found))
+            exemptions.append(Exemption(path, line, *parsed))
     return exemptions, problems
 
 
 def overdue(exemptions: list[Exemption], today: datetime.date) -> list[Problem]:
-    """A problem for each exemption past its date, or with one more than a year ahead."""
+    """A problem for each exemption whose date is past, or more than a year ahead."""
     problems = []
     for e in exemptions:
         if e.until < today:
@@ -117,15 +118,15 @@ def _comments(text: str) -> list[tokenize.TokenInfo]:
     return [token for token in tokens if token.type == tokenize.COMMENT]
 
 
-def _parse(said: str) -> tuple[str, datetime.date, str] | str:
-    """(check, until, reason), or the message of what is wrong."""
-    match = _EXEMPTION.fullmatch(said)
+def _parse(text: str) -> tuple[str, datetime.date, str] | str:
+    """(check, until, reason), or a message that says what is wrong."""
+    match = _EXEMPTION.fullmatch(text)
     if not match:
-        return f"{said!r} is not understood; write {SYNTAX}"
+        return f"{text!r} is not understood; write {SYNTAX}"
     check, until, reason = match["check"], match["until"], match["reason"].strip()
     if check not in CHECKS:
-        near = difflib.get_close_matches(check, CHECKS, n=3) or sorted(CHECKS)
-        return f"no check is called {check!r}; did you mean {', '.join(near)}?"
+        close = difflib.get_close_matches(check, CHECKS, n=3) or sorted(CHECKS)
+        return f"no check is called {check!r}; did you mean {', '.join(close)}?"
     if not until:
         return f"the exemption from {check} has no date; write {SYNTAX}"
     try:

@@ -1,9 +1,9 @@
-"""What one variant's own source says about reaching outside its directory.
+"""Finds where a variant's source reaches outside its directory.
 
 A variant is a copy that stands alone: it uses its own files and third-party packages. The build
-refuses every dependency it can see; this reads the syntax tree for those it cannot, and gives each
-a line. What no syntax tree shows (a name put together at run time) fails in the sandbox, where the
-file is not there.
+refuses every dependency that it sees; this module searches the syntax tree for the others, and
+reports each with its line. What no syntax tree shows (a name composed at run time) fails in the
+sandbox, which lacks the file.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-# Directories at the top of the workspace that hold importable code or documents.
+# Top-level directories of the workspace that hold importable code or documents.
 FIRST_PARTY = ("experiments", "tools", "tests", "docs")
-# Data that every variant may read: the locks are third-party requirements by another name.
+# Data that every variant may read: locks stand for third-party requirements.
 SHARED_DATA = ("tools/locks/",)
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w[\w-]*)+")
 _PATH = re.compile(r"(\./|(\.\./)+)?[\w.-]+(/[\w.-]+)*/?")
 
-# Import machinery, by the module that holds it. A variant has nothing to load at run time.
+# Modules of the import machinery. A variant has nothing to load at run time.
 _LOADERS = {
     "importlib": "importlib",
     "importlib.machinery": "importlib.machinery",
@@ -54,9 +54,9 @@ def scan(path: str, text: str, variant: str) -> list[Finding]:
     """Findings of one file, by line.
 
     Args:
-        path: of the file, from the workspace's root.
-        text: what it holds.
-        variant: the directory it may not leave, from the workspace's root.
+        path: the file's path, from the workspace's root.
+        text: its content.
+        variant: the directory that it may not leave, from the workspace's root.
     """
     try:
         tree = ast.parse(text, path)
@@ -69,25 +69,25 @@ def scan(path: str, text: str, variant: str) -> list[Finding]:
 
 
 def links(root: Path, variant: str) -> list[Finding]:
-    """Symbolic links of the variant, itself among them, that lead outside it.
+    """Symbolic links in the variant, or its directory itself, that lead outside it.
 
     Args:
         root: the workspace.
-        variant: directory, from the workspace's root.
+        variant: the variant's directory, from the workspace's root.
     """
-    found = []
+    findings = []
     candidates = [root / variant, *(root / variant).rglob("*")]
     for path in (path for path in candidates if path.is_symlink()):
         name, target = path.relative_to(root).as_posix(), os.readlink(path)
         end = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
         if os.path.isabs(target) or not _within(end, variant):
             message = f"is a symbolic link to {target}, outside {variant}/"
-            found.append(Finding(name, 1, f"{message}: {remedy(variant)}"))
-    return sorted(found)
+            findings.append(Finding(name, 1, f"{message}: {remedy(variant)}"))
+    return sorted(findings)
 
 
 def remedy(variant: str) -> str:
-    """What to do instead of reaching out of a variant."""
+    """The remedy for reaching out of a variant."""
     return f"copy the code into {variant}/"
 
 
@@ -140,7 +140,7 @@ class _Visitor(ast.NodeVisitor):
             self.check_module(node, loaders[0] if loaders else module)
 
     def outside(self, module: str, node: ast.ImportFrom) -> list[str]:
-        """Names of `from module import ...` that are neither the variant's nor the variant."""
+        """Names in `from module import ...` that are neither in the variant nor the variant."""
         if self.is_own(module):
             return []
         return [a.name for a in node.names if not self.is_own(f"{module}.{a.name}".lstrip("."))]
@@ -184,24 +184,24 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant):
-            return  # a docstring: prose
+            return  # a docstring is prose
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        whole = _folded(node)
-        if whole is None:
+        text = _folded(node)
+        if text is None:
             self.generic_visit(node)
         else:
-            self.check_string(node, whole)
+            self.check_string(node, text)
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
             self.check_string(node, node.value)
 
     def visit_Call(self, node: ast.Call) -> None:
-        whole = _folded(node)
-        if whole is not None:
-            self.check_string(node, whole)
+        text = _folded(node)
+        if text is not None:
+            self.check_string(node, text)
             return
         if isinstance(node.func, ast.Attribute) and node.func.attr == "syspath_prepend":
             self.add(node, f"uses syspath_prepend: {self.no_machinery()}")
@@ -217,7 +217,7 @@ class _Visitor(ast.NodeVisitor):
             self.check_path(node, value)
 
     def check_path(self, node: ast.AST, value: str) -> None:
-        """A path is read from the working directory, which `run` sets to the workspace."""
+        """Checks a path, which is relative to the working directory: `run` uses the workspace's."""
         path = posixpath.normpath(value)
         climbs = path.startswith("..")
         if climbs:
@@ -226,7 +226,7 @@ class _Visitor(ast.NodeVisitor):
         if not (climbs or first_party):
             return
         shared = any(f"{path}/".startswith(prefix) for prefix in SHARED_DATA)
-        # `experiments/grug` alone, the start of a path put together at run time, leads nowhere.
+        # `experiments/grug` alone, the start of a path composed at run time, leads nowhere.
         prefix = _within(self.variant, path)
         if not (_within(path, self.variant) or shared or prefix):
             message = f"names the path {value}, outside {self.variant}/"
@@ -238,12 +238,12 @@ def _is_file_name(value: str) -> bool:
 
 
 def _folded(node: ast.AST) -> str | None:
-    """The text that a constant expression of strings or paths spells; None for any other."""
+    """The text of a constant expression of strings or paths; None for any other expression."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Div)):
-        between = "/" if isinstance(node.op, ast.Div) else ""
-        return _joined([node.left, node.right], between)
+        separator = "/" if isinstance(node.op, ast.Div) else ""
+        return _joined([node.left, node.right], separator)
     if isinstance(node, ast.Call) and node.args and not node.keywords:
         name = ast.unparse(node.func).rpartition(".")[2]
         if name in ("Path", "PurePath", "PurePosixPath", "join"):
@@ -251,6 +251,6 @@ def _folded(node: ast.AST) -> str | None:
     return None
 
 
-def _joined(nodes: list[ast.expr], between: str) -> str | None:
+def _joined(nodes: list[ast.expr], separator: str) -> str | None:
     parts = [_folded(node) for node in nodes]
-    return None if None in parts else between.join(part for part in parts if part is not None)
+    return None if None in parts else separator.join(part for part in parts if part is not None)

@@ -1,4 +1,4 @@
-"""What each engine is told to run a bundle, and how its job is followed to the end."""
+"""The commands by which each engine runs a bundle, and functions that follow its job to the end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ REMEDIES = {
     "ssh": "install your system's package openssh-client",
 }
 URL = re.compile(r"(gs|s3)://.+")
-PAUSE = 2.0  # seconds between two questions to an engine
+PAUSE = 2.0  # seconds between two queries to an engine
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be sent. `bundle` is where it will lie, `here` the workspace."""
+    """A run to send. `bundle` is the directory where it will be, `here` the workspace."""
 
     bundle: Path
     here: Path
@@ -38,25 +38,26 @@ class Job:
 
 @dataclass(frozen=True)
 class Command:
-    """A program to start: its words, its directory and what its environment adds."""
+    """A program to start: its words, its directory, and additions to its environment."""
 
     words: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """For a shell, to be pasted."""
+        """The command as a line to paste into a shell."""
         names = "".join(f"{name}={shlex.quote(value)} " for name, value in self.env.items())
         return f"cd {shlex.quote(str(self.cwd))} && {names}{shlex.join(self.words)}"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """`spec` is the file of launch/ that says what is wanted; `shared`: nodes see this disk.
+    """A cluster manager, or ssh.
 
-    `flags`: the spec leaves --run-dir and --resume to the flags of the program. `follow` is given
-    the job and what the last command printed, and returns the job's exit code; an engine without
-    it follows by itself.
+    `spec` is its file in a bundle's launch/. `shared`: its nodes see this machine's disk. `flags`:
+    the spec leaves --run-dir and --resume to the program's flags. `follow` takes the job and the
+    output of the last command, and returns the job's exit code; the commands of an engine without
+    it follow the job themselves.
     """
 
     program: str
@@ -68,7 +69,7 @@ class Engine:
 
 
 def check_place(engine: str, flag: str, place: str) -> None:
-    """Whether all of a job's nodes can reach `place`. Raises ToolError."""
+    """Raises ToolError unless all of a job's nodes can reach `place`, the value of `flag`."""
     if URL.fullmatch(place) or (ENGINES[engine].shared and "://" not in place):
         return
     url = f"{flag} {place or 'is missing'}: name a URL, gs://BUCKET/PATH or s3://BUCKET/PATH"
@@ -79,7 +80,10 @@ def check_place(engine: str, flag: str, place: str) -> None:
 
 
 def slurm(job: Job) -> list[Command]:
-    """Where it is started, a job writes its log and, if no other --run-dir is named, its run."""
+    """The command that sends the job to Slurm.
+
+    The job writes its log, and by default its run, below the directory in which it is started.
+    """
     words = (
         "sbatch",
         "--parsable",
@@ -132,23 +136,23 @@ SLURM_ENDS = {
 
 
 def follow_slurm(job: Job, printed: str) -> int:
-    """Shows the log as it grows and each change of the job's state, over requeues too."""
+    """Shows the log as it grows, and each change of the job's state, across requeues too."""
     number = printed.strip().partition(";")[0]
     log = job.here / f"runs/{job.settings.name}-{number}.log"
     tell(f"job {number}, log {log.relative_to(job.here)}; it goes on without this command")
-    told, at = "", 0
+    shown, position = "", 0
     while True:
-        asked = run("scontrol", "show", "job", "--oneliner", number)
-        at = _show(log, at)
-        facts = dict(word.partition("=")[::2] for word in asked.stdout.split())
-        if "Invalid job id" in asked.stderr:
+        answer = run("scontrol", "show", "job", "--oneliner", number)
+        position = _show(log, position)
+        facts = dict(word.partition("=")[::2] for word in answer.stdout.split())
+        if "Invalid job id" in answer.stderr:
             raise ToolError(f"Slurm has forgotten job {number}; its log is {log}")
-        state = facts.get("JobState", told)
+        state = facts.get("JobState", shown)
         attempt = f", attempt {facts['Restarts']}" if facts.get("Restarts", "0") != "0" else ""
         reason = f" ({facts['Reason']})" if facts.get("Reason", "None") != "None" else ""
-        if f"{state}{reason}{attempt}" != told:
-            told = f"{state}{reason}{attempt}"
-            tell(f"job {number} is {told}")
+        if f"{state}{reason}{attempt}" != shown:
+            shown = f"{state}{reason}{attempt}"
+            tell(f"job {number} is {shown}")
         if state in SLURM_ENDS:
             code, _, signal = facts["ExitCode"].partition(":")
             by_signal = 128 + int(signal) if int(signal) else 0
@@ -156,38 +160,46 @@ def follow_slurm(job: Job, printed: str) -> int:
         time.sleep(PAUSE)
 
 
-def _show(log: Path, at: int) -> int:
-    """Prints what follows byte `at`; returns where it ends."""
+def _show(log: Path, start: int) -> int:
+    """Prints the log from byte `start` on; returns the byte after the last."""
     if not log.exists():
-        return at
+        return start
     with log.open("rb") as file:
-        file.seek(at)
+        file.seek(start)
         sys.stdout.buffer.write(file.read())
         sys.stdout.buffer.flush()
         return file.tell()
 
 
 def follow_k8s(job: Job, printed: str) -> int:
-    """Shows the pods' logs, and those of the pods that come after a restart."""
+    """Shows the pods' logs, and those of the pods that replace them after a restart."""
     name = job.settings.name
     tell(f"JobSet {name} goes on without this command; kubectl delete jobset,configmap {name}")
     ended = '{.status.conditions[?(@.status=="True")].type}'
     pods = f"--selector=jobset.sigs.k8s.io/jobset-name={name}"
-    most = f"--max-log-requests={job.settings.topology.nodes}"
-    since, said = "1970-01-01T00:00:00Z", ""
+    max_requests = f"--max-log-requests={job.settings.topology.nodes}"
+    since, complaint = "1970-01-01T00:00:00Z", ""
     while True:
-        asked = run("kubectl", "get", "jobset", name, f"--output=jsonpath={ended}")
-        if "NotFound" in asked.stderr:
+        answer = run("kubectl", "get", "jobset", name, f"--output=jsonpath={ended}")
+        if "NotFound" in answer.stderr:
             raise ToolError(f"JobSet {name} was deleted")
-        conditions = asked.stdout.split()
+        conditions = answer.stdout.split()
         if {"Completed", "Failed"} & set(conditions):
             return int("Completed" not in conditions)
-        logs = ("kubectl", "logs", "--follow", "--prefix", pods, most, f"--since-time={since}")
-        showed = subprocess.run(logs, stderr=subprocess.PIPE, text=True)
-        if showed.returncode == 0:
+        logs = (
+            "kubectl",
+            "logs",
+            "--follow",
+            "--prefix",
+            pods,
+            max_requests,
+            f"--since-time={since}",
+        )
+        process = subprocess.run(logs, stderr=subprocess.PIPE, text=True)
+        if process.returncode == 0:
             since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        elif said != (said := showed.stderr.strip()):
-            tell(f"no log yet: {said}")  # mostly that no container runs
+        elif complaint != (complaint := process.stderr.strip()):
+            tell(f"no log yet: {complaint}")  # usually because no container runs yet
         time.sleep(PAUSE)
 
 

@@ -1,4 +1,4 @@
-"""What `./pants run launch` runs: chooses a variant, prepares its text, hands over to it."""
+"""The program of `./pants run launch`: chooses a variant, prepares its corpus, and becomes it."""
 
 import difflib
 import os
@@ -46,35 +46,37 @@ def find_variants(root: Path) -> list[str]:
 
 
 def choose(arguments: list[str], variants: list[str]) -> tuple[str, list[str]]:
-    """(variant, its flags). Raises ValueError, naming the nearest names, if there is none such."""
+    """(variant, its flags). Raises ValueError with the nearest names for an unknown variant."""
     if not arguments or arguments[0].startswith("-"):
         return "base", arguments
     name = arguments[0].rstrip("/").removeprefix(f"{VARIANTS}/")
     if name not in variants:
-        near = difflib.get_close_matches(name, variants) or variants
-        raise ValueError(f"no variant {name!r} in {VARIANTS}/; nearest: {', '.join(near)}")
+        close = difflib.get_close_matches(name, variants) or variants
+        raise ValueError(f"no variant {name!r} in {VARIANTS}/; nearest: {', '.join(close)}")
     return name, arguments[1:]
 
 
 def needs_data(flags: list[str]) -> bool:
-    """Whether these flags start a run that reads data and name none."""
-    named = any(flag == "--data" or flag.startswith("--data=") for flag in flags)
-    return not named and not any(flag in NEEDS_NO_DATA for flag in flags)
+    """Whether these flags start a run that needs data, but name none."""
+    names_data = any(flag == "--data" or flag.startswith("--data=") for flag in flags)
+    return not names_data and not any(flag in NEEDS_NO_DATA for flag in flags)
 
 
 def planned_topology(flags: list[str]) -> str:
-    """The value of --topology where --plan asks for it."""
-    given = ""
-    for flag, value in zip(flags, [*flags[1:], ""], strict=True):
-        name, _, after = flag.partition("=")
-        given = after or value if name == "--topology" else given
-    return given if "--plan" in flags else ""
+    """The value of --topology, if --plan is given too; else empty."""
+    topology = ""
+    for flag, following in zip(flags, [*flags, ""][1:], strict=True):
+        name, _, value = flag.partition("=")
+        if name == "--topology":
+            topology = value or following
+    return topology if "--plan" in flags else ""
 
 
 def main(arguments: list[str]) -> int:
-    """Returns only if no variant runs here: 0, 2 for an unknown one, 1 when there is no corpus.
+    """Returns an exit code only if no variant runs here.
 
-    With --on, what tools.launch.remote returns.
+    0 after --help and the like, 2 for an unknown variant, 1 for an expected failure, and with --on
+    the code of tools.launch.remote.
     """
     root = Path(__file__).parents[2]
     leave_pants(Path(__file__).with_name("__main__.py"), arguments, root, default_cache_dir())
@@ -94,7 +96,7 @@ def main(arguments: list[str]) -> int:
             return remote.main(variant, flags)
         if needs_data(flags):
             flags = [*flags, "--data", str(prepare_default())]
-        # The compilers of other hardware are in locks of their own.
+        # The compilers for other hardware are in other locks.
         topology = planned_topology(flags)
         python = Path(sys.executable)
         if topology:
@@ -111,21 +113,21 @@ def main(arguments: list[str]) -> int:
 
 def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
     """Replaces this process by the variant's, so that signals and its exit code are its own."""
-    # What the user sets for other Pythons would outrank the locked packages.
-    own = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    # Variables set for other Pythons would take precedence over the locked packages.
+    user_environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment = {
-        # Fewer page faults of XLA's buffers on a CPU: a huge page is one fault for 512. Must be set
-        # before a process starts.
+        # Huge pages give XLA's buffers on a CPU 512 times fewer page faults. It must be set before
+        # the process starts.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         **({"PYTHON_TYRO_ANSI_CODES": "False"} if os.environ.get("NO_COLOR") else {}),
-        # The second start compiles nothing that the first did.
+        # A second start need not compile again.
         "JAX_COMPILATION_CACHE_DIR": str(default_cache_dir() / "xla"),
-        **own,
+        **user_environment,
         # The variant's sources are the launcher's, a copy of the workspace's.
         "PYTHONPATH": str(root),
     }
     sys.stdout.flush()
-    # -P: not from the working directory, which under Pants is the workspace and not the sandbox.
+    # -P: import nothing from the working directory, which is the workspace, not Pants' sandbox.
     os.execve(python, [str(python), "-sP", "-m", module, *flags], environment)
 
 

@@ -1,4 +1,4 @@
-"""What `./pants run launch -- --version` says: the workspace's commit and the locked JAX."""
+"""The output of `./pants run launch -- --version`: the workspace's commit and the locked JAX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("jax", "jaxlib")
 
 
 def version(workspace: Path) -> str:
-    """Two lines: the commit and whether files differ from it; locked packages and this Python.
+    """Two lines: the commit, and whether files differ from it; locked packages and this Python.
 
     Raises:
         ToolError: the lock cannot be read, or there is no git.

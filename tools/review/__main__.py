@@ -3,9 +3,9 @@
     python -m tools.review pack --summary FILE --pages dist/diff --out DIR
     python -m tools.review comment [--event FILE]
 
-`pack` runs beside a pull request's own code and writes what is handed over. `comment` runs with a
-token, takes that for hostile, and writes the comment. Exit code 0; 1 and one line where something
-is wrong; 2 for a bad command line. Standard library alone, so that nothing needs to be installed
+`pack` runs beside a pull request's own code and writes an artifact. `comment` runs with a token,
+treats the artifact as hostile, and writes the comment. Exit code 0; 1, with one line, if something
+is wrong; 2 for a bad command line. Uses the standard library alone, so that nothing is installed
 where the token is.
 """
 
@@ -25,25 +25,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="review", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("pack", help="write the artifact that the other workflow reads")
-    packing.add_argument(
+    pack_parser = commands.add_parser(
+        "pack", help="write the artifact that the other workflow reads"
+    )
+    pack_parser.add_argument(
         "--summary", type=Path, required=True, help="file with the reports as Markdown"
     )
-    packing.add_argument(
+    pack_parser.add_argument(
         "--pages",
         type=Path,
         default=Path("dist/diff"),
         help="directory with NAME/index.html for each variant",
     )
-    packing.add_argument("--out", type=Path, required=True, help="directory to make")
-    posting = commands.add_parser("comment", help="create, update or remove the comment")
-    posting.add_argument(
+    pack_parser.add_argument("--out", type=Path, required=True, help="directory to make")
+    comment_parser = commands.add_parser("comment", help="create, update or remove the comment")
+    comment_parser.add_argument(
         "--event",
         type=Path,
         default=os.environ.get("GITHUB_EVENT_PATH"),
         help="file with the workflow_run event; default: $GITHUB_EVENT_PATH",
     )
-    posting.add_argument("--bot", default=post.BOT, help="account whose comments are ours")
+    comment_parser.add_argument("--bot", default=post.BOT, help="account whose comments are ours")
     return parser.parse_args(arguments)
 
 

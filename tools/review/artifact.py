@@ -1,10 +1,10 @@
-"""What the unprivileged workflow hands over, written and, as hostile data, read.
+"""Writes the unprivileged workflow's artifact, and reads it as hostile data.
 
     manifest.json       {"schema_version": 1, "reports": ["NAME", ...]}, names sorted
-    summary.md          what `./pants diff --diff-format=markdown` printed
+    summary.md          the output of `./pants diff --diff-format=markdown`
     reports/NAME.html   the page of each variant
 
-It holds no pull-request number: whom it concerns, GitHub says.
+It holds no pull-request number: GitHub tells which pull request it belongs to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tools.common.files import MIB, read_text
 from tools.common.jsonio import parse_json
 
 SCHEMA_VERSION = 1
-# What the workflow calls its upload.
+# The name of the workflow's upload.
 ARTIFACT = "variant-reports"
 
 MAX_ZIP = 32 * MIB
@@ -38,63 +38,65 @@ MAX_MANIFEST = MIB // 16
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _ENTRY = re.compile(rf"manifest\.json|summary\.md|reports/{_NAME.pattern}\.html")
 _LIMITS = {"manifest.json": MAX_MANIFEST, "summary.md": MAX_SUMMARY}
-# What begins an entry of a zip file's list of contents.
+# The bytes that begin an entry of a zip file's directory.
 _LISTED = b"PK\x01\x02"
 
 
 @dataclass(frozen=True)
 class Reports:
-    """What was handed over: the variants' names, sorted, and the summary of all as Markdown."""
+    """The content of the artifact: the variants' sorted names, and one summary as Markdown."""
 
     names: tuple[str, ...]
     summary: str
 
 
 def pack(summary: Path, pages: Path, out: Path) -> list[str]:
-    """Writes `out`, whole or not at all, and returns the names of the variants in it.
+    """Writes `out`, all or nothing, and returns the names of the variants in it.
 
     Args:
-        summary: Markdown, empty if no variant changed.
+        summary: file with Markdown, empty if no variant changed.
         pages: directory of NAME/index.html; need not exist if the summary is empty.
-        out: directory that does not exist yet.
+        out: directory to make; it must not exist.
 
     Raises:
         ToolError: something is missing, too large, or in the way.
     """
     if out.exists():
         raise ToolError(f"{out} exists: remove it, or choose another --out")
-    said = read_text(summary, MAX_SUMMARY)
-    found = {page.parent.name: page for page in sorted(pages.glob("*/index.html"))}
-    if bool(said.strip()) != bool(found):
+    text = read_text(summary, MAX_SUMMARY)
+    by_name = {page.parent.name: page for page in sorted(pages.glob("*/index.html"))}
+    if bool(text.strip()) != bool(by_name):
         raise ToolError(f"{summary} and {pages} disagree: build both from one state of the sources")
-    if strange := [name for name in found if not _NAME.fullmatch(name)]:
-        raise ToolError(f"{pages}/{strange[0]}: a variant's name has letters, digits, _ and -")
-    if len(found) > MAX_REPORTS:
-        raise ToolError(f"{pages}: {len(found)} reports, {MAX_REPORTS} at most can be handed over")
-    texts = {name: read_text(page, MAX_PAGE) for name, page in found.items()}
-    manifest = {"schema_version": SCHEMA_VERSION, "reports": sorted(found)}
-    made = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    if malformed := [name for name in by_name if not _NAME.fullmatch(name)]:
+        raise ToolError(f"{pages}/{malformed[0]}: a variant's name has letters, digits, _ and -")
+    if len(by_name) > MAX_REPORTS:
+        raise ToolError(
+            f"{pages}: {len(by_name)} reports, {MAX_REPORTS} at most can be handed over"
+        )
+    texts = {name: read_text(page, MAX_PAGE) for name, page in by_name.items()}
+    manifest = {"schema_version": SCHEMA_VERSION, "reports": sorted(by_name)}
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        (made / "reports").mkdir(parents=True)
-        (made / "manifest.json").write_text(json.dumps(manifest, sort_keys=True) + "\n")
-        (made / "summary.md").write_text(said, encoding="utf-8", newline="")
+        (temporary / "reports").mkdir(parents=True)
+        (temporary / "manifest.json").write_text(json.dumps(manifest, sort_keys=True) + "\n")
+        (temporary / "summary.md").write_text(text, encoding="utf-8", newline="")
         for name, page in texts.items():
-            (made / f"reports/{name}.html").write_text(page, encoding="utf-8", newline="")
-        os.replace(made, out)
+            (temporary / f"reports/{name}.html").write_text(page, encoding="utf-8", newline="")
+        os.replace(temporary, out)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return sorted(found)
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(by_name)
 
 
 def read(data: bytes) -> Reports:
     """The reports in a zip file that anybody may have written. Nothing is unpacked to disk.
 
     Raises:
-        ToolError: it is not of the form above, or larger than its bounds.
+        ToolError: it does not have the form above, or exceeds the bounds.
     """
     if len(data) > MAX_ZIP:
         raise ToolError(f"the artifact has {len(data):,} bytes, more than {MAX_ZIP:,}")
-    if data.count(_LISTED) > MAX_REPORTS + len(_LIMITS):  # before anything is made of each
+    if data.count(_LISTED) > MAX_REPORTS + len(_LIMITS):  # before zipfile reads each of them
         raise ToolError(f"the artifact has more than {MAX_REPORTS + len(_LIMITS)} entries")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -102,7 +104,7 @@ def read(data: bytes) -> Reports:
             manifest, summary = (_text(archive, name) for name in _LIMITS)
             names = _names(manifest)
             pages = [n for n in archive.namelist() if n not in _LIMITS]
-    # An archive may also claim a newer version, a wrong checksum, or a place outside of the file.
+    # An archive may also claim a newer version, a wrong checksum, or an offset outside of the file.
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -120,17 +122,17 @@ def read(data: bytes) -> Reports:
 
 
 def _check(entries: list[zipfile.ZipInfo]) -> None:
-    """Names, types and declared sizes. One that declares too little is cut when it is read."""
-    seen = set()
+    """Checks names, types and declared sizes. An entry larger than declared is cut when read."""
+    names = set()
     for entry in entries:
         # `filename` ends at a zero byte and has had its separators replaced.
         name = entry.orig_filename
         shown = repr(name[:100])
         if not _ENTRY.fullmatch(name) or name != entry.filename:
             raise ToolError(f"the artifact has an entry {shown}, which no report has")
-        if name in seen:
+        if name in names:
             raise ToolError(f"the artifact has two entries {shown}")
-        seen.add(name)
+        names.add(name)
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             raise ToolError(f"the artifact's {shown} is no plain file")
         if entry.flag_bits & 1:
@@ -140,7 +142,7 @@ def _check(entries: list[zipfile.ZipInfo]) -> None:
         limit = _LIMITS.get(name, MAX_PAGE)
         if entry.file_size > limit:
             raise ToolError(f"the artifact's {shown} has more than {limit:,} bytes")
-    if missing := sorted(_LIMITS.keys() - seen):
+    if missing := sorted(_LIMITS.keys() - names):
         raise ToolError(f"the artifact has no {missing[0]}")
     if sum(entry.file_size for entry in entries) > MAX_EXPANDED:
         raise ToolError(f"the artifact unpacks to more than {MAX_EXPANDED:,} bytes")
@@ -159,19 +161,19 @@ def _text(archive: zipfile.ZipFile, name: str) -> str:
 
 def _names(manifest: str) -> tuple[str, ...]:
     try:
-        found = parse_json(manifest, "manifest.json")
+        value = parse_json(manifest, "manifest.json")
     except ToolError as error:
         raise ToolError(f"the artifact's {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ToolError("the artifact's manifest.json is no object")
-    version = found.get("schema_version")
+    version = value.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         remedy = "rebase the pull request, so that both sides are of one version"
         raise ToolError(
             f"the artifact has schema_version {str(version)[:20]!r}, not {SCHEMA_VERSION}: {remedy}"
         )
-    names = found.get("reports")
-    if found.keys() != {"schema_version", "reports"} or not isinstance(names, list):
+    names = value.get("reports")
+    if value.keys() != {"schema_version", "reports"} or not isinstance(names, list):
         raise ToolError("the artifact's manifest.json has not the keys schema_version, reports")
     if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
         raise ToolError("the artifact's manifest.json lists what is no variant's name")

@@ -1,6 +1,6 @@
-"""One comment a pull request: made, brought up to date in its place, removed when it says nothing.
+"""Keeps one comment per pull request: creates it, updates it in place, removes an empty one.
 
-Which pull request it is, the workflow_run event and the API say; the artifact is not asked.
+The workflow_run event and the API determine the pull request; the artifact has no say in it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tools.review.artifact import ARTIFACT, Reports
 from tools.review.clean import clean
 from tools.review.github import ATTEMPTS, Client, LostReply, NotFound
 
-# Whose comments are ours: the author that GitHub gives to what a workflow's own token writes.
+# The author of our comments: the account that GitHub gives to a workflow's own token.
 BOT = "github-actions[bot]"
 MARKER = "<!-- grug:review -->"
 MAX_EVENT = 4 * MIB
-# GitHub's bound is 65,536 characters; no text has more of them than bytes.
+# GitHub's bound is 65,536 characters; a text never has more characters than bytes.
 MAX_BODY = 65_536
 CUT = "**There is more in the full report.**"
 
@@ -33,7 +33,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Run:
-    """The run of the unprivileged workflow that has ended, as GitHub's event tells it."""
+    """The completed run of the unprivileged workflow, from GitHub's event."""
 
     id: int
     event: str
@@ -43,7 +43,7 @@ class Run:
     commit: str
     branch: str
     fork: int | None
-    """The id of the repository the branch is in; None if that has been deleted."""
+    """The id of the branch's repository; None if it has been deleted."""
     owner: str
 
 
@@ -51,17 +51,17 @@ def parse_event(text: str, repository: str) -> Run:
     """The run that a workflow_run event is about.
 
     Args:
-        text: the event, JSON.
-        repository: OWNER/NAME that this workflow runs in.
+        text: the event, as JSON.
+        repository: OWNER/NAME of the repository in which this workflow runs.
 
     Raises:
-        ToolError: it is another event, or another repository's.
+        ToolError: it is another kind of event, or another repository's.
     """
     try:
         event = parse_json(text, "the event")
         run, home = event["workflow_run"], event["repository"]
         origin: Any = run["head_repository"] or {"id": None, "owner": {"login": ""}}
-        found = Run(
+        result = Run(
             id=run["id"],
             event=run["event"],
             conclusion=run["conclusion"] or "",
@@ -74,40 +74,40 @@ def parse_event(text: str, repository: str) -> Run:
         )
     except (ToolError, KeyError, TypeError) as error:
         raise ToolError(f"the event is no workflow_run event ({str(error)[:100]})") from error
-    if found.repository != repository or not _REPOSITORY.fullmatch(repository):
-        raise ToolError(f"the event is about {found.repository!r}, not about {repository!r}")
-    if type(found.id) is not int or not _COMMIT.fullmatch(found.commit):
+    if result.repository != repository or not _REPOSITORY.fullmatch(repository):
+        raise ToolError(f"the event is about {result.repository!r}, not about {repository!r}")
+    if type(result.id) is not int or not _COMMIT.fullmatch(result.commit):
         raise ToolError("the event's run has no id or no commit")
-    return found
+    return result
 
 
 def comment(client: Client, run: Run, server: str, bot: str = BOT) -> str:
-    """Makes the pull request's comment say what the run found, and returns what was done.
+    """Updates the pull request's comment with a run's reports, and returns the line to print.
 
     Raises:
-        ToolError: the artifact is not what it should be, or GitHub refuses.
+        ToolError: the artifact is malformed, or GitHub refuses.
     """
     if run.event != "pull_request" or run.conclusion != "success":
         return f"run {run.id}: {run.event}, {run.conclusion}: nothing to do"
-    number, why = find_pull(client, run)
+    number, reason = find_pull(client, run)
     if number is None:
-        return f"run {run.id}: {why}: nothing to do"
-    found, reports = fetch(client, run)
-    address = f"{server}/{run.repository}/actions/runs/{run.id}/artifacts/{found}"
+        return f"run {run.id}: {reason}: nothing to do"
+    artifact_id, reports = fetch(client, run)
+    address = f"{server}/{run.repository}/actions/runs/{run.id}/artifacts/{artifact_id}"
     body = compose(reports, run.commit, address) if reports.names else None
     return f"pull request {number}: {sync(client, run.repository, number, body, bot)}"
 
 
 def find_pull(client: Client, run: Run) -> tuple[int | None, str]:
-    """The number of the open pull request that the run built, or None and why there is none.
+    """(number of the open pull request that the run built, "") or (None, why there is none).
 
-    An event lists no pull requests of forks, so they are looked for by branch, and taken by
+    An event does not list pull requests from forks, so they are searched by branch and matched by
     repository and commit. A branch has at most one open pull request against another.
     """
     if run.fork is None or not run.branch:
         return None, "its repository has been deleted"
-    asked = {"state": "open", "head": f"{run.owner}:{run.branch}", "base": run.base}
-    for pull in client.pages(f"/repos/{run.repository}/pulls?{urlencode(asked)}&per_page=100"):
+    query = {"state": "open", "head": f"{run.owner}:{run.branch}", "base": run.base}
+    for pull in client.pages(f"/repos/{run.repository}/pulls?{urlencode(query)}&per_page=100"):
         head, base = pull["head"], pull["base"]
         if (head["repo"] or {}).get("id") != run.fork or head["ref"] != run.branch:
             continue
@@ -122,13 +122,15 @@ def find_pull(client: Client, run: Run) -> tuple[int | None, str]:
 
 
 def fetch(client: Client, run: Run) -> tuple[int, Reports]:
-    """The id of the run's newest artifact, and what is in it."""
+    """The id and the content of the run's newest artifact. Raises ToolError if there is none."""
     place = f"/repos/{run.repository}/actions"
-    listed = client.get(f"{place}/runs/{run.id}/artifacts?name={quote(ARTIFACT)}&per_page=100")
-    found = [one for one in listed["artifacts"] if one["name"] == ARTIFACT and not one["expired"]]
-    if not found:
+    reply = client.get(f"{place}/runs/{run.id}/artifacts?name={quote(ARTIFACT)}&per_page=100")
+    artifacts = [
+        entry for entry in reply["artifacts"] if entry["name"] == ARTIFACT and not entry["expired"]
+    ]
+    if not artifacts:
         raise ToolError(f"run {run.id} has no artifact {ARTIFACT}: run its workflow again")
-    newest = max(found, key=lambda one: one["id"])
+    newest = max(artifacts, key=lambda entry: entry["id"])
     if newest["size_in_bytes"] > artifact.MAX_ZIP:
         raise ToolError(f"the artifact has more than {artifact.MAX_ZIP:,} bytes")
     data = client.download(f"{place}/artifacts/{newest['id']}/zip", artifact.MAX_ZIP)
@@ -136,12 +138,12 @@ def fetch(client: Client, run: Run) -> tuple[int, Reports]:
 
 
 def compose(reports: Reports, commit: str, address: str) -> str:
-    """The comment's Markdown, at most MAX_BODY bytes; whole blocks are left out at its end.
+    """The comment's Markdown, at most MAX_BODY bytes; if needed, blocks at the end are left out.
 
     Args:
-        reports: what was handed over, hostile.
-        commit: of the pull request's branch, 40 digits.
-        address: of the full report.
+        reports: the artifact's content, which may be hostile.
+        commit: the commit of the pull request's branch, 40 digits.
+        address: the URL of the full report.
     """
     many = len(reports.names) != 1
     head = (
@@ -162,7 +164,7 @@ def compose(reports: Reports, commit: str, address: str) -> str:
 
 
 def sync(client: Client, repository: str, number: int, body: str | None, bot: str) -> str:
-    """Leaves one comment of ours that says `body`; none if it is None. Returns what was done."""
+    """Leaves one comment of ours with text `body`, or none if it is None; returns what it did."""
     place = f"/repos/{repository}/issues"
     for attempt in range(ATTEMPTS):
         ours = _ours(client, f"{place}/{number}/comments?per_page=100", bot)
@@ -170,17 +172,17 @@ def sync(client: Client, repository: str, number: int, body: str | None, bot: st
         for extra in ours[1 if keep else 0 :]:
             _gone(client, f"{place}/comments/{extra['id']}")
         removed = len(ours) - bool(keep)
-        also = f", {removed} removed" if removed else ""
+        removed_text = f", {removed} removed" if removed else ""
         if body is None:
-            return f"nothing to show{also}"
+            return f"nothing to show{removed_text}"
         try:
             if keep is None:
                 client.post(f"{place}/{number}/comments", {"body": body})
-                return f"created{also}"
+                return f"created{removed_text}"
             if keep["body"] == body:
-                return f"unchanged{also}"
+                return f"unchanged{removed_text}"
             client.patch(f"{place}/comments/{keep['id']}", {"body": body})
-            return f"updated{also}"
+            return f"updated{removed_text}"
         except NotFound:
             if keep is None:
                 raise
@@ -191,13 +193,14 @@ def sync(client: Client, repository: str, number: int, body: str | None, bot: st
 
 
 def _ours(client: Client, path: str, bot: str) -> list[dict[str, Any]]:
-    """Comments that `bot` wrote and that begin with our marker, the oldest first."""
-    found = [
-        one
-        for one in client.pages(path)
-        if (one["user"] or {}).get("login") == bot and (one["body"] or "").startswith(MARKER)
+    """Comments by `bot` that begin with our marker, oldest first."""
+    comments = [
+        comment
+        for comment in client.pages(path)
+        if (comment["user"] or {}).get("login") == bot
+        and (comment["body"] or "").startswith(MARKER)
     ]
-    return sorted(found, key=lambda one: one["id"])
+    return sorted(comments, key=lambda comment: comment["id"])
 
 
 def _gone(client: Client, path: str) -> None:

@@ -1,7 +1,7 @@
 """python -m tools.speedrun check --root DIR
 
-Whether every speedrun has its sources, seeds and hardware and reached its track's target: prints
-one line per fault and ends with 1, or says what it saw and ends with 0.
+Checks that every speedrun has its sources, seeds and hardware, and reached its track's target.
+Prints one line per fault and exits with 1, or the number of speedruns and exits with 0.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ def check(root: Path) -> list[str]:
     names = entries(root)
     if not names:
         return []
-    found: list[str] = []
+    faults: list[str] = []
     tracks = load_tracks(root)
     for name in names:
         try:
             load(root, name, tracks)
         except ToolError as error:
-            found += str(error).splitlines()
-    return found
+            faults += str(error).splitlines()
+    return faults
 
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="speedrun")
     commands = parser.add_subparsers(dest="command", required=True)
-    checking = commands.add_parser("check", help="check that every speedrun's record is whole")
-    checking.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    check_parser = commands.add_parser("check", help="check that every speedrun's record is whole")
+    check_parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     if faults := check(options.root):
         print("\n".join(faults), file=sys.stderr)

@@ -1,8 +1,8 @@
-"""A speedrun's directory and its record.json: what it holds, and every fault in it.
+"""A speedrun's directory and its record.json: reads them and finds every fault.
 
-experiments/speedrun/<YYYY-MM-DD>_<slug>/ holds run.py, README.md and record.json. One key a line in
-the record and one run a line, so that two records compare line by line. Standard library alone:
-lint runs it.
+experiments/speedrun/<YYYY-MM-DD>_<slug>/ holds run.py, README.md and record.json. A record has one
+key per line and one run per line, so that two records compare line by line. Uses the standard
+library alone, because lint runs it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 RECORD = "record.json"
 MAX_RECORD = 128 * 1024
 MAX_POINTS = 40
-# What a run does not follow from: text for people and for the build, and the result.
+# Files that do not affect a run: text for people and for the build, and the result.
 NO_SOURCES = ("README.md", "BUILD", RECORD)
 AGAIN = "write it with ./pants run tools/speedrun:record"
 
@@ -36,12 +36,12 @@ NAME = re.compile(r"(\d{4}-\d{2}-\d{2})_[a-z0-9][a-z0-9_-]{0,59}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Fault = tuple[str, str]
-"""Field and message with its remedy."""
+"""A field, and a message with the remedy."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One seed. Seconds: the clock of the rules; cpu_seconds: of all threads within it."""
+    """One seed's run. `seconds`: by the rules' clock; `cpu_seconds`: of all threads meanwhile."""
 
     seed: int
     heldout_bpb: float
@@ -53,12 +53,12 @@ class Run:
     steps: int
     tokens: int
     curve: tuple[tuple[float, ...], ...]
-    """At most MAX_POINTS of (step, tokens, seconds, training loss)."""
+    """At most MAX_POINTS rows of (step, tokens, seconds, training loss)."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record that was checked. What each key means: docs/speedrun/rules.md."""
+    """A checked record. docs/speedrun/rules.md says what each key means."""
 
     schema_version: int
     entry: str
@@ -79,7 +79,7 @@ class Record:
         return f"{AREA}/{self.entry}"
 
     def column(self, key: str) -> tuple[float, ...]:
-        """One number a seed: `seconds`, `heldout_bpb`, ..."""
+        """One number per seed: `seconds`, `heldout_bpb`, ..."""
         return tuple(float(getattr(run, key)) for run in self.runs)
 
 
@@ -97,12 +97,13 @@ def encode(values: Mapping[str, Any]) -> bytes:
 
 
 def sources(directory: Path, name: str) -> dict[str, str]:
-    """sha256 of each file that an entry's runs follow from, by path in its directory.
+    """sha256 of each file that an entry's runs depend on, by path within its directory.
 
     Raises:
-        ToolError: a symbolic link, whose content is elsewhere; `name` stands for `directory`.
+        ToolError: there is a symbolic link, whose content is elsewhere. The message calls the
+            directory `name`.
     """
-    found = {}
+    digests = {}
     for path in sorted(directory.rglob("*")):
         inside = path.relative_to(directory)
         if any(part == "__pycache__" or part.startswith(".") for part in inside.parts):
@@ -110,8 +111,8 @@ def sources(directory: Path, name: str) -> dict[str, str]:
         if path.is_symlink():
             raise ToolError(f"{name}/{inside.as_posix()}:1: is a symbolic link: copy the file")
         if path.is_file() and inside.as_posix() not in NO_SOURCES:
-            found[inside.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+            digests[inside.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
 
 
 def sources_digest(files: Mapping[str, str]) -> str:
@@ -122,23 +123,23 @@ def sources_digest(files: Mapping[str, str]) -> str:
 def entries(root: Path) -> list[str]:
     """Names of the directories of speedruns in the workspace `root`, oldest first."""
     area = root / AREA
-    found = [p.name for p in area.iterdir() if p.is_dir()] if area.is_dir() else []
-    return sorted(name for name in found if not name.startswith((".", "__")))
+    names = [p.name for p in area.iterdir() if p.is_dir()] if area.is_dir() else []
+    return sorted(name for name in names if not name.startswith((".", "__")))
 
 
 def load(root: Path, name: str, tracks: Mapping[str, Track]) -> Record:
-    """The record of one entry. Raises ToolError with every fault: `path:line: field: what`."""
+    """The record of one entry. Raises ToolError with every fault: `path:line: field: message`."""
     directory, shown = root / AREA / name, f"{AREA}/{name}"
-    if wrong := list(_directory_faults(directory, name)):
-        raise ToolError("\n".join(f"{shown}{file}:1: {what}" for file, what in wrong))
+    if directory_faults := list(_directory_faults(directory, name)):
+        raise ToolError("\n".join(f"{shown}{file}:1: {fault}" for file, fault in directory_faults))
     text = read_text(directory / RECORD, MAX_RECORD, name=f"{shown}/{RECORD}")
     values = parse_json(text, f"{shown}/{RECORD}")
-    if found := list(faults(values, name, sources(directory, shown), tracks)):
+    if record_faults := list(faults(values, name, sources(directory, shown), tracks)):
         lines = text.splitlines()
         raise ToolError(
             "\n".join(
-                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {what}"
-                for field, what in found
+                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {fault}"
+                for field, fault in record_faults
             )
         )
     for run in values["runs"]:
@@ -168,13 +169,13 @@ def _directory_faults(directory: Path, name: str) -> Iterator[tuple[str, str]]:
 def faults(
     values: Any, name: str, files: Mapping[str, str], tracks: Mapping[str, Track]
 ) -> Iterator[Fault]:
-    """What is wrong with a record; `files` are the sources that the directory holds now."""
+    """Faults of a record; `files` are the digests of the sources now in the directory."""
     if not isinstance(values, dict):
         yield "schema_version", f"is missing: {AGAIN}"
         return
     if values.get("schema_version") != SCHEMA_VERSION:
-        have = values.get("schema_version")
-        yield "schema_version", f"is {have!r}, this tool knows {SCHEMA_VERSION}: {AGAIN}"
+        version = values.get("schema_version")
+        yield "schema_version", f"is {version!r}, this tool knows {SCHEMA_VERSION}: {AGAIN}"
         return
     missing = [key for key in KEYS if values.get(key) in (None, "", [], {})]
     yield from ((key, f"is missing: {AGAIN}") for key in missing)
@@ -186,14 +187,14 @@ def faults(
     yield from _parts(values, "hardware", HARDWARE, _HARDWARE)
     yield from _parts(values, "software", SOFTWARE, _SOFTWARE)
     if values["track"] not in tracks:
-        known = ", ".join(sorted(tracks))
-        yield "track", f"{values['track']!r} is not in {TRACKS}, which has {known}"
+        names = ", ".join(sorted(tracks))
+        yield "track", f"{values['track']!r} is not in {TRACKS}, which has {names}"
         return
     track = tracks[values["track"]]
     if values["data_digest"] != track.data_digest:
         yield "data_digest", f"is of other text than {track.name} is run on: run it on that store"
-    wrong = list(_runs(values["runs"], track))
-    yield from wrong or _target(values["runs"], track)
+    run_faults = list(_runs(values["runs"], track))
+    yield from run_faults or _target(values["runs"], track)
 
 
 def _identity(values: Mapping[str, Any], name: str) -> Iterator[Fault]:
@@ -257,7 +258,7 @@ _RUN: Checks = {
 
 
 def _is_curve(points: Any) -> bool:
-    """Rows of step, tokens, seconds and loss."""
+    """Whether these are rows of step, tokens, seconds and loss."""
     return (
         isinstance(points, list)
         and 0 < len(points) <= MAX_POINTS
@@ -266,37 +267,37 @@ def _is_curve(points: Any) -> bool:
 
 
 def _parts(values: Any, field: str, keys: tuple[str, ...], checks: Checks) -> Iterator[Fault]:
-    """Faults of an object whose keys are all needed and have a check each."""
-    held = values[field]
-    if not isinstance(held, dict):
+    """Faults of an object, all of whose keys are required and have a check."""
+    part = values[field]
+    if not isinstance(part, dict):
         yield field, f"is no object: {AGAIN}"
         return
     for key in keys:
-        if key not in held:
+        if key not in part:
             yield f"{field}.{key}", f"is missing: {AGAIN}"
-        elif not checks[key](held[key]):
-            yield f"{field}.{key}", f"is {str(held[key])[:60]!r}: {AGAIN}"
-    yield from ((f"{field}.{k}", f"is unknown: {AGAIN}") for k in sorted(set(held) - set(keys)))
+        elif not checks[key](part[key]):
+            yield f"{field}.{key}", f"is {str(part[key])[:60]!r}: {AGAIN}"
+    yield from ((f"{field}.{k}", f"is unknown: {AGAIN}") for k in sorted(set(part) - set(keys)))
 
 
 def _runs(runs: Any, track: Track) -> Iterator[Fault]:
     if not isinstance(runs, list):
         yield "runs", f"is no list: {AGAIN}"
         return
-    named = {f"runs[{i}]": run for i, run in enumerate(runs)}
-    wrong = [fault for field in named for fault in _parts(named, field, RUN_KEYS, _RUN)]
-    yield from wrong
-    if wrong:
+    by_field = {f"runs[{i}]": run for i, run in enumerate(runs)}
+    malformed = [fault for field in by_field for fault in _parts(by_field, field, RUN_KEYS, _RUN)]
+    yield from malformed
+    if malformed:
         return
     seeds = {run["seed"] for run in runs}
     if len(seeds) < len(runs):
         yield "runs", "have a seed twice: record each seed once"
     if len(seeds) < track.seeds:
         yield "runs", f"have {len(seeds)} seeds, {track.name} needs {track.seeds}: run more of them"
-    for field, run in named.items():
+    for field, run in by_field.items():
         for key in ("heldout_targets", "heldout_bytes"):
-            if run[key] != (due := getattr(track, key)):
-                message = f"is {run[key]:,}, {track.name} has {due:,}: evaluate on all of it"
+            if run[key] != (expected := getattr(track, key)):
+                message = f"is {run[key]:,}, {track.name} has {expected:,}: evaluate on all of it"
                 yield f"{field}.{key}", message
         bits = run["heldout_loss"] * run["heldout_targets"] / math.log(2)
         if not math.isclose(bits, run["heldout_bpb"] * run["heldout_bytes"], rel_tol=1e-5):

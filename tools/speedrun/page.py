@@ -1,7 +1,7 @@
 """python -m tools.speedrun.page --root DIR --out DOCS
 
 Writes the leaderboard, DOCS/speedrun/leaderboard.md, and a page for each entry's README. The same
-records give the same bytes. `pages` gives them without writing.
+records give the same bytes. `pages` returns them without writing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
     The first sets the record; then whoever is faster on the same hardware with p < RECORD_P.
     """
     best: dict[tuple[str, ...], Record] = {}
-    found = []
+    result = []
     for record in sorted((r for r in records if r.track == track.name), key=lambda r: r.entry):
         hardware = tuple(sorted(map(str, record.hardware.items())))
         against = best.get(hardware)
@@ -58,20 +58,20 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
         if against:
             ours, theirs = (Sample(r.column(track.metric)) for r in (record, against))
             test = welch(ours, theirs)
-            # Equal in every seed, such as steps: no chance is left to test.
+            # Values equal in every seed, such as steps, leave no chance to test.
             p = test.p if test else (1.0 if ours.mean == theirs.mean else 0.0)
             is_new = ours.mean < theirs.mean and p < RECORD_P
         if is_new:
             best[hardware] = record
-        found.append(Standing(record, against, p, is_new))
-    return found
+        result.append(Standing(record, against, p, is_new))
+    return result
 
 
 def pages(root: Path) -> dict[str, str]:
-    """The generated pages by their path in docs/; nothing where there is no speedrun.
+    """The generated pages by their path in docs/; none without a speedrun.
 
     Raises:
-        ToolError: an entry that `python -m tools.speedrun check` refuses.
+        ToolError: `python -m tools.speedrun check` refuses an entry.
     """
     names = entries(root)
     if not names:
@@ -79,38 +79,38 @@ def pages(root: Path) -> dict[str, str]:
     tracks = load_tracks(root)
     records = [load(root, name, tracks) for name in names]
     recorded = _ledger_names(root)
-    found = {INDEX: leaderboard(records, tracks.values(), recorded)}
+    pages_ = {INDEX: leaderboard(records, tracks.values(), recorded)}
     for record in records:
         readme = read_text(root / record.path / "README.md", MAX_README)
-        found[f"{FOLDER}/{record.entry}.md"] = _readme(readme, record, recorded)
-    return found
+        pages_[f"{FOLDER}/{record.entry}.md"] = _readme(readme, record, recorded)
+    return pages_
 
 
 def _ledger_names(root: Path) -> set[str]:
-    """Experiments with a page of their own, which holds their diff."""
+    """Names of the experiments that have a page with their diff."""
     if not (root / LEDGER).exists():
         return set()
     return {entry.name for entry in load_ledger(root)}
 
 
 def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: set[str]) -> str:
-    """The page with all speedruns, by track."""
+    """The page with all speedruns by track; entries in `recorded` have a page with their diff."""
     blocks = [
         "---\ntitle: Speedruns\nhide: [navigation, toc]\n---",
         "# Speedruns",
         "Least time, tokens or steps to a held-out loss. [The rules](rules.md).",
     ]
     for track in tracks:
-        found = standings(records, track)
+        ranked = standings(records, track)
         blocks += [
             f"## {text(track.name)}",
             f"{text(track.title)}: to {track.target_bpb:g} bits per byte on held-out documents, "
             f"ranked by mean {_WHAT[track.metric]}, {track.seeds} seeds or more.",
         ]
-        if not found:
+        if not ranked:
             blocks.append("No entry yet.")
             continue
-        blocks += [_table(found, track, recorded), _chart(found, track)]
+        blocks += [_table(ranked, track, recorded), _chart(ranked, track)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -122,9 +122,9 @@ _WHAT = {
 }
 
 
-def _table(found: Sequence[Standing], track: Track, recorded: set[str]) -> str:
+def _table(standings: Sequence[Standing], track: Track, recorded: set[str]) -> str:
     ranked = sorted(
-        found, key=lambda s: (Sample(s.record.column(track.metric)).mean, s.record.entry)
+        standings, key=lambda s: (Sample(s.record.column(track.metric)).mean, s.record.entry)
     )
     rows = [_row(i, s, recorded) for i, s in enumerate(ranked, 1)]
     heads = "".join(f'<th scope="col">{name}</th>' for name in rows[0])
@@ -141,7 +141,7 @@ def _table(found: Sequence[Standing], track: Track, recorded: set[str]) -> str:
 
 
 def _row(place: int, standing: Standing, recorded: set[str]) -> dict[str, str]:
-    """Cells by their column."""
+    """The cells of a row, by column."""
     record = standing.record
     name = text(record.entry)
     links = f'<a href="{name}.html">{name.replace("_", "_<wbr>")}</a>'
@@ -166,24 +166,24 @@ def _row(place: int, standing: Standing, recorded: set[str]) -> dict[str, str]:
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
-    """The mean, and the seeds' standard deviation where there is any."""
+    """The mean, and the standard deviation over seeds if there is any."""
     sample = Sample(tuple(values))
     mean = f"{sample.mean:,.{digits}f}"
     return f"{mean} ± {sample.spread:,.{digits}f}" if sample.spread else mean
 
 
 def _hardware(record: Record) -> str:
-    held = record.hardware
-    memory = f"{held['memory_bytes'] / 2**30:.0f} GiB"
-    parts = [f"{text(held['cpu'])}, {held['cores']} cores", memory]
-    if held["accelerator"]:
-        parts.insert(0, f"{held['accelerators']} × {text(held['accelerator'])}")
+    hardware = record.hardware
+    memory = f"{hardware['memory_bytes'] / 2**30:.0f} GiB"
+    parts = [f"{text(hardware['cpu'])}, {hardware['cores']} cores", memory]
+    if hardware["accelerator"]:
+        parts.insert(0, f"{hardware['accelerators']} × {text(hardware['accelerator'])}")
     return ", ".join(parts)
 
 
-def _chart(found: Sequence[Standing], track: Track) -> str:
-    """Training loss over time: the standing record against the one before it."""
-    records = [s.record for s in found if s.is_new][-2:]
+def _chart(standings: Sequence[Standing], track: Track) -> str:
+    """A chart of training loss over time: the current record and the one before it."""
+    records = [s.record for s in standings if s.is_new][-2:]
     series = [
         Series(
             label=("before", "record")[i - len(records) + 2],
@@ -211,17 +211,17 @@ def _readme(readme: str, record: Record, recorded: set[str]) -> str:
     links = "[Leaderboard](leaderboard.md) · [Rules](rules.md)"
     if record.entry in recorded:
         links += f" · [Diff](../{PAGES}/{record.entry}.md)"
-    where = f"Sources: `{record.path}/`, digest `{record.sources_digest}`."
-    return "\n\n".join([title, _LINK.sub(r"`\1`", readme.strip()), links, where]) + "\n"
+    sources = f"Sources: `{record.path}/`, digest `{record.sources_digest}`."
+    return "\n\n".join([title, _LINK.sub(r"`\1`", readme.strip()), links, sources]) + "\n"
 
 
 def write(root: Path, out: Path) -> list[str]:
-    """Writes all pages below `out`, or none, and gives their paths."""
-    found = pages(root)
-    if not found:
+    """Writes all pages below `out`, or none, and returns their paths. Raises as `pages`."""
+    written = pages(root)
+    if not written:
         raise ToolError(f"{AREA}: has no speedrun: add {AREA}/<YYYY-MM-DD>_<slug>/")
-    files.write_all({out / path: page.encode() for path, page in found.items()})
-    return list(found)
+    files.write_all({out / path: page.encode() for path, page in written.items()})
+    return list(written)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
 """python -m tools.speedrun.record ENTRY RUN_DIR... --author NAME --root DIR
 
-Writes experiments/speedrun/ENTRY/record.json from the runs that ENTRY/run.py left behind, one a
-seed; or nothing, and says why. The same runs give the same bytes.
+Writes experiments/speedrun/ENTRY/record.json from the runs of ENTRY/run.py, one per seed; or writes
+nothing and says why. The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ _ALIKE = ("track", "data_digest", "sources", "config", "hardware", "software")
 
 
 def read_run(directory: Path) -> dict[str, Any]:
-    """What one run says of itself, and under "run" its numbers.
+    """The parts of a record from one run; "run" holds its numbers.
 
     Raises:
-        ToolError: no finished run of a speedrun.
+        ToolError: the directory holds no finished run of a speedrun.
     """
-    run, where = read_record(directory / "run.json", f"{directory}/run.json")
-    about = run.get("speedrun")
-    if not isinstance(about, dict) or set(about) != {"track", "hardware", "cpu_seconds"}:
-        raise ToolError(f"{where}:1: speedrun: is missing: give the directory of a speedrun")
+    run, name = read_record(directory / "run.json", f"{directory}/run.json")
+    speedrun = run.get("speedrun")
+    if not isinstance(speedrun, dict) or set(speedrun) != {"track", "hardware", "cpu_seconds"}:
+        raise ToolError(f"{name}:1: speedrun: is missing: give the directory of a speedrun")
     metrics = read_metrics(directory / "metrics.jsonl", f"{directory}/metrics.jsonl")
     last, planned = metrics.step[-1], run["config"]["steps"]
     if last != planned:
         raise ToolError(f"{directory}: ended at step {last} of {planned}: run it again")
     evaluated = {"eval/loss", "eval/bpb", "eval/targets", "eval/bytes"}
-    at_end = metrics.evaluations[-1] if metrics.evaluations else (-1, {})
-    if at_end[0] != len(metrics.step) - 1 or not evaluated <= at_end[1].keys():
+    last_evaluation = metrics.evaluations[-1] if metrics.evaluations else (-1, {})
+    if last_evaluation[0] != len(metrics.step) - 1 or not evaluated <= last_evaluation[1].keys():
         needed = ", ".join(sorted(evaluated))
         raise ToolError(f"{directory}: its last line of metrics lacks {needed}: run it again")
-    # Everything was compiled before the clock ran, so no step stands out.
+    # Everything was compiled before the clock started, so no step is an outlier.
     times = seconds(metrics, ())
     points = zip(metrics.step, metrics.tokens, times, metrics.loss, strict=True)
     curve = thin(list(points), entry.MAX_POINTS)
     attempt = run["attempts"][-1]
     return {
         "variant": run["variant"],
-        "track": about["track"],
+        "track": speedrun["track"],
         "data_digest": run["data"].get("digest"),
         "sources": run.get("sources"),
         "config": {k: v for k, v in portable(run["config"], OLD_PLACES).items() if k != "seed"},
-        "hardware": about["hardware"],
+        "hardware": speedrun["hardware"],
         "software": {
             **{key: attempt["versions"].get(key) for key in ("python", "jax", "jaxlib")},
             "lock": run["lock"],
         },
         "run": {
             "seed": run["config"]["seed"],
-            "heldout_bpb": rounded(at_end[1]["eval/bpb"], 7),
-            "heldout_loss": rounded(at_end[1]["eval/loss"], 7),
-            "heldout_targets": int(at_end[1]["eval/targets"]),
-            "heldout_bytes": int(at_end[1]["eval/bytes"]),
+            "heldout_bpb": rounded(last_evaluation[1]["eval/bpb"], 7),
+            "heldout_loss": rounded(last_evaluation[1]["eval/loss"], 7),
+            "heldout_targets": int(last_evaluation[1]["eval/targets"]),
+            "heldout_bytes": int(last_evaluation[1]["eval/bytes"]),
             "seconds": rounded(times[-1], 6),
-            "cpu_seconds": rounded(float(about["cpu_seconds"]), 6),
+            "cpu_seconds": rounded(float(speedrun["cpu_seconds"]), 6),
             "steps": last,
             "tokens": int(metrics.tokens[-1]),
             "curve": [[round(s, 1), int(n), rounded(t), rounded(y)] for s, n, t, y in curve],
@@ -73,18 +73,21 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def record(root: Path, name: str, directories: Sequence[Path], author: str) -> str:
-    """Writes the entry's record and gives its path; on ToolError nothing has changed.
+    """Writes the entry's record and returns its path.
 
     Args:
         root: the workspace.
         name: the entry's directory in experiments/speedrun/.
-        directories: of its runs, one per seed.
+        directories: the directories of its runs, one per seed.
         author: who made the entry.
+
+    Raises:
+        ToolError: the runs make no valid record; nothing is written.
     """
     shown = f"{AREA}/{name}"
     if not entry.NAME.fullmatch(name) or not (root / shown).is_dir():
-        known = ", ".join(entry.entries(root)) or "nothing"
-        raise ToolError(f"{shown}: is no entry <YYYY-MM-DD>_<slug>; there is {known}")
+        names = ", ".join(entry.entries(root)) or "nothing"
+        raise ToolError(f"{shown}: is no entry <YYYY-MM-DD>_<slug>; there is {names}")
     runs = [read_run(directory) for directory in directories]
     for directory, run in zip(directories, runs, strict=True):
         if run["variant"] != name:
@@ -94,7 +97,7 @@ def record(root: Path, name: str, directories: Sequence[Path], author: str) -> s
             differ = f"differs from {directories[0]} in {', '.join(unlike)}"
             raise ToolError(f"{directory}: {differ}: {remedy}")
     first = runs[0]
-    held = entry.sources(root / shown, shown)
+    sources = entry.sources(root / shown, shown)
     values = {
         "schema_version": entry.SCHEMA_VERSION,
         "entry": name,
@@ -105,8 +108,8 @@ def record(root: Path, name: str, directories: Sequence[Path], author: str) -> s
         "runs": sorted((run["run"] for run in runs), key=lambda run: run["seed"]),
     }
     path = f"{shown}/{entry.RECORD}"
-    if found := list(entry.faults(values, name, held, load_tracks(root))):
-        raise ToolError("\n".join(f"{path}: {field}: {what}" for field, what in found))
+    if faults := list(entry.faults(values, name, sources, load_tracks(root))):
+        raise ToolError("\n".join(f"{path}: {field}: {message}" for field, message in faults))
     data = entry.encode(values)
     parse_json(data.decode(), path)
     files.write_all({root / path: data})

@@ -1,4 +1,7 @@
-"""Whether a mean lies below a target, from a few seeds. Standard library alone: lint runs it."""
+"""Tests from a few seeds whether a mean is below a target.
+
+Uses the standard library alone, because lint runs it.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,23 @@ from collections.abc import Sequence
 
 
 def student_tail(t: float, freedom: int) -> float:
-    """P(T <= t) of Student's t with whole degrees of freedom (Abramowitz and Stegun, 26.7.3-4)."""
+    """P(T <= t) for Student's t with integer degrees of freedom (Abramowitz, Stegun, 26.7.3-4)."""
     theta = math.atan2(t, math.sqrt(freedom))
     sine, square = math.sin(theta), math.cos(theta) ** 2
-    odd = freedom % 2
+    is_odd = freedom % 2
     term, total = 1.0, 0.0
     for k in range(freedom // 2):
         total += term
-        term *= square * (2 * k + 1 + odd) / (2 * k + 2 + odd)
-    inside = 2 / math.pi * (theta + sine * math.cos(theta) * total) if odd else sine * total
+        term *= square * (2 * k + 1 + is_odd) / (2 * k + 2 + is_odd)
+    inside = 2 / math.pi * (theta + sine * math.cos(theta) * total) if is_odd else sine * total
     return max(0.0, (1 + inside) / 2)
 
 
 def below(values: Sequence[float], target: float) -> float | None:
     """p-value of a one-sided one-sample t-test that the mean of `values` is below `target`.
 
-    None where they allow none: fewer than two, or values without any spread, which are not seeds
-    but copies.
+    None if the values allow no test: fewer than two, or without any spread, which are copies rather
+    than seeds.
     """
     if len(values) < 2 or not (spread := statistics.stdev(values)):
         return None
