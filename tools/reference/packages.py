@@ -1,4 +1,4 @@
-"""The packages of tools/ and which of them imports which, as a page and as a picture."""
+"""The packages of tools/ and the imports between them, as a page and as a picture."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ PURPOSES = {
     "variants": "Lists the variants, their sizes, and what each is held against.",
 }
 Imports = Mapping[str, frozenset[str]]
-"""What each package imports of the others, directly."""
+"""The other packages that each package imports directly."""
 
 
 def find_imports(root: Path) -> Imports:
     """The imports between the packages of the workspace's tools/. The plugin is not one of them.
 
     Raises:
-        ToolError: a package without a purpose, or a purpose without its package.
+        ToolError: a package has no purpose, or a purpose no package.
     """
     files: dict[str, list[Path]] = {}
     for path in sorted((root / "tools").glob("*/*.py")):
@@ -65,42 +65,42 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def closure(imports: Imports, package: str) -> frozenset[str]:
-    """What a package imports, directly or through others."""
-    found: set[str] = set()
+    """The packages that a package imports, directly or indirectly."""
+    packages: set[str] = set()
     waiting = list(imports[package])
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in packages:
+            packages.add(name)
             waiting += imports[name]
-    return frozenset(found)
+    return frozenset(packages)
 
 
 def levels(imports: Imports) -> list[list[str]]:
-    """Packages by how far they are above those that import nothing, each level by name.
+    """Packages by their distance from those that import nothing, each level sorted by name.
 
     Raises:
         ToolError: packages import each other in a circle.
     """
-    found: list[list[str]] = []
+    result: list[list[str]] = []
     placed: set[str] = set()
     while len(placed) < len(imports):
         level = sorted(p for p in imports if p not in placed and imports[p] <= placed)
         if not level:
-            left = sorted(p for p in imports if p in closure(imports, p))
-            raise ToolError(f"tools/: {', '.join(left)} import each other in a circle")
-        found.append(level)
+            circular = sorted(p for p in imports if p in closure(imports, p))
+            raise ToolError(f"tools/: {', '.join(circular)} import each other in a circle")
+        result.append(level)
         placed |= set(level)
-    return found
+    return result
 
 
 def needed(imports: Imports) -> list[tuple[str, str]]:
-    """The imports that do not follow from others: (package, imported), sorted."""
+    """The imports that do not follow from others, as sorted pairs (package, imported)."""
     return sorted(
         (package, name)
         for package, names in imports.items()
         for name in names
-        if not any(name in closure(imports, other) for other in names)
+        if not any(name in closure(imports, between) for between in names)
     )
 
 
@@ -144,7 +144,7 @@ marker path { fill: #6e7781; stroke: none; }
 }
 """
 Place = tuple[str, str]
-"""A package, (name, ""), or where an arrow (from, to) passes a level between its ends."""
+"""A package, (name, ""), or the place where an arrow (from, to) crosses a level on its way."""
 
 
 def picture(imports: Imports) -> str:
@@ -185,7 +185,7 @@ def _width(place: Place) -> int:
 
 
 def _lanes(imports: Imports) -> tuple[list[list[Place]], list[list[tuple[int, Place]]]]:
-    """The levels with a lane for each arrow that passes, and each arrow's places from the top."""
+    """The levels with a lane for each crossing arrow, and each arrow's places from the top."""
     rows: list[list[Place]] = [[(name, "") for name in level] for level in levels(imports)]
     level_of = {name: level for level, row in enumerate(rows) for name, _ in row}
     chains = []
@@ -201,36 +201,39 @@ def _lanes(imports: Imports) -> tuple[list[list[Place]], list[list[tuple[int, Pl
 def _ordered(
     rows: Sequence[Sequence[Place]], chains: Sequence[Sequence[tuple[int, Place]]]
 ) -> list[list[Place]]:
-    """Each level sorted by where its neighbours are, up and down in turn: few arrows cross."""
-    found = [list(row) for row in rows]
+    """The levels, each sorted by the places of its neighbours, so that few arrows cross."""
+    result = [list(row) for row in rows]
     below: dict[tuple[int, Place], list[Place]] = {}
     above: dict[tuple[int, Place], list[Place]] = {}
     for chain in chains:
         for high, low in pairwise(chain):
             below.setdefault(high, []).append(low[1])
             above.setdefault(low, []).append(high[1])
-    upward = [(level, level - 1, below) for level in range(1, len(found))]
-    downward = [(level, level + 1, above) for level in range(len(found) - 2, -1, -1)]
-    for level, other, neighbours in (*upward, *downward) * 4:
-        spots = {place: (i + 0.5) / len(found[other]) for i, place in enumerate(found[other])}
+    upward = [(level, level - 1, below) for level in range(1, len(result))]
+    downward = [(level, level + 1, above) for level in range(len(result) - 2, -1, -1)]
+    for level, neighbour_level, neighbours in (*upward, *downward) * 4:
+        spots = {
+            place: (i + 0.5) / len(result[neighbour_level])
+            for i, place in enumerate(result[neighbour_level])
+        }
         weights: dict[Place, float] = {}
-        for i, place in enumerate(found[level]):
-            near = [spots[neighbour] for neighbour in neighbours.get((level, place), ())]
-            weights[place] = sum(near) / len(near) if near else (i + 0.5) / len(found[level])
-        found[level].sort(key=lambda place: (weights[place], place))
-    return found
+        for i, place in enumerate(result[level]):
+            nearby = [spots[neighbour] for neighbour in neighbours.get((level, place), ())]
+            weights[place] = sum(nearby) / len(nearby) if nearby else (i + 0.5) / len(result[level])
+        result[level].sort(key=lambda place: (weights[place], place))
+    return result
 
 
 def _arrow(points: Sequence[tuple[float, float]]) -> str:
     """A curve from the lower edge of the first box to the upper edge of the last."""
-    (x, y), *rest = points
+    (x, y), *following = points
     y += _BOX[1] / 2
     steps = [f"M{x:g},{y:g}"]
-    for number, (to_x, to_y) in enumerate(rest, start=1):
+    for number, (to_x, to_y) in enumerate(following, start=1):
         end = to_y - _BOX[1] / 2
         middle = (y + end) / 2
         steps.append(f"C{x:g},{middle:g} {to_x:g},{middle:g} {to_x:g},{end:g}")
-        if number < len(rest):
+        if number < len(following):
             steps.append(f"V{to_y + _BOX[1] / 2:g}")
         x, y = to_x, to_y + _BOX[1] / 2
     return f'<path d="{"".join(steps)}" marker-end="url(#head)"/>'

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tools.reference.help_text import Section
 from tools.reference.pants_help import PantsHelp, Scope
-from tools.reference.programs import Said
+from tools.reference.programs import ProgramHelp
 
 WRITE = "./pants run tools/reference:write"
 GOALS, TARGETS, TOOLS = (f"docs/reference/{name}.md" for name in ("goals", "targets", "tools"))
 _NOTICE = f"<!-- Written by `{WRITE}` from the code's own help: edits are lost. -->"
 _CODE = re.compile(r"(`[^`]*`)")
-# What would begin something in Markdown, where a help text means the character itself.
+# Characters with a meaning in Markdown that a help text does not intend.
 _SPECIAL = re.compile(r"([\\*<>|\[\]~#])|(?<!\w)(_)|(_)(?!\w)")
 
 
@@ -24,7 +24,7 @@ def is_stale(path: Path, text: str) -> bool:
 
 
 def remedy(name: str) -> str:
-    """The line that says how a stale page is written anew."""
+    """The line that says how to write a stale page again."""
     return f"{name} is stale: run {WRITE}"
 
 
@@ -54,10 +54,10 @@ def _page(*blocks: str) -> str:
 # -- goals and options ----------------------------------------------------------------------------
 
 
-def goals_page(said: PantsHelp) -> str:
+def goals_page(pants: PantsHelp) -> str:
     """The page of goals and options."""
-    goals = [scope for scope in said.scopes if scope.is_goal]
-    others = [scope for scope in said.scopes if not scope.is_goal and scope.options]
+    goals = [scope for scope in pants.scopes if scope.is_goal]
+    other_scopes = [scope for scope in pants.scopes if not scope.is_goal and scope.options]
     return _page(
         "# Goals and options",
         "What the workspace adds to Pants. `./pants help GOAL` says the same; Pants' own goals are "
@@ -65,8 +65,8 @@ def goals_page(said: PantsHelp) -> str:
         "An option `--SCOPE-NAME` is also `NAME` in the section `[SCOPE]` of pants.toml, and "
         "`PANTS_SCOPE_NAME` in the environment (capitals, `_` for `-`).",
         *(block for goal in goals for block in _scope(goal)),
-        "## Options of other scopes" if others else "",
-        *(block for scope in others for block in _scope(scope, "###")),
+        "## Options of other scopes" if other_scopes else "",
+        *(block for scope in other_scopes for block in _scope(scope, "###")),
     )
 
 
@@ -82,16 +82,16 @@ def _scope(scope: Scope, level: str = "##") -> tuple[str, ...]:
 # -- targets --------------------------------------------------------------------------------------
 
 
-def targets_page(said: PantsHelp) -> str:
+def targets_page(pants: PantsHelp) -> str:
     """The page of target types."""
     blocks = []
-    for target in said.target_types:
+    for target in pants.target_types:
         rows = [
             (
                 code(field.name),
                 code(field.type),
                 "required" if field.required else code(field.default),
-                # Pants' own fields say pages; the first paragraph says what they are.
+                # The help of Pants' own fields fills pages; the first paragraph is enough.
                 inline(field.help.partition("\n\n")[0]),
             )
             for field in target.fields
@@ -110,60 +110,63 @@ def targets_page(said: PantsHelp) -> str:
 # -- tools ----------------------------------------------------------------------------------------
 
 
-def tools_page(said: Sequence[Said]) -> str:
+def tools_page(programs: Sequence[ProgramHelp]) -> str:
     """The page of command lines."""
-    tops = [one for one in said if not one.words]
-    rows = [(f"[{code(one.program.ways[0])}](#{anchor(one)})", _summary(one)) for one in tops]
+    tops = [page for page in programs if not page.words]
+    rows = [(f"[{code(page.program.ways[0])}](#{anchor(page)})", _summary(page)) for page in tops]
     return _page(
         "# Tools",
         "Every command line of the workspace, as its `--help` tells it. Where Pants runs one, it "
         "brings the packages along; `python -m` needs them installed.",
         _table(("begins with", "what it does"), rows),
-        *(block for one in said for block in _tool(one)),
+        *(block for page in programs for block in _tool(page)),
     )
 
 
-def anchor(one: Said) -> str:
-    """Of the heading, as Python-Markdown makes it."""
-    return re.sub(r"[^\w\s-]", "", _heading(one).lower()).replace(" ", "-")
+def anchor(page: ProgramHelp) -> str:
+    """The anchor of a program's heading, as Python-Markdown makes it."""
+    return re.sub(r"[^\w\s-]", "", _heading(page).lower()).replace(" ", "-")
 
 
-def _heading(one: Said) -> str:
-    return " ".join((one.program.module, *one.words))
+def _heading(page: ProgramHelp) -> str:
+    return " ".join((page.program.module, *page.words))
 
 
-def _summary(one: Said) -> str:
-    if one.help.usage is None:
-        parts = one.help.prose[0].split("\n\n")
+def _summary(page: ProgramHelp) -> str:
+    if page.help.usage is None:
+        parts = page.help.prose[0].split("\n\n")
         return inline(next((part for part in parts if not part.startswith("usage:")), ""))
-    return inline(one.help.prose[0] if one.help.prose else "")
+    return inline(page.help.prose[0] if page.help.prose else "")
 
 
-def _tool(one: Said) -> tuple[str, ...]:
-    told = one.help
-    heading = f"{'###' if one.words else '##'} {_heading(one)}"
-    if told.usage is None:
-        return heading, _fenced(told.prose[0])
-    begin = [" ".join((way, *one.words)) for way in one.program.ways]
-    usage = [f"usage: {begin[0]} {told.usage}", *(f"   or: {other} ..." for other in begin[1:])]
-    prose = told.prose or (one.summary,) * bool(one.summary)
-    rows = [(code(command.name), inline(command.text)) for command in told.commands]
+def _tool(page: ProgramHelp) -> tuple[str, ...]:
+    program_help = page.help
+    heading = f"{'###' if page.words else '##'} {_heading(page)}"
+    if program_help.usage is None:
+        return heading, _fenced(program_help.prose[0])
+    begin = [" ".join((way, *page.words)) for way in page.program.ways]
+    usage = [
+        f"usage: {begin[0]} {program_help.usage}",
+        *(f"   or: {more} ..." for more in begin[1:]),
+    ]
+    prose = program_help.prose or (page.summary,) * bool(page.summary)
+    rows = [(code(command.name), inline(command.text)) for command in program_help.commands]
     return (
         heading,
         *(_fenced(text) if "\n" in text else inline(text) for text in prose),
         _fenced("\n".join(usage)),
         _table(("command", "what it does"), rows) if any(text for _, text in rows) else "",
-        *(block for section in told.sections for block in _section(section)),
+        *(block for section in program_help.sections for block in _section(section)),
     )
 
 
 def _section(section: Section) -> tuple[str, ...]:
-    usual = section.title in ("options", "positional arguments")
+    is_usual = section.title in ("options", "positional arguments")
     head = "argument" if section.title == "positional arguments" else "option"
     if not any(entry.text for entry in section.entries):
         return ()  # the usage line shows as much
     rows = [(code(entry.name), inline(entry.text)) for entry in section.entries]
-    title = "" if usual else f"**{inline(section.title)}**"
+    title = "" if is_usual else f"**{inline(section.title)}**"
     return title, inline(section.note), _table((head, "what it does"), rows)
 
 

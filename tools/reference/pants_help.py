@@ -1,4 +1,4 @@
-"""What `./pants help-all` says of the workspace's own goals, options and target types."""
+"""Reads the workspace's own goals, options and target types from `./pants help-all`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYS = ("name_to_api_type_info", "name_to_target_type_info", "scope_to_help_info
 
 @dataclass(frozen=True)
 class Option:
-    """`default` is JSON, or empty where there is none."""
+    """An option; `default` is JSON, or empty if there is none."""
 
     flag: str
     default: str
@@ -63,34 +63,40 @@ class PantsHelp:
 
 
 def parse(text: str, name: str) -> PantsHelp:
-    """Raises ToolError: not what `./pants help-all` prints, or nothing of ours in it."""
+    """The help of our backend in the output of `./pants help-all`, which messages call `name`.
+
+    Raises:
+        ToolError: it is not the output of that command, or holds nothing of ours.
+    """
     remedy = "give what ./pants help-all prints"
     try:
-        said = json.loads(text)
+        info = json.loads(text)
     except json.JSONDecodeError as error:
         raise ToolError(f"{name}:{error.lineno}: is no JSON: {error.msg}; {remedy}") from error
-    if not isinstance(said, dict) or not all(isinstance(said.get(key), dict) for key in KEYS):
+    if not isinstance(info, dict) or not all(isinstance(info.get(key), dict) for key in KEYS):
         raise ToolError(f"{name}: lacks one of {', '.join(KEYS)}; {remedy}")
     try:
-        own = _own_scopes(said["name_to_api_type_info"].values())
-        scopes = [v for k, v in said["scope_to_help_info"].items() if k.replace("-", "_") in own]
-        types = [v for v in said["name_to_target_type_info"].values() if v["provider"] == BACKEND]
-        found = PantsHelp(
+        own_scopes = _own_scopes(info["name_to_api_type_info"].values())
+        scopes = [
+            v for k, v in info["scope_to_help_info"].items() if k.replace("-", "_") in own_scopes
+        ]
+        types = [v for v in info["name_to_target_type_info"].values() if v["provider"] == BACKEND]
+        result = PantsHelp(
             tuple(sorted(map(_scope, scopes), key=lambda scope: scope.name)),
             tuple(sorted(map(_target_type, types), key=lambda target: target.name)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ToolError(f"{name}: has another form than Pants 2.17's: {error!r}") from error
-    if not (found.scopes and found.target_types):
+    if not (result.scopes and result.target_types):
         raise ToolError(f"{name}: names nothing of the backend {BACKEND!r}; {remedy}")
-    return found
+    return result
 
 
 def _own_scopes(types: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Scopes, `-` as `_`, whose options a class of the plugin declares.
+    """Scopes, with `_` for `-`, whose options a class of the plugin declares.
 
-    A scope's own `provider` is no answer: the shortest name of all backends that use it, hence ours
-    for Pants' `python` and `test`.
+    A scope's own `provider` does not tell: it is the shortest name of all backends that use the
+    scope, hence ours for Pants' `python` and `test`.
     """
     rules = (
         rule
@@ -102,42 +108,42 @@ def _own_scopes(types: Iterable[Mapping[str, Any]]) -> set[str]:
     return {rule.removeprefix(prefix) for rule in rules if rule.startswith(prefix)}
 
 
-def _scope(said: Mapping[str, Any]) -> Scope:
-    options = [*said["basic"], *said["advanced"]]
+def _scope(info: Mapping[str, Any]) -> Scope:
+    options = [*info["basic"], *info["advanced"]]
     return Scope(
-        said["scope"],
-        said["is_goal"],
-        said["description"],
+        info["scope"],
+        info["is_goal"],
+        info["description"],
         tuple(sorted(map(_option, options), key=lambda option: option.flag)),
     )
 
 
-def _option(said: Mapping[str, Any]) -> Option:
-    """Only what the code says: values that a machine or pants.toml gave it are left out."""
-    flag = said["scoped_cmd_line_args"][0]
-    if said["typ"] == "bool":
+def _option(info: Mapping[str, Any]) -> Option:
+    """An option as the code declares it, without values from this machine or pants.toml."""
+    flag = info["scoped_cmd_line_args"][0]
+    if info["typ"] == "bool":
         flag = f"--[no-]{flag.removeprefix('--')}"
-    default = said["default"]
+    default = info["default"]
     return Option(
         flag,
         "" if default is None else json.dumps(default),
-        tuple(said["choices"] or ()),
-        said["help"],
+        tuple(info["choices"] or ()),
+        info["help"],
     )
 
 
-def _target_type(said: Mapping[str, Any]) -> TargetType:
-    fields = sorted(map(_field, said["fields"]), key=lambda field: field.name)
-    return TargetType(said["alias"], said["description"], tuple(fields))
+def _target_type(info: Mapping[str, Any]) -> TargetType:
+    fields = sorted(map(_field, info["fields"]), key=lambda field: field.name)
+    return TargetType(info["alias"], info["description"], tuple(fields))
 
 
-def _field(said: Mapping[str, Any]) -> Field:
-    default = said["default"]
+def _field(info: Mapping[str, Any]) -> Field:
+    default = info["default"]
     return Field(
-        said["alias"],
-        said["type_hint"].removesuffix(" | None"),
-        # A Python value: shown as a BUILD file would write it.
+        info["alias"],
+        info["type_hint"].removesuffix(" | None"),
+        # A Python value, shown as a BUILD file would write it.
         "" if default is None else json.dumps(ast.literal_eval(default)),
-        said["required"],
-        said["description"] or "",
+        info["required"],
+        info["description"] or "",
     )

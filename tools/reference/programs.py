@@ -1,7 +1,7 @@
-"""The workspace's command lines, found in its tree, and what each says with `--help`.
+"""Finds the workspace's command lines in its tree, and asks each for its `--help`.
 
-A program is a Python file below tools/ that runs when it is run (`if __name__ == "__main__":`) or
-that a BUILD file names as the entry point of a `pex_binary`; and the template's launch.py.
+A program is a Python file below tools/ that has `if __name__ == "__main__":`, or that a BUILD file
+names as the entry point of a `pex_binary`. The template's launch.py is one, too.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tools.common.errors import ToolError
 from tools.reference.help_text import Help, parse
 
 TEMPLATE = "experiments/grug/base/launch.py"
-# Goes into each launch bundle, and runs only there: its --help is the packed program's.
+# Runs only in a launch bundle, where its --help is the packed program's.
 PACKED = "tools/bundle/run.py"
-TIMEOUT = 120  # seconds that a program has to say its help
+TIMEOUT = 120  # seconds that a program may take to print its help
 
 _RUNS = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Program:
-    """`ways` are the beginnings of its command lines, the most usual first."""
+    """A program; `ways` are the beginnings of its command lines, the most usual first."""
 
     path: str
     ways: tuple[str, ...]
@@ -42,8 +42,11 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Said:
-    """A program, or with `words` one of its commands; `summary` is what its parent says of it."""
+class ProgramHelp:
+    """The help of a program, or with `words` of one of its commands.
+
+    `summary` is the line on the command in its parent's help.
+    """
 
     program: Program
     words: tuple[str, ...]
@@ -52,14 +55,14 @@ class Said:
 
 
 def find(root: Path) -> list[Program]:
-    """Every program: the template, then those that `./pants run` takes, then the rest."""
+    """Every program: the template's, then those for `./pants run`, then the others."""
     runs = dict(_runnable(root))
     paths = {path.relative_to(root).as_posix(): path for path in root.glob("tools/**/*.py")}
-    found = {name for name, path in paths.items() if _RUNS.search(path.read_text("utf-8"))}
-    found |= {path for path, (kind, _) in runs.items() if kind == "pex_binary"}
-    found -= {PACKED}
+    names = {name for name, path in paths.items() if _RUNS.search(path.read_text("utf-8"))}
+    names |= {path for path, (kind, _) in runs.items() if kind == "pex_binary"}
+    names -= {PACKED}
     programs = []
-    for path in sorted(found):
+    for path in sorted(names):
         ways = [f"./pants run {runs[path][1]} --"] if path in runs else []
         module = Program(path, ()).module
         programs.append(Program(path, (*ways, f"python -m {module}")))
@@ -76,22 +79,22 @@ def _runnable(root: Path) -> Iterator[tuple[str, tuple[str, str]]]:
         for node in ast.walk(ast.parse(build.read_text("utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
                 continue
-            given = {
+            constants = {
                 k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)
             }
-            entry = given.get(
+            entry = constants.get(
                 {"pex_binary": "entry_point", "python_source": "source"}.get(node.func.id)
             )
-            # A module's name instead of a file's: another name of a program that has its own.
-            if isinstance(entry, str) and ".py" in entry and given.get("name"):
-                address = f"//{directory}:{given['name']}"
-                named = short.get(address, address.removeprefix("//") if directory else address)
+            # A module's name instead of a file's is another name of a program that has its own.
+            if isinstance(entry, str) and ".py" in entry and constants.get("name"):
+                address = f"//{directory}:{constants['name']}"
+                target = short.get(address, address.removeprefix("//") if directory else address)
                 file = f"{directory}/{entry}".removeprefix("/").partition(":")[0]
-                yield file, (node.func.id, named)
+                yield file, (node.func.id, target)
 
 
 def ask(root: Path, program: Program, words: tuple[str, ...] = ()) -> str:
-    """What `python -m PROGRAM WORDS --help` prints, in the same environment everywhere.
+    """The output of `python -m PROGRAM WORDS --help`, in a fixed environment.
 
     Raises:
         ToolError: it fails, prints nothing or takes too long.
@@ -125,22 +128,27 @@ def ask(root: Path, program: Program, words: tuple[str, ...] = ()) -> str:
             "how it is used"
         ) from error
     if run.returncode or not run.stdout.strip():
-        said = run.stderr.strip().splitlines() or ["it prints nothing"]
+        errors = run.stderr.strip().splitlines() or ["it prints nothing"]
         raise ToolError(
-            f"{program.path}: `{shown}` ends with {run.returncode}: {said[-1]}; a program says "
+            f"{program.path}: `{shown}` ends with {run.returncode}: {errors[-1]}; a program says "
             "with --help how it is used"
         )
     return run.stdout
 
 
-def say(root: Path, program: Program, words: tuple[str, ...] = (), summary: str = "") -> list[Said]:
-    """A program's help and, below it, that of its commands."""
-    told = parse(ask(root, program, words))
-    below = (say(root, program, (*words, c.name), c.text) for c in told.commands)
-    return [Said(program, words, summary, told), *(said for each in below for said in each)]
+def say(
+    root: Path, program: Program, words: tuple[str, ...] = (), summary: str = ""
+) -> list[ProgramHelp]:
+    """The help of a program, followed by that of its commands."""
+    help_ = parse(ask(root, program, words))
+    commands = (say(root, program, (*words, c.name), c.text) for c in help_.commands)
+    return [
+        ProgramHelp(program, words, summary, help_),
+        *(page for pages in commands for page in pages),
+    ]
 
 
-def say_all(root: Path) -> list[Said]:
-    """What every program says, in the order of `find`."""
+def say_all(root: Path) -> list[ProgramHelp]:
+    """The help of every program, in the order of `find`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [said for each in pool.map(lambda p: say(root, p), find(root)) for said in each]
+        return [page for pages in pool.map(lambda p: say(root, p), find(root)) for page in pages]

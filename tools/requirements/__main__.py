@@ -31,31 +31,37 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="locks", description="Update the workspace's locks and say what changed in them."
     )
     verbs = parser.add_subparsers(dest="command", required=True)
-    update = verbs.add_parser("update", help="regenerate locks with the newest versions that fit")
-    update.add_argument("resolves", nargs="*", metavar="RESOLVE", help="cpu, gpu, tpu, docs, ...")
-    update.add_argument("--all", action="store_true", help="every resolve of pants.toml")
-    diff = verbs.add_parser("diff", help="say what changed in locks")
-    diff.add_argument(
+    update_parser = verbs.add_parser(
+        "update", help="regenerate locks with the newest versions that fit"
+    )
+    update_parser.add_argument(
+        "resolves", nargs="*", metavar="RESOLVE", help="cpu, gpu, tpu, docs, ..."
+    )
+    update_parser.add_argument("--all", action="store_true", help="every resolve of pants.toml")
+    diff_parser = verbs.add_parser("diff", help="say what changed in locks")
+    diff_parser.add_argument(
         "what",
         nargs="*",
         metavar="RESOLVE|FILE",
         help="resolves to compare with a commit's (default: all), or two lock files, old and new",
     )
-    diff.add_argument(
+    diff_parser.add_argument(
         "--against",
         default="HEAD",
         metavar="REF",
         help="commit to compare with (default: HEAD)",
     )
-    adding = verbs.add_parser("add", help="add a package to every resolve that needs it")
-    adding.add_argument(
+    add_parser = verbs.add_parser("add", help="add a package to every resolve that needs it")
+    add_parser.add_argument(
         "requirement",
         metavar="NAME",
         help="package as its index names it, with extras and versions if needed: 'rich>=14'",
     )
-    removing = verbs.add_parser("remove", help="remove a package from every resolve that has it")
-    removing.add_argument("requirement", metavar="NAME", help="package to remove")
-    for verb in (adding, removing):
+    remove_parser = verbs.add_parser(
+        "remove", help="remove a package from every resolve that has it"
+    )
+    remove_parser.add_argument("requirement", metavar="NAME", help="package to remove")
+    for verb in (add_parser, remove_parser):
         verb.add_argument(
             "--for",
             dest="audience",
@@ -67,33 +73,33 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         verb.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     if options.command == "update" and bool(options.resolves) == options.all:
-        update.error("name resolves, or --all")
+        update_parser.error("name resolves, or --all")
     return options
 
 
 def run(options: argparse.Namespace) -> str:
-    """Does what was asked for; the text to print."""
+    """Runs the chosen command and returns the text to print."""
     repo = Repository(options.root)
-    known = resolves(repo.root)
+    all_resolves = resolves(repo.root)
     if options.command == "diff":
-        if len(options.what) == 2 and not set(options.what) <= known.keys():
+        if len(options.what) == 2 and not set(options.what) <= all_resolves.keys():
             return render.differences([compare_locks.files(*map(Path, options.what))])
-        found = compare_locks.against(repo, options.what, options.against)
-        return render.differences(found.values(), concerned(repo.root, replaced(found)))
+        differences = compare_locks.against(repo, options.what, options.against)
+        return render.differences(differences.values(), concerned(repo.root, replaced(differences)))
     with transaction.locked(repo.state()):
-        if said := transaction.recover(repo.root, repo.state()):
-            print(said, file=sys.stderr)
+        if message := transaction.recover(repo.root, repo.state()):
+            print(message, file=sys.stderr)
     if options.command == "update":
-        done = commands.update(repo, list(known) if options.all else options.resolves)
+        outcome = commands.update(repo, list(all_resolves) if options.all else options.resolves)
     elif options.command == "add":
-        done = commands.add(repo, options.requirement, options.audience)
+        outcome = commands.add(repo, options.requirement, options.audience)
     else:
-        done = commands.remove(repo, options.requirement, options.audience)
-    return render.outcome(done)
+        outcome = commands.remove(repo, options.requirement, options.audience)
+    return render.outcome(outcome)
 
 
 def _stop(number: int, _: object) -> NoReturn:
-    """Ends as an exception does: what was begun is cleared away."""
+    """Ends the process by an exception, so that temporary files are removed."""
     sys.exit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""What a lock has that another had not: a pure comparison."""
+"""Compares two locks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from packaging.version import InvalidVersion, Version
 from tools.bundle.lock import Lock
 
 Pair = tuple[str | None, str | None]
-"""Before and after; None where there was or is none."""
+"""(before, after); None for nothing."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A distribution with other versions, or that only one of the locks has."""
+    """A distribution whose version differs, or that only one of the locks has."""
 
     name: str
     old: str | None
@@ -39,10 +39,10 @@ class Moved:
 
 @dataclass(frozen=True)
 class Refiled:
-    """A distribution whose files are others at the same version.
+    """A distribution whose files differ at the same version.
 
-    An index may get further files for a release, and Pex picks those that fit; but a file of one
-    name never changes its content where all is well.
+    An index may add files to a release, and Pex chooses those that fit. But the content behind a
+    file's name should never change.
     """
 
     name: str
@@ -50,36 +50,36 @@ class Refiled:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     altered: tuple[str, ...]
-    """Files of the same name with another sha256."""
+    """Names of the files whose sha256 differs."""
 
 
 @dataclass(frozen=True)
 class LockChange:
-    """One lock against an earlier one of the same resolve."""
+    """The differences between a lock and an earlier one of the same resolve."""
 
     path: str
     old_sha256: str | None
     new_sha256: str | None
     size: int  # distributions now
     asked: tuple[Pair, ...]  # direct requirements: "jax==0.10.2" -> "jax==0.12.0"
-    interpreters: Pair | None  # None: the same
+    interpreters: Pair | None  # None if unchanged
     moved: tuple[Moved, ...]
     refiled: tuple[Refiled, ...]
-    hosts: Pair | None  # where files are downloaded from, if from elsewhere than before
+    hosts: Pair | None  # hosts of the files; None if unchanged
 
     @property
-    def same(self) -> bool:
-        """Whether the lock's file is byte for byte what it was."""
+    def is_unchanged(self) -> bool:
+        """Whether the lock's file is the same, byte for byte."""
         return self.old_sha256 == self.new_sha256
 
     @property
     def altered(self) -> tuple[Refiled, ...]:
         """Distributions of an unchanged version whose files have other digests."""
-        return tuple(each for each in self.refiled if each.altered)
+        return tuple(refiled for refiled in self.refiled if refiled.altered)
 
 
 def compare(path: str, old: Lock | None, new: Lock | None) -> LockChange:
-    """`path` is the lock's, to name it; None stands for a lock that is not there."""
+    """The differences of two locks; None stands for a missing one. `path` names the lock."""
     before, after = (lock.distributions if lock else {} for lock in (old, new))
     versions = ((n, _version(before, n), _version(after, n)) for n in sorted({*before, *after}))
     pairs = (
@@ -94,7 +94,7 @@ def compare(path: str, old: Lock | None, new: Lock | None) -> LockChange:
         size=len(after),
         asked=tuple(_asked(old, new)),
         interpreters=pairs if pairs[0] != pairs[1] else None,
-        moved=tuple(Moved(*each) for each in versions if each[1] != each[2]),
+        moved=tuple(Moved(*move) for move in versions if move[1] != move[2]),
         refiled=tuple(_refiled(before, after)),
         hosts=(hosts[0], hosts[1]) if hosts[0] and hosts[1] and hosts[0] != hosts[1] else None,
     )
@@ -144,6 +144,6 @@ def _files(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _hosts(entries: Entries) -> set[str]:
-    """`files.example.org`; for files of this machine `file:`."""
+    """Hosts such as `files.example.org`; `file:` for files of this machine."""
     urls = (urlsplit(a["url"]) for entry in entries.values() for a in entry["artifacts"])
     return {url.hostname or f"{url.scheme}:" for url in urls}

@@ -1,7 +1,7 @@
-"""Updates of locks, and packages added to or removed from them. Each happens whole or not at all.
+"""Updates locks, and adds packages to them or removes them. Each command does all or nothing.
 
-New locks are made and checked elsewhere first; then they replace the old ones together with the
-requirements they answer, in one journaled change.
+New locks are first made and checked elsewhere. Then they replace the old ones, together with the
+edited requirements, in one journaled change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tools.requirements.workspace import (
 
 VARIANTS, TESTS = "variants", "tests"
 TESTS_IN = "cpu"
-"""The resolve of tests."""
+"""The resolve in which tests run."""
 
 Make = Callable[[Repository, Sequence[Resolve], Mapping[str, bytes]], Mapping[str, bytes]]
 Locks = Mapping[str, Lock]  # by resolve
@@ -43,7 +43,7 @@ Edits = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done: paths written, how each lock changed, and what follows from it."""
+    """The result of a command: paths written, changes of locks, runs concerned, and notes."""
 
     written: tuple[str, ...]
     changes: tuple[LockChange, ...]
@@ -52,14 +52,16 @@ class Outcome:
 
 
 def update(repo: Repository, names: Sequence[str], *, make: Make = generate) -> Outcome:
-    """Makes the locks of some resolves anew, with the newest versions that fit.
+    """Makes the locks of some resolves again, with the newest versions that fit.
 
     Raises:
-        ToolError: one can't be made, or bundles could not install them; nothing has changed.
+        ToolError: a lock cannot be made, or bundles could not install it; nothing is changed.
     """
-    known = resolves(repo.root)
-    chosen = choose(known, names)
-    return _renew(repo, known, chosen, {}, f"update {' '.join(r.name for r in chosen)}", make)
+    all_resolves = resolves(repo.root)
+    chosen = choose(all_resolves, names)
+    return _renew(
+        repo, all_resolves, chosen, {}, f"update {' '.join(r.name for r in chosen)}", make
+    )
 
 
 def add(repo: Repository, text: str, audience: str = VARIANTS, *, make: Make = generate) -> Outcome:
@@ -72,26 +74,26 @@ def add(repo: Repository, text: str, audience: str = VARIANTS, *, make: Make = g
         make: makes the locks.
 
     Raises:
-        ToolError: it is there already, or can't be had for one of them; nothing has changed.
+        ToolError: all have it already, or it does not fit one of them; nothing is changed.
     """
     requirement = listing.requirement_of(text)
     name = canonicalize_name(requirement.name)
-    known = resolves(repo.root)
-    asked = _audience(known, audience)
-    lists = {r: _lines(repo, r) for r in asked}
-    there = {r: line for r, lines in lists.items() if (line := listing.find(lines, name))}
-    lacking = [resolve for resolve in asked if resolve not in there]
+    all_resolves = resolves(repo.root)
+    audience_resolves = _audience(all_resolves, audience)
+    lists = {r: _lines(repo, r) for r in audience_resolves}
+    having = {r: line for r, lines in lists.items() if (line := listing.find(lines, name))}
+    lacking = [resolve for resolve in audience_resolves if resolve not in having]
     if not lacking:
-        places = ", ".join(resolve.listing for resolve in there)
-        remedy = f"./pants run locks -- update {' '.join(r.name for r in asked)}"
+        places = ", ".join(resolve.listing for resolve in having)
+        remedy = f"./pants run locks -- update {' '.join(r.name for r in audience_resolves)}"
         raise ToolError(f"{name} is in {places} already; {remedy} takes its newest version")
-    requirement = _agreed(requirement, there)
+    requirement = _agreed(requirement, having)
     edits = {r.listing: listing.with_requirement(lists[r], requirement).encode() for r in lacking}
 
     def finish(locks: Locks) -> tuple[Edits, list[str]]:
         return _map_modules(repo, requirement.name, lacking, locks)
 
-    return _renew(repo, known, lacking, edits, f"add {requirement}", make, finish)
+    return _renew(repo, all_resolves, lacking, edits, f"add {requirement}", make, finish)
 
 
 def remove(
@@ -100,65 +102,67 @@ def remove(
     """Removes a requirement from every resolve that asks for it, and makes their locks.
 
     Raises:
-        ToolError: no resolve asks for it, or files still import it; nothing has changed.
+        ToolError: no resolve asks for it, or files still import it; nothing is changed.
     """
     name = canonicalize_name(listing.requirement_of(text).name)
-    known = resolves(repo.root)
-    asked = _audience(known, audience)
-    lists = {r: _lines(repo, r) for r in asked}
+    all_resolves = resolves(repo.root)
+    audience_resolves = _audience(all_resolves, audience)
+    lists = {r: _lines(repo, r) for r in audience_resolves}
     having = [resolve for resolve, lines in lists.items() if listing.find(lines, name)]
     if not having:
-        places = ", ".join(resolve.listing for resolve in asked)
+        places = ", ".join(resolve.listing for resolve in audience_resolves)
         raise ToolError(f"{name} is in none of {places}: nothing to remove")
-    _refuse_users(repo, known, name, having)
+    _refuse_users(repo, all_resolves, name, having)
     edits = {r.listing: listing.without_requirement(lists[r], name).encode() for r in having}
 
     def finish(locks: Locks) -> tuple[Edits, list[str]]:
-        left = [n for n, lock in locks.items() if name in lock.distributions]
-        said = [f"{name} stays in {', '.join(left)}: other packages need it"] if left else []
-        edited, told = _unmap(repo, name, having)
-        return edited, [*said, *told]
+        remaining = [n for n, lock in locks.items() if name in lock.distributions]
+        notes = (
+            [f"{name} stays in {', '.join(remaining)}: other packages need it"] if remaining else []
+        )
+        mapping_edits, mapping_notes = _unmap(repo, name, having)
+        return mapping_edits, [*notes, *mapping_notes]
 
-    return _renew(repo, known, having, edits, f"remove {name}", make, finish)
+    return _renew(repo, all_resolves, having, edits, f"remove {name}", make, finish)
 
 
-def _audience(known: Mapping[str, Resolve], audience: str) -> list[Resolve]:
-    if audience == VARIANTS and (found := accelerators(known)):
-        return found
-    return choose(known, [TESTS_IN if audience == TESTS else audience])
+def _audience(all_resolves: Mapping[str, Resolve], audience: str) -> list[Resolve]:
+    if audience == VARIANTS and (variants := accelerators(all_resolves)):
+        return variants
+    return choose(all_resolves, [TESTS_IN if audience == TESTS else audience])
 
 
 def _lines(repo: Repository, resolve: Resolve) -> list[listing.Line]:
     content = read(repo.root, resolve.listing)
     if content is None:
-        where = f"{PurePosixPath(resolve.lock).parent}/BUILD"
-        message = f"{resolve.listing} is not there: {where} says what {resolve.name} needs: edit it"
+        build = f"{PurePosixPath(resolve.lock).parent}/BUILD"
+        message = f"{resolve.listing} is not there: {build} says what {resolve.name} needs: edit it"
         raise ToolError(f"{message}, then ./pants run locks -- update {resolve.name}")
     return listing.parse(content.decode(), resolve.listing)
 
 
-def _agreed(asked: Requirement, there: Mapping[Resolve, listing.Line]) -> Requirement:
-    """The requirement as other resolves have it. Raises ToolError where it is another."""
-    for resolve, line in there.items():
-        have = line.requirement
-        if have is None or str(have) == str(asked):
+def _agreed(requirement: Requirement, having: Mapping[Resolve, listing.Line]) -> Requirement:
+    """The requirement as other resolves have it. Raises ToolError if theirs is different."""
+    for resolve, line in having.items():
+        theirs = line.requirement
+        if theirs is None or str(theirs) == str(requirement):
             continue
-        if str(asked) == asked.name:
-            asked = have
+        if str(requirement) == requirement.name:
+            requirement = theirs
         else:
             raise ToolError(
-                f"{resolve.listing} asks for `{have}`, not for `{asked}`: give the same, or remove "
-                "it first"
+                f"{resolve.listing} asks for `{theirs}`, not for `{requirement}`: give the "
+                "same, or remove it first"
             )
-    return asked
+    return requirement
 
 
 def _renew(
     repo: Repository,
-    known: Mapping[str, Resolve],
+    all_resolves: Mapping[str, Resolve],
     chosen: Sequence[Resolve],
     edits: Mapping[str, bytes],
-    what: str,
+    command: str,
     make: Make,
     finish: Callable[[Locks], tuple[Edits, list[str]]] = lambda locks: ({}, []),
 ) -> Outcome:
@@ -167,22 +171,24 @@ def _renew(
     paths = {CONFIG, build, *edits, *(p for r in chosen for p in (r.lock, r.listing))}
     before = {path: _file(repo, path) for path in sorted(paths)}
     old = {r.name: _parse(before[r.lock], r.lock) for r in chosen}
-    others = [r for r in accelerators(known) if r not in chosen]
-    rest = {r.name: _parse(_file(repo, r.lock), r.lock) for r in others}
-    _agree_on_pins(known, chosen, before, edits, rest)
-    made = make(repo, chosen, edits)
-    new = {r.name: Lock.parse(made[r.lock].decode(), r.lock) for r in chosen}
-    notes = _check(known, old, new, rest)
-    more, told = finish(new)
-    fresh = {r.lock: made[r.lock] for r in chosen if _content(before[r.lock]) != made[r.lock]}
-    written = {**edits, **more, **fresh}
-    _write(repo, before, written, what)
-    found = {r.name: changes.compare(r.lock, old[r.name], new[r.name]) for r in chosen}
+    others = [r for r in accelerators(all_resolves) if r not in chosen]
+    other_locks = {r.name: _parse(_file(repo, r.lock), r.lock) for r in others}
+    _agree_on_pins(all_resolves, chosen, before, edits, other_locks)
+    contents = make(repo, chosen, edits)
+    new = {r.name: Lock.parse(contents[r.lock].decode(), r.lock) for r in chosen}
+    notes = _check(all_resolves, old, new, other_locks)
+    finishing_edits, finishing_notes = finish(new)
+    changed_locks = {
+        r.lock: contents[r.lock] for r in chosen if _content(before[r.lock]) != contents[r.lock]
+    }
+    written = {**edits, **finishing_edits, **changed_locks}
+    _write(repo, before, written, command)
+    changes_ = {r.name: changes.compare(r.lock, old[r.name], new[r.name]) for r in chosen}
     return Outcome(
         written=tuple(sorted(written)),
-        changes=tuple(found.values()),
-        concerned=concerned(repo.root, replaced(found)),
-        notes=(*told, *notes),
+        changes=tuple(changes_.values()),
+        concerned=concerned(repo.root, replaced(changes_)),
+        notes=(*finishing_notes, *notes),
     )
 
 
@@ -196,7 +202,7 @@ def _content(file: File | None) -> bytes | None:
 
 
 def _parse(file: File | None, path: str) -> Lock | None:
-    """The lock as it was; None where there is none, or it can't be read (a merge's conflict)."""
+    """The lock in a file; None if there is none, or it can't be read (a merge conflict, say)."""
     try:
         return Lock.parse(file.content.decode(), path) if file else None
     except (ToolError, UnicodeDecodeError):
@@ -204,65 +210,69 @@ def _parse(file: File | None, path: str) -> Lock | None:
 
 
 def _agree_on_pins(
-    known: Mapping[str, Resolve],
+    all_resolves: Mapping[str, Resolve],
     chosen: Sequence[Resolve],
     before: Mapping[str, File | None],
     edits: Mapping[str, bytes],
-    rest: Mapping[str, Lock | None],
+    other_locks: Mapping[str, Lock | None],
 ) -> None:
-    """Stops before minutes of work where the requirements say already that JAX would differ."""
-    versions = {name: lock.version("jax") if lock else None for name, lock in rest.items()}
-    for resolve in accelerators(known):
+    """Raises ToolError, before minutes of work, if the requirements fix several versions of JAX."""
+    versions = {name: lock.version("jax") if lock else None for name, lock in other_locks.items()}
+    for resolve in accelerators(all_resolves):
         if resolve in chosen:
             content = edits.get(resolve.listing) or _content(before[resolve.listing]) or b""
             lines = listing.parse(content.decode(), resolve.listing)
-            wanted = (line.requirement for line in lines if line.requirement)
-            versions[resolve.name] = check_locks.pinned(wanted)
-    check_locks.one_jax(versions, accelerators(known))
+            requirements = (line.requirement for line in lines if line.requirement)
+            versions[resolve.name] = check_locks.pinned(requirements)
+    check_locks.one_jax(versions, accelerators(all_resolves))
 
 
 def _check(
-    known: Mapping[str, Resolve],
+    all_resolves: Mapping[str, Resolve],
     old: Mapping[str, Lock | None],
     new: Locks,
-    rest: Mapping[str, Lock | None],
+    other_locks: Mapping[str, Lock | None],
 ) -> list[str]:
-    """What package would refuse is refused; machines that are lost are told of."""
-    names = [resolve.name for resolve in accelerators(known)]
-    locks = {n: lock for n in names if (lock := new.get(n) or rest.get(n))}
-    check_locks.one_jax({n: lock.version("jax") for n, lock in locks.items()}, accelerators(known))
+    """Raises ToolError for locks that `package` would refuse; returns notes on lost machines."""
+    names = [resolve.name for resolve in accelerators(all_resolves)]
+    locks = {n: lock for n in names if (lock := new.get(n) or other_locks.get(n))}
+    check_locks.one_jax(
+        {n: lock.version("jax") for n, lock in locks.items()}, accelerators(all_resolves)
+    )
     notes = []
     for name in names:
         if name not in new:
             continue
-        found = check_locks.machines(new[name], name, check_locks.shared(name, locks))
-        was = {**locks, **{n: lock for n, lock in old.items() if lock and n in names}}
+        now_on = check_locks.machines(new[name], name, check_locks.shared(name, locks))
+        old_locks = {**locks, **{n: lock for n, lock in old.items() if lock and n in names}}
         try:
-            had = check_locks.machines(was[name], name, check_locks.shared(name, was))
+            before_on = check_locks.machines(
+                old_locks[name], name, check_locks.shared(name, old_locks)
+            )
         except ToolError:
-            had = {}
-        if lost := sorted(had.keys() - found.keys()):
+            before_on = {}
+        if lost := sorted(before_on.keys() - now_on.keys()):
             notes.append(
-                f"{name}: bundles run on {' and '.join(sorted(found))} alone, no more on "
+                f"{name}: bundles run on {' and '.join(sorted(now_on))} alone, no more on "
                 f"{' and '.join(lost)}: not every package has a wheel for it"
             )
-    if parted := check_locks.apart(locks) if names and not new.keys().isdisjoint(names) else []:
+    if differing := check_locks.apart(locks) if names and not new.keys().isdisjoint(names) else []:
         remedy = f"./pants run locks -- update {' '.join(names)} brings them together"
-        notes += [*parted, f"variants find other versions on other accelerators: {remedy}"]
+        notes += [*differing, f"variants find other versions on other accelerators: {remedy}"]
     return notes
 
 
 def _write(
-    repo: Repository, before: Mapping[str, File | None], written: Mapping[str, bytes], what: str
+    repo: Repository, before: Mapping[str, File | None], written: Mapping[str, bytes], command: str
 ) -> None:
     if not written:
         return
-    change = transaction.Change(f"./pants run locks -- {what}")
-    for path, was in before.items():
-        change.rest_on(path, was)
+    change = transaction.Change(f"./pants run locks -- {command}")
+    for path, old_file in before.items():
+        change.rest_on(path, old_file)
     for path, content in written.items():
-        was = before[path]
-        change.put(path, was, File(content, was.mode if was else "file"))
+        old_file = before[path]
+        change.put(path, old_file, File(content, old_file.mode if old_file else "file"))
     state = repo.state()
     with transaction.locked(state):
         transaction.recover(repo.root, state)
@@ -272,7 +282,7 @@ def _write(
 def _map_modules(
     repo: Repository, name: str, lacking: Sequence[Resolve], locks: Locks
 ) -> tuple[Edits, list[str]]:
-    """The BUILD file that knows the modules of an added distribution, where it must be told."""
+    """(the edited BUILD file, notes): maps an added distribution to its modules, if necessary."""
     path = f"{PurePosixPath(lacking[0].lock).parent}/BUILD"
     text = (read(repo.root, path) or b"").decode()
     by_hand = (
@@ -284,25 +294,27 @@ def _map_modules(
         modules = modules or wheels.modules_of(locks[lacking[0].name], canonicalize_name(name))
         if not modules:
             return {}, [f"{name}: its wheel has no module to import; {by_hand}"]
-        said = [f"{name}: import {', '.join(modules)}"]
+        notes = [f"{name}: import {', '.join(modules)}"]
         if modules == (mapping.expected(name),):
-            return {}, said
+            return {}, notes
         edited = text
         for resolve in lacking:
             edited = mapping.with_modules(edited, path, resolve.listing, name, modules)
     except ToolError as error:
         return {}, [f"{error}; {by_hand}"]
-    return {path: edited.encode()} if edited != text else {}, said
+    return {path: edited.encode()} if edited != text else {}, notes
 
 
-def _known_modules(text: str, path: str, name: str, known: Iterable[Resolve]) -> tuple[str, ...]:
-    """The modules that another resolve's mapping says a distribution has."""
-    for resolve in known:
+def _known_modules(
+    text: str, path: str, name: str, all_resolves: Iterable[Resolve]
+) -> tuple[str, ...]:
+    """The modules of a distribution according to any resolve's mapping."""
+    for resolve in all_resolves:
         try:
-            mapped = mapping.read(text, path, resolve.listing)
+            modules_by_name = mapping.read(text, path, resolve.listing)
         except ToolError:
             continue
-        for key, modules in mapped.items():
+        for key, modules in modules_by_name.items():
             if canonicalize_name(key) == canonicalize_name(name):
                 return tuple(modules)
     return ()
@@ -320,15 +332,15 @@ def _unmap(repo: Repository, name: str, having: Sequence[Resolve]) -> tuple[Edit
 
 
 def _refuse_users(
-    repo: Repository, known: Mapping[str, Resolve], name: str, having: Sequence[Resolve]
+    repo: Repository, all_resolves: Mapping[str, Resolve], name: str, having: Sequence[Resolve]
 ) -> None:
     """Raises ToolError with a line for each file that a removal would break."""
-    for resolve in known.values():
+    for resolve in all_resolves.values():
         content = read(repo.root, resolve.listing) if resolve not in having else None
         if content and listing.find(listing.parse(content.decode(), resolve.listing), name):
-            return  # what still imports it may have it from there
-    modules = _modules_of_locked(repo, name, having[0], known)
-    found = []
+            return  # files that import it may get it from there
+    modules = _modules_of_locked(repo, name, having[0], all_resolves)
+    users = []
     for path in sorted(repo.names("ls-files", "-co", "--exclude-standard", "-z")):
         place = PurePosixPath(path)
         if place.suffix != ".py" and place.name != "BUILD":
@@ -337,22 +349,22 @@ def _refuse_users(
             text = (repo.root / path).read_text("utf-8")
         except (OSError, ValueError):
             continue
-        if place.suffix == ".py" and (at := first_import(text, modules)):
-            found.append(f"{path}:{at[0]}: {at[1]}")
+        if place.suffix == ".py" and (first_use := first_import(text, modules)):
+            users.append(f"{path}:{first_use[0]}: {first_use[1]}")
         for number, line in enumerate(text.splitlines() if place.name == "BUILD" else (), 1):
             if any(f":{r.name}#{name}" in line.lower().replace("_", "-") for r in having):
-                found.append(f"{path}:{number}: {line.strip()}")
-    if found:
-        raise ToolError("\n".join([*found, f"these need {name}: change them first"]))
+                users.append(f"{path}:{number}: {line.strip()}")
+    if users:
+        raise ToolError("\n".join([*users, f"these need {name}: change them first"]))
 
 
 def _modules_of_locked(
-    repo: Repository, name: str, resolve: Resolve, known: Mapping[str, Resolve]
+    repo: Repository, name: str, resolve: Resolve, all_resolves: Mapping[str, Resolve]
 ) -> tuple[str, ...]:
-    """The modules of a distribution that is locked; its own name where they can't be found."""
+    """The modules of a locked distribution; its own name if they cannot be found."""
     path = f"{PurePosixPath(resolve.lock).parent}/BUILD"
     text = (read(repo.root, path) or b"").decode()
-    if modules := _known_modules(text, path, name, known.values()):
+    if modules := _known_modules(text, path, name, all_resolves.values()):
         return modules
     lock = _parse(_file(repo, resolve.lock), resolve.lock)
     if lock and name in lock.distributions:

@@ -1,4 +1,4 @@
-"""Locks compared as they are: two files, or those of the workspace with a commit's."""
+"""Compares two lock files, or the workspace's locks with those of a commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.requirements.workspace import choose, read, resolves
 
 
 def files(old: Path, new: Path) -> LockChange:
-    """Raises ToolError where one can't be read."""
+    """The differences between two lock files. Raises ToolError if one cannot be read."""
     locks = []
     for path in (old, new):
         try:
@@ -24,25 +24,24 @@ def files(old: Path, new: Path) -> LockChange:
 
 
 def against(repo: Repository, names: Sequence[str], ref: str) -> dict[str, LockChange]:
-    """How the locks of some resolves, or of all, differ from those of a commit, by resolve.
+    """The differences of some resolves' locks, or of all, from those of a commit, by resolve.
 
     Raises:
-        ToolError: an unknown resolve or commit.
-        ToolError: a lock that can't be read.
+        ToolError: a resolve or the commit is unknown, or a lock cannot be read.
     """
-    known = resolves(repo.root)
-    chosen = choose(known, names or known)
+    all_resolves = resolves(repo.root)
+    chosen = choose(all_resolves, names or all_resolves)
     commit = repo.commit(ref)
     if commit is None:
         raise ToolError(f"git knows no commit {ref!r}: name one with --against")
-    found = {}
+    differences = {}
     for resolve in chosen:
         before = repo.content(commit, resolve.lock)
         after = read(repo.root, resolve.lock)
         if before != after:
-            was, now = (
-                Lock.parse(content.decode(), f"{where}{resolve.lock}") if content else None
-                for where, content in ((f"{ref}:", before), ("", after))
+            old_lock, new_lock = (
+                Lock.parse(content.decode(), f"{prefix}{resolve.lock}") if content else None
+                for prefix, content in ((f"{ref}:", before), ("", after))
             )
-            found[resolve.name] = compare(resolve.lock, was, now)
-    return found
+            differences[resolve.name] = compare(resolve.lock, old_lock, new_lock)
+    return differences

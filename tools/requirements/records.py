@@ -1,4 +1,4 @@
-"""Which recorded runs a lock's replacement concerns, and the commands that record them again."""
+"""Finds the recorded runs that a lock's replacement concerns, and the commands to repeat them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STORE = "STORE"
 
 @dataclass(frozen=True)
 class Replaced:
-    """The sha256 of a resolve's lock, before and now."""
+    """The sha256 of a resolve's lock before and after its replacement."""
 
     old: str
     new: str
@@ -34,12 +34,12 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of a variant or of a speedrun that runs under the new lock are not counted with."""
+    """Runs of a variant or a speedrun that do not count together with runs under the new lock."""
 
     name: str
     runs: tuple[str, ...]
     commands: tuple[str, ...]
-    """What makes and records them again; none where nothing is there to run."""
+    """Commands that make and record them again; none if there is nothing to run."""
     notes: tuple[str, ...]
 
 
@@ -53,29 +53,32 @@ class Concerned:
 
 
 def replaced(changes: Mapping[str, LockChange]) -> dict[str, Replaced]:
-    """Which locks that runs are made under became others, by resolve."""
+    """The replaced locks under which runs are made, by resolve."""
     return {
         name: Replaced(change.old_sha256, change.new_sha256)
         for name, change in changes.items()
-        if name in ACCELERATORS and change.old_sha256 and change.new_sha256 and not change.same
+        if name in ACCELERATORS
+        and change.old_sha256
+        and change.new_sha256
+        and not change.is_unchanged
     }
 
 
 def concerned(root: Path, replaced: Mapping[str, Replaced]) -> Concerned:
-    """What a replacement of locks, by resolve, means for the records of the workspace `root`.
+    """The records of the workspace `root` that a replacement of locks, by resolve, concerns.
 
-    Of a variant these are its runs under a replaced lock; where it has none, those under locks
-    that were replaced before.
+    These are a variant's runs under a replaced lock, or if it has none, those under locks that were
+    replaced earlier.
     """
     runs, faults = run_summary.load_all(root)
     by_variant: dict[str, list[tuple[Run, Replaced]]] = {}
     for run in runs:
-        if (own := _replaced(run, replaced)) and run.lock != own.new:
-            by_variant.setdefault(run.variant, []).append((run, own))
+        if (variant_runs := _replaced(run, replaced)) and run.lock != variant_runs.new:
+            by_variant.setdefault(run.variant, []).append((run, variant_runs))
     groups = []
-    for name, own in sorted(by_variant.items()):
-        newest = [(run, locks) for run, locks in own if run.lock == locks.old]
-        groups.append(_variant(root, name, newest or own))
+    for name, variant_runs in sorted(by_variant.items()):
+        newest = [(run, locks) for run, locks in variant_runs if run.lock == locks.old]
+        groups.append(_variant(root, name, newest or variant_runs))
     for name in entry.entries(root):
         try:
             groups += _speedrun(root, name, replaced)
@@ -85,7 +88,7 @@ def concerned(root: Path, replaced: Mapping[str, Replaced]) -> Concerned:
 
 
 def _replaced(run: Run, replaced: Mapping[str, Replaced]) -> Replaced | None:
-    """The replacement of the lock that a run would be repeated under."""
+    """The replacement of the lock under which a run would be repeated."""
     by_digest = (locks for locks in replaced.values() if run.lock in (locks.old, locks.new))
     return next(by_digest, replaced.get(run.devices["platform"]))
 
@@ -97,32 +100,32 @@ def _variant(root: Path, name: str, runs: Iterable[tuple[Run, Replaced]]) -> Gro
     directory = root / VARIANTS / name
     if not (directory / "launch.py").is_file():
         return Group(name, names, (), (*notes, f"{VARIANTS}/{name} is no more: nothing to run"))
-    known = presets(directory)
-    alike: dict[tuple[str, ...], list[tuple[Run, Replaced]]] = {}
+    variant_presets = presets(directory)
+    by_flags: dict[tuple[str, ...], list[tuple[Run, Replaced]]] = {}
     for run, locks in runs:
-        words, gone = flags(run.config, known)
-        alike.setdefault(tuple(words), []).append((run, locks))
-        if gone:
-            notes.append(f"{run.run}: the variant has no setting {', '.join(gone)} any more")
+        words, lost = flags(run.config, variant_presets)
+        by_flags.setdefault(tuple(words), []).append((run, locks))
+        if lost:
+            notes.append(f"{run.run}: the variant has no setting {', '.join(lost)} any more")
         if run.devices["platform"] != "cpu":
             notes.append(f"{run.run} ran on {run.devices['count']} {run.devices['kind']}")
-    commands, made = [], []
-    for number, (words, own) in enumerate(alike.items(), 1):
+    commands, directories = [], []
+    for number, (words, repeated) in enumerate(by_flags.items(), 1):
         stem = f"{name}-{number}" if number > 1 else name
-        seeds = sorted({run.seed for run, _ in own})
+        seeds = sorted({run.seed for run, _ in repeated})
         program = ["./pants", "run", "launch", "--", name, *words]
-        commands.append(_for_seeds(program, seeds, "--run-dir", stem, own[0][1]))
-        made += _directories(seeds, stem, own[0][1])
-    record = ["./pants", "run", "tools/runs:record", "--", *made]
+        commands.append(_for_seeds(program, seeds, "--run-dir", stem, repeated[0][1]))
+        directories += _directories(seeds, stem, repeated[0][1])
+    record = ["./pants", "run", "tools/runs:record", "--", *directories]
     return Group(name, names, (*commands, shlex.join(record)), tuple(notes))
 
 
 def _for_seeds(
     program: Sequence[str], seeds: Sequence[int], out: str, stem: str, locks: Replaced
 ) -> str:
-    """A line for a shell that runs a program once for each seed."""
-    where = f"{shlex.quote(f'runs/{stem}')}-seed$seed-{locks.new[:SHORT]}"
-    command = f"{shlex.join(program)} --seed $seed {out} {where}"
+    """A shell line that runs a program once per seed."""
+    directory = f"{shlex.quote(f'runs/{stem}')}-seed$seed-{locks.new[:SHORT]}"
+    command = f"{shlex.join(program)} --seed $seed {out} {directory}"
     return f"for seed in {' '.join(map(str, seeds))}; do {command}; done"
 
 
@@ -131,7 +134,7 @@ def _directories(seeds: Iterable[int], stem: str, locks: Replaced) -> Iterator[s
 
 
 def _speedrun(root: Path, name: str, replaced: Mapping[str, Replaced]) -> Iterator[Group]:
-    """The runs of one entry, if they were made under a replaced lock. Raises ToolError."""
+    """The runs of one entry, if made under a replaced lock. Raises ToolError for a bad record."""
     path = f"{SPEEDRUNS}/{name}/{entry.RECORD}"
     if not (root / path).exists():
         return
@@ -144,14 +147,14 @@ def _speedrun(root: Path, name: str, replaced: Mapping[str, Replaced]) -> Iterat
     for locks in replaced.values():
         if lock == locks.old:
             program = ["./pants", "run", f"{SPEEDRUNS}/{name}/run.py", "--", "--data", STORE]
-            made = _directories(seeds, name, locks)
-            again = ["./pants", "run", "tools/speedrun:record", "--", name, *made]
+            directories = _directories(seeds, name, locks)
+            record_command = ["./pants", "run", "tools/speedrun:record", "--", name, *directories]
             yield Group(
                 name,
                 tuple(f"seed {seed}" for seed in seeds),
                 (
                     _for_seeds(program, seeds, "--out", name, locks),
-                    shlex.join([*again, "--author", author]),
+                    shlex.join([*record_command, "--author", author]),
                 ),
                 (f"{STORE} is the token store of the entry's track",),
             )

@@ -1,4 +1,4 @@
-"""The results as text."""
+"""Renders the results of the commands as text."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from tools.requirements.commands import Outcome
 from tools.requirements.records import Concerned
 
 SHOWN = 8
-"""Names in a row before the rest is a number."""
+"""Number of names listed; the rest is only counted."""
 
 
-def outcome(done: Outcome) -> str:
-    """What a command did."""
-    lines = [f"{path}: written" for path in done.written]
-    lines += ["", *(line for each in done.changes for line in lock(each))]
-    lines += records(done.concerned)
-    if done.notes:
-        lines += ["", *done.notes]
+def outcome(result: Outcome) -> str:
+    """The text on what a command did."""
+    lines = [f"{path}: written" for path in result.written]
+    lines += ["", *(line for change in result.changes for line in lock(change))]
+    lines += records(result.concerned)
+    if result.notes:
+        lines += ["", *result.notes]
     return printable(lines)
 
 
-def differences(changes: Iterable[LockChange], found: Concerned | None = None) -> str:
-    """What a comparison of locks found."""
-    lines = [line for each in changes for line in lock(each)]
-    return printable([*(lines or ["no lock differs"]), *(records(found) if found else ())])
+def differences(changes: Iterable[LockChange], concerned: Concerned | None = None) -> str:
+    """The text of a comparison of locks, with the recorded runs that it concerns."""
+    lines = [line for change in changes for line in lock(change)]
+    return printable([*(lines or ["no lock differs"]), *(records(concerned) if concerned else ())])
 
 
 def printable(lines: Iterable[str]) -> str:
-    """Text whose lines control no terminal, whatever the records and locks hold."""
+    """The lines as text without control characters, whatever records and locks hold."""
     shown = ("".join(c if c.isprintable() else "?" for c in line) for line in lines)
     return "\n".join(shown).strip("\n") + "\n"
 
 
 def lock(change: LockChange) -> Iterator[str]:
-    """The lines that say what changed in one lock."""
-    if change.same:
+    """The lines on the changes of one lock."""
+    if change.is_unchanged:
         yield f"{change.path}: nothing changed"
         return
     kinds = [moved.kind for moved in change.moved]
@@ -47,8 +47,8 @@ def lock(change: LockChange) -> Iterator[str]:
         yield f"  Python      {_pair(change.interpreters)}"
     yield from map(_moved, change.moved)
     yield from map(_altered, change.altered)
-    if others := [each for each in change.refiled if not each.altered]:
-        yield f"  other files at the same version: {_some([each.name for each in others])}"
+    if refiled := [entry for entry in change.refiled if not entry.altered]:
+        yield f"  other files at the same version: {_some([entry.name for entry in refiled])}"
     if change.hosts:
         yield f"  ! files come from elsewhere: {_pair(change.hosts)}"
 
@@ -58,10 +58,11 @@ def _moved(moved: Moved) -> str:
     return f"  {moved.kind:<11} {moved.name} {versions}"
 
 
-def _altered(each: Refiled) -> str:
+def _altered(entry: Refiled) -> str:
     return (
-        f"  ! {each.name} {each.version}: {_some(each.altered)} has another sha256 than before. An "
-        "index keeps the files of a release as they are: find out why before you commit this"
+        f"  ! {entry.name} {entry.version}: {_some(entry.altered)} has another sha256 than "
+        "before. An index keeps the files of a release as they are: find out why before you commit "
+        "this"
     )
 
 
@@ -74,17 +75,17 @@ def _pair(pair: Pair) -> str:
 
 def _some(names: Iterable[str]) -> str:
     names = list(names)
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
-def records(found: Concerned) -> Iterator[str]:
-    """Which recorded runs a replaced lock concerns, and how to record them again."""
-    if found.groups:
+def records(concerned: Concerned) -> Iterator[str]:
+    """The lines on the recorded runs that a replaced lock concerns, and how to repeat them."""
+    if concerned.groups:
         yield ""
         yield "Runs under the new locks are not counted with these; the commands record them again:"
-    for group in found.groups:
+    for group in concerned.groups:
         notes = f" ({'; '.join(group.notes)})" if group.notes else ""
         yield f"  {group.name}: {', '.join(group.runs)}{notes}"
         yield from (f"    {command}" for command in group.commands)
-    yield from found.unreadable
+    yield from concerned.unreadable

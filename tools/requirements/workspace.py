@@ -1,4 +1,4 @@
-"""The resolves of the workspace: what each asks for, and the lock that answers it."""
+"""The resolves of the workspace: their requirements and their locks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from tools.common.errors import ToolError
 
 CONFIG = "pants.toml"
 ACCELERATORS = tuple(sorted(JAX))
-"""Resolves that a variant's bundles install, and which therefore agree on JAX."""
+"""Resolves that a variant's bundles install, and which therefore must agree on JAX."""
 
 
 @dataclass(frozen=True)
 class Resolve:
-    """Paths from the workspace's root. Not every resolve has a listing: BUILD files may ask too."""
+    """A resolve; paths are from the workspace's root.
+
+    Not every resolve has a listing: BUILD files may declare requirements too.
+    """
 
     name: str
     lock: str
@@ -30,36 +33,36 @@ class Resolve:
 
 
 def resolves(root: Path) -> dict[str, Resolve]:
-    """The resolves that pants.toml names. Raises ToolError where it cannot be read."""
+    """The resolves that pants.toml names. Raises ToolError if it cannot be read."""
     try:
         config = tomllib.loads((root / CONFIG).read_text("utf-8"))
-        named = config["python"]["resolves"]
+        locks = config["python"]["resolves"]
     except OSError as error:
         message = f"{root / CONFIG}: {error.strerror}: name the workspace with --root"
         raise ToolError(message) from error
     except (ValueError, KeyError) as error:
         raise ToolError(f"{CONFIG}: names no [python.resolves]: {error}") from error
-    return {name: Resolve(name, lock) for name, lock in sorted(named.items())}
+    return {name: Resolve(name, lock) for name, lock in sorted(locks.items())}
 
 
-def choose(known: Mapping[str, Resolve], names: Iterable[str]) -> list[Resolve]:
-    """Those resolves, each once, by name. Raises ToolError where one is not known."""
+def choose(all_resolves: Mapping[str, Resolve], names: Iterable[str]) -> list[Resolve]:
+    """The named resolves, each once, sorted by name. Raises ToolError for an unknown one."""
     chosen = sorted(set(names))
     for name in chosen:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+        if name not in all_resolves:
+            close = difflib.get_close_matches(name, all_resolves, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(all_resolves)}"
             raise ToolError(f"{CONFIG}: [python.resolves] has no {name!r}; {remedy}")
-    return [known[name] for name in chosen]
+    return [all_resolves[name] for name in chosen]
 
 
-def accelerators(known: Mapping[str, Resolve]) -> list[Resolve]:
+def accelerators(all_resolves: Mapping[str, Resolve]) -> list[Resolve]:
     """The resolves that variants run in."""
-    return [known[name] for name in ACCELERATORS if name in known]
+    return [all_resolves[name] for name in ACCELERATORS if name in all_resolves]
 
 
 def read(root: Path, path: str) -> bytes | None:
-    """A file of the workspace; None where there is none. Raises ToolError."""
+    """A file of the workspace; None if there is none. Raises ToolError if it cannot be read."""
     try:
         return (root / path).read_bytes()
     except FileNotFoundError:
