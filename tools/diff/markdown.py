@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tools.diff import text
-from tools.diff.model import Change, Comparison, Header, size_rows, warning
+from tools.diff.model import Change, Comparison, Header, plumbing, size_rows, warning
 
 MAX_ROWS = 20
 MAX_LISTED = 8
@@ -28,6 +28,8 @@ def comment(comparison: Comparison, header: Header) -> str:
         f"**{substantive.added + substantive.deleted:,}** substantive after renames, moves and "
         "formatting.",
     ]
+    if owner := plumbing(comparison, header):
+        parts[-1] += f" Plumbing: {span(owner)}."
     if message := warning(comparison):
         parts.append(f"> **Warning:** {message}")
     parts += [f"> {note}" for note in comparison.notes]

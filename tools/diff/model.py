@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from tools.diff.histogram import Counts
+from tools.diff.plumbing import is_plumbing, whose
 
 # How a line changed:
 #   same     not at all             name     it names the variant instead of its origin
@@ -156,6 +157,20 @@ class Comparison:
         return sum((file.lines("changed") for file in self.files), Counts(0, 0))
 
     @property
+    def own_plumbing(self) -> int | None:
+        """The number of files of plumbing and planning that differ from the origin's.
+
+        None if the variant has no plumbing.
+        """
+        if not any(is_plumbing(file.new_path or "") for file in self.files):
+            return None
+        return sum(
+            file.status != "unchanged"
+            and (is_plumbing(file.new_path or "") or is_plumbing(file.old_path or ""))
+            for file in self.files
+        )
+
+    @property
     def buckets(self) -> tuple[str, ...]:
         """The buckets of the changes that can alter what is computed, most changes first."""
         names = [change.bucket for change in self.changes if change.counts]
@@ -191,6 +206,12 @@ def warning(comparison: Comparison) -> str:
         return ""
     listed = ", ".join(touched)
     return f"Touches {len(touched)} change buckets ({listed}); the recipe asks for one."
+
+
+def plumbing(comparison: Comparison, header: Header) -> str:
+    """Whose plumbing the variant has, in words; empty if it has none."""
+    own = comparison.own_plumbing
+    return "" if own is None else whose(own, header.old)
 
 
 def size_rows(sizes: tuple[Size, Size]) -> list[tuple[str, str, str, str]]:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from tools.common.files import File
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
+from tools.diff.plumbing import PLUMBING
 from tools.lifecycle.drift import Pair, next_step, pairs
-from tools.variants.facts import PLUMBING
 
 WORD = "plumbing"
 """The value of `drift --apply` that asks for it instead of a commit."""
