@@ -42,8 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def read_exemptions(variant: Variant) -> tuple[list[Exemption], list[Problem]]:
-    found = [find(str(path), path.read_text("utf-8")) for path in variant.sources()]
-    return [e for pair in found for e in pair[0]], [p for pair in found for p in pair[1]]
+    result = [find(str(path), path.read_text("utf-8")) for path in variant.sources()]
+    return [e for pair in result for e in pair[0]], [p for pair in result for p in pair[1]]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -176,9 +176,9 @@ def take_steps(variant: Variant, cfg: Any, count: int) -> Steps:
     batches = variant.packing.loader(store, "train", *sizes, axes, seed=cfg.seed)
     states, metrics = [values(state)], []
     for _ in range(count):
-        state, seen = step(state, variant.packing.to_devices(next(batches), axes))
+        state, observed = step(state, variant.packing.to_devices(next(batches), axes))
         states.append(values(state))
-        metrics.append(values(seen))
+        metrics.append(values(observed))
     return Steps(states, metrics, state)
 
 

@@ -85,10 +85,10 @@ def text() -> np.ndarray:
 @pytest.mark.contract("causality")
 @pytest.mark.parametrize("at", [0, 7, LENGTH - 1])
 def test_no_gradient_comes_from_the_future(influence, at):
-    found = influence([1] * LENGTH, range(LENGTH), at)
-    later = at + 1 + np.flatnonzero(found[at + 1 :])
+    result = influence([1] * LENGTH, range(LENGTH), at)
+    later = at + 1 + np.flatnonzero(result[at + 1 :])
     assert not later.size, f"tokens at positions {later} reach position {at}"
-    near = found[max(0, at - 1) : at + 1]  # no further back: a variant's attention may be local
+    near = result[max(0, at - 1) : at + 1]  # no further back: a variant's attention may be local
     assert (near > 0).all(), f"the nearest tokens do not reach position {at}"
 
 
@@ -110,10 +110,10 @@ def test_later_tokens_change_nothing_before_them(forward):
 def test_no_gradient_crosses_documents(influence, first):
     second = LENGTH - first
     segment_ids, positions = [1] * first + [2] * second, [*range(first), *range(second)]
-    found = influence(segment_ids, positions, LENGTH - 1)
-    leaks = np.flatnonzero(found[:first])
+    result = influence(segment_ids, positions, LENGTH - 1)
+    leaks = np.flatnonzero(result[:first])
     assert not leaks.size, f"positions {leaks} of the first document reach the second"
-    assert (found[-2:] > 0).all(), "the second document does not reach itself"
+    assert (result[-2:] > 0).all(), "the second document does not reach itself"
 
 
 @pytest.mark.contract("document-isolation")

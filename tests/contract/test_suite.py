@@ -6,11 +6,11 @@ from tools.isolation.exemptions import CHECKS
 
 
 def test_checks_and_tests_belong_together(request: pytest.FixtureRequest):
-    here = request.path.parent
-    items = [item for item in request.session.items if item.path.parent == here]
+    directory = request.path.parent
+    items = [item for item in request.session.items if item.path.parent == directory]
     files = {item.path.name for item in items}
-    absent = {path.name for path in here.glob("test_*.py")} - files
-    assert not absent, f"run with all files of {here.name}; {sorted(absent)} gave no test"
+    absent = {path.name for path in directory.glob("test_*.py")} - files
+    assert not absent, f"run with all files of {directory.name}; {sorted(absent)} gave no test"
     markers = {item: item.get_closest_marker("contract") for item in items}
     unmarked = {item.name for item, marker in markers.items() if marker is None}
     assert unmarked == {request.node.name}

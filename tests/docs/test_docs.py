@@ -65,8 +65,8 @@ def forked(text: str) -> set[str]:
 
 def commands(text: str) -> list[str]:
     inline = re.findall(r"`((?:\./pants|python -m tools) [^`]+)`", text)
-    found = [*code_lines(text), *inline]
-    return [c for c in found if c.startswith(("./pants ", "python -m tools."))]
+    result = [*code_lines(text), *inline]
+    return [c for c in result if c.startswith(("./pants ", "python -m tools."))]
 
 
 def test_there_is_something_to_check():

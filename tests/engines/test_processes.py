@@ -73,16 +73,16 @@ def assert_same_run(run_dir: Path, other: Path, last: int = LAST) -> None:
 @pytest.fixture(scope="module")
 def whole(store, cache, tmp_path_factory) -> Callable[[str], Path]:
     """`whole(variant)`: the directory of a run of one process that nothing interrupted."""
-    done: dict[str, Path] = {}
+    result: dict[str, Path] = {}
 
     def run(variant: str) -> Path:
-        if variant not in done:
+        if variant not in result:
             run_dir = tmp_path_factory.mktemp(variant)
             logs = tmp_path_factory.mktemp("logs")
             workers = train(variant, store, run_dir, STEPS, logs, processes=1, devices=4, **cache)
             assert finish(workers, within=START_S) == [0], workers[0].text()
-            done[variant] = run_dir
-        return done[variant]
+            result[variant] = run_dir
+        return result[variant]
 
     return run
 

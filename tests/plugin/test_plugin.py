@@ -16,8 +16,8 @@ def interpreters() -> str:
     """Where the suite looks for CPython 3.9: PATH alone may hold nothing but a shim of it."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     named = os.environ.get("PANTS_PYTHON39")
-    found = [named] if named else sorted(map(str, pyenv.glob("versions/3.9.*/bin/python3.9")))
-    return os.pathsep.join([*found, os.environ["PATH"]])
+    result = [named] if named else sorted(map(str, pyenv.glob("versions/3.9.*/bin/python3.9")))
+    return os.pathsep.join([*result, os.environ["PATH"]])
 
 
 def test_cases(tmp_path: Path) -> None:

@@ -51,13 +51,13 @@ def find_browser() -> str:
     """The path of Chromium; skips, or where a browser is required fails, if there is none."""
     named = os.environ.get("GRUG_CHROMIUM")
     path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/bin"
-    found = shutil.which(named or "chromium", path=path)
-    if found:
-        return found
-    said = f"no browser: {named or 'chromium'} is not on PATH; apt-get install --yes chromium"
+    result = shutil.which(named or "chromium", path=path)
+    if result:
+        return result
+    message = f"no browser: {named or 'chromium'} is not on PATH; apt-get install --yes chromium"
     if named or os.environ.get("GRUG_REQUIRE_BROWSER"):
-        pytest.fail(said)
-    pytest.skip(said)
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ class Watch:
         context.on("request", lambda request: self._requested(request.url))
         context.on("requestfailed", lambda request: self._failed(request.url, request.failure))
         context.on("response", lambda response: self._answered(response.url, response.status))
-        context.on("console", lambda said: self._said(said.type, said.text))
+        context.on("console", lambda message: self._said(message.type, message.text))
         context.on("weberror", lambda error: self.faults.append(f"script: {error.error}"))
 
     def _requested(self, url: str) -> None:
@@ -183,15 +183,15 @@ def axe() -> Callable[[Page], list[str]]:
 
     def violations(page: Page) -> list[str]:
         page.evaluate(source)
-        found = page.evaluate(
+        result = page.evaluate(
             # It need not read the style sheets, which from disk it may not.
             "tags => axe.run({runOnly: tags, resultTypes: ['violations'], preload: false})",
             tags,
         )
-        assert len(found["passes"]) > 10  # it did look
+        assert len(result["passes"]) > 10  # it did look
         return [
             f"{rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
-            for rule in found["violations"]
+            for rule in result["violations"]
             for node in rule["nodes"]
         ]
 

@@ -48,10 +48,10 @@ def test_the_table_sorts_by_each_column(index, visit):
             head.get_by_role("button").click()
             expect(head).to_have_attribute("aria-sort", order)
             assert page.locator("th[aria-sort]").count() == 1
-            found = column(page, label)
-            known = [key(value) for value in found if value]
+            result = column(page, label)
+            known = [key(value) for value in result if value]
             assert known == sorted(known, reverse=order == "descending") and len(set(known)) > 3
-            assert all(found[: len(known)])
+            assert all(result[: len(known)])
 
 
 def test_the_table_sorts_with_the_keyboard(index, visit):
@@ -77,9 +77,9 @@ def test_without_scripts_the_table_shows(index, variant, visit, width):
 def test_tags_lead_to_their_lists_and_the_tree_to_its_pages(index, variant, visit):
     page = visit(variant)
     tag = page.locator(".grug-tags a").nth(1)
-    wanted = tag.get_attribute("href").rpartition("#")[2]
+    expected = tag.get_attribute("href").rpartition("#")[2]
     tag.click()
-    term = page.locator(f"#{wanted}")
+    term = page.locator(f"#{expected}")
     expect(term).to_be_in_viewport()
     header = page.locator(".md-header").bounding_box()
     assert term.bounding_box()["y"] >= header["y"] + header["height"]

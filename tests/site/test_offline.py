@@ -30,10 +30,10 @@ def test_search_finds_an_experiment(site, server, variant, visit, watch, served)
     page = visit(f"{server}/index.html" if served else site / "index.html")
     page.get_by_role("textbox", name="Search").click()
     page.keyboard.type(name)
-    found = page.locator(f".md-search-result__link[href*='variants/{name}.html']").first
-    expect(found).to_be_visible()
+    result = page.locator(f".md-search-result__link[href*='variants/{name}.html']").first
+    expect(result).to_be_visible()
     expect(page.locator(".md-search-result__meta")).to_contain_text("matching document")
-    found.click()
+    result.click()
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(name))
     assert not [url for url in watch.requests if is_foreign(url)]
 

@@ -43,14 +43,14 @@ def interpreter() -> list[str]:
     beside = shutil.which("moto_server")  # of an environment whose programs are on PATH
     pythons = [Path(beside).with_name("python")] if beside else []
     # Not by its first line: the Python that it names may be on PATH as a shim that does not run.
-    found = [[sys.executable, str(built.resolve())]] if built.exists() else []
-    found += [[str(p)] for p in (named, *pythons) if p and Path(p).exists()]
-    if found:
-        return found[0]
-    said = "no object stores to test with: set GRUG_SERVICES_PYTHON to a Python that has them"
+    result = [[sys.executable, str(built.resolve())]] if built.exists() else []
+    result += [[str(p)] for p in (named, *pythons) if p and Path(p).exists()]
+    if result:
+        return result[0]
+    message = "no object stores to test with: set GRUG_SERVICES_PYTHON to a Python that has them"
     if os.environ.get("GRUG_REQUIRE_SERVICES"):
-        pytest.fail(said)
-    pytest.skip(said)
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def free_port() -> int:

@@ -41,9 +41,9 @@ both_stores = pytest.mark.parametrize("kind_of_store", ["s3", "gs"], indirect=Tr
 @pytest.fixture
 def proxy(kind_of_store, request) -> Iterator[Proxy]:
     """In front of the store, without a fault so far."""
-    found = request.getfixturevalue({"s3": "s3_proxy", "gs": "gcs_proxy"}[kind_of_store])
-    yield found
-    found.fault = None
+    result = request.getfixturevalue({"s3": "s3_proxy", "gs": "gcs_proxy"}[kind_of_store])
+    yield result
+    result.fault = None
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_a_save_that_fails_is_reported_and_the_next_one_succeeds(
     checkpoints.save(2, make_state(2), META)
     with pytest.raises(CheckpointError, match=f"the last save failed: .*{SAID[kind]}"):
         checkpoints.wait()
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith(
+    message = capsys.readouterr().err.splitlines()
+    assert len(message) == 1 and message[0].startswith(
         f"checkpoint of step 2 not saved: {kind_of_store}://"
     )
     assert proxy.fault.met >= (1 if kind == "403" else 3)

@@ -136,13 +136,13 @@ def test_metrics_reach_a_bucket_while_the_run_goes_on(root):
     url = root("s3")
     mirror = Mirror(Folder(url), every=0.2)
     (mirror.path / "metrics.jsonl").write_text("1\n")
-    seen = []
+    observed = []
     for _ in range(100):
-        seen.append(Folder(url).read("metrics.jsonl"))
-        if seen[-1]:
+        observed.append(Folder(url).read("metrics.jsonl"))
+        if observed[-1]:
             break
         mirror._stop.wait(0.05)
-    assert seen[-1] == b"1\n"
+    assert observed[-1] == b"1\n"
     (mirror.path / "metrics.jsonl").write_text("1\n2\n")
     mirror.close()
     assert Folder(url).read("metrics.jsonl") == b"1\n2\n" and not mirror.path.exists()

@@ -46,9 +46,9 @@ class Copy:
     def check_contract(self) -> None:
         """Fails with the suite's own words unless every check passes."""
         tests = sorted(str(path) for path in Path("tests/contract").glob("test_*.py"))
-        done = self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
-        assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2_000:]
-        assert " passed" in done.stdout
+        result = self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+        assert result.returncode == 0, result.stdout[-10_000:] + result.stderr[-2_000:]
+        assert " passed" in result.stdout
 
 
 def make_copy(root: Path, name: str, edits: Iterable[Edit]) -> Copy:

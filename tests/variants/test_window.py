@@ -121,13 +121,13 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 def test_three_of_four_layers_see_a_window(window: Copy, tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
-    done = window.run(str(tmp_path / "probe.py"))
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["windows"] == [4, 4, 4, None]
-    assert found["full"] == [*range(32)]
+    process = window.run(str(tmp_path / "probe.py"))
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout.splitlines()[-1])
+    assert result["windows"] == [4, 4, 4, None]
+    assert result["full"] == [*range(32)]
     # Three layers, each of which looks 3 positions back.
-    assert found["local"] == [*range(31 - 9, 32)]
+    assert result["local"] == [*range(31 - 9, 32)]
 
 
 def test_it_keeps_the_contract(window: Copy) -> None:

@@ -100,8 +100,8 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     assert SQUARED in model
     (relu / "model.py").write_text(model.replace(SQUARED, PLAIN))
     # As on a branch: what is not in main is what is validated.
-    said = lab.pants("validate")
-    assert "experiments/grug/relu#contract succeeded" in said and "grug/base" not in said
+    message = lab.pants("validate")
+    assert "experiments/grug/relu#contract succeeded" in message and "grug/base" not in message
     assert re.search(r"relu .* \+1 -1 ", lab.pants("variants"))
 
     lab.pants("diff", "experiments/grug/relu")
@@ -164,8 +164,8 @@ def test_a_variant_whose_tests_fail_is_not_merged(lab: Lab) -> None:
     (broken / "test_launch.py").write_text("def test_red():\n    assert False\n")
     lab.workspace.commit()
     before = (lab.root / "experiments/grug/base/test_launch.py").read_text()
-    said = lab.refused("upstream", "experiments/grug/broken")
-    assert "experiments/grug/broken/test_launch.py" in said and "nothing was merged" in said
+    message = lab.refused("upstream", "experiments/grug/broken")
+    assert "experiments/grug/broken/test_launch.py" in message and "nothing was merged" in message
     assert (lab.root / "experiments/grug/base/test_launch.py").read_text() == before
     assert lab.entry("broken").status == "active"
     (broken / "model.py").unlink()

@@ -264,7 +264,7 @@ class _Job:
             self.messages.append(message)
 
     def _encoder(self) -> tuple[Encoder, str]:
-        """(encoder, text of tokenizer.json), given or trained; a trained one is kept for a resume."""
+        """(encoder, text of tokenizer.json), given or trained; a trained one is kept."""
         settings = self.settings
         if self.tokenizer is not None:
             encoder = load_encoder(self.tokenizer, str(settings.tokenizer), settings.bos_token)

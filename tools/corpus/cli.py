@@ -189,7 +189,7 @@ def summary(manifest: dict[str, Any]) -> str:
         ratio = split["bytes"] / max(split["tokens"], 1)
         lines.append(
             f"{name:<10}  {split['documents']:,} documents, {split['tokens']:,} tokens, "
-            f"{split['bytes']:,} bytes, {ratio:.3f} bytes a token"
+            f"{split['bytes']:,} bytes, {ratio:.3f} bytes per token"
         )
     for source in manifest["sources"]:
         lines.append(

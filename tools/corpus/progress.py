@@ -45,9 +45,9 @@ class PlainProgress(Progress):
             now = time.monotonic()
             if now - last_line >= _SECONDS_BETWEEN_LINES and total:
                 last_line = now
-                seconds_left = (total - completed) * (now - started) / max(completed, 1)
+                eta = (total - completed) * (now - started) / max(completed, 1)
                 self._say(
-                    f"{name}: {completed / 1e6:.1f} of {total / 1e6:.1f} MB, {seconds_left:.0f} s left"
+                    f"{name}: {completed / 1e6:.1f} of {total / 1e6:.1f} MB, {eta:.0f} s left"
                 )
 
         yield advance

@@ -98,14 +98,14 @@ def _header(comparison: Comparison, header: Header, level: int) -> str:
     message = warning(comparison)
     warning_html = f'<p class="warn"><b>Warning:</b> {_text(message)}</p>\n' if message else ""
     owner = plumbing(comparison, header)
-    whose = f" · plumbing: {_text(owner)}" if owner else ""
+    plumbing_text = f" · plumbing: {_text(owner)}" if owner else ""
     notes = "".join(f'<p class="warn">{_text(note)}</p>\n' for note in comparison.notes)
     return (
         f'<header>\n<h{level} class="title">{sides[0]} <small>{_text(header.relation)}</small> '
         f"{sides[1]}</h{level}>\n"
         f'<p class="sum"><b>{counts.added:,}</b> added · <b>{counts.deleted:,}</b> deleted · '
         f"<b>{total:,}</b> substantive after renames, moves and formatting "
-        f"(+{substantive.added:,} −{substantive.deleted:,}){whose}</p>\n"
+        f"(+{substantive.added:,} −{substantive.deleted:,}){plumbing_text}</p>\n"
         f"{warning_html}{notes}</header>\n"
     )
 

@@ -158,9 +158,9 @@ class Comparison:
 
     @property
     def own_plumbing(self) -> int | None:
-        """Files of plumbing and planning that are not the origin's.
+        """The number of files of plumbing and planning that differ from the origin's.
 
-        None where the variant has no plumbing.
+        None if the variant has no plumbing.
         """
         if not any(is_plumbing(file.new_path or "") for file in self.files):
             return None
@@ -209,7 +209,7 @@ def warning(comparison: Comparison) -> str:
 
 
 def plumbing(comparison: Comparison, header: Header) -> str:
-    """Whose plumbing the variant has, in words; empty where it has none."""
+    """Whose plumbing the variant has, in words; empty if it has none."""
     own = comparison.own_plumbing
     return "" if own is None else whose(own, header.old)
 

@@ -1,4 +1,4 @@
-"""The directories of a variant that a copy is not expected to edit, and whose they are."""
+"""The directories of a variant that a copy is not expected to edit, and a text on who owns them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ PLUMBING = ("plumbing", "planning")
 
 
 def is_plumbing(path: str) -> bool:
-    """Whether a path within a variant's directory lies in one of PLUMBING."""
+    """Whether a path within a variant's directory is below one of PLUMBING."""
     return path.partition("/")[0] in PLUMBING
 
 
 def whose(own: int, origin: str) -> str:
-    """In words: the origin's by name, or how many files are the copy's own."""
+    """Whose plumbing a copy has: `base's`, or `2 files of its own` if that many differ."""
     if not own:
         return f"{origin.rpartition('/')[2]}'s"
     return "1 file of its own" if own == 1 else f"{own} files of its own"

@@ -65,7 +65,7 @@ def needs_data(flags: list[str]) -> bool:
 def planned_topology(flags: list[str]) -> str:
     """The value of --topology, if --plan is given too; else empty."""
     topology = ""
-    for flag, following in zip(flags, [*flags[1:], ""], strict=True):
+    for flag, following in zip(flags, [*flags, ""][1:], strict=True):
         name, _, value = flag.partition("=")
         if name == "--topology":
             topology = value or following

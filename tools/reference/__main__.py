@@ -2,7 +2,7 @@
 
     ./pants run tools/reference:write [-- --check]
 
-With --check it writes nothing, and ends with 1 and a line for each page that is stale.
+With --check it writes nothing; it exits with 1 and prints a line for each stale page.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def ask_pants(root: Path) -> str:
-    """What `./pants help-all` prints; without the daemon, which a `./pants run` of this holds."""
-    # What Pex and Python were told for this process is not meant for another Pants.
+    """The output of `./pants help-all`, without the daemon, which a `./pants run` of this holds."""
+    # Variables of Pex and Python for this process are not meant for another Pants.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PEX_", "PYTHON"))}
     run = subprocess.run(
         ["./pants", "--no-pantsd", "help-all"],
@@ -53,7 +53,7 @@ def ask_pants(root: Path) -> str:
 
 
 def write(root: Path, help_all: Path | None) -> dict[str, str]:
-    """The pages by their path from the root; Pants is asked where there is no `help_all`."""
+    """The pages by their path from the root; without `help_all`, Pants is run for it."""
     text = files.read_text(help_all, MAX_HELP) if help_all else ask_pants(root)
     pants = pants_help.parse(text, str(help_all or "./pants help-all"))
     imports = packages.find_imports(root)

@@ -1,9 +1,8 @@
-"""What a program's `--help` says, without what differs between Pythons, terminals and parsers.
+"""Parses the output of `--help`, without what differs between Pythons, terminals and parsers.
 
-Read are the help texts of argparse (CPython 3.12 to 3.14) and of tyro, which draws boxes. Lines are
-joined again, so that neither the columns nor the place of a line break matter; `-o X, --opt X`
-becomes `-o, --opt X`, as 3.13 writes it; and the default that argparse appends to `--x, --no-x`
-before 3.13 is left out.
+It reads the help texts of argparse (CPython 3.12 to 3.14) and of tyro, which draws boxes. Lines are
+joined, so that neither columns nor line breaks matter; `-o X, --opt X` becomes `-o, --opt X`, as
+3.13 writes it; and the default that argparse before 3.13 appends to `--x, --no-x` is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _DEFAULT = re.compile(r" *\(default: [^()]*\)$")
 
 @dataclass(frozen=True)
 class Entry:
-    """An option, an argument or a command, and what is said of it."""
+    """An option, an argument or a command, with its help."""
 
     name: str
     text: str
@@ -39,7 +38,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Help:
-    """`usage` is what follows the program's name; None where `prose` is all, as it was printed."""
+    """A parsed help text.
+
+    `usage` is the usage without the program's name, or None if the text could not be parsed: then
+    `prose` holds all of it, as printed.
+    """
 
     usage: str | None
     prose: tuple[str, ...]
@@ -74,7 +77,7 @@ class _Open:
 
 
 def join(lines: list[str]) -> str:
-    """One line; a word that was broken after its hyphen is whole again."""
+    """The lines as one; a word broken after its hyphen is joined."""
     return re.sub(r"(?<=\w-)\n(?=\w)", "", "\n".join(lines)).replace("\n", " ").strip()
 
 
@@ -125,19 +128,19 @@ def _unboxed(line: str) -> str:
 
 
 def _paragraph(lines: list[str]) -> str:
-    """As it was where it has a layout of its own, which an indented line shows."""
+    """A paragraph as one line, or unchanged if an indented line shows that it has a layout."""
     return "\n".join(lines) if any(line.startswith(" ") for line in lines) else join(lines)
 
 
 def _commands(usage: str, sections: list[_Open]) -> tuple[Entry, ...]:
-    """Those in a `{a,b} ...` of the usage, and those that a section lists, with what it says."""
+    """Commands from a `{a,b} ...` of the usage and from the sections, with their help."""
     listed = {name: join(texts) for section in sections for name, *texts in section.commands}
     named = [name for match in _COMMANDS.findall(usage) for name in match.split(",")]
     return tuple(Entry(name, listed.get(name, "")) for name in dict.fromkeys([*named, *listed]))
 
 
 def _closed(section: _Open, boxed: bool) -> Section:
-    """Without `--help`, which every program has, and without the bare names of commands."""
+    """A finished section, without `--help`, which every program has, and bare names of commands."""
     entries = []
     for name, *texts in section.entries:
         text = join(texts)

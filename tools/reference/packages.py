@@ -1,4 +1,4 @@
-"""The packages of tools/ and which of them imports which, as a page and as a picture."""
+"""The packages of tools/ and the imports between them, as a page and as a picture."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ PURPOSES = {
     "variants": "Lists the variants, their sizes, and what each is held against.",
 }
 Imports = Mapping[str, frozenset[str]]
-"""What each package imports of the others, directly."""
+"""The other packages that each package imports directly."""
 
 
 def find_imports(root: Path) -> Imports:
     """The imports between the packages of the workspace's tools/. The plugin is not one of them.
 
     Raises:
-        ToolError: a package without a purpose, or a purpose without its package.
+        ToolError: a package has no purpose, or a purpose no package.
     """
     files: dict[str, list[Path]] = {}
     for path in sorted((root / "tools").glob("*/*.py")):
@@ -65,7 +65,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def closure(imports: Imports, package: str) -> frozenset[str]:
-    """What a package imports, directly or through others."""
+    """The packages that a package imports, directly or indirectly."""
     packages: set[str] = set()
     waiting = list(imports[package])
     while waiting:
@@ -77,7 +77,7 @@ def closure(imports: Imports, package: str) -> frozenset[str]:
 
 
 def levels(imports: Imports) -> list[list[str]]:
-    """Packages by how far they are above those that import nothing, each level by name.
+    """Packages by their distance from those that import nothing, each level sorted by name.
 
     Raises:
         ToolError: packages import each other in a circle.
@@ -95,7 +95,7 @@ def levels(imports: Imports) -> list[list[str]]:
 
 
 def needed(imports: Imports) -> list[tuple[str, str]]:
-    """The imports that do not follow from others: (package, imported), sorted."""
+    """The imports that do not follow from others, as sorted pairs (package, imported)."""
     return sorted(
         (package, name)
         for package, names in imports.items()
@@ -144,7 +144,7 @@ marker path { fill: #6e7781; stroke: none; }
 }
 """
 Place = tuple[str, str]
-"""A package, (name, ""), or where an arrow (from, to) passes a level between its ends."""
+"""A package, (name, ""), or the place where an arrow (from, to) crosses a level on its way."""
 
 
 def picture(imports: Imports) -> str:
@@ -185,7 +185,7 @@ def _width(place: Place) -> int:
 
 
 def _lanes(imports: Imports) -> tuple[list[list[Place]], list[list[tuple[int, Place]]]]:
-    """The levels with a lane for each arrow that passes, and each arrow's places from the top."""
+    """The levels with a lane for each crossing arrow, and each arrow's places from the top."""
     rows: list[list[Place]] = [[(name, "") for name in level] for level in levels(imports)]
     level_of = {name: level for level, row in enumerate(rows) for name, _ in row}
     chains = []
@@ -201,7 +201,7 @@ def _lanes(imports: Imports) -> tuple[list[list[Place]], list[list[tuple[int, Pl
 def _ordered(
     rows: Sequence[Sequence[Place]], chains: Sequence[Sequence[tuple[int, Place]]]
 ) -> list[list[Place]]:
-    """Each level sorted by where its neighbours are, up and down in turn: few arrows cross."""
+    """The levels, each sorted by the places of its neighbours, so that few arrows cross."""
     result = [list(row) for row in rows]
     below: dict[tuple[int, Place], list[Place]] = {}
     above: dict[tuple[int, Place], list[Place]] = {}

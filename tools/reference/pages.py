@@ -14,7 +14,7 @@ WRITE = "./pants run tools/reference:write"
 GOALS, TARGETS, TOOLS = (f"docs/reference/{name}.md" for name in ("goals", "targets", "tools"))
 _NOTICE = f"<!-- Written by `{WRITE}` from the code's own help: edits are lost. -->"
 _CODE = re.compile(r"(`[^`]*`)")
-# What would begin something in Markdown, where a help text means the character itself.
+# Characters with a meaning in Markdown that a help text does not intend.
 _SPECIAL = re.compile(r"([\\*<>|\[\]~#])|(?<!\w)(_)|(_)(?!\w)")
 
 
@@ -24,7 +24,7 @@ def is_stale(path: Path, text: str) -> bool:
 
 
 def remedy(name: str) -> str:
-    """The line that says how a stale page is written anew."""
+    """The line that says how to write a stale page again."""
     return f"{name} is stale: run {WRITE}"
 
 
@@ -91,7 +91,7 @@ def targets_page(pants: PantsHelp) -> str:
                 code(field.name),
                 code(field.type),
                 "required" if field.required else code(field.default),
-                # Pants' own fields say pages; the first paragraph says what they are.
+                # The help of Pants' own fields fills pages; the first paragraph is enough.
                 inline(field.help.partition("\n\n")[0]),
             )
             for field in target.fields
@@ -124,7 +124,7 @@ def tools_page(programs: Sequence[ProgramHelp]) -> str:
 
 
 def anchor(page: ProgramHelp) -> str:
-    """Of the heading, as Python-Markdown makes it."""
+    """The anchor of a program's heading, as Python-Markdown makes it."""
     return re.sub(r"[^\w\s-]", "", _heading(page).lower()).replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""What `./pants help-all` says of the workspace's own goals, options and target types."""
+"""Reads the workspace's own goals, options and target types from `./pants help-all`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYS = ("name_to_api_type_info", "name_to_target_type_info", "scope_to_help_info
 
 @dataclass(frozen=True)
 class Option:
-    """`default` is JSON, or empty where there is none."""
+    """An option; `default` is JSON, or empty if there is none."""
 
     flag: str
     default: str
@@ -63,7 +63,11 @@ class PantsHelp:
 
 
 def parse(text: str, name: str) -> PantsHelp:
-    """Raises ToolError: not what `./pants help-all` prints, or nothing of ours in it."""
+    """The help of our backend in the output of `./pants help-all`, which messages call `name`.
+
+    Raises:
+        ToolError: it is not the output of that command, or holds nothing of ours.
+    """
     remedy = "give what ./pants help-all prints"
     try:
         info = json.loads(text)
@@ -89,10 +93,10 @@ def parse(text: str, name: str) -> PantsHelp:
 
 
 def _own_scopes(types: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Scopes, `-` as `_`, whose options a class of the plugin declares.
+    """Scopes, with `_` for `-`, whose options a class of the plugin declares.
 
-    A scope's own `provider` is no answer: the shortest name of all backends that use it, hence ours
-    for Pants' `python` and `test`.
+    A scope's own `provider` does not tell: it is the shortest name of all backends that use the
+    scope, hence ours for Pants' `python` and `test`.
     """
     rules = (
         rule
@@ -115,7 +119,7 @@ def _scope(info: Mapping[str, Any]) -> Scope:
 
 
 def _option(info: Mapping[str, Any]) -> Option:
-    """Only what the code says: values that a machine or pants.toml gave it are left out."""
+    """An option as the code declares it, without values from this machine or pants.toml."""
     flag = info["scoped_cmd_line_args"][0]
     if info["typ"] == "bool":
         flag = f"--[no-]{flag.removeprefix('--')}"
@@ -138,7 +142,7 @@ def _field(info: Mapping[str, Any]) -> Field:
     return Field(
         info["alias"],
         info["type_hint"].removesuffix(" | None"),
-        # A Python value: shown as a BUILD file would write it.
+        # A Python value, shown as a BUILD file would write it.
         "" if default is None else json.dumps(ast.literal_eval(default)),
         info["required"],
         info["description"] or "",

@@ -1,7 +1,7 @@
-"""The workspace's command lines, found in its tree, and what each says with `--help`.
+"""Finds the workspace's command lines in its tree, and asks each for its `--help`.
 
-A program is a Python file below tools/ that runs when it is run (`if __name__ == "__main__":`) or
-that a BUILD file names as the entry point of a `pex_binary`; and the template's launch.py.
+A program is a Python file below tools/ that has `if __name__ == "__main__":`, or that a BUILD file
+names as the entry point of a `pex_binary`. The template's launch.py is one, too.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tools.common.errors import ToolError
 from tools.reference.help_text import Help, parse
 
 TEMPLATE = "experiments/grug/base/launch.py"
-# Goes into each launch bundle, and runs only there: its --help is the packed program's.
+# Runs only in a launch bundle, where its --help is the packed program's.
 PACKED = "tools/bundle/run.py"
-TIMEOUT = 120  # seconds that a program has to say its help
+TIMEOUT = 120  # seconds that a program may take to print its help
 
 _RUNS = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Program:
-    """`ways` are the beginnings of its command lines, the most usual first."""
+    """A program; `ways` are the beginnings of its command lines, the most usual first."""
 
     path: str
     ways: tuple[str, ...]
@@ -43,7 +43,10 @@ class Program:
 
 @dataclass(frozen=True)
 class ProgramHelp:
-    """A program, or with `words` one of its commands; `summary` is what its parent says of it."""
+    """The help of a program, or with `words` of one of its commands.
+
+    `summary` is the line on the command in its parent's help.
+    """
 
     program: Program
     words: tuple[str, ...]
@@ -52,7 +55,7 @@ class ProgramHelp:
 
 
 def find(root: Path) -> list[Program]:
-    """Every program: the template, then those that `./pants run` takes, then the rest."""
+    """Every program: the template's, then those for `./pants run`, then the others."""
     runs = dict(_runnable(root))
     paths = {path.relative_to(root).as_posix(): path for path in root.glob("tools/**/*.py")}
     names = {name for name, path in paths.items() if _RUNS.search(path.read_text("utf-8"))}
@@ -82,7 +85,7 @@ def _runnable(root: Path) -> Iterator[tuple[str, tuple[str, str]]]:
             entry = constants.get(
                 {"pex_binary": "entry_point", "python_source": "source"}.get(node.func.id)
             )
-            # A module's name instead of a file's: another name of a program that has its own.
+            # A module's name instead of a file's is another name of a program that has its own.
             if isinstance(entry, str) and ".py" in entry and constants.get("name"):
                 address = f"//{directory}:{constants['name']}"
                 target = short.get(address, address.removeprefix("//") if directory else address)
@@ -91,7 +94,7 @@ def _runnable(root: Path) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def ask(root: Path, program: Program, words: tuple[str, ...] = ()) -> str:
-    """What `python -m PROGRAM WORDS --help` prints, in the same environment everywhere.
+    """The output of `python -m PROGRAM WORDS --help`, in a fixed environment.
 
     Raises:
         ToolError: it fails, prints nothing or takes too long.
@@ -136,7 +139,7 @@ def ask(root: Path, program: Program, words: tuple[str, ...] = ()) -> str:
 def say(
     root: Path, program: Program, words: tuple[str, ...] = (), summary: str = ""
 ) -> list[ProgramHelp]:
-    """A program's help and, below it, that of its commands."""
+    """The help of a program, followed by that of its commands."""
     help_ = parse(ask(root, program, words))
     commands = (say(root, program, (*words, c.name), c.text) for c in help_.commands)
     return [
@@ -146,6 +149,6 @@ def say(
 
 
 def say_all(root: Path) -> list[ProgramHelp]:
-    """What every program says, in the order of `find`."""
+    """The help of every program, in the order of `find`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [page for pages in pool.map(lambda p: say(root, p), find(root)) for page in pages]

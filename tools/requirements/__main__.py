@@ -83,7 +83,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Does what was asked for; the text to print."""
+    """Runs the chosen command and returns the text to print."""
     repo = Repository(options.root)
     all_resolves = resolves(repo.root)
     if options.command == "diff":
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> str:
 
 
 def _stop(number: int, _: object) -> NoReturn:
-    """Ends as an exception does: what was begun is cleared away."""
+    """Ends the process by an exception, so that temporary files are removed."""
     sys.exit(128 + number)
 
 

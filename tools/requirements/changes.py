@@ -1,4 +1,4 @@
-"""What a lock has that another had not: a pure comparison."""
+"""Compares two locks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from packaging.version import InvalidVersion, Version
 from tools.bundle.lock import Lock
 
 Pair = tuple[str | None, str | None]
-"""Before and after; None where there was or is none."""
+"""(before, after); None for nothing."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A distribution with other versions, or that only one of the locks has."""
+    """A distribution whose version differs, or that only one of the locks has."""
 
     name: str
     old: str | None
@@ -39,10 +39,10 @@ class Moved:
 
 @dataclass(frozen=True)
 class Refiled:
-    """A distribution whose files are others at the same version.
+    """A distribution whose files differ at the same version.
 
-    An index may get further files for a release, and Pex picks those that fit; but a file of one
-    name never changes its content where all is well.
+    An index may add files to a release, and Pex chooses those that fit. But the content behind a
+    file's name should never change.
     """
 
     name: str
@@ -50,26 +50,26 @@ class Refiled:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     altered: tuple[str, ...]
-    """Files of the same name with another sha256."""
+    """Names of the files whose sha256 differs."""
 
 
 @dataclass(frozen=True)
 class LockChange:
-    """One lock against an earlier one of the same resolve."""
+    """The differences between a lock and an earlier one of the same resolve."""
 
     path: str
     old_sha256: str | None
     new_sha256: str | None
     size: int  # distributions now
     asked: tuple[Pair, ...]  # direct requirements: "jax==0.10.2" -> "jax==0.12.0"
-    interpreters: Pair | None  # None: the same
+    interpreters: Pair | None  # None if unchanged
     moved: tuple[Moved, ...]
     refiled: tuple[Refiled, ...]
-    hosts: Pair | None  # where files are downloaded from, if from elsewhere than before
+    hosts: Pair | None  # hosts of the files; None if unchanged
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the lock's file is byte for byte what it was."""
+        """Whether the lock's file is the same, byte for byte."""
         return self.old_sha256 == self.new_sha256
 
     @property
@@ -79,7 +79,7 @@ class LockChange:
 
 
 def compare(path: str, old: Lock | None, new: Lock | None) -> LockChange:
-    """`path` is the lock's, to name it; None stands for a lock that is not there."""
+    """The differences of two locks; None stands for a missing one. `path` names the lock."""
     before, after = (lock.distributions if lock else {} for lock in (old, new))
     versions = ((n, _version(before, n), _version(after, n)) for n in sorted({*before, *after}))
     pairs = (
@@ -144,6 +144,6 @@ def _files(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _hosts(entries: Entries) -> set[str]:
-    """`files.example.org`; for files of this machine `file:`."""
+    """Hosts such as `files.example.org`; `file:` for files of this machine."""
     urls = (urlsplit(a["url"]) for entry in entries.values() for a in entry["artifacts"])
     return {url.hostname or f"{url.scheme}:" for url in urls}

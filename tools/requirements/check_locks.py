@@ -1,4 +1,4 @@
-"""What must hold of the locks that bundles install: one JAX, and wheels for some Linux machine."""
+"""Checks the locks that bundles install: one JAX for all, and wheels for some Linux machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.requirements.workspace import Resolve
 
 
 def pinned(lines: Iterable[Requirement]) -> str | None:
-    """The version that requirements fix JAX to with ==; None where they leave it free."""
+    """The version to which requirements fix JAX with ==; None if they leave it free."""
     for requirement in lines:
         specifiers = list(requirement.specifier)
         if canonicalize_name(requirement.name) == "jax" and len(specifiers) == 1:
@@ -24,18 +24,18 @@ def pinned(lines: Iterable[Requirement]) -> str | None:
 
 
 def one_jax(versions: Mapping[str, str | None], resolves: Iterable[Resolve]) -> None:
-    """Whether all accelerators have one JAX; `versions` is by resolve, None where unknown.
+    """Checks that all accelerators have one JAX; `versions` are by resolve, None if unknown.
 
     Raises:
-        ToolError: they part ways.
+        ToolError: they differ.
     """
-    known_versions = {name: version for name, version in sorted(versions.items()) if version}
-    if len(set(known_versions.values())) < 2:
+    pins = {name: version for name, version in sorted(versions.items()) if version}
+    if len(set(pins.values())) < 2:
         return
     listings = ", ".join(resolve.listing for resolve in resolves)
     raise ToolError(
         f"a variant must find one JAX on every accelerator, but it would be "
-        f"{', '.join(f'{version} in {name}' for name, version in known_versions.items())}: write the same "
+        f"{', '.join(f'{version} in {name}' for name, version in pins.items())}: write the same "
         f"jax== into {listings}, then ./pants run locks -- update {' '.join(sorted(versions))}"
     )
 
@@ -44,7 +44,7 @@ def machines(lock: Lock, accelerator: str, requirements: Iterable[str]) -> dict[
     """The glibc floor of each Linux machine on which a bundle of all `requirements` installs.
 
     Raises:
-        ToolError: it installs on none; the line names the distribution that is in the way.
+        ToolError: it installs on none; the message names the distribution that prevents it.
     """
     try:
         pythons = Pythons.parse(" ".join(lock.interpreters)).minors()
@@ -56,7 +56,7 @@ def machines(lock: Lock, accelerator: str, requirements: Iterable[str]) -> dict[
 
 
 def apart(locks: Mapping[str, Lock]) -> list[str]:
-    """What variants import at different versions on different accelerators, one line each."""
+    """One line for each distribution whose version differs between accelerators."""
     names = {
         canonicalize_name(Requirement(line).name)
         for accelerator in locks
@@ -72,9 +72,9 @@ def apart(locks: Mapping[str, Lock]) -> list[str]:
 
 
 def shared(accelerator: str, locks: Mapping[str, Lock]) -> list[str]:
-    """What variants may import: the direct requirements of an accelerator that others have too.
+    """The requirements that variants may import: the direct ones of an accelerator.
 
-    Of the CPU's, the rest is what only tests need. A resolve without others has all of its own.
+    Of the CPU's, only those that other accelerators have too: tests alone need the rest.
     """
     requirements = locks[accelerator].requirements
     if accelerator != "cpu" or len(locks) == 1:

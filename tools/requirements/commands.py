@@ -1,7 +1,7 @@
-"""Updates of locks, and packages added to or removed from them. Each happens whole or not at all.
+"""Updates locks, and adds packages to them or removes them. Each command does all or nothing.
 
-New locks are made and checked elsewhere first; then they replace the old ones together with the
-requirements they answer, in one journaled change.
+New locks are first made and checked elsewhere. Then they replace the old ones, together with the
+edited requirements, in one journaled change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tools.requirements.workspace import (
 
 VARIANTS, TESTS = "variants", "tests"
 TESTS_IN = "cpu"
-"""The resolve of tests."""
+"""The resolve in which tests run."""
 
 Make = Callable[[Repository, Sequence[Resolve], Mapping[str, bytes]], Mapping[str, bytes]]
 Locks = Mapping[str, Lock]  # by resolve
@@ -43,7 +43,7 @@ Edits = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done: paths written, how each lock changed, and what follows from it."""
+    """The result of a command: paths written, changes of locks, runs concerned, and notes."""
 
     written: tuple[str, ...]
     changes: tuple[LockChange, ...]
@@ -52,10 +52,10 @@ class Outcome:
 
 
 def update(repo: Repository, names: Sequence[str], *, make: Make = generate) -> Outcome:
-    """Makes the locks of some resolves anew, with the newest versions that fit.
+    """Makes the locks of some resolves again, with the newest versions that fit.
 
     Raises:
-        ToolError: one can't be made, or bundles could not install them; nothing has changed.
+        ToolError: a lock cannot be made, or bundles could not install it; nothing is changed.
     """
     all_resolves = resolves(repo.root)
     chosen = choose(all_resolves, names)
@@ -74,7 +74,7 @@ def add(repo: Repository, text: str, audience: str = VARIANTS, *, make: Make = g
         make: makes the locks.
 
     Raises:
-        ToolError: it is there already, or can't be had for one of them; nothing has changed.
+        ToolError: all have it already, or it does not fit one of them; nothing is changed.
     """
     requirement = listing.requirement_of(text)
     name = canonicalize_name(requirement.name)
@@ -102,7 +102,7 @@ def remove(
     """Removes a requirement from every resolve that asks for it, and makes their locks.
 
     Raises:
-        ToolError: no resolve asks for it, or files still import it; nothing has changed.
+        ToolError: no resolve asks for it, or files still import it; nothing is changed.
     """
     name = canonicalize_name(listing.requirement_of(text).name)
     all_resolves = resolves(repo.root)
@@ -142,17 +142,17 @@ def _lines(repo: Repository, resolve: Resolve) -> list[listing.Line]:
 
 
 def _agreed(requirement: Requirement, having: Mapping[Resolve, listing.Line]) -> Requirement:
-    """The requirement as other resolves have it. Raises ToolError where it is another."""
+    """The requirement as other resolves have it. Raises ToolError if theirs is different."""
     for resolve, line in having.items():
-        existing = line.requirement
-        if existing is None or str(existing) == str(requirement):
+        theirs = line.requirement
+        if theirs is None or str(theirs) == str(requirement):
             continue
         if str(requirement) == requirement.name:
-            requirement = existing
+            requirement = theirs
         else:
             raise ToolError(
-                f"{resolve.listing} asks for `{existing}`, not for `{requirement}`: give the same, or remove "
-                "it first"
+                f"{resolve.listing} asks for `{theirs}`, not for `{requirement}`: give the "
+                "same, or remove it first"
             )
     return requirement
 
@@ -202,7 +202,7 @@ def _content(file: File | None) -> bytes | None:
 
 
 def _parse(file: File | None, path: str) -> Lock | None:
-    """The lock as it was; None where there is none, or it can't be read (a merge's conflict)."""
+    """The lock in a file; None if there is none, or it can't be read (a merge conflict, say)."""
     try:
         return Lock.parse(file.content.decode(), path) if file else None
     except (ToolError, UnicodeDecodeError):
@@ -216,7 +216,7 @@ def _agree_on_pins(
     edits: Mapping[str, bytes],
     other_locks: Mapping[str, Lock | None],
 ) -> None:
-    """Stops before minutes of work where the requirements say already that JAX would differ."""
+    """Raises ToolError, before minutes of work, if the requirements fix several versions of JAX."""
     versions = {name: lock.version("jax") if lock else None for name, lock in other_locks.items()}
     for resolve in accelerators(all_resolves):
         if resolve in chosen:
@@ -233,7 +233,7 @@ def _check(
     new: Locks,
     other_locks: Mapping[str, Lock | None],
 ) -> list[str]:
-    """What package would refuse is refused; machines that are lost are told of."""
+    """Raises ToolError for locks that `package` would refuse; returns notes on lost machines."""
     names = [resolve.name for resolve in accelerators(all_resolves)]
     locks = {n: lock for n in names if (lock := new.get(n) or other_locks.get(n))}
     check_locks.one_jax(
@@ -282,7 +282,7 @@ def _write(
 def _map_modules(
     repo: Repository, name: str, lacking: Sequence[Resolve], locks: Locks
 ) -> tuple[Edits, list[str]]:
-    """The BUILD file that knows the modules of an added distribution, where it must be told."""
+    """(the edited BUILD file, notes): maps an added distribution to its modules, if necessary."""
     path = f"{PurePosixPath(lacking[0].lock).parent}/BUILD"
     text = (read(repo.root, path) or b"").decode()
     by_hand = (
@@ -308,7 +308,7 @@ def _map_modules(
 def _known_modules(
     text: str, path: str, name: str, all_resolves: Iterable[Resolve]
 ) -> tuple[str, ...]:
-    """The modules that another resolve's mapping says a distribution has."""
+    """The modules of a distribution according to any resolve's mapping."""
     for resolve in all_resolves:
         try:
             modules_by_name = mapping.read(text, path, resolve.listing)
@@ -338,7 +338,7 @@ def _refuse_users(
     for resolve in all_resolves.values():
         content = read(repo.root, resolve.listing) if resolve not in having else None
         if content and listing.find(listing.parse(content.decode(), resolve.listing), name):
-            return  # what still imports it may have it from there
+            return  # files that import it may get it from there
     modules = _modules_of_locked(repo, name, having[0], all_resolves)
     users = []
     for path in sorted(repo.names("ls-files", "-co", "--exclude-standard", "-z")):
@@ -361,7 +361,7 @@ def _refuse_users(
 def _modules_of_locked(
     repo: Repository, name: str, resolve: Resolve, all_resolves: Mapping[str, Resolve]
 ) -> tuple[str, ...]:
-    """The modules of a distribution that is locked; its own name where they can't be found."""
+    """The modules of a locked distribution; its own name if they cannot be found."""
     path = f"{PurePosixPath(resolve.lock).parent}/BUILD"
     text = (read(repo.root, path) or b"").decode()
     if modules := _known_modules(text, path, name, all_resolves.values()):

@@ -1,4 +1,4 @@
-"""Locks compared as they are: two files, or those of the workspace with a commit's."""
+"""Compares two lock files, or the workspace's locks with those of a commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.requirements.workspace import choose, read, resolves
 
 
 def files(old: Path, new: Path) -> LockChange:
-    """Raises ToolError where one can't be read."""
+    """The differences between two lock files. Raises ToolError if one cannot be read."""
     locks = []
     for path in (old, new):
         try:
@@ -24,11 +24,10 @@ def files(old: Path, new: Path) -> LockChange:
 
 
 def against(repo: Repository, names: Sequence[str], ref: str) -> dict[str, LockChange]:
-    """How the locks of some resolves, or of all, differ from those of a commit, by resolve.
+    """The differences of some resolves' locks, or of all, from those of a commit, by resolve.
 
     Raises:
-        ToolError: an unknown resolve or commit.
-        ToolError: a lock that can't be read.
+        ToolError: a resolve or the commit is unknown, or a lock cannot be read.
     """
     all_resolves = resolves(repo.root)
     chosen = choose(all_resolves, names or all_resolves)

@@ -1,7 +1,7 @@
-"""Locks made by `./pants generate-lockfiles`, in a copy of the workspace.
+"""Makes locks by `./pants generate-lockfiles` in a copy of the workspace.
 
-A lock takes minutes. Made in place, all that time the workspace's requirements and locks would not
-fit, every other ./pants in it would fail, and a kill would leave it so.
+A lock takes minutes. Made in place, the workspace's requirements and locks would not match during
+that time: every other ./pants in it would fail, and a kill would leave it broken.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tools.common.errors import ToolError
 from tools.common.repository import Repository
 from tools.requirements.workspace import CONFIG, Resolve, read
 
-# Lines that tell how far it is; the rest is shown where it fails in an unknown way.
+# Lines that show progress; the others are shown only after an unknown failure.
 PROGRESS = re.compile(r"pants: |\d\d:\d\d:\d\d\.\d\d \[INFO\] |  \d+\.\d+s\t")
 TAIL = 40
-"""Lines of an unknown failure that are shown."""
+"""Number of last lines shown after an unknown failure."""
 UNTRACKED = ("tools/", "experiments/")
 OTHER_PYTHON = "require a different python version"
 NO_ANSWER = re.compile(
@@ -38,11 +38,11 @@ def generate(
 
     Args:
         repo: the workspace.
-        resolves: whose locks to make.
-        edits: files that are to be others than in the workspace, by path.
+        resolves: the resolves whose locks to make.
+        edits: contents, by path, of files that replace the workspace's.
 
     Raises:
-        ToolError: one cannot be made; one line with the reason.
+        ToolError: a lock cannot be made; the message is one line with the reason.
     """
     with tempfile.TemporaryDirectory(prefix="grug-locks-") as directory:
         copy = Path(directory)
@@ -58,7 +58,7 @@ def generate(
 
 
 def _copy(repo: Repository, copy: Path) -> None:
-    """What git tracks, and of the rest what may declare or shape a requirement."""
+    """Copies the files that git tracks, and untracked ones that may affect requirements."""
     untracked = repo.names("ls-files", "--others", "--exclude-standard", "-z")
     names = {*repo.names("ls-files", "--cached", "-z"), *filter(_shapes, untracked)}
     for name in sorted(names):
@@ -77,10 +77,10 @@ def _shapes(path: str) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what Pants, Pex and Python were told for this process alone."""
+    """Our environment, without the variables of Pants, Pex and Python for this process alone."""
     prefixes = ("PEX_", "PYTHON", "PANTS_BUILDROOT")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    # One question is not worth a daemon, and the ./pants that runs us may hold one.
+    # One command is not worth a daemon, and the ./pants that runs us may hold one.
     return {**kept, "PANTS_CONCURRENT": "True"}
 
 
@@ -122,7 +122,7 @@ def _shown(lines: Iterable[str]) -> Iterator[str]:
 
 
 def explain(output: str) -> str | None:
-    """One line for a failure that is known from what Pants, Pex and pip said; None for others."""
+    """One line for a known failure in the output of Pants, Pex and pip; None for an unknown one."""
     failed = re.search(r"Process 'Generate lockfile for (\S+)' failed", output)
     resolve = f"{failed[1]}: " if failed else ""
     if invalid := re.search(r"Invalid requirement .*", output):

@@ -1,6 +1,6 @@
-"""A list of requirements, tools/locks/*.in: one per line, sorted, with comments.
+"""Reads and edits a list of requirements, tools/locks/*.in: one per line, sorted, with comments.
 
-An edit changes the one line that it is about; comments, order and line ends stay as they are.
+An edit changes only its own line; comments, order and line ends stay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tools.common.errors import ToolError
 class Line:
     """A line of a requirements file."""
 
-    text: str  # with its end
+    text: str  # with its line end
     requirement: Requirement | None = None  # None: a comment, a blank line or an option
 
     @property
@@ -32,7 +32,7 @@ class Line:
 
 
 def parse(text: str, path: str) -> list[Line]:
-    """Raises ToolError for a line that is no requirement."""
+    """The lines of a requirements file. Raises ToolError for a line that is no requirement."""
     lines = []
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         content = line.split(" #")[0].strip()
@@ -48,7 +48,7 @@ def parse(text: str, path: str) -> list[Line]:
 
 
 def requirement_of(text: str) -> Requirement:
-    """What a user asks for: a name, with extras, versions and a marker. Raises ToolError."""
+    """A user's requirement: a name, with extras, versions and a marker. Raises ToolError if bad."""
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
@@ -64,13 +64,13 @@ def requirement_of(text: str) -> Requirement:
 
 
 def find(lines: list[Line], name: str) -> Line | None:
-    """The line that asks for a distribution."""
+    """The line that asks for a distribution; None if there is none."""
     normalized = canonicalize_name(name)
     return next((line for line in lines if line.name == normalized), None)
 
 
 def with_requirement(lines: list[Line], requirement: Requirement) -> str:
-    """The text with one more requirement, in its place by name in the last paragraph of them."""
+    """The text with one more requirement, sorted into the last paragraph of requirements."""
     end = "\r\n" if any(line.text.endswith("\r\n") for line in lines) else "\n"
     texts = [line.text for line in lines]
     if texts and not texts[-1].endswith("\n"):
@@ -81,7 +81,7 @@ def with_requirement(lines: list[Line], requirement: Requirement) -> str:
 
 
 def _place(lines: list[Line], name: str) -> int:
-    """The index to insert before."""
+    """The index of the line before which to insert."""
     indices = [index for index, line in enumerate(lines) if line.requirement]
     if not indices:
         return len(lines)

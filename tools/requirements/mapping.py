@@ -1,6 +1,6 @@
-"""`module_mapping` in tools/locks/BUILD: which modules a distribution brings, by resolve.
+"""`module_mapping` in tools/locks/BUILD: the modules of each distribution, by resolve.
 
-Pants takes a distribution for a module of its own name; the mapping says what is otherwise.
+Pants assumes that a distribution has a module of its own name; the mapping lists the exceptions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Mapped = Mapping[str, Sequence[str]]
 
 
 def expected(name: str) -> str:
-    """The module that Pants takes a distribution for, where nothing else is said."""
+    """The module that Pants assumes for a distribution without a mapping."""
     return name.strip().lower().replace("-", "_")
 
 
 def read(text: str, path: str, listing: str) -> dict[str, list[str]]:
-    """The mapping of the target that reads a listing; `path` is the BUILD file's, to name it.
+    """The mapping of the target that reads a listing; messages call the BUILD file `path`.
 
     Raises:
-        ToolError: there is no such target, or its mapping is no plain dict.
+        ToolError: there is no such target, or its mapping is not a plain dict.
     """
     field = _field(_target(text, path, listing))
     return {} if field is None else _value(field, path)
@@ -38,12 +38,12 @@ def read(text: str, path: str, listing: str) -> dict[str, list[str]]:
 def with_modules(
     text: str, path: str, listing: str, name: str, modules: Sequence[str] | None
 ) -> str:
-    """The BUILD file with the modules of one more distribution, or with None of one less.
+    """The BUILD file with a distribution mapped to `modules`, or with None without its mapping.
 
-    Comments elsewhere stay; the dict itself is written anew, one entry a line.
+    Comments elsewhere stay; the dict itself is rewritten, one entry per line.
 
     Raises:
-        ToolError: as `read`, or the edit would do anything else.
+        ToolError: as `read`, or the edit would change anything else.
     """
     target = _target(text, path, listing)
     field = _field(target)
@@ -86,7 +86,7 @@ def _written(mapped: Mapped) -> str:
 
 
 def _offset(lines: Sequence[str], line: int, column: int) -> int:
-    """The place in the text of a line, from 1, and a column, in UTF-8 bytes as ast counts them."""
+    """The offset in the text of a line, from 1, and a column, in UTF-8 bytes as ast counts them."""
     before = lines[line - 1].encode()[:column].decode()
     return sum(map(len, lines[: line - 1])) + len(before)
 

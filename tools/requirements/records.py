@@ -1,4 +1,4 @@
-"""Which recorded runs a lock's replacement concerns, and the commands that record them again."""
+"""Finds the recorded runs that a lock's replacement concerns, and the commands to repeat them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STORE = "STORE"
 
 @dataclass(frozen=True)
 class Replaced:
-    """The sha256 of a resolve's lock, before and now."""
+    """The sha256 of a resolve's lock before and after its replacement."""
 
     old: str
     new: str
@@ -34,12 +34,12 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of a variant or of a speedrun that runs under the new lock are not counted with."""
+    """Runs of a variant or a speedrun that do not count together with runs under the new lock."""
 
     name: str
     runs: tuple[str, ...]
     commands: tuple[str, ...]
-    """What makes and records them again; none where nothing is there to run."""
+    """Commands that make and record them again; none if there is nothing to run."""
     notes: tuple[str, ...]
 
 
@@ -53,7 +53,7 @@ class Concerned:
 
 
 def replaced(changes: Mapping[str, LockChange]) -> dict[str, Replaced]:
-    """Which locks that runs are made under became others, by resolve."""
+    """The replaced locks under which runs are made, by resolve."""
     return {
         name: Replaced(change.old_sha256, change.new_sha256)
         for name, change in changes.items()
@@ -65,10 +65,10 @@ def replaced(changes: Mapping[str, LockChange]) -> dict[str, Replaced]:
 
 
 def concerned(root: Path, replaced: Mapping[str, Replaced]) -> Concerned:
-    """What a replacement of locks, by resolve, means for the records of the workspace `root`.
+    """The records of the workspace `root` that a replacement of locks, by resolve, concerns.
 
-    Of a variant these are its runs under a replaced lock; where it has none, those under locks
-    that were replaced before.
+    These are a variant's runs under a replaced lock, or if it has none, those under locks that were
+    replaced earlier.
     """
     runs, faults = run_summary.load_all(root)
     by_variant: dict[str, list[tuple[Run, Replaced]]] = {}
@@ -88,7 +88,7 @@ def concerned(root: Path, replaced: Mapping[str, Replaced]) -> Concerned:
 
 
 def _replaced(run: Run, replaced: Mapping[str, Replaced]) -> Replaced | None:
-    """The replacement of the lock that a run would be repeated under."""
+    """The replacement of the lock under which a run would be repeated."""
     by_digest = (locks for locks in replaced.values() if run.lock in (locks.old, locks.new))
     return next(by_digest, replaced.get(run.devices["platform"]))
 
@@ -123,7 +123,7 @@ def _variant(root: Path, name: str, runs: Iterable[tuple[Run, Replaced]]) -> Gro
 def _for_seeds(
     program: Sequence[str], seeds: Sequence[int], out: str, stem: str, locks: Replaced
 ) -> str:
-    """A line for a shell that runs a program once for each seed."""
+    """A shell line that runs a program once per seed."""
     directory = f"{shlex.quote(f'runs/{stem}')}-seed$seed-{locks.new[:SHORT]}"
     command = f"{shlex.join(program)} --seed $seed {out} {directory}"
     return f"for seed in {' '.join(map(str, seeds))}; do {command}; done"
@@ -134,7 +134,7 @@ def _directories(seeds: Iterable[int], stem: str, locks: Replaced) -> Iterator[s
 
 
 def _speedrun(root: Path, name: str, replaced: Mapping[str, Replaced]) -> Iterator[Group]:
-    """The runs of one entry, if they were made under a replaced lock. Raises ToolError."""
+    """The runs of one entry, if made under a replaced lock. Raises ToolError for a bad record."""
     path = f"{SPEEDRUNS}/{name}/{entry.RECORD}"
     if not (root / path).exists():
         return

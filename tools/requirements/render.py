@@ -1,4 +1,4 @@
-"""The results as text."""
+"""Renders the results of the commands as text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tools.requirements.commands import Outcome
 from tools.requirements.records import Concerned
 
 SHOWN = 8
-"""Names in a row before the rest is a number."""
+"""Number of names listed; the rest is only counted."""
 
 
 def outcome(result: Outcome) -> str:
-    """What a command did."""
+    """The text on what a command did."""
     lines = [f"{path}: written" for path in result.written]
     lines += ["", *(line for change in result.changes for line in lock(change))]
     lines += records(result.concerned)
@@ -23,19 +23,19 @@ def outcome(result: Outcome) -> str:
 
 
 def differences(changes: Iterable[LockChange], concerned: Concerned | None = None) -> str:
-    """What a comparison of locks found."""
+    """The text of a comparison of locks, with the recorded runs that it concerns."""
     lines = [line for change in changes for line in lock(change)]
     return printable([*(lines or ["no lock differs"]), *(records(concerned) if concerned else ())])
 
 
 def printable(lines: Iterable[str]) -> str:
-    """Text whose lines control no terminal, whatever the records and locks hold."""
+    """The lines as text without control characters, whatever records and locks hold."""
     shown = ("".join(c if c.isprintable() else "?" for c in line) for line in lines)
     return "\n".join(shown).strip("\n") + "\n"
 
 
 def lock(change: LockChange) -> Iterator[str]:
-    """The lines that say what changed in one lock."""
+    """The lines on the changes of one lock."""
     if change.is_unchanged:
         yield f"{change.path}: nothing changed"
         return
@@ -58,10 +58,11 @@ def _moved(moved: Moved) -> str:
     return f"  {moved.kind:<11} {moved.name} {versions}"
 
 
-def _altered(refiled: Refiled) -> str:
+def _altered(entry: Refiled) -> str:
     return (
-        f"  ! {refiled.name} {refiled.version}: {_some(refiled.altered)} has another sha256 than before. An "
-        "index keeps the files of a release as they are: find out why before you commit this"
+        f"  ! {entry.name} {entry.version}: {_some(entry.altered)} has another sha256 than "
+        "before. An index keeps the files of a release as they are: find out why before you commit "
+        "this"
     )
 
 
@@ -79,7 +80,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def records(concerned: Concerned) -> Iterator[str]:
-    """Which recorded runs a replaced lock concerns, and how to record them again."""
+    """The lines on the recorded runs that a replaced lock concerns, and how to repeat them."""
     if concerned.groups:
         yield ""
         yield "Runs under the new locks are not counted with these; the commands record them again:"

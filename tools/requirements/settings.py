@@ -1,7 +1,7 @@
-"""The flags that give a variant's run its recorded settings again.
+"""Finds the flags that repeat a variant's run with its recorded settings.
 
-The template's defaults and presets are read from its sources, which are parsed and never run. A
-preset that comes nearest is named; flags say what differs from it.
+The template's defaults and presets are read from its sources, which are parsed and never run. The
+flags name the nearest preset and what differs from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tools.diff.definitions import knob_values
 from tools.diff.python import parse
 from tools.runs.run_summary import flat
 
-# Where the template says them: the class of its settings, the fields' name for those of the model.
+# (file, prefix of the knobs, prefix of the settings) of the template's classes of settings.
 CLASSES = (("train.py", "TrainConfig.", ""), ("model.py", "ModelConfig.", "model."))
 LAUNCH = "launch.py"
 _PRESET = re.compile(r"PRESETS\['([^']+)'\](?:\.(.+))?")
@@ -25,17 +25,17 @@ _PRESET = re.compile(r"PRESETS\['([^']+)'\](?:\.(.+))?")
 
 @dataclass(frozen=True)
 class Presets:
-    """Settings of each preset by name, flat: `model.d_model`. None are known of no template."""
+    """Settings of each preset, by flat names such as `model.d_model`; empty without a template."""
 
     values: Mapping[str, Mapping[str, Any]]
     default: str
-    """The preset that holds where no flag names one."""
+    """The preset that applies without a flag."""
     fields: frozenset[str]
     """Settings that the variant has."""
 
 
 def presets(directory: Path) -> Presets:
-    """What a variant's sources say; values that are no literals are left out."""
+    """The presets in a variant's sources."""
     defaults: dict[str, Any] = {}
     for file, prefix, name in CLASSES:
         for knob, text in _knobs(directory / file).items():
@@ -54,7 +54,7 @@ def presets(directory: Path) -> Presets:
 
 
 def flags(config: Mapping[str, Any], presets: Presets) -> tuple[list[str], list[str]]:
-    """Flags for a run's recorded settings but its seed, and settings the variant has no more."""
+    """(flags for a run's recorded settings except its seed, settings that the variant lost)."""
     recorded = {name: _plain(v) for name, v in flat(config).items() if name != "seed"}
     lost = sorted(set(recorded) - presets.fields) if presets.fields else []
     kept = {name: value for name, value in recorded.items() if name not in lost}
@@ -63,7 +63,7 @@ def flags(config: Mapping[str, Any], presets: Presets) -> tuple[list[str], list[
         settings = presets.values.get(preset, {})
         return [n for n, value in kept.items() if n not in settings or _plain(settings[n]) != value]
 
-    # Of equals the default one: min keeps the first.
+    # min returns the first of equals, which is the default.
     names = sorted(presets.values, key=lambda name: (name != presets.default, name))
     nearest = min(names, key=lambda name: len(differing(name)), default=presets.default)
     words = [] if nearest == presets.default else ["--preset", nearest]
@@ -78,7 +78,7 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def _negated(flag: str) -> str:
-    """As tyro spells it: --no-x, --model.no-x."""
+    """The negated flag as tyro spells it: --no-x, --model.no-x."""
     group, dot, name = flag.rpartition(".")
     return f"{group}{dot}no-{name}"
 

@@ -1,4 +1,4 @@
-"""Which modules a distribution brings: read from the names of the files in one of its wheels."""
+"""Finds the modules of a distribution from the names of the files in one of its wheels."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tools.bundle.lock import Lock
 from tools.common.errors import ToolError
 
 SUFFIXES = (".py", ".so", ".pyd")
-# What wheels carry by mistake, beside what they are for.
+# Top-level names that wheels contain by mistake.
 STRAY = frozenset(("benchmarks", "doc", "docs", "examples", "scripts", "test", "tests", "tools"))
-# Files of certificates, as pip and most programs are told of them.
+# Variables that name files of certificates, for pip and most programs.
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 TIMEOUT = 60  # seconds that a server may be silent
 CHUNK = 1 << 20
@@ -29,8 +29,8 @@ CHUNK = 1 << 20
 def modules(files: Iterable[str]) -> tuple[str, ...]:
     """The modules to import from a wheel of these files: `yaml`, or `google.cloud.storage`.
 
-    A directory without an __init__.py is a namespace, which several distributions may share: then
-    its parts count. Private modules and stray ones count only where there is nothing else.
+    A directory without an __init__.py is a namespace that several distributions may share; its
+    parts count instead. Private and stray modules count only if there is nothing else.
     """
     names: set[str] = set()
     paths = {path for file in files if (path := _installed(file))}
@@ -47,7 +47,7 @@ def modules(files: Iterable[str]) -> tuple[str, ...]:
 
 
 def _installed(file: str) -> PurePosixPath | None:
-    """Where a wheel's file goes below site-packages, if it is a module."""
+    """The path of a wheel's file below site-packages; None if it is no module."""
     path = PurePosixPath(file)
     if path.parts and path.parts[0].endswith(".data"):
         if path.parts[1:2] not in (("purelib",), ("platlib",)):
@@ -62,7 +62,7 @@ def modules_of(lock: Lock, name: str) -> tuple[str, ...]:
     """The modules of a locked distribution, by its canonical name. Downloads one wheel.
 
     Raises:
-        ToolError: it has no wheel, or the wheel cannot be had or read.
+        ToolError: it has no wheel, or the wheel cannot be downloaded or read.
     """
     artifact = _a_wheel(lock.distributions[name]["artifacts"])
     if artifact is None:
@@ -77,7 +77,7 @@ def modules_of(lock: Lock, name: str) -> tuple[str, ...]:
 
 
 def _a_wheel(artifacts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """One for Linux if there is: those for other systems may hold other modules."""
+    """A wheel, for Linux if possible: wheels for other systems may hold other modules."""
     wheels = [
         (not any(word in name for word in ("linux", "-any")), name, artifact)
         for artifact in artifacts

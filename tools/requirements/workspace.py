@@ -1,4 +1,4 @@
-"""The resolves of the workspace: what each asks for, and the lock that answers it."""
+"""The resolves of the workspace: their requirements and their locks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from tools.common.errors import ToolError
 
 CONFIG = "pants.toml"
 ACCELERATORS = tuple(sorted(JAX))
-"""Resolves that a variant's bundles install, and which therefore agree on JAX."""
+"""Resolves that a variant's bundles install, and which therefore must agree on JAX."""
 
 
 @dataclass(frozen=True)
 class Resolve:
-    """Paths from the workspace's root. Not every resolve has a listing: BUILD files may ask too."""
+    """A resolve; paths are from the workspace's root.
+
+    Not every resolve has a listing: BUILD files may declare requirements too.
+    """
 
     name: str
     lock: str
@@ -30,7 +33,7 @@ class Resolve:
 
 
 def resolves(root: Path) -> dict[str, Resolve]:
-    """The resolves that pants.toml names. Raises ToolError where it cannot be read."""
+    """The resolves that pants.toml names. Raises ToolError if it cannot be read."""
     try:
         config = tomllib.loads((root / CONFIG).read_text("utf-8"))
         locks = config["python"]["resolves"]
@@ -43,7 +46,7 @@ def resolves(root: Path) -> dict[str, Resolve]:
 
 
 def choose(all_resolves: Mapping[str, Resolve], names: Iterable[str]) -> list[Resolve]:
-    """Those resolves, each once, by name. Raises ToolError where one is not known."""
+    """The named resolves, each once, sorted by name. Raises ToolError for an unknown one."""
     chosen = sorted(set(names))
     for name in chosen:
         if name not in all_resolves:
@@ -59,7 +62,7 @@ def accelerators(all_resolves: Mapping[str, Resolve]) -> list[Resolve]:
 
 
 def read(root: Path, path: str) -> bytes | None:
-    """A file of the workspace; None where there is none. Raises ToolError."""
+    """A file of the workspace; None if there is none. Raises ToolError if it cannot be read."""
     try:
         return (root / path).read_bytes()
     except FileNotFoundError:

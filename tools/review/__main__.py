@@ -3,9 +3,9 @@
     python -m tools.review pack --summary FILE --pages dist/diff --out DIR
     python -m tools.review comment [--event FILE]
 
-`pack` runs beside a pull request's own code and writes what is handed over. `comment` runs with a
-token, takes that for hostile, and writes the comment. Exit code 0; 1 and one line where something
-is wrong; 2 for a bad command line. Standard library alone, so that nothing needs to be installed
+`pack` runs beside a pull request's own code and writes an artifact. `comment` runs with a token,
+treats the artifact as hostile, and writes the comment. Exit code 0; 1, with one line, if something
+is wrong; 2 for a bad command line. Uses the standard library alone, so that nothing is installed
 where the token is.
 """
 

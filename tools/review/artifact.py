@@ -1,10 +1,10 @@
-"""What the unprivileged workflow hands over, written and, as hostile data, read.
+"""Writes the unprivileged workflow's artifact, and reads it as hostile data.
 
     manifest.json       {"schema_version": 1, "reports": ["NAME", ...]}, names sorted
-    summary.md          what `./pants diff --diff-format=markdown` printed
+    summary.md          the output of `./pants diff --diff-format=markdown`
     reports/NAME.html   the page of each variant
 
-It holds no pull-request number: whom it concerns, GitHub says.
+It holds no pull-request number: GitHub tells which pull request it belongs to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tools.common.files import MIB, read_text
 from tools.common.jsonio import parse_json
 
 SCHEMA_VERSION = 1
-# What the workflow calls its upload.
+# The name of the workflow's upload.
 ARTIFACT = "variant-reports"
 
 MAX_ZIP = 32 * MIB
@@ -38,25 +38,25 @@ MAX_MANIFEST = MIB // 16
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _ENTRY = re.compile(rf"manifest\.json|summary\.md|reports/{_NAME.pattern}\.html")
 _LIMITS = {"manifest.json": MAX_MANIFEST, "summary.md": MAX_SUMMARY}
-# What begins an entry of a zip file's list of contents.
+# The bytes that begin an entry of a zip file's directory.
 _LISTED = b"PK\x01\x02"
 
 
 @dataclass(frozen=True)
 class Reports:
-    """What was handed over: the variants' names, sorted, and the summary of all as Markdown."""
+    """The content of the artifact: the variants' sorted names, and one summary as Markdown."""
 
     names: tuple[str, ...]
     summary: str
 
 
 def pack(summary: Path, pages: Path, out: Path) -> list[str]:
-    """Writes `out`, whole or not at all, and returns the names of the variants in it.
+    """Writes `out`, all or nothing, and returns the names of the variants in it.
 
     Args:
-        summary: Markdown, empty if no variant changed.
+        summary: file with Markdown, empty if no variant changed.
         pages: directory of NAME/index.html; need not exist if the summary is empty.
-        out: directory that does not exist yet.
+        out: directory to make; it must not exist.
 
     Raises:
         ToolError: something is missing, too large, or in the way.
@@ -92,11 +92,11 @@ def read(data: bytes) -> Reports:
     """The reports in a zip file that anybody may have written. Nothing is unpacked to disk.
 
     Raises:
-        ToolError: it is not of the form above, or larger than its bounds.
+        ToolError: it does not have the form above, or exceeds the bounds.
     """
     if len(data) > MAX_ZIP:
         raise ToolError(f"the artifact has {len(data):,} bytes, more than {MAX_ZIP:,}")
-    if data.count(_LISTED) > MAX_REPORTS + len(_LIMITS):  # before anything is made of each
+    if data.count(_LISTED) > MAX_REPORTS + len(_LIMITS):  # before zipfile reads each of them
         raise ToolError(f"the artifact has more than {MAX_REPORTS + len(_LIMITS)} entries")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -104,7 +104,7 @@ def read(data: bytes) -> Reports:
             manifest, summary = (_text(archive, name) for name in _LIMITS)
             names = _names(manifest)
             pages = [n for n in archive.namelist() if n not in _LIMITS]
-    # An archive may also claim a newer version, a wrong checksum, or a place outside of the file.
+    # An archive may also claim a newer version, a wrong checksum, or an offset outside of the file.
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -122,7 +122,7 @@ def read(data: bytes) -> Reports:
 
 
 def _check(entries: list[zipfile.ZipInfo]) -> None:
-    """Names, types and declared sizes. One that declares too little is cut when it is read."""
+    """Checks names, types and declared sizes. An entry larger than declared is cut when read."""
     names = set()
     for entry in entries:
         # `filename` ends at a zero byte and has had its separators replaced.

@@ -1,9 +1,9 @@
-"""Markdown that anybody may have written, made harmless for a comment.
+"""Makes Markdown that anybody may have written harmless for a comment.
 
-What `tools.diff.markdown` writes passes as it is, byte for byte: headings, lists, quotes and tables
-of plain words and code spans. Every other line becomes a code span of its own, where GitHub makes
-neither HTML, links, images, mentions nor references. Nothing is escaped, so nothing can be escaped
-wrongly; and no construct can go on past a line that was not recognised.
+The output of `tools.diff.markdown` passes unchanged, byte for byte: headings, lists, quotes and
+tables of plain words and code spans. Every other line becomes a code span, in which GitHub renders
+no HTML, links, images, mentions or references. Nothing is escaped, so nothing can be escaped
+wrongly, and no construct can continue past a line that was not recognised.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Iterator
 from tools.diff.markdown import span
 from tools.diff.text import hidden
 
-# Words that mean nothing in Markdown. A colon before a word could make an emoji, which is an image.
+# Text without meaning in Markdown. A colon before a word could make an emoji, which is an image.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9 ,.;()+\-−—'\"%/]|\*\*|:(?=[ *]|$))+")
-# ... and what GitHub makes a link of without brackets: addresses, issues (GH-1), commits.
+# Text that GitHub turns into links without brackets: addresses, issues (GH-1), commits.
 _LINKS = re.compile(r"www\.|[A-Za-z]-[0-9]|\b[0-9a-f]{7,}\b", re.IGNORECASE)
-# As CommonMark: closed by the next run of as many backticks.
+# As in CommonMark, the next run of as many backticks closes a code span.
 _SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 _PIPE = re.compile(r"(?<!\\)\|")
 _RULE = re.compile(r"\|(?: --- \|)+")
 
 
 def clean(text: str) -> str:
-    """`text` without anything but words, code spans and layout; what is not so in code spans."""
+    """`text` with only words, code spans and known layout; any other line becomes a code span."""
     blocks = []
     for lines in _blocks(text):
         if _is_known(lines):
@@ -63,7 +63,7 @@ def _is_known(lines: list[str]) -> bool:
 
 
 def _is_inline(text: str) -> bool:
-    """Whether it is one line of plain words and closed code spans, from its first column."""
+    """Whether a line consists of plain words and closed code spans, and is not indented."""
     if text.startswith(" "):
         return False
     position = 0
@@ -78,7 +78,7 @@ def _is_inline(text: str) -> bool:
 
 
 def _is_table(lines: list[str]) -> bool:
-    """Cells end at a pipe even within a code span: there it has exactly one backslash before it."""
+    """Whether lines are a table, in which a pipe in a code span needs exactly one backslash."""
     if not _RULE.fullmatch(lines[1]):
         return False
     columns = lines[1].count("|") - 1

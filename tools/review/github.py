@@ -1,6 +1,6 @@
 """GitHub's REST API, as far as one comment needs it: pages, limits, failures, a download.
 
-The token comes from the caller, goes to the API's own host alone, and stands in no message.
+The token comes from the caller, is sent to the API's own host alone, and appears in no message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_REPLY = 32 * MIB
 MAX_PAGES = 100
 ATTEMPTS = 5
 MAX_HOPS = 3
-# GitHub's advice for a limit that does not say how long it lasts.
+# Seconds that GitHub advises to wait for a limit that does not say how long it lasts.
 UNSAID_LIMIT = 60.0
 
 _NEXT = re.compile(r'<([^<>]+)>\s*;[^,<]*\brel="?next"?')
@@ -34,11 +34,11 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class LostReply(ToolError):
-    """A request that may have been carried out, or not."""
+    """A request without a reply, so that it may or may not have been carried out."""
 
 
 class NotFound(ToolError):
-    """What was asked for is not there, or not any more."""
+    """The requested object does not exist, or no longer exists."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Reply:
     body: bytes
 
     def json(self) -> Any:
-        """The body's value. Raises ToolError where it is no JSON."""
+        """The body's value. Raises ToolError if it is not JSON."""
         return parse_json(self.body.decode("utf-8", "replace"), "GitHub's reply")
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """One that follows no redirect: urllib would send the token on to whatever host it names."""
+    """An opener that follows no redirects: urllib would send the token to any host they name."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -75,10 +75,13 @@ class Client:
 
     Attributes:
         api: the base URL, e.g. https://api.github.com.
-        token: never shown, sent to that host alone.
-        backoff: seconds before the first repetition; doubles with each.
-        patience: seconds that all waiting together may take.
-        timeout: seconds without a sign of life before a reply counts as lost.
+        token: never shown, and sent to that host alone.
+        backoff: seconds before the first retry; doubles with each.
+        patience: seconds that all waits together may take.
+        timeout: seconds without any data before a reply counts as lost.
+
+    Raises:
+        ToolError: `api` is not an https URL.
     """
 
     api: str
@@ -95,11 +98,11 @@ class Client:
         self._opener = _opener()
 
     def get(self, path: str) -> Any:
-        """The value that a path holds. Raises ToolError."""
+        """The value at a path. Raises ToolError if GitHub refuses or does not answer."""
         return self._try(self._request("GET", self.api + path)).json()
 
     def pages(self, path: str) -> Iterator[Any]:
-        """Every element of a list that comes in pages, as its Link headers lead."""
+        """Every element of a paged list, following its Link headers. Raises ToolError as `get`."""
         url = self.api + path
         for _ in range(MAX_PAGES):
             reply = self._try(self._request("GET", url))
@@ -116,23 +119,24 @@ class Client:
         raise ToolError(f"GET {path}: more than {MAX_PAGES} pages")
 
     def patch(self, path: str, payload: Any) -> None:
-        """Changes what a path holds. Raises ToolError."""
+        """Changes the object at a path. Raises ToolError as `get`."""
         self._try(self._request("PATCH", self.api + path, payload))
 
     def delete(self, path: str) -> None:
-        """Deletes what a path holds. Raises ToolError."""
+        """Deletes the object at a path. Raises ToolError as `get`."""
         self._try(self._request("DELETE", self.api + path))
 
     def post(self, path: str, payload: Any) -> None:
-        """Creates something, and does not ask twice where that might create it twice.
+        """Creates an object; does not retry if that might create it twice.
 
         Raises:
-            LostReply: look whether it is there before asking again.
+            LostReply: there was no reply: check whether it exists before asking again.
+            ToolError: as `get`.
         """
         self._try(self._request("POST", self.api + path, payload), creates=True)
 
     def download(self, path: str, limit: int) -> bytes:
-        """A file of at most `limit` bytes, which another host may hold: that one gets no token."""
+        """A file of at most `limit` bytes. Another host may hold it, which gets no token."""
         request = self._request("GET", self.api + path)
         for _ in range(MAX_HOPS):
             reply = self._try(request, limit=limit, redirects=True)
@@ -145,7 +149,7 @@ class Client:
         raise ToolError(f"GET {path}: more than {MAX_HOPS - 1} redirects")
 
     def wait(self, seconds: float, reason: str) -> None:
-        """Sleeps. Raises ToolError where that takes longer than patience lasts."""
+        """Sleeps. Raises ToolError if that exceeds the patience."""
         if seconds > self.patience:
             raise ToolError(f"{reason}, for {seconds:.0f} s: too long to wait, run it again later")
         self.patience -= seconds
@@ -215,13 +219,13 @@ class Client:
 
 
 def _host(url: str) -> str:
-    """Where a URL leads, without the signature that its query may hold."""
+    """The scheme and host of a URL, without its query, which may hold a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}"[:100]
 
 
 def _message(reply: Reply) -> str:
-    """GitHub's own words, on one line."""
+    """GitHub's own message, on one line."""
     try:
         value = reply.json()
     except ToolError:
@@ -231,7 +235,7 @@ def _message(reply: Reply) -> str:
 
 
 def _limited(reply: Reply) -> float | None:
-    """Seconds until a limit ends; None where the reply is not about one."""
+    """Seconds until a rate limit ends; None if the reply is not about one."""
     if reply.status not in (403, 429):
         return None
     after, reset = (reply.headers.get(h, "") for h in ("Retry-After", "X-RateLimit-Reset"))

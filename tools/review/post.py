@@ -1,6 +1,6 @@
-"""One comment a pull request: made, brought up to date in its place, removed when it says nothing.
+"""Keeps one comment per pull request: creates it, updates it in place, removes an empty one.
 
-Which pull request it is, the workflow_run event and the API say; the artifact is not asked.
+The workflow_run event and the API determine the pull request; the artifact has no say in it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tools.review.artifact import ARTIFACT, Reports
 from tools.review.clean import clean
 from tools.review.github import ATTEMPTS, Client, LostReply, NotFound
 
-# Whose comments are ours: the author that GitHub gives to what a workflow's own token writes.
+# The author of our comments: the account that GitHub gives to a workflow's own token.
 BOT = "github-actions[bot]"
 MARKER = "<!-- grug:review -->"
 MAX_EVENT = 4 * MIB
-# GitHub's bound is 65,536 characters; no text has more of them than bytes.
+# GitHub's bound is 65,536 characters; a text never has more characters than bytes.
 MAX_BODY = 65_536
 CUT = "**There is more in the full report.**"
 
@@ -33,7 +33,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Run:
-    """The run of the unprivileged workflow that has ended, as GitHub's event tells it."""
+    """The completed run of the unprivileged workflow, from GitHub's event."""
 
     id: int
     event: str
@@ -43,7 +43,7 @@ class Run:
     commit: str
     branch: str
     fork: int | None
-    """The id of the repository the branch is in; None if that has been deleted."""
+    """The id of the branch's repository; None if it has been deleted."""
     owner: str
 
 
@@ -51,11 +51,11 @@ def parse_event(text: str, repository: str) -> Run:
     """The run that a workflow_run event is about.
 
     Args:
-        text: the event, JSON.
-        repository: OWNER/NAME that this workflow runs in.
+        text: the event, as JSON.
+        repository: OWNER/NAME of the repository in which this workflow runs.
 
     Raises:
-        ToolError: it is another event, or another repository's.
+        ToolError: it is another kind of event, or another repository's.
     """
     try:
         event = parse_json(text, "the event")
@@ -82,10 +82,10 @@ def parse_event(text: str, repository: str) -> Run:
 
 
 def comment(client: Client, run: Run, server: str, bot: str = BOT) -> str:
-    """Makes the pull request's comment say what the run found, and returns what was done.
+    """Updates the pull request's comment with a run's reports, and returns the line to print.
 
     Raises:
-        ToolError: the artifact is not what it should be, or GitHub refuses.
+        ToolError: the artifact is malformed, or GitHub refuses.
     """
     if run.event != "pull_request" or run.conclusion != "success":
         return f"run {run.id}: {run.event}, {run.conclusion}: nothing to do"
@@ -99,9 +99,9 @@ def comment(client: Client, run: Run, server: str, bot: str = BOT) -> str:
 
 
 def find_pull(client: Client, run: Run) -> tuple[int | None, str]:
-    """The number of the open pull request that the run built, or None and why there is none.
+    """(number of the open pull request that the run built, "") or (None, why there is none).
 
-    An event lists no pull requests of forks, so they are looked for by branch, and taken by
+    An event does not list pull requests from forks, so they are searched by branch and matched by
     repository and commit. A branch has at most one open pull request against another.
     """
     if run.fork is None or not run.branch:
@@ -122,7 +122,7 @@ def find_pull(client: Client, run: Run) -> tuple[int | None, str]:
 
 
 def fetch(client: Client, run: Run) -> tuple[int, Reports]:
-    """The id of the run's newest artifact, and what is in it."""
+    """The id and the content of the run's newest artifact. Raises ToolError if there is none."""
     place = f"/repos/{run.repository}/actions"
     reply = client.get(f"{place}/runs/{run.id}/artifacts?name={quote(ARTIFACT)}&per_page=100")
     artifacts = [
@@ -138,12 +138,12 @@ def fetch(client: Client, run: Run) -> tuple[int, Reports]:
 
 
 def compose(reports: Reports, commit: str, address: str) -> str:
-    """The comment's Markdown, at most MAX_BODY bytes; whole blocks are left out at its end.
+    """The comment's Markdown, at most MAX_BODY bytes; if needed, blocks at the end are left out.
 
     Args:
-        reports: what was handed over, hostile.
-        commit: of the pull request's branch, 40 digits.
-        address: of the full report.
+        reports: the artifact's content, which may be hostile.
+        commit: the commit of the pull request's branch, 40 digits.
+        address: the URL of the full report.
     """
     many = len(reports.names) != 1
     head = (
@@ -164,7 +164,7 @@ def compose(reports: Reports, commit: str, address: str) -> str:
 
 
 def sync(client: Client, repository: str, number: int, body: str | None, bot: str) -> str:
-    """Leaves one comment of ours that says `body`; none if it is None. Returns what was done."""
+    """Leaves one comment of ours with text `body`, or none if it is None; returns what it did."""
     place = f"/repos/{repository}/issues"
     for attempt in range(ATTEMPTS):
         ours = _ours(client, f"{place}/{number}/comments?per_page=100", bot)
@@ -193,7 +193,7 @@ def sync(client: Client, repository: str, number: int, body: str | None, bot: st
 
 
 def _ours(client: Client, path: str, bot: str) -> list[dict[str, Any]]:
-    """Comments that `bot` wrote and that begin with our marker, the oldest first."""
+    """Comments by `bot` that begin with our marker, oldest first."""
     comments = [
         comment
         for comment in client.pages(path)

@@ -1,7 +1,7 @@
 """python -m tools.speedrun check --root DIR
 
-Whether every speedrun has its sources, seeds and hardware and reached its track's target: prints
-one line per fault and ends with 1, or says what it saw and ends with 0.
+Checks that every speedrun has its sources, seeds and hardware, and reached its track's target.
+Prints one line per fault and exits with 1, or the number of speedruns and exits with 0.
 """
 
 from __future__ import annotations

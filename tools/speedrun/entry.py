@@ -1,8 +1,8 @@
-"""A speedrun's directory and its record.json: what it holds, and every fault in it.
+"""A speedrun's directory and its record.json: reads them and finds every fault.
 
-experiments/speedrun/<YYYY-MM-DD>_<slug>/ holds run.py, README.md and record.json. One key a line in
-the record and one run a line, so that two records compare line by line. Standard library alone:
-lint runs it.
+experiments/speedrun/<YYYY-MM-DD>_<slug>/ holds run.py, README.md and record.json. A record has one
+key per line and one run per line, so that two records compare line by line. Uses the standard
+library alone, because lint runs it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 RECORD = "record.json"
 MAX_RECORD = 128 * 1024
 MAX_POINTS = 40
-# What a run does not follow from: text for people and for the build, and the result.
+# Files that do not affect a run: text for people and for the build, and the result.
 NO_SOURCES = ("README.md", "BUILD", RECORD)
 AGAIN = "write it with ./pants run tools/speedrun:record"
 
@@ -36,12 +36,12 @@ NAME = re.compile(r"(\d{4}-\d{2}-\d{2})_[a-z0-9][a-z0-9_-]{0,59}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Fault = tuple[str, str]
-"""Field and message with its remedy."""
+"""A field, and a message with the remedy."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One seed. Seconds: the clock of the rules; cpu_seconds: of all threads within it."""
+    """One seed's run. `seconds`: by the rules' clock; `cpu_seconds`: of all threads meanwhile."""
 
     seed: int
     heldout_bpb: float
@@ -53,12 +53,12 @@ class Run:
     steps: int
     tokens: int
     curve: tuple[tuple[float, ...], ...]
-    """At most MAX_POINTS of (step, tokens, seconds, training loss)."""
+    """At most MAX_POINTS rows of (step, tokens, seconds, training loss)."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record that was checked. What each key means: docs/speedrun/rules.md."""
+    """A checked record. docs/speedrun/rules.md says what each key means."""
 
     schema_version: int
     entry: str
@@ -79,7 +79,7 @@ class Record:
         return f"{AREA}/{self.entry}"
 
     def column(self, key: str) -> tuple[float, ...]:
-        """One number a seed: `seconds`, `heldout_bpb`, ..."""
+        """One number per seed: `seconds`, `heldout_bpb`, ..."""
         return tuple(float(getattr(run, key)) for run in self.runs)
 
 
@@ -97,10 +97,11 @@ def encode(values: Mapping[str, Any]) -> bytes:
 
 
 def sources(directory: Path, name: str) -> dict[str, str]:
-    """sha256 of each file that an entry's runs follow from, by path in its directory.
+    """sha256 of each file that an entry's runs depend on, by path within its directory.
 
     Raises:
-        ToolError: a symbolic link, whose content is elsewhere; `name` stands for `directory`.
+        ToolError: there is a symbolic link, whose content is elsewhere. The message calls the
+            directory `name`.
     """
     digests = {}
     for path in sorted(directory.rglob("*")):
@@ -127,20 +128,18 @@ def entries(root: Path) -> list[str]:
 
 
 def load(root: Path, name: str, tracks: Mapping[str, Track]) -> Record:
-    """The record of one entry. Raises ToolError with every fault: `path:line: field: what`."""
+    """The record of one entry. Raises ToolError with every fault: `path:line: field: message`."""
     directory, shown = root / AREA / name, f"{AREA}/{name}"
     if directory_faults := list(_directory_faults(directory, name)):
-        raise ToolError(
-            "\n".join(f"{shown}{file}:1: {message}" for file, message in directory_faults)
-        )
+        raise ToolError("\n".join(f"{shown}{file}:1: {fault}" for file, fault in directory_faults))
     text = read_text(directory / RECORD, MAX_RECORD, name=f"{shown}/{RECORD}")
     values = parse_json(text, f"{shown}/{RECORD}")
     if record_faults := list(faults(values, name, sources(directory, shown), tracks)):
         lines = text.splitlines()
         raise ToolError(
             "\n".join(
-                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {message}"
-                for field, message in record_faults
+                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {fault}"
+                for field, fault in record_faults
             )
         )
     for run in values["runs"]:
@@ -170,7 +169,7 @@ def _directory_faults(directory: Path, name: str) -> Iterator[tuple[str, str]]:
 def faults(
     values: Any, name: str, files: Mapping[str, str], tracks: Mapping[str, Track]
 ) -> Iterator[Fault]:
-    """What is wrong with a record; `files` are the sources that the directory holds now."""
+    """Faults of a record; `files` are the digests of the sources now in the directory."""
     if not isinstance(values, dict):
         yield "schema_version", f"is missing: {AGAIN}"
         return
@@ -259,7 +258,7 @@ _RUN: Checks = {
 
 
 def _is_curve(points: Any) -> bool:
-    """Rows of step, tokens, seconds and loss."""
+    """Whether these are rows of step, tokens, seconds and loss."""
     return (
         isinstance(points, list)
         and 0 < len(points) <= MAX_POINTS
@@ -268,7 +267,7 @@ def _is_curve(points: Any) -> bool:
 
 
 def _parts(values: Any, field: str, keys: tuple[str, ...], checks: Checks) -> Iterator[Fault]:
-    """Faults of an object whose keys are all needed and have a check each."""
+    """Faults of an object, all of whose keys are required and have a check."""
     part = values[field]
     if not isinstance(part, dict):
         yield field, f"is no object: {AGAIN}"

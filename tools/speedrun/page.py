@@ -1,7 +1,7 @@
 """python -m tools.speedrun.page --root DIR --out DOCS
 
 Writes the leaderboard, DOCS/speedrun/leaderboard.md, and a page for each entry's README. The same
-records give the same bytes. `pages` gives them without writing.
+records give the same bytes. `pages` returns them without writing.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
         if against:
             ours, theirs = (Sample(r.column(track.metric)) for r in (record, against))
             test = welch(ours, theirs)
-            # Equal in every seed, such as steps: no chance is left to test.
+            # Values equal in every seed, such as steps, leave no chance to test.
             p = test.p if test else (1.0 if ours.mean == theirs.mean else 0.0)
             is_new = ours.mean < theirs.mean and p < RECORD_P
         if is_new:
@@ -68,10 +68,10 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
 
 
 def pages(root: Path) -> dict[str, str]:
-    """The generated pages by their path in docs/; nothing where there is no speedrun.
+    """The generated pages by their path in docs/; none without a speedrun.
 
     Raises:
-        ToolError: an entry that `python -m tools.speedrun check` refuses.
+        ToolError: `python -m tools.speedrun check` refuses an entry.
     """
     names = entries(root)
     if not names:
@@ -87,14 +87,14 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def _ledger_names(root: Path) -> set[str]:
-    """Experiments with a page of their own, which holds their diff."""
+    """Names of the experiments that have a page with their diff."""
     if not (root / LEDGER).exists():
         return set()
     return {entry.name for entry in load_ledger(root)}
 
 
 def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: set[str]) -> str:
-    """The page with all speedruns, by track."""
+    """The page with all speedruns by track; entries in `recorded` have a page with their diff."""
     blocks = [
         "---\ntitle: Speedruns\nhide: [navigation, toc]\n---",
         "# Speedruns",
@@ -141,7 +141,7 @@ def _table(standings: Sequence[Standing], track: Track, recorded: set[str]) -> s
 
 
 def _row(place: int, standing: Standing, recorded: set[str]) -> dict[str, str]:
-    """Cells by their column."""
+    """The cells of a row, by column."""
     record = standing.record
     name = text(record.entry)
     links = f'<a href="{name}.html">{name.replace("_", "_<wbr>")}</a>'
@@ -166,7 +166,7 @@ def _row(place: int, standing: Standing, recorded: set[str]) -> dict[str, str]:
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
-    """The mean, and the seeds' standard deviation where there is any."""
+    """The mean, and the standard deviation over seeds if there is any."""
     sample = Sample(tuple(values))
     mean = f"{sample.mean:,.{digits}f}"
     return f"{mean} ± {sample.spread:,.{digits}f}" if sample.spread else mean
@@ -182,7 +182,7 @@ def _hardware(record: Record) -> str:
 
 
 def _chart(standings: Sequence[Standing], track: Track) -> str:
-    """Training loss over time: the standing record against the one before it."""
+    """A chart of training loss over time: the current record and the one before it."""
     records = [s.record for s in standings if s.is_new][-2:]
     series = [
         Series(
@@ -216,7 +216,7 @@ def _readme(readme: str, record: Record, recorded: set[str]) -> str:
 
 
 def write(root: Path, out: Path) -> list[str]:
-    """Writes all pages below `out`, or none, and gives their paths."""
+    """Writes all pages below `out`, or none, and returns their paths. Raises as `pages`."""
     written = pages(root)
     if not written:
         raise ToolError(f"{AREA}: has no speedrun: add {AREA}/<YYYY-MM-DD>_<slug>/")

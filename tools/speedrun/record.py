@@ -1,7 +1,7 @@
 """python -m tools.speedrun.record ENTRY RUN_DIR... --author NAME --root DIR
 
-Writes experiments/speedrun/ENTRY/record.json from the runs that ENTRY/run.py left behind, one a
-seed; or nothing, and says why. The same runs give the same bytes.
+Writes experiments/speedrun/ENTRY/record.json from the runs of ENTRY/run.py, one per seed; or writes
+nothing and says why. The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ALIKE = ("track", "data_digest", "sources", "config", "hardware", "software")
 
 
 def read_run(directory: Path) -> dict[str, Any]:
-    """What one run says of itself, and under "run" its numbers.
+    """The parts of a record from one run; "run" holds its numbers.
 
     Raises:
-        ToolError: no finished run of a speedrun.
+        ToolError: the directory holds no finished run of a speedrun.
     """
     run, name = read_record(directory / "run.json", f"{directory}/run.json")
     speedrun = run.get("speedrun")
@@ -41,7 +41,7 @@ def read_run(directory: Path) -> dict[str, Any]:
     if last_evaluation[0] != len(metrics.step) - 1 or not evaluated <= last_evaluation[1].keys():
         needed = ", ".join(sorted(evaluated))
         raise ToolError(f"{directory}: its last line of metrics lacks {needed}: run it again")
-    # Everything was compiled before the clock ran, so no step stands out.
+    # Everything was compiled before the clock started, so no step is an outlier.
     times = seconds(metrics, ())
     points = zip(metrics.step, metrics.tokens, times, metrics.loss, strict=True)
     curve = thin(list(points), entry.MAX_POINTS)
@@ -73,13 +73,16 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def record(root: Path, name: str, directories: Sequence[Path], author: str) -> str:
-    """Writes the entry's record and gives its path; on ToolError nothing has changed.
+    """Writes the entry's record and returns its path.
 
     Args:
         root: the workspace.
         name: the entry's directory in experiments/speedrun/.
-        directories: of its runs, one per seed.
+        directories: the directories of its runs, one per seed.
         author: who made the entry.
+
+    Raises:
+        ToolError: the runs make no valid record; nothing is written.
     """
     shown = f"{AREA}/{name}"
     if not entry.NAME.fullmatch(name) or not (root / shown).is_dir():

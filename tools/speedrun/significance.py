@@ -1,4 +1,7 @@
-"""Whether a mean lies below a target, from a few seeds. Standard library alone: lint runs it."""
+"""Tests from a few seeds whether a mean is below a target.
+
+Uses the standard library alone, because lint runs it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Sequence
 
 
 def student_tail(t: float, freedom: int) -> float:
-    """P(T <= t) of Student's t with whole degrees of freedom (Abramowitz and Stegun, 26.7.3-4)."""
+    """P(T <= t) for Student's t with integer degrees of freedom (Abramowitz, Stegun, 26.7.3-4)."""
     theta = math.atan2(t, math.sqrt(freedom))
     sine, square = math.sin(theta), math.cos(theta) ** 2
     is_odd = freedom % 2
@@ -23,8 +26,8 @@ def student_tail(t: float, freedom: int) -> float:
 def below(values: Sequence[float], target: float) -> float | None:
     """p-value of a one-sided one-sample t-test that the mean of `values` is below `target`.
 
-    None where they allow none: fewer than two, or values without any spread, which are not seeds
-    but copies.
+    None if the values allow no test: fewer than two, or without any spread, which are copies rather
+    than seeds.
     """
     if len(values) < 2 or not (spread := statistics.stdev(values)):
         return None

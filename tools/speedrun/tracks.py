@@ -1,4 +1,4 @@
-"""The tracks that speedruns compete on: experiments/speedrun/tracks.json."""
+"""The tracks on which speedruns compete: experiments/speedrun/tracks.json."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ METRICS = ("seconds", "cpu_seconds", "tokens", "steps")
 
 @dataclass(frozen=True)
 class Track:
-    """What has to be reached, on what text, and what counts."""
+    """A target, the text on which to reach it, and the measure that ranks entries."""
 
     name: str
     title: str
     data_digest: str
-    """Of the token store."""
+    """Digest of the token store."""
     heldout_targets: int
-    """Tokens of its held-out split that are predicted: all but the first of each document."""
+    """Predicted tokens of its held-out split: all but the first of each document."""
     heldout_bytes: int
     """UTF-8 bytes of the held-out split."""
     target_bpb: float
     """Held-out loss to reach, bits per byte."""
     metric: str
-    """What ranks: the least of METRICS."""
+    """The one of METRICS that ranks entries; the least wins."""
     seeds: int
-    """Fewest runs of an entry."""
+    """Least number of runs of an entry."""
     p: float
     """Largest p-value at which the mean held-out loss counts as below the target."""
 
@@ -50,11 +50,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def load_tracks(root: Path) -> dict[str, Track]:
-    """The tracks by name. Raises ToolError with the fault.
-
-    Args:
-        root: the workspace.
-    """
+    """The tracks of the workspace `root`, by name. Raises ToolError with the fault."""
     values = read_json(root / TRACKS, 64 * 1024, name=TRACKS)
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:

@@ -12,13 +12,13 @@ from tools.diff.plumbing import is_plumbing
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one variant's Python files; the last two are None where there is nothing to compare."""
+    """Counts of one variant's Python files; the last two are None without anything to compare."""
 
     files: int
     lines: int
     changed: Counts | None
     own_plumbing: int | None
-    """Files of plumbing and planning that are not the origin's, byte for byte."""
+    """Files of plumbing and planning that differ from the origin's, byte for byte."""
 
 
 def compare(
@@ -40,9 +40,9 @@ def compare(
 
 
 def own_plumbing(variant: Mapping[str, bytes], origin: Mapping[str, bytes]) -> int | None:
-    """Files of plumbing and planning that only one of both has, or that differ.
+    """The number of files of plumbing and planning that differ, or that only one of the two has.
 
-    None where the variant has no plumbing: a speedrun of one file.
+    None if the variant has no plumbing, like a speedrun of one file.
     """
     if not any(map(is_plumbing, variant)):
         return None

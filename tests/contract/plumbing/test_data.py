@@ -41,9 +41,9 @@ def test_segments_are_pieces_of_documents_and_positions_restart(store):
         segments = sorted(set(row.segment_ids.tolist()) - {0})
         shared += len(segments) > 1
         for segment in segments:
-            here = np.flatnonzero(row.segment_ids == segment)
-            assert row.positions[here].tolist() == list(range(len(here)))
-            piece = [*row.tokens[here].tolist(), int(row.targets[here[-1]])]
+            directory = np.flatnonzero(row.segment_ids == segment)
+            assert row.positions[directory].tolist() == list(range(len(directory)))
+            piece = [*row.tokens[directory].tolist(), int(row.targets[directory[-1]])]
             assert any("".join(map(chr, piece)) in document for document in text)
         assert (row.segment_ids[row.loss_weights == 0] == 0).all()
     assert shared > 10

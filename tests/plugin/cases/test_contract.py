@@ -27,18 +27,18 @@ def test_the_sandbox_holds_this_variant_alone():
 
 
 def run(runner: RuleRunner, name: str, width: int) -> TestResult:
-    here = f"experiments/grug/{name}"
+    directory = f"experiments/grug/{name}"
     runner.write_files(
         {
             "tests/contract/test_width.py": SUITE_TEST,
-            f"{here}/BUILD": "grug_variant(resolve='cpu')",
-            f"{here}/model.py": f"WIDTH = {width}\n",
-            f"{here}/train.py": "",
-            f"{here}/launch.py": "",
-            f"{here}/test_model.py": "",
+            f"{directory}/BUILD": "grug_variant(resolve='cpu')",
+            f"{directory}/model.py": f"WIDTH = {width}\n",
+            f"{directory}/train.py": "",
+            f"{directory}/launch.py": "",
+            f"{directory}/test_model.py": "",
         }
     )
-    target = runner.get_target(Address(here, generated_name="contract"))
+    target = runner.get_target(Address(directory, generated_name="contract"))
     field_set = ContractFieldSet.create(target)
     batch = ContractRequest.Batch("", (field_set,), partition_metadata=_EmptyMetadata())
     return runner.request(TestResult, [batch])
@@ -51,16 +51,16 @@ def test_a_variant_that_keeps_it_passes(runner: RuleRunner) -> None:
 
 
 def test_the_plumbings_suite_is_another(runner: RuleRunner) -> None:
-    here = "experiments/grug/pipes"
+    directory = "experiments/grug/pipes"
     files = {
         "tests/contract/BUILD": "python_sources(name='suite', sources=['**/*.py'], resolve='cpu')",
         "tests/contract/test_width.py": SUITE_TEST,
         "tests/contract/plumbing/test_pipes.py": "def test_pipes(): assert False, 'a leak'\n",
-        f"{here}/plumbing/pipes.py": "",
+        f"{directory}/plumbing/pipes.py": "",
     }
-    files |= {f"{here}/{name}.py": "" for name in ("model", "train", "launch")}
-    runner.write_files({**files, f"{here}/BUILD": "grug_variant(resolve='cpu')"})
-    target = runner.get_target(Address(here, generated_name="plumbing"))
+    files |= {f"{directory}/{name}.py": "" for name in ("model", "train", "launch")}
+    runner.write_files({**files, f"{directory}/BUILD": "grug_variant(resolve='cpu')"})
+    target = runner.get_target(Address(directory, generated_name="plumbing"))
     batch = ContractRequest.Batch(
         "", (ContractFieldSet.create(target),), partition_metadata=_EmptyMetadata()
     )

@@ -98,8 +98,8 @@ def test_against_a_commit_and_without_an_origin(runner: RuleRunner) -> None:
     second = "experiments/speedrun/second::"
     same = diff(runner, "--format=json", "--against=HEAD:experiments/speedrun/second", second)
     assert same.exit_code == 0 and '"added": 2' not in same.stdout
-    found = diff(runner, "--format=markdown", "--against=", "experiments/speedrun/first::")
-    assert found.exit_code == 0 and "second" in found.stdout
+    result = diff(runner, "--format=markdown", "--against=", "experiments/speedrun/first::")
+    assert result.exit_code == 0 and "second" in result.stdout
 
 
 def test_what_cannot_be_compared_is_said(runner: RuleRunner) -> None:

@@ -19,9 +19,9 @@ def test_the_launcher_depends_on_each_variant_that_can_be_launched(runner: RuleR
             "experiments/grug/unable/model.py": "",
         }
     )
-    found = dependencies(runner, Address("tools/launch", target_name="launch"))
-    assert "experiments/grug/able/launch.py" in found
-    assert not any("unable" in spec for spec in found)
+    result = dependencies(runner, Address("tools/launch", target_name="launch"))
+    assert "experiments/grug/able/launch.py" in result
+    assert not any("unable" in spec for spec in result)
     assert "experiments/grug/able/launch.py" not in dependencies(
         runner, Address("tools/launch", target_name="other")
     )

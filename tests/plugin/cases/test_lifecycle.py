@@ -9,7 +9,7 @@ from grug.lifecycle import VariantTests, VariantTestsRequest
 
 def failed(runner: RuleRunner, name: str, width: int, expected: int) -> tuple[str, ...]:
     """The failing tests of a variant with a test of its own and, by its three files, a contract."""
-    here = f"experiments/grug/{name}"
+    directory = f"experiments/grug/{name}"
     test = (
         f"from experiments.grug.{name} import model\n\n"
         f"def test_own():\n    assert model.WIDTH == {expected}\n"
@@ -21,14 +21,14 @@ def failed(runner: RuleRunner, name: str, width: int, expected: int) -> tuple[st
                 "    name = os.environ['GRUG_VARIANT'] + '.model'\n"
                 "    assert importlib.import_module(name).WIDTH == 8\n"
             ),
-            f"{here}/BUILD": "grug_variant(resolve='cpu')",
-            f"{here}/model.py": f"WIDTH = {width}\n",
-            f"{here}/train.py": "",
-            f"{here}/launch.py": "",
-            f"{here}/test_model.py": test,
+            f"{directory}/BUILD": "grug_variant(resolve='cpu')",
+            f"{directory}/model.py": f"WIDTH = {width}\n",
+            f"{directory}/train.py": "",
+            f"{directory}/launch.py": "",
+            f"{directory}/test_model.py": test,
         }
     )
-    return runner.request(VariantTests, [VariantTestsRequest(here)]).failed
+    return runner.request(VariantTests, [VariantTestsRequest(directory)]).failed
 
 
 def test_green_tests_let_it_pass(runner: RuleRunner) -> None:

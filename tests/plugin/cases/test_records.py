@@ -37,6 +37,6 @@ def test_faults_are_named_by_line(runner: RuleRunner) -> None:
     batch = RecordsRequest.Batch("", (LEDGER,), partition_metadata=_EmptyMetadata())
     result = runner.request(LintResult, [batch])
     assert result.exit_code == 1
-    said = result.stdout + result.stderr
-    assert f"{LEDGER}:5: gone is active, but experiments/grug/gone is not there: put it" in said
-    assert f"{LEDGER}:6: gone: introduced: git knows no commit 0123456789ab" in said
+    message = result.stdout + result.stderr
+    assert f"{LEDGER}:5: gone is active, but experiments/grug/gone is not there: put it" in message
+    assert f"{LEDGER}:6: gone: introduced: git knows no commit 0123456789ab" in message

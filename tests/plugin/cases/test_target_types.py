@@ -27,14 +27,14 @@ def file_target(runner: RuleRunner, directory: str, name: str):
 
 
 def test_one_line_makes_sources_tests_and_the_contract(runner: RuleRunner) -> None:
-    here = "experiments/grug/whole"
+    directory = "experiments/grug/whole"
     files = {**TEMPLATE, "test_model.py": "", "conftest.py": "", "kernels/fast.py": ""}
-    write_variant(runner, here, "grug_variant()", files)
-    assert type(file_target(runner, here, "model.py")) is PythonSourceTarget
-    assert type(file_target(runner, here, "conftest.py")) is PythonSourceTarget
-    assert type(file_target(runner, here, "kernels/fast.py")) is PythonSourceTarget
-    assert type(file_target(runner, here, "test_model.py")) is PythonTestTarget
-    contract = runner.get_target(Address(here, generated_name="contract"))
+    write_variant(runner, directory, "grug_variant()", files)
+    assert type(file_target(runner, directory, "model.py")) is PythonSourceTarget
+    assert type(file_target(runner, directory, "conftest.py")) is PythonSourceTarget
+    assert type(file_target(runner, directory, "kernels/fast.py")) is PythonSourceTarget
+    assert type(file_target(runner, directory, "test_model.py")) is PythonTestTarget
+    contract = runner.get_target(Address(directory, generated_name="contract"))
     assert type(contract) is GrugContract
 
 
@@ -54,11 +54,11 @@ def test_plumbing_is_tested_in_the_template_and_where_it_differs(runner: RuleRun
 
 
 def test_fields_reach_what_they_are_for(runner: RuleRunner) -> None:
-    here = "experiments/grug/fields"
+    directory = "experiments/grug/fields"
     build = "grug_variant(resolve='cpu', timeout=77, tags=['slow'], accelerators=['cpu', 'tpu'])"
-    write_variant(runner, here, build, {**TEMPLATE, "test_model.py": ""})
-    model, test = (file_target(runner, here, name) for name in ("model.py", "test_model.py"))
-    contract = runner.get_target(Address(here, generated_name="contract"))
+    write_variant(runner, directory, build, {**TEMPLATE, "test_model.py": ""})
+    model, test = (file_target(runner, directory, name) for name in ("model.py", "test_model.py"))
+    contract = runner.get_target(Address(directory, generated_name="contract"))
     assert [t[PythonResolveField].value for t in (model, test, contract)] == ["cpu"] * 3
     assert [t[PythonTestsTimeoutField].value for t in (test, contract)] == [77] * 2
     assert not model.has_field(PythonTestsTimeoutField)
@@ -73,34 +73,36 @@ def test_an_unknown_accelerator_is_named(runner: RuleRunner) -> None:
 
 
 def test_a_speedrun_of_one_file_has_no_contract(runner: RuleRunner) -> None:
-    here = "experiments/speedrun/2026-01-31_fast"
-    write_variant(runner, here, "grug_variant()", {"run.py": "import json\n"})
-    assert type(file_target(runner, here, "run.py")) is PythonSourceTarget
+    directory = "experiments/speedrun/2026-01-31_fast"
+    write_variant(runner, directory, "grug_variant()", {"run.py": "import json\n"})
+    assert type(file_target(runner, directory, "run.py")) is PythonSourceTarget
     with pytest.raises(ExecutionError, match="contract"):
-        runner.get_target(Address(here, generated_name="contract"))
+        runner.get_target(Address(directory, generated_name="contract"))
 
 
 def test_who_records_a_run_has_all_sources_and_the_lock(runner: RuleRunner) -> None:
-    here = "experiments/grug/recorded"
+    directory = "experiments/grug/recorded"
     files = {**TEMPLATE, "plumbing/record.py": "", "test_model.py": "", "conftest.py": ""}
-    write_variant(runner, here, "grug_variant()", files)
-    record = dependencies(runner, Address(here, relative_file_path="plumbing/record.py"))
+    write_variant(runner, directory, "grug_variant()", files)
+    record = dependencies(runner, Address(directory, relative_file_path="plumbing/record.py"))
     assert record == [
-        f"{here}/launch.py",
-        f"{here}/model.py",
-        f"{here}/train.py",
+        f"{directory}/launch.py",
+        f"{directory}/model.py",
+        f"{directory}/train.py",
         "tools/locks:tools-lock",
     ]
-    assert dependencies(runner, Address(here, relative_file_path="model.py")) == []
+    assert dependencies(runner, Address(directory, relative_file_path="model.py")) == []
 
 
 def test_the_contract_reaches_the_variant_and_the_suite(runner: RuleRunner) -> None:
-    here = "experiments/grug/held"
-    write_variant(runner, here, "grug_variant(resolve='cpu')", {**TEMPLATE, "test_model.py": ""})
-    found = dependencies(runner, Address(here, generated_name="contract"))
-    assert found == [
-        f"{here}/launch.py",
-        f"{here}/model.py",
-        f"{here}/train.py",
+    directory = "experiments/grug/held"
+    write_variant(
+        runner, directory, "grug_variant(resolve='cpu')", {**TEMPLATE, "test_model.py": ""}
+    )
+    result = dependencies(runner, Address(directory, generated_name="contract"))
+    assert result == [
+        f"{directory}/launch.py",
+        f"{directory}/model.py",
+        f"{directory}/train.py",
         "tests/contract:suite",
     ]

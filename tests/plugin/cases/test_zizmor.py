@@ -30,12 +30,14 @@ def test_only_workflows_are_linted(runner: RuleRunner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("message", "actual"),
     [('"${{ github.event.pull_request.title }}"', "template-injection"), ("hello", "")],
 )
-def test_a_title_pasted_into_a_script_is_found(runner: RuleRunner, said: str, found: str) -> None:
-    runner.write_files({PATH: WORKFLOW % said})
+def test_a_title_pasted_into_a_script_is_found(
+    runner: RuleRunner, message: str, actual: str
+) -> None:
+    runner.write_files({PATH: WORKFLOW % message})
     batch = ZizmorRequest.Batch("", (PATH,), partition_metadata=_EmptyMetadata())
     result = runner.request(LintResult, [batch])
-    assert bool(result.exit_code) is bool(found), result.stdout + result.stderr
-    assert found in result.stdout
+    assert bool(result.exit_code) is bool(actual), result.stdout + result.stderr
+    assert actual in result.stdout

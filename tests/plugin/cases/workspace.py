@@ -32,5 +32,5 @@ def lint(
 def dependencies(runner: RuleRunner, address: Address) -> list[str]:
     """Specs of a target's direct dependencies, as every goal resolves them."""
     target = runner.get_target(address)
-    found = runner.request(Addresses, [DependenciesRequest(target[Dependencies])])
-    return [dependency.spec for dependency in found]
+    result = runner.request(Addresses, [DependenciesRequest(target[Dependencies])])
+    return [dependency.spec for dependency in result]

@@ -65,9 +65,9 @@ def repository(tmp_path, monkeypatch):
 
 
 def shell(root, *arguments):
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 def test_a_tree_is_what_was_committed(repository):
@@ -102,8 +102,8 @@ def test_names_are_as_they_are_and_from_the_place_that_asks(repository):
 def test_a_conflict_looks_the_same_for_everyone(repository):
     for name, text in (("ours", "a\n"), ("base", "b\n"), ("theirs", "c\n")):
         (repository / name).write_text(text)
-    done = Git(repository).run("merge-file", "-p", "-q", "ours", "base", "theirs")
-    assert done.stdout == b"<<<<<<< ours\na\n=======\nc\n>>>>>>> theirs\n"
+    result = Git(repository).run("merge-file", "-p", "-q", "ours", "base", "theirs")
+    assert result.stdout == b"<<<<<<< ours\na\n=======\nc\n>>>>>>> theirs\n"
 
 
 def test_what_git_does_not_know(repository, tmp_path):

@@ -74,8 +74,8 @@ def test_finding_the_store_imports_nothing_heavy(cache: Path, store: Path, run) 
         f"print(prepare_default(Path({str(cache)!r}), **{SLICE!r}));"
         "assert not {'numpy', 'tensorstore', 'tokenizers', 'rich'} & set(sys.modules)"
     )
-    done = run("-c", code)
-    assert done.stdout.strip() == str(store), done.stderr
+    result = run("-c", code)
+    assert result.stdout.strip() == str(store), result.stderr
 
 
 def test_two_processes_at_once(tmp_path: Path, digests, store: Path) -> None:
@@ -88,9 +88,9 @@ def test_two_processes_at_once(tmp_path: Path, digests, store: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
         for _ in range(2)
     ]
-    found = {process.communicate(timeout=60)[0].decode().strip() for process in processes}
+    result = {process.communicate(timeout=60)[0].decode().strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
-    (path,) = found
+    (path,) = result
     assert digests(Path(path)) == digests(store)
     assert os.listdir(tmp_path / "corpora") == [Path(path).name]
 

@@ -78,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, inputs: list[Path]) -> Path:
 def finished_shards(partial: Path) -> dict[str, tuple[int, int]]:
     """Inode and time of every shard that the journal calls finished."""
     journal = partial / "journal.jsonl"
-    found = {}
+    result = {}
     if journal.exists():
         for line in journal.read_bytes().split(b"\n")[1:]:
             try:
@@ -86,11 +86,11 @@ def finished_shards(partial: Path) -> dict[str, tuple[int, int]]:
             except ValueError:
                 continue
             for name, digests in shards.items():
-                count = sum(1 for key in found if key.startswith(f"{name}/"))
+                count = sum(1 for key in result if key.startswith(f"{name}/"))
                 for index in range(count, count + len(digests)):
                     status = (partial / f"store/{name}/c/{index}").stat()
-                    found[f"{name}/c/{index}"] = (status.st_ino, status.st_mtime_ns)
-    return found
+                    result[f"{name}/c/{index}"] = (status.st_ino, status.st_mtime_ns)
+    return result
 
 
 @pytest.mark.parametrize("step", [3, 17, 44, 101])
@@ -102,10 +102,10 @@ def test_killed_again_and_again(
     kills = 0
     moment = step
     while True:
-        done = run("-c", KILLED, str(moment), out, *inputs)
-        if done.returncode == 0:
+        result = run("-c", KILLED, str(moment), out, *inputs)
+        if result.returncode == 0:
             break
-        assert done.returncode == -9, done.stderr
+        assert result.returncode == -9, result.stderr
         kills += 1
         moment = step + kills * 7  # so that every run gets farther, whatever the first does
         if (partial / "store").exists():
@@ -133,8 +133,8 @@ def test_kill_between_rename_and_cleanup(
 
 
 def kill_midway(tmp_path: Path, source: Path, run) -> Path:
-    done = run("-c", KILLED, "60", tmp_path / "out", source)
-    assert done.returncode == -9, done.stderr
+    result = run("-c", KILLED, "60", tmp_path / "out", source)
+    assert result.returncode == -9, result.stderr
     assert finished_shards(tmp_path / "out.partial")
     return tmp_path / "out"
 
@@ -216,8 +216,8 @@ def test_a_line_of_the_journal_cut_short_is_ignored(tmp_path: Path) -> None:
     for end in range(len(whole), len(full)):
         (tmp_path / "journal.jsonl").write_bytes(full[:end])
         again = Journal(tmp_path / "journal.jsonl")
-        found = again.load()
-        assert found and found[1].shards == {"train/tokens": ["aa"]}
+        result = again.load()
+        assert result and result[1].shards == {"train/tokens": ["aa"]}
         assert (tmp_path / "journal.jsonl").read_bytes() == whole
         again.commit(state)
         assert (tmp_path / "journal.jsonl").read_bytes() == full
@@ -312,9 +312,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     source = tmp_path / "a.txt"
     source.write_text(words * 100)
     flags = ["build", source, "--out", tmp_path / "out", "--tokenizer", tokenizer]
-    done = run("-c", FULL, "100000", *flags)
-    assert done.returncode == 1 and "File too large" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr and done.stderr.count("error:") == 1
+    result = run("-c", FULL, "100000", *flags)
+    assert result.returncode == 1 and "File too large" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr and result.stderr.count("error:") == 1
     assert run("-m", "tools.corpus", *flags).returncode == 0
     clean = build(plan_inputs([source]), tmp_path / "clean", Settings(tokenizer))
     assert digests(tmp_path / "out") == digests(clean.store)

@@ -80,18 +80,18 @@ def test_same_bytes_whatever_the_cores_and_batches(
 ) -> None:
     texts = [words[number:] * (1 + number % 3) for number in range(60)]
     source = write_jsonl(tmp_path / "a.jsonl", texts)
-    found = []
+    result = []
     for threads in ("1", "7"):
         out = tmp_path / f"threads{threads}"
         flags = ["--out", out, "--vocab-size", "320", "--heldout-fraction", "0.2"]
-        done = run("-m", "tools.corpus", "build", source, *flags, RAYON_NUM_THREADS=threads)
-        assert done.returncode == 0, done.stderr
-        found.append(digests(out))
+        process = run("-m", "tools.corpus", "build", source, *flags, RAYON_NUM_THREADS=threads)
+        assert process.returncode == 0, process.stderr
+        result.append(digests(out))
     settings = Settings(vocab_size=320, heldout_fraction=0.2)
     for index, pace in enumerate([Pace(1, 1, 1), Pace(30_000, 1000, 70_000)]):
         out = tmp_path / f"pace{index}"
-        found.append(digests(build(plan_inputs([source]), out, settings, pace=pace).store))
-    assert all(other == found[0] for other in found[1:])
+        result.append(digests(build(plan_inputs([source]), out, settings, pace=pace).store))
+    assert all(other == result[0] for other in result[1:])
 
 
 def test_manifest_holds_no_place_and_no_clock(tmp_path: Path, words: str) -> None:

@@ -92,7 +92,7 @@ def test_verify_notices_damage(tmp_path: Path, store: Path, damage, capsys) -> N
 def test_inspect(store: Path, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(store), "--verify"]) == 0
     shown = capsys.readouterr().out
-    assert "train" in shown and "verified" in shown and "bytes a token" in shown
+    assert "train" in shown and "verified" in shown and "bytes per token" in shown
     assert main(["inspect", str(store), "--document", "0"]) == 0
     assert capsys.readouterr().out in [f"{number} {words}" for number in range(10)]
     with pytest.raises(ToolError, match="holds"):
@@ -159,19 +159,19 @@ def test_memory_stays_flat(tmp_path: Path, run) -> None:
             for number in range(count):
                 text = f"{number} aaaa bbbb cccc dddd\n" * 400
                 stream.write(json.dumps({"text": text}) + "\n")
-        done = run("-c", PEAK, source, tmp_path / f"out{count}")
-        assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout) / 1024)
+        result = run("-c", PEAK, source, tmp_path / f"out{count}")
+        assert result.returncode == 0, result.stderr
+        peaks.append(int(result.stdout) / 1024)
     assert peaks[1] < peaks[0] + 30, f"MiB at 1 and 8 MB: {peaks}"
 
 
 def test_the_next_item_is_made_while_one_is_in_use() -> None:
-    made = [threading.Event() for _ in range(3)]
+    created = [threading.Event() for _ in range(3)]
     closed = threading.Event()
 
     def items() -> Generator[int]:
         try:
-            for number, event in enumerate(made):
+            for number, event in enumerate(created):
                 event.set()
                 yield number
             raise ToolError("no more")
@@ -180,7 +180,7 @@ def test_the_next_item_is_made_while_one_is_in_use() -> None:
 
     def take() -> None:
         for number in ahead(items()):
-            assert number == 2 or made[number + 1].wait(60)
+            assert number == 2 or created[number + 1].wait(60)
 
     with pytest.raises(ToolError, match="no more"):
         take()

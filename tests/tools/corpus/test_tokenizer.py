@@ -24,8 +24,8 @@ def test_training_is_repeatable(tmp_path: Path, words: str, run) -> None:
         "sys.stdout.write(train_tokenizer(json.load(open(sys.argv[1])), 500))"
     )
     for threads in ("1", "5"):
-        done = run("-c", code, source, RAYON_NUM_THREADS=threads, PYTHONIOENCODING="utf-8")
-        assert done.stdout == expected, done.stderr
+        result = run("-c", code, source, RAYON_NUM_THREADS=threads, PYTHONIOENCODING="utf-8")
+        assert result.stdout == expected, result.stderr
 
 
 def test_the_document_token_in_a_text_is_plain_text(tokenizer: Path) -> None:

@@ -89,12 +89,12 @@ def compared(old, new, **options):
 
 def lines(comparison):
     """How many lines became what, over all files: new + old."""
-    found = {}
+    result = {}
     for kind in KINDS:
         counts = sum((file.lines(kind) for file in comparison.files), Counts(0, 0))
         if kind != "same" and counts != Counts(0, 0):
-            found[kind] = (counts.added, counts.deleted)
-    return found
+            result[kind] = (counts.added, counts.deleted)
+    return result
 
 
 def edit(old, *replacements):
@@ -119,18 +119,18 @@ def edit(old, *replacements):
     ],
 )
 def test_each_bucket(before, after, bucket, name):
-    found = compared(MODEL, edit(MODEL, (before, after)))
-    assert [(c.name, c.how, c.bucket, c.decided) for c in found.changes] == [
+    result = compared(MODEL, edit(MODEL, (before, after)))
+    assert [(c.name, c.how, c.bucket, c.decided) for c in result.changes] == [
         (name, "changed", bucket, "map")
     ]
-    assert found.buckets == (bucket,)
-    assert found.substantive == Counts(1, 1)
+    assert result.buckets == (bucket,)
+    assert result.substantive == Counts(1, 1)
 
 
 def test_an_added_definition_is_guessed_by_its_name_or_by_its_users():
     new = MODEL + "\n\nclass ExpertMLP:\n    x = helper()\n\n\ndef helper():\n    return 1\n"
-    found = {c.name: (c.bucket, c.decided) for c in compared(MODEL, new).changes}
-    assert found == {
+    result = {c.name: (c.bucket, c.decided) for c in compared(MODEL, new).changes}
+    assert result == {
         "ExpertMLP": ("MLP/activation", "guess"),
         "helper": ("MLP/activation", "guess"),
     }
@@ -138,18 +138,18 @@ def test_an_added_definition_is_guessed_by_its_name_or_by_its_users():
 
 def test_a_docstring_or_an_added_import_is_no_change_of_what_is_computed():
     new = edit(MODEL, ("Looks back.", "Looks far back."), ("import jax", "import jax\nimport os"))
-    found = compared(MODEL, new)
-    assert {(c.name, c.how) for c in found.changes} == {
+    result = compared(MODEL, new)
+    assert {(c.name, c.how) for c in result.changes} == {
         ("Attention", "docs"),
         ("<imports>", "imports"),
     }
-    assert found.buckets == ()
+    assert result.buckets == ()
 
 
 def test_an_import_from_elsewhere_under_the_same_name_counts():
     old = "from jax.nn import relu as act\n" + MODEL
-    found = compared(old, edit(old, ("relu as", "gelu as")))
-    assert [(c.name, c.how) for c in found.changes] == [("<imports>", "changed")]
+    result = compared(old, edit(old, ("relu as", "gelu as")))
+    assert [(c.name, c.how) for c in result.changes] == [("<imports>", "changed")]
 
 
 def test_knobs_and_call_order():
@@ -166,14 +166,14 @@ def test_knobs_and_call_order():
         ("steps=10", "steps=20"),
         ("x + self.attn(self.attn_norm(x), mask)", "self.attn_norm(x + self.attn(x, mask))"),
     )
-    found = compared(old, new + added)
-    assert {(k.name, k.old, k.new) for k in found.knobs} == {
+    result = compared(old, new + added)
+    assert {(k.name, k.old, k.new) for k in result.knobs} == {
         ("Config.d_ff", "512", "256"),
         ("Config.top_k", None, "2"),
         ("PRESETS['tiny'].model.heads", "2", "4"),
         ("train(steps)", "10", "20"),
     }
-    (calls,) = found.calls
+    (calls,) = result.calls
     assert calls.old == ("attn_norm", "attn", "mlp_norm", "mlp")
     assert calls.new == ("attn", "attn_norm", "mlp_norm", "mlp")
 
@@ -201,10 +201,10 @@ NAMED = textwrap.dedent("""
 
 
 def test_a_consistent_rename_is_no_change():
-    found = compared(NAMED, NAMED.replace("n_embd", "d_model"))
-    assert found.renames == (("n_embd", "d_model"),)
-    assert lines(found) == {"rename": (4, 4)}
-    assert found.changes == ()
+    result = compared(NAMED, NAMED.replace("n_embd", "d_model"))
+    assert result.renames == (("n_embd", "d_model"),)
+    assert lines(result) == {"rename": (4, 4)}
+    assert result.changes == ()
 
 
 @pytest.mark.parametrize(
@@ -225,15 +225,15 @@ def test_false_renames(old, new):
     else:
         head, _, tail = new.partition("\n\ndef ")
         new = head.replace("n_embd", "d_model") + "\n\ndef " + tail
-    found = compared(old, new)
-    assert found.renames == ()
-    assert found.substantive.added >= 3
+    result = compared(old, new)
+    assert result.renames == ()
+    assert result.substantive.added >= 3
 
 
 def test_a_rename_seen_twice_is_not_believed():
     old = "def f(aa):\n    return aa\n"
-    found = compared(old, old.replace("aa", "bb"))
-    assert found.renames == () and found.substantive == Counts(2, 2)
+    result = compared(old, old.replace("aa", "bb"))
+    assert result.renames == () and result.substantive == Counts(2, 2)
 
 
 # -- moves ------------------------------------------------------------------------------------
@@ -246,17 +246,17 @@ BLOCK = (
 
 def test_a_block_that_moved_to_another_file_is_linked_both_ways():
     rest = "\n\ndef other():\n    return 1\n"
-    found = compared({"a.py": BLOCK + rest, "b.py": rest}, {"a.py": rest, "b.py": rest + BLOCK})
-    moved = [(at, row) for at, file in enumerate(found.files) for row in file.rows]
+    result = compared({"a.py": BLOCK + rest, "b.py": rest}, {"a.py": rest, "b.py": rest + BLOCK})
+    moved = [(at, row) for at, file in enumerate(result.files) for row in file.rows]
     went = [(at, r.old, r.link) for at, r in moved if r.kind == "moved" and r.old is not None]
     came = [(at, r.new, r.link) for at, r in moved if r.kind == "moved" and r.new is not None]
     assert [(at, line) for at, line, _ in went] == [link for *_, link in came]
     assert len(went) == len(came) == 4
-    assert found.substantive == Counts(0, 0)
-    assert [(c.path, c.name, c.how, c.old_name) for c in found.changes] == [
+    assert result.substantive == Counts(0, 0)
+    assert [(c.path, c.name, c.how, c.old_name) for c in result.changes] == [
         ("b.py", "rotate", "moved", "a.py: rotate")
     ]
-    assert found.buckets == ()
+    assert result.buckets == ()
 
 
 @pytest.mark.parametrize(
@@ -269,8 +269,8 @@ def test_a_block_that_moved_to_another_file_is_linked_both_ways():
 )
 def test_short_blocks_are_not_moves(block, moves):
     old = {"a.py": block + "x = 1\n", "b.py": "y = 1\n"}
-    found = compared(old, {"a.py": "x = 1\n", "b.py": block + "y = 1\n"})
-    assert ("moved" in lines(found)) == moves
+    result = compared(old, {"a.py": "x = 1\n", "b.py": block + "y = 1\n"})
+    assert ("moved" in lines(result)) == moves
 
 
 def test_an_edited_class_that_moved_is_not_shredded():
@@ -279,14 +279,14 @@ def test_an_edited_class_that_moved_is_not_shredded():
     attention = MODEL[start:end]
     at = MODEL.index("def loss")
     new = MODEL[:start] + MODEL[end:at] + attention.replace("+ mask", "* mask") + MODEL[at:]
-    found = compared(MODEL, new)
-    assert found.substantive == Counts(1, 1)
-    (file,) = found.files
+    result = compared(MODEL, new)
+    assert result.substantive == Counts(1, 1)
+    (file,) = result.files
     (row,) = [row for row in file.rows if row.kind == "changed"]
     assert "+ mask" in file.old[row.old] and "* mask" in file.new[row.new]
     names = [(marker.name, marker.arrived) for marker in file.markers]
     assert sorted(names) == [("Attention", False), ("Attention", True)]
-    assert [c.name for c in found.changes] == ["Attention.__call__"]
+    assert [c.name for c in result.changes] == ["Attention.__call__"]
 
 
 # -- layout -----------------------------------------------------------------------------------
@@ -306,9 +306,9 @@ def test_an_edited_class_that_moved_is_not_shredded():
     ],
 )
 def test_layout_alone_is_no_change(old, new):
-    found = compared(old, new)
-    assert found.substantive == Counts(0, 0), lines(found)
-    assert found.counts != Counts(0, 0)
+    result = compared(old, new)
+    assert result.substantive == Counts(0, 0), lines(result)
+    assert result.counts != Counts(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -334,8 +334,8 @@ def test_what_looks_like_layout_and_is_not(old, new):
 def test_prose_and_data():
     old = {"a.md": "one two\nthree\n", "b.json": '{"a": 1, "b": 2}\n', "c.md": "one\n"}
     new = {"a.md": "one\ntwo three\n", "b.json": '{\n "a": 1,\n "b": 2\n}\n', "c.md": "two\n"}
-    found = compared(old, new)
-    assert [f.lines("changed") for f in found.files] == [Counts(0, 0), Counts(0, 0), Counts(1, 1)]
+    result = compared(old, new)
+    assert [f.lines("changed") for f in result.files] == [Counts(0, 0), Counts(0, 0), Counts(1, 1)]
 
 
 # -- bytes ------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def only_file(old, new):
 
 
 @pytest.mark.parametrize(
-    "old, new, said",
+    "old, new, message",
     [
         (b"a\nb\n", b"a\r\nb\r\n", "differs in line endings only"),
         (b"a\nb\n", b"\xef\xbb\xbfa\nb\n", "byte order mark added"),
@@ -361,10 +361,10 @@ def only_file(old, new):
         (b"", b"a\n", ""),
     ],
 )
-def test_what_cannot_be_seen_is_said(old, new, said):
+def test_what_cannot_be_seen_is_said(old, new, message):
     file = only_file(old, new)
     assert file.status == "changed"
-    assert any(said in note for note in file.notes) or not said
+    assert any(message in note for note in file.notes) or not message
 
 
 def test_line_endings_count_as_git_counts_them_but_are_not_substantive():
@@ -384,12 +384,12 @@ def test_links_modes_huge_and_empty_files():
         "c": b"z" * (2**21 + 1),
         "f": b"",
     }
-    found = {file.path: file for file in compared(old, new).files}
-    assert "mode: file before, link now" in found["a"].notes
-    assert "mode: file before, executable now" in found["b"].notes
-    assert any("too large" in note for note in found["c"].notes) and not found["c"].rows
-    assert (found["e"].status, found["f"].status) == ("removed", "added")
-    assert all(found[name].status == "changed" for name in "abc")
+    result = {file.path: file for file in compared(old, new).files}
+    assert "mode: file before, link now" in result["a"].notes
+    assert "mode: file before, executable now" in result["b"].notes
+    assert any("too large" in note for note in result["c"].notes) and not result["c"].rows
+    assert (result["e"].status, result["f"].status) == ("removed", "added")
+    assert all(result[name].status == "changed" for name in "abc")
 
 
 def test_broken_python_is_compared_as_text():
@@ -410,8 +410,8 @@ def test_renamed_files_are_paired():
     many = "".join(f"line {n}\n" for n in range(20))
     old = {"exact.txt": "same\n", "like.txt": many, "gone.txt": "old\n"}
     new = {"moved.txt": "same\n", "near.txt": many + "more\n", "come.txt": "new\n"}
-    found = {(f.old_path, f.new_path, f.status) for f in compared(old, new).files}
-    assert found == {
+    result = {(f.old_path, f.new_path, f.status) for f in compared(old, new).files}
+    assert result == {
         ("exact.txt", "moved.txt", "renamed"),
         ("like.txt", "near.txt", "renamed"),
         ("gone.txt", None, "removed"),
@@ -421,15 +421,15 @@ def test_renamed_files_are_paired():
 
 def test_the_variants_own_name_is_no_change():
     old = "from experiments.grug.base.model import A\n# experiments/grug/base/model.py\n"
-    found = compared(old, old.replace("base", "copy"))
-    assert found.counts == found.substantive == Counts(0, 0)
-    assert lines(found) == {"name": (2, 2)}
-    assert found.files[0].status == "changed" and found.changes == ()
+    result = compared(old, old.replace("base", "copy"))
+    assert result.counts == result.substantive == Counts(0, 0)
+    assert lines(result) == {"name": (2, 2)}
+    assert result.files[0].status == "changed" and result.changes == ()
 
 
 def test_a_renamed_function_is_one_change():
-    found = compared(MODEL, edit(MODEL, ("def loss(", "def objective(")))
-    assert [(c.name, c.old_name, c.how, c.bucket) for c in found.changes] == [
+    result = compared(MODEL, edit(MODEL, ("def loss(", "def objective(")))
+    assert [(c.name, c.old_name, c.how, c.bucket) for c in result.changes] == [
         ("objective", "loss", "renamed", "loss kernel")
     ]
 
@@ -448,8 +448,8 @@ SOURCE = st.lists(LINE, max_size=40).map("".join)
 @settings(max_examples=200, deadline=None)
 @given(SOURCE, SOURCE, st.sampled_from(["a.py", "a.md", "a.txt"]))
 def test_both_sides_can_be_rebuilt_and_no_more_is_substantive_than_changed(old, new, path):
-    found = compared({path: old}, {path: new})
-    (file,) = found.files
+    result = compared({path: old}, {path: new})
+    (file,) = result.files
     for side, source in (("old", old), ("new", new)):
         at = [getattr(row, side) for row in file.rows if getattr(row, side) is not None]
         assert sorted(at) == list(range(len(at)))
@@ -528,5 +528,5 @@ def test_large_blocks_are_paired_by_position(monkeypatch):
 
 
 def test_a_spent_budget_is_said():
-    found = compared(similar("alpha"), similar("beta"), budget=Budget(100))
-    assert found.notes and found.substantive.added <= 1000
+    result = compared(similar("alpha"), similar("beta"), budget=Budget(100))
+    assert result.notes and result.substantive.added <= 1000

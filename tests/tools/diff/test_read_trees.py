@@ -76,7 +76,7 @@ def test_a_single_file(repository):
 
 
 @pytest.mark.parametrize(
-    "given, said",
+    "given, message",
     [
         ("nowhere", "no such file or directory; for one that was deleted write COMMIT:nowhere"),
         ("v9:experiments", "git knows no commit 'v9'"),
@@ -85,12 +85,12 @@ def test_a_single_file(repository):
         (":x", "is no commit"),
     ],
 )
-def test_what_is_missing_is_one_line_with_a_remedy(repository, given, said, capsys):
+def test_what_is_missing_is_one_line_with_a_remedy(repository, given, message, capsys):
     with pytest.raises(ToolError, match="^[^\n]+$") as error:
         read_trees.read(given)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert cli.main(["--", given, "experiments/grug/base"]) == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_no_absolute_path_is_shown(repository, tmp_path):
@@ -115,7 +115,7 @@ def test_the_command_line_writes_what_it_is_told(repository):
 
 
 @pytest.mark.parametrize(
-    "option, content, said",
+    "option, content, message",
     [
         ("--sizes", "[]", "holds no sizes"),
         ("--sizes", '{"old": {"parameters": "5"}, "new": {}}', "holds no sizes"),
@@ -126,13 +126,13 @@ def test_the_command_line_writes_what_it_is_told(repository):
         ("--buckets", '{"schema_version": 1, "files": {"a": []}}', "write {"),
     ],
 )
-def test_bad_inputs_are_one_line(repository, option, content, said, capsys):
+def test_bad_inputs_are_one_line(repository, option, content, message, capsys):
     if content is not None:
         write(repository / "in.json", content)
     base = "experiments/grug/base"
     assert cli.main([base, base, option, "in.json"]) == 1
     err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1
+    assert message in err and err.count("\n") == 1
 
 
 def test_an_output_that_cannot_be_written_is_one_line(repository, capsys):
@@ -168,7 +168,7 @@ def test_a_plan_is_read():
 
 
 @pytest.mark.parametrize(
-    "source, said",
+    "source, message",
     [
         (f"import sys\nassert sys.argv[-2:] == ['--plan', '--json']\nprint({PLAN!r})", None),
         ("import tools.diff", "ModuleNotFoundError"),
@@ -178,7 +178,7 @@ def test_a_plan_is_read():
     ],
     ids=["fine", "other trees are out of reach", "fails", "hangs", "no launch"],
 )
-def test_a_plan_is_run_in_its_own_tree(tmp_path, monkeypatch, capsys, source, said):
+def test_a_plan_is_run_in_its_own_tree(tmp_path, monkeypatch, capsys, source, message):
     directory = tmp_path / "experiments/grug/some"
     directory.mkdir(parents=True)
     if source:
@@ -186,8 +186,8 @@ def test_a_plan_is_run_in_its_own_tree(tmp_path, monkeypatch, capsys, source, sa
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     code = sizes.main([str(directory), "--timeout", "5"])
     answer = json.loads(capsys.readouterr().out)
-    if said:
-        assert code == 1 and said in answer["error"] and "\n" not in answer["error"]
+    if message:
+        assert code == 1 and message in answer["error"] and "\n" not in answer["error"]
     else:
         assert code == 0 and answer["parameters"] == 3413760 and "error" not in answer
 

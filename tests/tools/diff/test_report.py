@@ -147,9 +147,9 @@ def test_sources_cannot_write_markup(comparison):
 def test_any_text_makes_a_well_formed_page(old, new):
     old, new = (text.encode("utf-8", "replace").decode() for text in (old, new))
     for path in ("a.py", "a.txt"):
-        found = compared({path: old}, {path: new})
-        Document(html.page(found, Header(old, new)))
-        markdown.comment(found, Header(old, new))
+        result = compared({path: old}, {path: new})
+        Document(html.page(result, Header(old, new)))
+        markdown.comment(result, Header(old, new))
 
 
 def test_the_same_bytes_twice_with_and_without_a_cache(comparison, tmp_path):
@@ -170,13 +170,13 @@ def _trees():
     "entry", [b"", b"{}", b"[", b"\xff", b'[[0,99999,"k"]]', b'[[0,1,"k\\"><script>"]]', b"null"]
 )
 def test_a_damaged_cache_is_written_anew(entry, tmp_path):
-    found = compared({"a.py": "x = 1\n"}, {"a.py": "x = 2\n"})
+    result = compared({"a.py": "x = 1\n"}, {"a.py": "x = 2\n"})
     header = Header("a", "b")
-    plain = html.page(found, header, tmp_path)
+    plain = html.page(result, header, tmp_path)
     good = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for path in good:
         path.write_bytes(entry)
-    assert html.page(found, header, tmp_path) == plain
+    assert html.page(result, header, tmp_path) == plain
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == good
 
 

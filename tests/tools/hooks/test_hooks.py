@@ -41,9 +41,9 @@ class Repository:
         )
 
     def git(self, *words, **more):
-        done = self.run("git", *words, **more)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        result = self.run("git", *words, **more)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
 
     def write(self, name, text):
         path = self.root / name
@@ -54,22 +54,22 @@ class Repository:
         """(whether it was made, what was said, what Pants was asked)"""
         self.asked.write_text("")
         before = self.git("rev-parse", "HEAD")
-        done = self.run("git", "commit", "-qm", "more", *words, **more)
-        made = self.git("rev-parse", "HEAD") != before
-        assert made == (done.returncode == 0)
-        return made, done.stderr, self.asked.read_text().splitlines()
+        result = self.run("git", "commit", "-qm", "more", *words, **more)
+        created = self.git("rev-parse", "HEAD") != before
+        assert created == (result.returncode == 0)
+        return created, result.stderr, self.asked.read_text().splitlines()
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     (tmp_path / "work space").mkdir()
-    made = Repository(tmp_path / "work space", tmp_path / "asked")
-    monkeypatch.chdir(made.root)
+    created = Repository(tmp_path / "work space", tmp_path / "asked")
+    monkeypatch.chdir(created.root)
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    return made
+    return created
 
 
 @pytest.fixture
@@ -84,25 +84,25 @@ def test_what_is_staged_is_checked_and_nothing_else(hooked):
     hooked.git("add", ".")
     hooked.write("b.py", "b = 2\n")
     hooked.write("untracked.py", "")
-    made, said, asked = hooked.commit()
-    assert made and not said
-    assert asked[0].startswith("--unmatched-cli-globs=ignore --spec-files=")
-    assert asked[0].endswith(" fmt lint check")
-    assert asked[1:] == ["a.py", "new dir/é new.py"]  # and none of git's variables
+    created, message, requested = hooked.commit()
+    assert created and not message
+    assert requested[0].startswith("--unmatched-cli-globs=ignore --spec-files=")
+    assert requested[0].endswith(" fmt lint check")
+    assert requested[1:] == ["a.py", "new dir/é new.py"]  # and none of git's variables
 
 
 def test_commit_a_and_commit_of_paths_check_what_they_commit(hooked):
     hooked.write("a.py", "a = 2\n")
     hooked.write("b.py", "b = 2\n")
     assert hooked.commit("b.py")[2][1:] == ["b.py"]
-    made, _, asked = hooked.commit("-a")
-    assert made and asked[1:] == ["a.py"]
+    created, _, requested = hooked.commit("-a")
+    assert created and requested[1:] == ["a.py"]
 
 
 def test_a_fault_stops_the_commit(hooked):
     hooked.write("a.py", "a = 2\n")
-    made, said, _ = hooked.commit("-a", PANTS_EXIT="3")
-    assert not made and "not committed: mend what is said above" in said
+    created, message, _ = hooked.commit("-a", PANTS_EXIT="3")
+    assert not created and "not committed: mend what is said above" in message
     assert hooked.commit("-a", "--no-verify", PANTS_EXIT="3")[0]
 
 
@@ -111,9 +111,9 @@ def test_a_file_staged_in_part_stops_the_commit_before_anything_runs(hooked):
     hooked.write("b.py", "b = 2\n")
     hooked.git("add", ".")
     hooked.write("a.py", "a = 3\n")
-    made, said, asked = hooked.commit()
-    assert not made and not asked
-    assert said == (
+    created, message, requested = hooked.commit()
+    assert not created and not requested
+    assert message == (
         "pre-commit: a.py is staged only in part: git add it, or stash the rest: "
         "git stash --keep-index\n"
     )
@@ -125,8 +125,8 @@ def test_what_was_formatted_is_left_for_the_eye(hooked):
     hooked.write("a.py", "a = 2\n")
     hooked.git("add", ".")
     hooked.write("b.py", "b = 2\n")
-    made, said, _ = hooked.commit(FORMATS="a.py")
-    assert not made and said.startswith("pre-commit: formatted a.py: look at that")
+    created, message, _ = hooked.commit(FORMATS="a.py")
+    assert not created and message.startswith("pre-commit: formatted a.py: look at that")
     hooked.git("add", "a.py")
     assert hooked.commit()[0] and hooked.git("show", "HEAD:a.py") == "a = 2\nformatted"
     assert hooked.git("status", "--porcelain") == "M b.py"
@@ -163,11 +163,11 @@ def test_uninstalled_leaves_nothing(hooked, capsys):
 @pytest.mark.parametrize("words", [[], ["--uninstall"]])
 def test_another_hook_is_left_as_it_is(repository, words):
     path = repository.root / ".git/hooks/pre-commit"
-    for found in ("#!/bin/sh\nexit 0\n", f"{hook.text()}echo mine\n", f"{hook.MARK}\n", ""):
-        path.write_text(found)
+    for result in ("#!/bin/sh\nexit 0\n", f"{hook.text()}echo mine\n", f"{hook.MARK}\n", ""):
+        path.write_text(result)
         with pytest.raises(ToolError, match="is another hook, left as it is: "):
             main(words)
-        assert path.read_text() == found
+        assert path.read_text() == result
     path.unlink()
     (repository.root / "kept-elsewhere").write_text(hook.text())
     for target in ("nowhere", "../../kept-elsewhere"):
@@ -211,8 +211,8 @@ def test_worktrees_share_it(repository, monkeypatch):
     assert (repository.root / ".git/hooks/pre-commit").is_file()
     repository.root = repository.root.parent / "other"
     repository.write("a.py", "a = 2\n")
-    made, _, asked = repository.commit("-a")
-    assert made and asked[1:] == ["a.py"]
+    created, _, requested = repository.commit("-a")
+    assert created and requested[1:] == ["a.py"]
 
 
 def test_installed_from_a_subdirectory(repository, monkeypatch):

@@ -92,7 +92,7 @@ def test_what_is_no_python_is_left_to_other_tools(text):
     ],
 )
 def test_what_is_malformed_is_named(line, message):
-    assert [message in said for said in messages(f"# grug: {line}\n")] == [True]
+    assert [message in output for output in messages(f"# grug: {line}\n")] == [True]
 
 
 def test_an_exemption_stands_on_its_own_line():

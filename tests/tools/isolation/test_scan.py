@@ -95,15 +95,18 @@ def test_a_remedy_is_said():
 
 
 def test_a_speedrun_with_a_date_in_its_name():
-    here = "experiments/speedrun/2026-01-31_fast"
-    code = f"x = '{here.replace('/', '.')}.run', '{here}/run.py'"
-    assert scan(f"{here}/run.py", code, here) == []
-    assert len(scan(f"{here}/run.py", "x = 'experiments/speedrun/2026-01-30_slow'", here)) == 1
+    directory = "experiments/speedrun/2026-01-31_fast"
+    code = f"x = '{directory.replace('/', '.')}.run', '{directory}/run.py'"
+    assert scan(f"{directory}/run.py", code, directory) == []
+    assert (
+        len(scan(f"{directory}/run.py", "x = 'experiments/speedrun/2026-01-30_slow'", directory))
+        == 1
+    )
 
 
 def test_links(tmp_path: Path):
-    here = tmp_path / VARIANT
-    (here / "sub").mkdir(parents=True)
+    directory = tmp_path / VARIANT
+    (directory / "sub").mkdir(parents=True)
     (tmp_path / "experiments/grug/base").mkdir()
     for name, target in {
         "inside.py": "model.py",
@@ -111,12 +114,12 @@ def test_links(tmp_path: Path):
         "outside.py": "../base/model.py",
         "sub/far.py": "../../base/model.py",
         "directory": "../base",
-        "absolute.py": str(here / "model.py"),
+        "absolute.py": str(directory / "model.py"),
         "dangling.py": "../gone.py",
     }.items():
-        os.symlink(target, here / name)
-    found = {f.path.removeprefix(f"{VARIANT}/") for f in links(tmp_path, VARIANT)}
-    assert found == {"outside.py", "sub/far.py", "directory", "absolute.py", "dangling.py"}
+        os.symlink(target, directory / name)
+    result = {f.path.removeprefix(f"{VARIANT}/") for f in links(tmp_path, VARIANT)}
+    assert result == {"outside.py", "sub/far.py", "directory", "absolute.py", "dangling.py"}
 
 
 def test_a_variant_that_is_itself_a_link(tmp_path: Path):

@@ -84,9 +84,9 @@ def test_an_empty_ledger_has_no_entries():
 )
 def test_faults_are_named_by_line(old, new, message):
     assert old in MOE
-    found = faults(BASE + MOE.replace(old, new, 1))
-    assert any(message in line for line in found), found
-    assert all(line.startswith("ledger.md:") for line in found)
+    result = faults(BASE + MOE.replace(old, new, 1))
+    assert any(message in line for line in result), result
+    assert all(line.startswith("ledger.md:") for line in result)
 
 
 def test_two_live_entries_of_one_path():
@@ -97,9 +97,9 @@ def test_two_live_entries_of_one_path():
 
 def test_origins_in_a_circle():
     text = BASE.replace("origin: none", "origin: moe") + MOE
-    found = faults(text)
-    assert "origins go in a circle: base <- moe <- base" in found[0]
-    assert len(found) == 2
+    result = faults(text)
+    assert "origins go in a circle: base <- moe <- base" in result[0]
+    assert len(result) == 2
     # One that only leads into a circle is no part of it, and the search ends.
     third = MOE.replace("## moe", "## third").replace("grug/moe", "grug/third")
     assert len(faults(text + third.replace("origin: base", "origin: moe"))) == 2

@@ -54,9 +54,9 @@ class Workspace:
         self.git("config", "commit.gpgsign", "false")
 
     def git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        result = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
 
     def write(self, path: str, content: bytes | str) -> Path:
         file = self.root / path
@@ -79,19 +79,19 @@ class Workspace:
 
     def state(self) -> dict[str, tuple[str, bytes]]:
         """All of the working tree: kinds, run bits and bytes; and git's index."""
-        found = {"index": ("", self.git("ls-files", "-s").encode())}
+        result = {"index": ("", self.git("ls-files", "-s").encode())}
         for path in sorted(self.root.rglob("*")):
             name = path.relative_to(self.root).as_posix()
             if name.split("/")[0] == ".git":
                 continue
             if path.is_symlink():
-                found[name] = ("link", os.readlink(path).encode())
+                result[name] = ("link", os.readlink(path).encode())
             elif path.is_file():
                 kind = "executable" if path.stat().st_mode & 0o100 else "file"
-                found[name] = (kind, path.read_bytes())
+                result[name] = (kind, path.read_bytes())
             else:
-                found[name] = ("directory", b"")
-        return found
+                result[name] = ("directory", b"")
+        return result
 
     def run(self, *arguments: str) -> int:
         return command.main([*arguments, "--root", str(self.root)])

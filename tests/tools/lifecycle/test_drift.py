@@ -15,10 +15,10 @@ def lacks(workspace, capsys, *variants: str) -> list[tuple[str, str, list[tuple[
     """(subject, state, [(path, what, state), ...]) of each commit, as JSON has them."""
     capsys.readouterr()
     assert workspace.run("drift", *variants, "--format=json") == 0
-    (found,) = json.loads(capsys.readouterr().out)["variants"]
+    (result,) = json.loads(capsys.readouterr().out)["variants"]
     return [
         (c["subject"], c["state"], [(p["path"], p["what"], p["state"]) for p in c["parts"]])
-        for c in found["commits"]
+        for c in result["commits"]
     ]
 
 
@@ -117,13 +117,13 @@ def test_files_added_deleted_renamed_and_made_executable(copied, capsys):
         ("sub/words.txt", "binary file"),
     }
     assert copied.run("drift", "--apply", fix) == 0
-    here = copied.root / COPY
-    assert (here / "new.py").read_text() == "from experiments.grug.relu import data\n"
-    assert not (here / "run").exists() and not (here / "model.py").exists()
-    text = (here / "net.py").read_text()
+    directory = copied.root / COPY
+    assert (directory / "new.py").read_text() == "from experiments.grug.relu import data\n"
+    assert not (directory / "run").exists() and not (directory / "model.py").exists()
+    text = (directory / "net.py").read_text()
     assert "V10 = 0\n" in text and "V50 = 'mine'\n" in text and "grug.relu import" in text
-    assert (here / "data.py").stat().st_mode & 0o100
-    assert (here / "sub/words.txt").read_bytes() == b"\0\xff"
+    assert (directory / "data.py").stat().st_mode & 0o100
+    assert (directory / "sub/words.txt").read_bytes() == b"\0\xff"
     assert states(copied, capsys) == ["already there"]
 
 
@@ -154,8 +154,8 @@ def test_a_merge_is_one_change_against_its_first_parent(copied, capsys):
     copied.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 'main'\n")
     copied.commit("on main")
     copied.git("merge", "-q", "--no-ff", "-m", "merge side", "side")
-    found = lacks(copied, capsys)
-    assert [(subject, len(parts)) for subject, _, parts in found] == [
+    result = lacks(copied, capsys)
+    assert [(subject, len(parts)) for subject, _, parts in result] == [
         ("on main", 1),
         ("merge side", 1),
     ]

@@ -76,8 +76,8 @@ def test_files_that_are_no_python_stay_and_build_files_do_not():
 
 def test_encodings_and_line_ends_are_kept():
     latin = "# coding: latin-1\r\nx = 'é experiments.grug.base'\r\n"
-    found = RELU.strict("x.py", latin.encode("latin-1"))
-    assert found == latin.replace("base", "relu").encode("latin-1")
+    result = RELU.strict("x.py", latin.encode("latin-1"))
+    assert result == latin.replace("base", "relu").encode("latin-1")
     mark = b"\xef\xbb\xbfimport experiments.grug.base\n"
     assert RELU.strict("x.py", mark) == mark.replace(b"base", b"relu")
 

@@ -70,18 +70,18 @@ def each_step(workspace, work, restore) -> set[str]:
     new = workspace.state()
     assert new != old
     restore()
-    seen = set()
+    observed = set()
     for step in range(1, 1000):
         assert workspace.state() == old
         died = killed_at(step, work)
         assert workspace.run("recover") == 0
         now = workspace.state()
         assert now in (old, new), f"step {step} left something in between"
-        seen.add("old" if now == old else "new")
+        observed.add("old" if now == old else "new")
         no_debris(workspace)
         restore()
         if not died:
-            return seen
+            return observed
     raise AssertionError("it does not end")
 
 

@@ -100,13 +100,13 @@ def test_this_python_prints_the_same_at_any_width(parser, monkeypatch):
 
 def test_what_no_parser_printed_stays_as_it_is():
     text = "usage: cake [LAYERS]\n\n  cake 3      three of them\n"
-    told = parse(text)
-    assert (told.usage, told.prose, told.sections) == (None, (text.strip(),), ())
+    output = parse(text)
+    assert (output.usage, output.prose, output.sections) == (None, (text.strip(),), ())
 
 
 def test_a_layout_of_its_own_is_kept():
-    told = parse(
+    output = parse(
         "usage: x [-h]\n\nFor example\n  x 1\n  x 2\n\nAnd\nso on.\n\noptions:\n  -h, --help\n"
     )
-    assert told.prose == ("For example\n  x 1\n  x 2", "And so on.")
-    assert told.sections == ()
+    assert output.prose == ("For example\n  x 1\n  x 2", "And so on.")
+    assert output.sections == ()

@@ -29,12 +29,12 @@ def test_the_floors_of_the_house():
 
 
 def test_the_plugin_brings_each_tool_what_it_imports():
-    (found,) = [
+    (result,) = [
         ast.literal_eval(node.value)
         for node in ast.parse((ROOT / PLUGIN).read_text()).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "IMPORTS"
     ]
-    for package, imports in found.items():
+    for package, imports in result.items():
         assert set(imports) == packages.closure(IMPORTS, package), f"{PLUGIN}: IMPORTS: {package}"
 
 

@@ -23,8 +23,8 @@ def option(name: str, **more) -> dict:
 
 
 def scope(name: str, *options: dict, goal: bool = False) -> dict:
-    told = {"scope": name, "is_goal": goal, "description": f"What {name} is.", "provider": "grug"}
-    return {**told, "basic": list(options), "advanced": [], "deprecated": [option("--old")]}
+    output = {"scope": name, "is_goal": goal, "description": f"What {name} is.", "provider": "grug"}
+    return {**output, "basic": list(options), "advanced": [], "deprecated": [option("--old")]}
 
 
 def declared(module: str, *scopes: str) -> dict:
@@ -32,8 +32,8 @@ def declared(module: str, *scopes: str) -> dict:
 
 
 def field(name: str, default: str | None, description: str) -> dict:
-    told = {"alias": name, "default": default, "description": description, "required": False}
-    return {**told, "type_hint": "Iterable[str] | None"}
+    output = {"alias": name, "default": default, "description": description, "required": False}
+    return {**output, "type_hint": "Iterable[str] | None"}
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_help_text_is_no_markdown():
 
 
 def test_every_tool_has_a_heading_and_a_link_to_it():
-    told = [
+    output = [
         ProgramHelp(
             Program("tools/hot_oven/__main__.py", ("python -m tools.hot_oven",)),
             (),
@@ -127,7 +127,7 @@ def test_every_tool_has_a_heading_and_a_link_to_it():
             Program("tools/a/b.py", ("python -m tools.a.b",)), ("c",), "says so", Help("[Y]", ())
         ),
     ]
-    page = tools_page(told)
+    page = tools_page(output)
     assert "| [`python -m tools.hot_oven`](#toolshot_oven) | |" in page
     assert "## tools.hot_oven\n\n```text\nusage: python -m tools.hot_oven X\n```" in page
     assert "### tools.a.b c\n\nsays so\n\n```text\nusage: python -m tools.a.b c [Y]\n```" in page

@@ -117,21 +117,21 @@ def test_boxes_are_read_too(root):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ('raise SystemExit("no flour")', "ends with 1: no flour; a program says with --help"),
         ("pass", "ends with 0: it prints nothing; a program says with --help"),
         ("import time; time.sleep(60)", "takes more than 1 seconds; a program says at once"),
     ],
 )
-def test_a_program_without_help_is_an_error(root, monkeypatch, body, said):
+def test_a_program_without_help_is_an_error(root, monkeypatch, body, message):
     (root / "tools/cake/__main__.py").write_text(f'if __name__ == "__main__":\n    {body}\n')
     monkeypatch.setattr(programs, "TIMEOUT", 1 if "sleep" in body else 60)
     (cake,) = [program for program in find(root) if program.module == "tools.cake"]
     with pytest.raises(ToolError) as raised:
         say(root, cake)
     assert str(raised.value).startswith("tools/cake/__main__.py: `python -m tools.cake --help`")
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_the_environment_is_fixed(root, monkeypatch):

@@ -117,14 +117,14 @@ class Index:
 
     def lock(self, text: str) -> str:
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-        found: dict[str, dict] = {}
+        result: dict[str, dict] = {}
         queue = list(lines)
         while queue:
             name = canonicalize_name(Requirement(queue.pop()).name)
-            if name not in found:
-                found[name] = self.entries[name]
-                queue += found[name]["requires_dists"]
-        return lock_text(lines, [found[name] for name in sorted(found)])
+            if name not in result:
+                result[name] = self.entries[name]
+                queue += result[name]["requires_dists"]
+        return lock_text(lines, [result[name] for name in sorted(result)])
 
     def make(
         self, repo: Repository, resolves: Sequence[Resolve], edits: Mapping[str, bytes]

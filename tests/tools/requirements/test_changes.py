@@ -20,14 +20,14 @@ def test_versions_that_moved():
         entry("a", "1.10"), entry("b", "1.2"), entry("c", "1.9"), entry("e", "3"),
         asked=["a", "b==1.2", "e"],
     )  # fmt: skip
-    found = compare("cpu.lock", old, new)
-    assert [(m.kind, m.name) for m in found.moved] == [
+    result = compare("cpu.lock", old, new)
+    assert [(m.kind, m.name) for m in result.moved] == [
         ("updated", "a"),
         ("downgraded", "b"),
         ("removed", "d"),
         ("added", "e"),
     ]
-    assert found.asked == (("b==1.9", "b==1.2"), ("d", None), (None, "e"))
+    assert result.asked == (("b==1.9", "b==1.2"), ("d", None), (None, "e"))
     assert text(old, new) == (
         "cpu.lock: 1 updated, 1 downgraded, 1 removed, 1 added; 4 packages\n"
         "  asked for   b==1.9 -> b==1.2\n"
@@ -92,12 +92,12 @@ def test_against_a_commit(lab: Lab, capsys):
     lab.index.put("middle", "2.0")
     lab.write("tools/locks/gpu.lock", lab.index.lock(lab.listing("gpu")))
     assert lab.run("diff") == 0
-    said = "tools/locks/gpu.lock: 1 updated; 3 packages\n  updated     middle 1.0 -> 2.0\n"
-    assert capsys.readouterr().out == said
+    message = "tools/locks/gpu.lock: 1 updated; 3 packages\n  updated     middle 1.0 -> 2.0\n"
+    assert capsys.readouterr().out == message
     assert lab.run("diff", "cpu") == 0 and capsys.readouterr().out == "no lock differs\n"
     lab.commit()
     assert lab.run("diff", "gpu", "tpu", "--against", "HEAD~") == 0
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == message
     (lab.root / "tools/locks/docs.lock").unlink()
     assert lab.run("diff", "docs") == 0 and "removed     mkdocs 1.0" in capsys.readouterr().out
 
@@ -118,5 +118,8 @@ def test_what_is_not_there_is_named(lab: Lab, capsys, words, message):
 def test_a_lock_in_conflict_is_named(lab: Lab, capsys):
     lab.write("tools/locks/cpu.lock", "<<<<<<< HEAD\n{}\n")
     assert lab.run("diff") == 1
-    said = capsys.readouterr().err
-    assert said.startswith("locks: tools/locks/cpu.lock is no Pex lock") and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert (
+        message.startswith("locks: tools/locks/cpu.lock is no Pex lock")
+        and message.count("\n") == 1
+    )

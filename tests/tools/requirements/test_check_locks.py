@@ -17,9 +17,9 @@ def test_one_jax():
     check_locks.one_jax({}, [])
     with pytest.raises(ToolError) as caught:
         check_locks.one_jax({"cpu": "0.12", "gpu": "0.10", "tpu": "0.10"}, RESOLVES)
-    said = str(caught.value)
-    assert "0.12 in cpu, 0.10 in gpu, 0.10 in tpu" in said and "\n" not in said
-    assert said.endswith(
+    message = str(caught.value)
+    assert "0.12 in cpu, 0.10 in gpu, 0.10 in tpu" in message and "\n" not in message
+    assert message.endswith(
         "into tools/locks/cpu.in, tools/locks/gpu.in, tools/locks/tpu.in, then ./pants run locks "
         "-- update cpu gpu tpu"
     )

@@ -26,28 +26,28 @@ def refused(lab: Lab, match: str, verb, *args) -> None:
 
 def test_an_update_writes_locks_alone_and_says_what_moved(lab):
     lab.index.put("middle", "2.0")
-    done = commands.update(lab.repo, ["tpu", "gpu", "tpu"], make=lab.index.make)
+    result = commands.update(lab.repo, ["tpu", "gpu", "tpu"], make=lab.index.make)
     assert lab.index.made == [("gpu", "tpu")]
-    assert done.written == (f"{LOCKS}/gpu.lock", f"{LOCKS}/tpu.lock")
-    assert lab.git("diff", "--name-only").split() == list(done.written)
+    assert result.written == (f"{LOCKS}/gpu.lock", f"{LOCKS}/tpu.lock")
+    assert lab.git("diff", "--name-only").split() == list(result.written)
     assert lab.lock("tpu").version("middle") == "2.0"
     assert lab.lock("cpu").version("middle") == "1.0"
-    assert f"{LOCKS}/tpu.lock: written\n" in (text := render.outcome(done))
+    assert f"{LOCKS}/tpu.lock: written\n" in (text := render.outcome(result))
     assert "  updated     middle 1.0 -> 2.0\n" in text
 
 
 def test_an_update_that_changes_nothing_writes_nothing(lab):
-    done = commands.update(lab.repo, ["cpu"], make=lab.index.make)
-    assert done.written == () and lab.git("status", "--porcelain") == ""
-    assert render.outcome(done) == f"{LOCKS}/cpu.lock: nothing changed\n"
+    result = commands.update(lab.repo, ["cpu"], make=lab.index.make)
+    assert result.written == () and lab.git("status", "--porcelain") == ""
+    assert render.outcome(result) == f"{LOCKS}/cpu.lock: nothing changed\n"
 
 
 def test_a_lock_that_is_missing_or_in_conflict_is_made_anew(lab):
     lab.write(f"{LOCKS}/cpu.lock", "<<<<<<< HEAD\n")
     (lab.root / LOCKS / "docs.lock").unlink()
-    done = commands.update(lab.repo, ["cpu", "docs"], make=lab.index.make)
+    result = commands.update(lab.repo, ["cpu", "docs"], make=lab.index.make)
     assert lab.git("status", "--porcelain") == ""
-    assert [change.old_sha256 for change in done.changes] == [None, None]
+    assert [change.old_sha256 for change in result.changes] == [None, None]
 
 
 def test_accelerators_keep_one_jax(lab):
@@ -80,16 +80,16 @@ def test_what_a_bundle_could_not_install_is_not_locked(lab):
 
 def test_a_machine_that_bundles_lose_is_named(lab):
     lab.index.put("middle", "2.0", tags=X86)
-    done = commands.update(lab.repo, ["cpu", "gpu"], make=lab.index.make)
-    assert [note.split(":")[0] for note in done.notes[:2]] == ["cpu", "gpu"]
-    assert "bundles run on x86_64 alone, no more on aarch64" in done.notes[0]
+    result = commands.update(lab.repo, ["cpu", "gpu"], make=lab.index.make)
+    assert [note.split(":")[0] for note in result.notes[:2]] == ["cpu", "gpu"]
+    assert "bundles run on x86_64 alone, no more on aarch64" in result.notes[0]
 
 
 def test_versions_that_part_ways_are_named(lab):
     lab.index.put("middle", "2.0")
     lab.index.put("pytest", "2.0")
-    done = commands.update(lab.repo, ["cpu"], make=lab.index.make)
-    assert done.notes == (
+    result = commands.update(lab.repo, ["cpu"], make=lab.index.make)
+    assert result.notes == (
         "middle is 2.0 in cpu, 1.0 in gpu, 1.0 in tpu",
         "variants find other versions on other accelerators: ./pants run locks -- update cpu gpu "
         "tpu brings them together",
@@ -107,16 +107,16 @@ def test_what_a_killed_command_left_is_finished_first(lab, monkeypatch, capsys):
         with transaction.locked(state):
             transaction.carry_out(lab.root, state, change)
     assert lab.run("add", "middle") == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "finished what was interrupted: an earlier update"
-    assert "middle is in" in said[1] and lab.read("note") == "x"
+    message = capsys.readouterr().err.splitlines()
+    assert message[0] == "finished what was interrupted: an earlier update"
+    assert "middle is in" in message[1] and lab.read("note") == "x"
 
 
 def test_a_file_edited_meanwhile_stops_all(lab):
     def make(repo, resolves, edits):
-        made = lab.index.make(repo, resolves, edits)
+        created = lab.index.make(repo, resolves, edits)
         lab.write(f"{LOCKS}/gpu.in", lab.listing("gpu") + "zzz\n")
-        return made
+        return created
 
     lab.index.put("middle", "2.0")
     with pytest.raises(ToolError, match=r"gpu\.in: was changed meanwhile, nothing is done"):
@@ -138,7 +138,7 @@ def serve(lab: Lab, name: str, *modules: str) -> None:
 
 def test_a_package_for_variants_goes_to_every_accelerator(lab):
     serve(lab, "Other-Name", "another", "tests")
-    done = commands.add(lab.repo, "Other-Name>=1", make=lab.index.make)
+    result = commands.add(lab.repo, "Other-Name>=1", make=lab.index.make)
     assert lab.index.made == [("cpu", "gpu", "tpu")]
     assert lab.listing("cpu") == CPU.format(jax=JAX["cpu"]).replace(
         "pytest", "Other-Name>=1\npytest"
@@ -150,15 +150,15 @@ def test_a_package_for_variants_goes_to_every_accelerator(lab):
         mapped = mapping.read(build, "BUILD", f"{name}.in")
         assert mapped.pop("Other-Name") == ["another"]
         assert mapped == ({} if name == "gpu" else {"Big-Name": ["big"]})
-    assert sorted(lab.git("diff", "--name-only").split()) == list(done.written)
-    assert "Other-Name: import another" in done.notes
+    assert sorted(lab.git("diff", "--name-only").split()) == list(result.written)
+    assert "Other-Name: import another" in result.notes
     assert lab.listing("docs") == "mkdocs\n"
 
 
 def test_a_package_for_tests_goes_to_the_cpu_alone(lab):
     serve(lab, "hypo", "hypo")
-    done = commands.add(lab.repo, "hypo", "tests", make=lab.index.make)
-    assert done.written == (f"{LOCKS}/cpu.in", f"{LOCKS}/cpu.lock")  # its module has its name
+    result = commands.add(lab.repo, "hypo", "tests", make=lab.index.make)
+    assert result.written == (f"{LOCKS}/cpu.in", f"{LOCKS}/cpu.lock")  # its module has its name
     commands.add(lab.repo, "hypo", "docs", make=lab.index.make)
     assert lab.listing("docs") == "hypo\nmkdocs\n"
 
@@ -168,7 +168,7 @@ def test_a_package_of_one_accelerator_goes_to_the_others_as_it_is_there(lab):
     lab.edit(
         f"{LOCKS}/BUILD", '"Big-Name": ["big"],\n    },', '"pytest": ["_pytest", "pytest"],\n    },'
     )
-    done = commands.add(lab.repo, "PyTest", make=lab.index.make)
+    result = commands.add(lab.repo, "PyTest", make=lab.index.make)
     assert lab.index.made == [("gpu", "tpu")]
     assert lab.listing("gpu").endswith("middle\npytest>=1\n")
     # Known from another resolve: no wheel is looked into, which is on no host.
@@ -176,7 +176,7 @@ def test_a_package_of_one_accelerator_goes_to_the_others_as_it_is_there(lab):
         "_pytest",
         "pytest",
     ]
-    assert f"{LOCKS}/BUILD" in done.written
+    assert f"{LOCKS}/BUILD" in result.written
 
 
 def test_a_wheel_that_cannot_be_had_is_left_to_the_user(lab):
@@ -184,9 +184,9 @@ def test_a_wheel_that_cannot_be_had_is_left_to_the_user(lab):
     lab.index.entries["far"]["artifacts"][0]["url"] = (
         lab.root / "far-1.0-py3-none-any.whl"
     ).as_uri()
-    done = commands.add(lab.repo, "far", make=lab.index.make)
-    assert "cannot be downloaded" in done.notes[0]
-    assert done.notes[0].endswith(f"write that into module_mapping in {LOCKS}/BUILD")
+    result = commands.add(lab.repo, "far", make=lab.index.make)
+    assert "cannot be downloaded" in result.notes[0]
+    assert result.notes[0].endswith(f"write that into module_mapping in {LOCKS}/BUILD")
     assert "far\n" in lab.listing("tpu")
 
 
@@ -210,8 +210,8 @@ def test_a_failure_of_one_lock_leaves_all_as_it_was(lab):
     """A name that no index has: the lock that fails comes last."""
 
     def make(repo, resolves, edits):
-        made = lab.index.make(repo, resolves[:2], {})
-        raise ToolError(f"no package index has it: {sorted(made)}")
+        created = lab.index.make(repo, resolves[:2], {})
+        raise ToolError(f"no package index has it: {sorted(created)}")
 
     before = lab.state()
     with pytest.raises(ToolError, match="cpu.lock.*gpu.lock"):
@@ -224,12 +224,12 @@ def test_remove_is_add_backwards(lab):
     before = lab.state()
     serve(lab, "Other-Name", "another")
     commands.add(lab.repo, "Other-Name", make=lab.index.make)
-    done = commands.remove(lab.repo, "other_name", make=lab.index.make)
+    result = commands.remove(lab.repo, "other_name", make=lab.index.make)
     assert {n: s for n, s in lab.state().items() if "BUILD" not in n} == {
         n: s for n, s in before.items() if "BUILD" not in n
     }
     assert mapping.read(lab.read(f"{LOCKS}/BUILD"), "BUILD", "gpu.in") == {}
-    assert [moved.kind for change in done.changes for moved in change.moved] == ["removed"] * 3
+    assert [moved.kind for change in result.changes for moved in change.moved] == ["removed"] * 3
 
 
 def test_what_is_still_used_is_not_removed(lab):
@@ -261,8 +261,8 @@ def test_a_package_that_another_resolve_asks_for_may_go_from_one(lab):
 def test_a_package_that_others_need_stays_in_the_lock(lab):
     lab.index.put("pytest", "1.0", needs=["middle"])
     lab.write(f"{LOCKS}/cpu.lock", lab.index.lock(lab.listing("cpu")))
-    done = commands.remove(lab.repo, "middle", make=lab.index.make)
-    assert "middle stays in cpu: other packages need it" in done.notes
+    result = commands.remove(lab.repo, "middle", make=lab.index.make)
+    assert "middle stays in cpu: other packages need it" in result.notes
     assert lab.lock("gpu").version("middle") is None
     # Its comment goes with nobody: it is for people to judge.
     assert "# Slow, and why.\npytest\n" in lab.listing("cpu")

@@ -64,7 +64,7 @@ INVALID = "ValueError: Invalid requirement 'not one' in tools/locks/gpu.in at li
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("message", "reason"),
     [
         (UNKNOWN, "gpu: no package index has nope: correct its name"),
         (RETRY + UNKNOWN, "gpu: the package index does not answer: a lock is made from PyPI"),
@@ -76,9 +76,9 @@ INVALID = "ValueError: Invalid requirement 'not one' in tools/locks/gpu.in at li
         (INVALID, "Invalid requirement 'not one' in tools/locks/gpu.in at line 1: Parse error"),
     ],
 )  # fmt: skip
-def test_a_known_failure_is_one_line(said, reason):
-    found = explain(HEAD + said + FOOT)
-    assert found and found.startswith(reason) and "\n" not in found
+def test_a_known_failure_is_one_line(message, reason):
+    result = explain(HEAD + message + FOOT)
+    assert result and result.startswith(reason) and "\n" not in result
 
 
 def test_an_unknown_failure_is_not_explained():
@@ -113,8 +113,8 @@ def test_what_pants_finds(lab, monkeypatch):
     monkeypatch.setenv("PEX_EXTRA_SYS_PATH", "/x")
     before = lab.state()
     edits = {"tools/locks/cpu.in": b"edited\n", "more/x.in": b"\n"}
-    made = generate(lab.repo, [resolves(lab.root)["cpu"]], edits)
-    command, pex, concurrent, *files = made["tools/locks/cpu.lock"].decode().splitlines()
+    created = generate(lab.repo, [resolves(lab.root)["cpu"]], edits)
+    command, pex, concurrent, *files = created["tools/locks/cpu.lock"].decode().splitlines()
     assert command.endswith("generate-lockfiles --resolve=cpu")
     assert (pex, concurrent) == ("[]", "True")
     assert {"data/BUILD", "more/x.in", "pants.toml", "tools/new/BUILD"} <= set(files)
@@ -145,8 +145,8 @@ def test_a_kill_changes_nothing_and_leaves_nothing(lab, tmp_path, number):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 128 + number and b"Traceback" not in said
+    _, message = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and b"Traceback" not in message
     assert not list(temporary.iterdir()) and lab.state() == before
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)

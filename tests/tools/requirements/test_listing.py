@@ -58,8 +58,8 @@ def test_line_ends_stay():
 def test_a_requirement_goes_by_any_spelling_of_its_name():
     lines = listing.parse(CPU, "x.in")
     assert listing.without_requirement(lines, "TensorBoardX") == CPU.replace("tensorboardX\n", "")
-    found = listing.find(lines, "JAX")
-    assert found and str(found.requirement) == "jax==0.10.2"
+    result = listing.find(lines, "JAX")
+    assert result and str(result.requirement) == "jax==0.10.2"
     assert listing.find(lines, "jax-typing") is None
 
 

@@ -73,10 +73,10 @@ def real(lab: Lab, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def test_locks_from_an_index(real: Lab, capsys):
     """A package that goes to all of them, and one that cannot be had. ./pants starts once each."""
     assert real.run("add", "Snake") == 0, capsys.readouterr().err
-    said = capsys.readouterr().out
-    assert "tools/locks/gpu.lock: 5 added; 5 packages\n" in said
-    assert "  asked for   + Snake\n" in said and "  added       egg 1.0\n" in said
-    assert "Snake: import charmed\n" in said
+    message = capsys.readouterr().out
+    assert "tools/locks/gpu.lock: 5 added; 5 packages\n" in message
+    assert "  asked for   + Snake\n" in message and "  added       egg 1.0\n" in message
+    assert "Snake: import charmed\n" in message
     build = real.read("tools/locks/BUILD")
     for name in ACCELERATORS:
         lock = real.lock(name)
@@ -87,6 +87,6 @@ def test_locks_from_an_index(real: Lab, capsys):
 
     before = real.state()
     assert real.run("add", "no-index-has-this", "--for", "tests") == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said == "locks: cpu: no package index has no-index-has-this: correct its name"
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == "locks: cpu: no package index has no-index-has-this: correct its name"
     assert real.state() == before

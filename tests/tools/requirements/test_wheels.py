@@ -17,7 +17,7 @@ INFO = "x-1.dist-info"
 
 
 @pytest.mark.parametrize(
-    ("files", "found"),
+    ("files", "result"),
     [
         (["yaml/__init__.py", "_yaml/__init__.py", f"{INFO}/top_level.txt"], ("yaml",)),
         (["six.py", f"{INFO}/RECORD"], ("six",)),
@@ -34,8 +34,8 @@ INFO = "x-1.dist-info"
         (["deep/__init__.py", "deep/er/__init__.py", "deep/er/x.py"], ("deep",)),
     ],
 )  # fmt: skip
-def test_modules_of_files(files, found):
-    assert modules(files) == found
+def test_modules_of_files(files, result):
+    assert modules(files) == result
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def wheel(tmp_path) -> Path:
 
 
 def locked(url: str, digest: str):
-    found = entry("odd-name", "1")
-    found["artifacts"] = [
+    result = entry("odd-name", "1")
+    result["artifacts"] = [
         {"algorithm": "sha256", "hash": "0" * 64, "url": "https://nowhere.invalid/odd_name-1.zip"},
         {"algorithm": "sha256", "hash": digest, "url": url},
     ]
-    return make_lock(found)
+    return make_lock(result)
 
 
 def test_a_wheel_is_downloaded_and_looked_into(wheel):

@@ -51,32 +51,32 @@ class GitHub:
 
     def pull(self, number: int = 7, **head: Any) -> dict[str, Any]:
         repo = {"id": 55, "full_name": "someone/grug"}
-        made = {
+        created = {
             "number": number,
             "state": "open",
             "head": {"ref": "try relu", "sha": COMMIT, "repo": repo, **head},
             "base": {"ref": "main", "repo": {"full_name": REPOSITORY}},
         }
-        self.pulls.append(made)
-        return made
+        self.pulls.append(created)
+        return created
 
     def say(self, body: str, login: str = post.BOT) -> dict[str, Any]:
-        made = {"id": next(self.ids), "user": {"login": login}, "body": body}
-        self.comments.append(made)
-        return made
+        created = {"id": next(self.ids), "user": {"login": login}, "body": body}
+        self.comments.append(created)
+        return created
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], payload: Any) -> Any:
         """(status, JSON, headers) of a request, carried out."""
         if method == "GET" and path == f"/repos/{REPOSITORY}/pulls":
             owner = query["head"][0].partition(":")[0]
-            wanted = [p for p in self.pulls if owner == "someone" and p["state"] == "open"]
-            return self.page(path, query, wanted)
+            expected = [p for p in self.pulls if owner == "someone" and p["state"] == "open"]
+            return self.page(path, query, expected)
         if re.fullmatch(f"/repos/{REPOSITORY}/issues/7/comments", path):
             if method == "POST":
                 return 201, self.say(payload["body"]), {}
             return self.page(path, query, self.comments)
-        if found := re.fullmatch(rf"/repos/{REPOSITORY}/issues/comments/(\d+)", path):
-            (one,) = [c for c in self.comments if c["id"] == int(found[1])] or (None,)
+        if result := re.fullmatch(rf"/repos/{REPOSITORY}/issues/comments/(\d+)", path):
+            (one,) = [c for c in self.comments if c["id"] == int(result[1])] or (None,)
             if one is None:
                 return 404, {"message": "Not Found"}, {}
             if method == "DELETE":
@@ -90,8 +90,8 @@ class GitHub:
                 for i, data in self.artifacts.items()
             ]
             return 200, {"total_count": len(listed), "artifacts": listed}, {}
-        if found := re.fullmatch(rf"/repos/{REPOSITORY}/actions/artifacts/(\d+)/zip", path):
-            return 302, None, {"Location": f"{self.store}/blob/{found[1]}?sig=signature"}
+        if result := re.fullmatch(rf"/repos/{REPOSITORY}/actions/artifacts/(\d+)/zip", path):
+            return 302, None, {"Location": f"{self.store}/blob/{result[1]}?sig=signature"}
         return 404, {"message": "Not Found"}, {}
 
     def page(self, path: str, query: dict[str, list[str]], elements: list[Any]) -> Any:
@@ -148,15 +148,15 @@ def handler(github: GitHub, *, is_store: bool) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def github() -> Iterator[GitHub]:
-    made = GitHub()
+    created = GitHub()
     servers = [
-        ThreadingHTTPServer(("127.0.0.1", 0), handler(made, is_store=is_store))
+        ThreadingHTTPServer(("127.0.0.1", 0), handler(created, is_store=is_store))
         for is_store in (False, True)
     ]
-    made.url, made.store = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    created.url, created.store = (f"http://127.0.0.1:{server.server_port}" for server in servers)
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield made
+    yield created
     for server in servers:
         server.shutdown()
         server.server_close()

@@ -51,7 +51,7 @@ def test_nothing_to_show_is_packed_too(tmp_path, capsys):
 
 
 def test_faults_of_packing_leave_nothing(built):
-    for path, content, said in [
+    for path, content, message in [
         ("summary.md", "", "disagree: build both"),
         ("summary.md", b"\xff", "is not UTF-8"),
         ("pages/relu/index.html", b"\xff", "is not UTF-8"),
@@ -61,7 +61,7 @@ def test_faults_of_packing_leave_nothing(built):
         before = place.read_bytes() if place.exists() else None
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
-        with pytest.raises(ToolError, match=said):
+        with pytest.raises(ToolError, match=message):
             pack(built)
         assert not list(built.glob("*out*"))
         if before is None:
@@ -214,7 +214,7 @@ def test_more_bytes_than_a_download_may_have_are_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "manifest, said",
+    "manifest, message",
     [
         (MANIFEST.replace("1", "2"), "schema_version '2', not 1: rebase"),
         (MANIFEST.replace("1", "true"), "schema_version 'True'"),
@@ -234,8 +234,8 @@ def test_more_bytes_than_a_download_may_have_are_refused(monkeypatch):
         (MANIFEST.replace('"moe"', ""), "pages are not those"),
     ],
 )
-def test_manifests_that_are_not_ours_are_refused(manifest, said):
-    refused(zipped({**GOOD, "manifest.json": manifest}), said)
+def test_manifests_that_are_not_ours_are_refused(manifest, message):
+    refused(zipped({**GOOD, "manifest.json": manifest}), message)
 
 
 def test_a_summary_that_is_not_text_is_refused():

@@ -193,10 +193,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_as_code(text):
-    made = clean(text)
-    assert_harmless(made)
+    created = clean(text)
+    assert_harmless(created)
     if "octocat" in text:
-        assert_says(made, "octocat")
+        assert_says(created, "octocat")
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ PIECES += ["**", "é", "\u202e", "\x0b", "    ", "&#64;", "](x)", "`a|b`", "`c`"
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join) | st.text(max_size=60))
 @example("`|\n| --- | --- |\n")
 def test_anything_is_harmless(text):
-    made = clean(text)
-    assert_harmless(made)
-    assert clean(made) == made
+    created = clean(text)
+    assert_harmless(created)
+    assert clean(created) == created
 
 
 @settings(max_examples=500)

@@ -88,7 +88,7 @@ def test_ours_is_found_on_a_later_page(ready, client):
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    "changes, message",
     [
         ({"head_sha": "f" * 40}, "stale, pull request 7 is at another commit"),
         ({"head_branch": "another"}, "no open pull request of its branch"),
@@ -99,9 +99,9 @@ def test_ours_is_found_on_a_later_page(ready, client):
         ({"conclusion": None}, "nothing to do"),
     ],
 )
-def test_a_run_of_no_open_pull_request_changes_nothing(ready, client, changes, said):
+def test_a_run_of_no_open_pull_request_changes_nothing(ready, client, changes, message):
     ready.say(OURS)
-    assert said in post.comment(client, run(**changes), "s")
+    assert message in post.comment(client, run(**changes), "s")
     assert bodies(ready) == [OURS] and not writes(ready)
 
 
@@ -125,7 +125,7 @@ def test_the_right_one_is_found_among_many(ready, client):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("{}", "no workflow_run event"),
         ("[]", "no workflow_run event"),
@@ -134,8 +134,8 @@ def test_the_right_one_is_found_among_many(ready, client):
         (json.dumps(event(id="99/../1")), "no id or no commit"),
     ],
 )
-def test_another_event_is_refused(text, said):
-    with pytest.raises(ToolError, match=said):
+def test_another_event_is_refused(text, message):
+    with pytest.raises(ToolError, match=message):
         post.parse_event(text, REPOSITORY)
 
 
@@ -254,7 +254,7 @@ def test_a_limit_without_end_is_given_up(ready, client):
 
 
 @pytest.mark.parametrize(
-    "status, said",
+    "status, message",
     [
         (403, "403 'as told': the token may not do this: the job needs the permissions"),
         (401, "401 'as told': the token is not valid"),
@@ -263,12 +263,12 @@ def test_a_limit_without_end_is_given_up(ready, client):
         (301, "301 'as told'"),
     ],
 )
-def test_a_refusal_is_one_line_and_not_repeated(ready, client, status, said):
+def test_a_refusal_is_one_line_and_not_repeated(ready, client, status, message):
     away = {"Location": f"{ready.store}/blob/31"}
     ready.faults = [Fault("POST", "comments", status=status, headers=away)]
     with pytest.raises(ToolError) as caught:
         post.comment(client, run(), "s")
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     assert writes(ready) == ["POST"] and not ready.comments
 
 
@@ -283,9 +283,9 @@ def test_what_github_says_cannot_begin_a_line(ready, client):
 
 def test_the_token_stays_with_the_api(ready, client):
     post.comment(client, run(), "s")
-    seen = dict(ready.tokens)
-    assert seen.pop("/blob/31") is None
-    assert set(seen.values()) == {f"Bearer {TOKEN}"} and len(seen) == 4
+    observed = dict(ready.tokens)
+    assert observed.pop("/blob/31") is None
+    assert set(observed.values()) == {f"Bearer {TOKEN}"} and len(observed) == 4
     assert TOKEN not in repr(client)
 
 

@@ -157,11 +157,11 @@ def row(step: int, **values: float) -> dict[str, float]:
 
 def rows(count: int, every: int = 50) -> list[dict[str, float]]:
     """A run's lines, with an evaluation every so many steps and at the end."""
-    found = []
+    result = []
     for step in range(1, count + 1):
-        seen = {"eval/loss": 4.5, "eval/bpb": 2.0} if step % every == 0 or step == count else {}
-        found.append(row(step, **seen))
-    return found
+        observed = {"eval/loss": 4.5, "eval/bpb": 2.0} if step % every == 0 or step == count else {}
+        result.append(row(step, **observed))
+    return result
 
 
 @pytest.fixture

@@ -22,9 +22,11 @@ def repository(workspace):
     subprocess.run([*GIT, "init", "-q", "."], cwd=workspace.root, check=True)
     subprocess.run([*GIT, "add", "."], cwd=workspace.root, check=True)
     subprocess.run([*GIT, "commit", "-qm", "all"], cwd=workspace.root, check=True)
-    asked = [*GIT, "rev-parse", "HEAD"]
-    done = subprocess.run(asked, cwd=workspace.root, capture_output=True, text=True, check=True)
-    workspace.commit = done.stdout.strip()
+    requested = [*GIT, "rev-parse", "HEAD"]
+    result = subprocess.run(
+        requested, cwd=workspace.root, capture_output=True, text=True, check=True
+    )
+    workspace.commit = result.stdout.strip()
     return workspace
 
 
@@ -65,9 +67,11 @@ def test_commits_that_git_does_not_know(repository, field, value, message):
 
 
 def test_a_tree_is_no_commit(repository):
-    asked = [*GIT, "rev-parse", "HEAD^{tree}"]
-    done = subprocess.run(asked, cwd=repository.root, capture_output=True, text=True, check=True)
-    repository.write_ledger(entry("base"), entry("moe", forked_at=done.stdout.strip()))
+    requested = [*GIT, "rev-parse", "HEAD^{tree}"]
+    result = subprocess.run(
+        requested, cwd=repository.root, capture_output=True, text=True, check=True
+    )
+    repository.write_ledger(entry("base"), entry("moe", forked_at=result.stdout.strip()))
     assert "git knows no commit" in faults(repository)[0]
 
 
@@ -104,8 +108,8 @@ def test_directories_and_entries_that_do_not_match(repository):
     for path in ("experiments/speedrun/2026-01-01_fast", "experiments/grug/fast"):
         (repository.root / path).mkdir(parents=True)
         (repository.root / path / "BUILD").write_text("")
-    found = faults(repository)
-    assert [line.split(": ", 1)[1] for line in found] == [
+    result = faults(repository)
+    assert [line.split(": ", 1)[1] for line in result] == [
         "moe is deleted, but experiments/grug/moe is there: remove the directory, or set 'status: "
         "active'",
         "gone is active, but experiments/grug/gone is not there: put it back, or set 'status: "
@@ -113,7 +117,7 @@ def test_directories_and_entries_that_do_not_match(repository):
         "experiments/grug/fast is not recorded: add '## fast' to "
         "docs/reports/grug-archive.md, or remove the directory",
     ]
-    lines = [line.split(":")[1] for line in found]
+    lines = [line.split(":")[1] for line in result]
     assert lines == ["14", "24", "1"]
 
 
@@ -126,8 +130,8 @@ def test_a_directory_that_came_back_under_another_name(repository):
 
 def test_faults_of_the_text_come_with_the_others(repository):
     repository.write_ledger(entry("base"), entry("moe", bucket="MLP", forked_at="deadbeef"))
-    found = faults(repository)
-    assert len(found) == 2 and "unknown bucket 'MLP'" in found[0]
+    result = faults(repository)
+    assert len(result) == 2 and "unknown bucket 'MLP'" in result[0]
 
 
 @pytest.mark.parametrize("path", ["/etc", "../x", "experiments/../..", "a//b", "experiments/grug/"])
@@ -155,8 +159,8 @@ def test_summaries(repository):
     (runs / "base/base-9.json").write_text(" " * 20_000)
     (runs / "base/notes.txt").write_text("")
     (runs / "moe").symlink_to(runs / "base")
-    found = faults(repository)
-    shorter = [line.removeprefix("docs/reports/runs/") for line in found]
+    result = faults(repository)
+    shorter = [line.removeprefix("docs/reports/runs/") for line in result]
     assert [line.split(": ")[0] for line in shorter] == [
         "nobody/nobody-1.json:3",
         "base/base-2.json:2",
@@ -170,7 +174,7 @@ def test_summaries(repository):
         "base/notes.txt:1",
         "moe:1",
     ]
-    assert "'nobody' is not recorded: add '## nobody'" in found[0]
+    assert "'nobody' is not recorded: add '## nobody'" in result[0]
 
 
 @pytest.mark.parametrize(

@@ -23,21 +23,21 @@ samples = st.lists(st.floats(-100, 100), min_size=2, max_size=9)
 @settings(deadline=None)  # the machine may be busy
 @given(samples, samples)
 def test_welch_is_scipys(first, second):
-    found = welch(Sample(tuple(first)), Sample(tuple(second)))
+    result = welch(Sample(tuple(first)), Sample(tuple(second)))
     if max(np.ptp(first), np.ptp(second)) < 1e-3:
         return  # rounding alone
-    assert found is not None
+    assert result is not None
     expected = reference.ttest_ind(first, second, equal_var=False)
     interval = expected.confidence_interval(0.95)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
-    assert found.freedom == pytest.approx(expected.df, rel=1e-6)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
+    assert result.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    assert result.freedom == pytest.approx(expected.df, rel=1e-6)
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
 
 
 def test_welch_of_a_known_pair():
-    found = welch(Sample((1.0, 2.0, 3.0)), Sample((2.0, 4.0, 6.0)))
-    assert found and (found.difference, found.freedom) == pytest.approx((-2.0, 50 / 17))
-    assert found.low == pytest.approx(-2 - found.high - 2)
+    result = welch(Sample((1.0, 2.0, 3.0)), Sample((2.0, 4.0, 6.0)))
+    assert result and (result.difference, result.freedom) == pytest.approx((-2.0, 50 / 17))
+    assert result.low == pytest.approx(-2 - result.high - 2)
 
 
 def test_the_interval_covers_and_the_test_errs_as_often_as_they_say():
@@ -46,10 +46,10 @@ def test_the_interval_covers_and_the_test_errs_as_often_as_they_say():
     missed = false = 0
     for _ in range(4000):
         first, second = rng.normal(2.0, 0.01, 3), rng.normal(2.0, 0.02, 4)
-        found = welch(Sample(tuple(first)), Sample(tuple(second)))
-        assert found is not None
-        missed += not found.low <= 0 <= found.high
-        false += found.p < 0.05
+        result = welch(Sample(tuple(first)), Sample(tuple(second)))
+        assert result is not None
+        missed += not result.low <= 0 <= result.high
+        false += result.p < 0.05
     assert missed == false and 0.03 < false / 4000 < 0.07
 
 
@@ -84,30 +84,30 @@ def seeds(workspace):
 
 
 def readings(workspace):
-    (found,) = claims(workspace.root, "moe", "base")
-    return found.readings
+    (result,) = claims(workspace.root, "moe", "base")
+    return result.readings
 
 
 def test_a_claim(seeds):
-    found = readings(seeds)["tokens"]
-    assert (found.spent, found.metric) == (10_000, "held-out bits per byte")
-    assert (found.variant.n, found.origin.n) == (3, 3)
-    assert found.test.difference == pytest.approx(-0.1)
-    assert found.test.p < 1e-4 and found.test.high < 0 and found.notes == ()
-    said = sentence(found, "moe", "base")
-    assert said.startswith("moe is lower; difference -0.1000 bits per byte (95% interval -0.1")
-    assert "n = 3 and 3, p < 0.0001" in said
+    result = readings(seeds)["tokens"]
+    assert (result.spent, result.metric) == (10_000, "held-out bits per byte")
+    assert (result.variant.n, result.origin.n) == (3, 3)
+    assert result.test.difference == pytest.approx(-0.1)
+    assert result.test.p < 1e-4 and result.test.high < 0 and result.notes == ()
+    message = sentence(result, "moe", "base")
+    assert message.startswith("moe is lower; difference -0.1000 bits per byte (95% interval -0.1")
+    assert "n = 3 and 3, p < 0.0001" in message
 
 
 def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
-    found = readings(seeds)["time"]
-    assert found.spent == 100.0
+    result = readings(seeds)["time"]
+    assert result.spent == 100.0
     # moe after 100 of its 125 s: between its evaluations at 62.5 s and 125 s.
-    assert found.variant.values[0] == pytest.approx(1.9 + 25 / 62.5)
-    assert found.notes == (
+    assert result.variant.values[0] == pytest.approx(1.9 + 25 / 62.5)
+    assert result.notes == (
         "moe is read at 80% of its schedule, where its learning rate may not have decayed",
     )
-    assert sentence(found, "moe", "base").startswith("moe is higher")
+    assert sentence(result, "moe", "base").startswith("moe is higher")
 
 
 def test_at_equal_flops(seeds):
@@ -115,10 +115,10 @@ def test_at_equal_flops(seeds):
         seeds.write_summary(
             "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, flops_per_token=50.0
         )
-    found = readings(seeds)["FLOPs"]
-    assert found.spent == 500_000
-    assert found.origin.values[0] == pytest.approx(3.0)  # base at half its tokens
-    assert "base is read at 50% of its schedule" in found.notes[0]
+    result = readings(seeds)["FLOPs"]
+    assert result.spent == 500_000
+    assert result.origin.values[0] == pytest.approx(3.0)  # base at half its tokens
+    assert "base is read at 50% of its schedule" in result.notes[0]
     seeds.write_summary("moe", "moe-0", flops_per_token=None)
     assert readings(seeds)["FLOPs"] == "a run does not tell its FLOPs per token"
 
@@ -142,8 +142,8 @@ def test_seeds_without_spread_are_no_claim(workspace):
     for seed in range(2):
         workspace.write_summary("base", f"base-{seed}", seed=seed)
         workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1.0)
-    said = sentence(readings(workspace)["tokens"], "moe", "base")
-    assert said.startswith("no claim, the seeds do not differ; ")
+    message = sentence(readings(workspace)["tokens"], "moe", "base")
+    assert message.startswith("no claim, the seeds do not differ; ")
 
 
 def test_no_difference_is_said_so(workspace):
@@ -163,8 +163,8 @@ def test_without_evaluations_the_training_loss_is_read(workspace):
     for seed, end in enumerate((4.0, 4.1)):
         workspace.write_summary("base", f"base-{seed}", seed=seed, end=end)
         workspace.write_summary("moe", f"moe-{seed}", seed=seed, end=end - 1, heldout=[])
-    found = readings(workspace)["tokens"]
-    assert (found.metric, found.variant.mean) == ("training loss", pytest.approx(3.05))
+    result = readings(workspace)["tokens"]
+    assert (result.metric, result.variant.mean) == ("training loss", pytest.approx(3.05))
 
 
 def test_only_runs_on_the_same_data_compare(seeds):
@@ -179,9 +179,9 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
     seeds.write_summary("moe", "moe-a", seed=7, config=config)
     seeds.write_summary("moe", "moe-b", seed=8, sources_digest="e" * 64)
     seeds.write_summary("moe", "moe-c", seed=9, lock="e" * 64)
-    found = claims(seeds.root, "moe", "base")
-    assert [len(c.variant.runs) for c in found] == [3, 1, 1, 1]
-    assert {c.differs for c in found} == {
+    result = claims(seeds.root, "moe", "base")
+    assert [len(c.variant.runs) for c in result] == [3, 1, 1, 1]
+    assert {c.differs for c in result} == {
         (),
         ("learning_rate 0.01 → 0.02",),
         ("packages (another lock)",),
@@ -195,8 +195,8 @@ def test_the_origins_most_alike_group_is_compared(seeds):
     runs, _ = run_summary.load_all(seeds.root)
     moe = [run for run in runs if run.variant == "moe"]
     base = [run for run in runs if run.variant == "base"]
-    (found,) = compare(moe, base)
-    assert len(found.origin.runs) == 3 and found.differs == ()
+    (result,) = compare(moe, base)
+    assert len(result.origin.runs) == 3 and result.differs == ()
     assert [len(group.runs) for group in groups(base)] == [5, 3]
 
 

@@ -62,13 +62,13 @@ def test_a_file_in_a_subdirectory_is_a_source(workspace, git):
     commit(workspace, git, inside)
     at = commit(workspace, git, {**inside, "plumbing/model.py": "SCALE = 3\n"})
     run = workspace.write_run("base-1", rows(10), commit=at, sources=inside)
-    found, kept = recorded(workspace, run)
-    assert (found["dirty"], kept) == (False, {}) and found["commit"] != at
+    result, kept = recorded(workspace, run)
+    assert (result["dirty"], kept) == (False, {}) and result["commit"] != at
     edited = {**inside, "plumbing/model.py": "SCALE = 9\n"}
     run = workspace.write_run("base-2", rows(10), commit=at, sources=edited)
     _, directory, _ = record([run], workspace.root)
-    found, kept = recorded(workspace, run)
-    assert (found["dirty"], kept) == (True, edited)
+    result, kept = recorded(workspace, run)
+    assert (result["dirty"], kept) == (True, edited)
     assert (workspace.root / directory / "plumbing/model.py").is_file()
     assert kept_sources.check(workspace.root, run_summary.load_all(workspace.root)[0]) == []
 
@@ -149,8 +149,10 @@ def seeds(workspace, variant: str, values: list[float]):
 def test_results_stand_in_the_ledger(workspace):
     before = workspace.ledger.read_text()
     record(seeds(workspace, "base", [2.0, 2.2]), workspace.root)
-    said = "10 steps, 5K tokens, seeds 0, 1; 2.1000 ± 0.1414 (n = 2) held-out bits per byte"
-    assert results(workspace, "base") == f"[recorded: {said}]" and results(workspace, "moe") == ""
+    message = "10 steps, 5K tokens, seeds 0, 1; 2.1000 ± 0.1414 (n = 2) held-out bits per byte"
+    assert (
+        results(workspace, "base") == f"[recorded: {message}]" and results(workspace, "moe") == ""
+    )
     assert load_ledger(workspace.root)[0].purpose == "whether base pays"
     assert len(workspace.ledger.read_text().splitlines()) == len(before.splitlines()) + 2
 
@@ -168,9 +170,9 @@ def test_results_keep_what_people_wrote(workspace):
         entry("base", results="Slow; [recorded: old] see the note."), entry("moe")
     )
     record(seeds(workspace, "base", [2.0]), workspace.root)
-    said = results(workspace, "base")
-    assert said.startswith("Slow; [recorded: 10 steps, 5K tokens, seed 0; 2.0000 (n = 1)")
-    assert said.endswith("] see the note.") and "old" not in said
+    message = results(workspace, "base")
+    assert message.startswith("Slow; [recorded: 10 steps, 5K tokens, seed 0; 2.0000 (n = 1)")
+    assert message.endswith("] see the note.") and "old" not in message
     again = workspace.ledger.read_bytes()
     record([workspace.root / "runs/base-0"], workspace.root)
     assert workspace.ledger.read_bytes() == again

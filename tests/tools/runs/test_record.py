@@ -33,19 +33,19 @@ def test_a_summary_holds_the_run(workspace):
     assert path == "docs/reports/runs/base/base-1.json"
     assert (kept, ledger) == (f"docs/reports/sources/{RAN[:16]}", "docs/reports/grug-archive.md")
     data = (workspace.root / path).read_bytes()
-    found = run_summary.load(workspace.root / path, path)
-    assert len(data) < run_summary.MAX_BYTES and found.path == path
-    assert (found.variant, found.run, found.seed, found.steps) == ("base", "base-1", 0, 1000)
-    assert (found.tokens, found.tokens_per_second) == (500_000, 1000.0)
+    result = run_summary.load(workspace.root / path, path)
+    assert len(data) < run_summary.MAX_BYTES and result.path == path
+    assert (result.variant, result.run, result.seed, result.steps) == ("base", "base-1", 0, 1000)
+    assert (result.tokens, result.tokens_per_second) == (500_000, 1000.0)
     # The first step compiled for 10 s: it counts as long as the median one.
-    assert found.seconds == 500.0
-    assert (found.git, found.lock) == ({"commit": COMMIT, "dirty": True}, DIGEST)
-    assert (found.data_digest, found.sources_digest) == (OTHER, RAN)
-    assert found.versions == {"jax": "0.10.2", "python": "3.11.7"}
-    assert found.final["train_loss"] == pytest.approx(4.0, abs=0.02)
-    assert (found.final["heldout_bpb"], found.final["ema_bpb"]) == (2.0, None)
-    assert [point[0] for point in found.heldout] == [300, 600, 900, 1000]
-    assert len(found.curve) == run_summary.MAX_POINTS
+    assert result.seconds == 500.0
+    assert (result.git, result.lock) == ({"commit": COMMIT, "dirty": True}, DIGEST)
+    assert (result.data_digest, result.sources_digest) == (OTHER, RAN)
+    assert result.versions == {"jax": "0.10.2", "python": "3.11.7"}
+    assert result.final["train_loss"] == pytest.approx(4.0, abs=0.02)
+    assert (result.final["heldout_bpb"], result.final["ema_bpb"]) == (2.0, None)
+    assert [point[0] for point in result.heldout] == [300, 600, 900, 1000]
+    assert len(result.curve) == run_summary.MAX_POINTS
 
 
 def test_a_summary_names_no_machine_and_no_person(workspace):
@@ -220,8 +220,8 @@ def test_many_evaluations_and_long_numbers_fit(workspace):
         for step in range(1, 3001)
     ]
     path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
-    found = run_summary.load(workspace.root / path, path)
-    assert found.heldout[0][0] == 997 and found.heldout[-1][0] == found.steps
+    result = run_summary.load(workspace.root / path, path)
+    assert result.heldout[0][0] == 997 and result.heldout[-1][0] == result.steps
 
 
 numbers = st.floats(-1e6, 1e6)
@@ -230,24 +230,24 @@ numbers = st.floats(-1e6, 1e6)
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=700), st.integers(1, 200))
 def test_thinning(points, most):
-    found = thin(points, most)
-    assert len(found) == min(most, len(points))
+    result = thin(points, most)
+    assert len(result) == min(most, len(points))
     if len(points) <= most:
-        assert found == [list(point) for point in points]
+        assert result == [list(point) for point in points]
     for column in range(2):
-        before, after = [p[column] for p in points], [p[column] for p in found]
+        before, after = [p[column] for p in points], [p[column] for p in result]
         assert min(before) - 1e-6 <= min(after) and max(after) <= max(before) + 1e-6
     # Each point stands for as many as any other, give or take one.
-    sizes = [len(points) * (i + 1) // len(found) - len(points) * i // len(found)
-             for i in range(len(found))]  # fmt: skip
+    sizes = [len(points) * (i + 1) // len(result) - len(points) * i // len(result)
+             for i in range(len(result))]  # fmt: skip
     assert max(sizes) - min(sizes) <= 1 and sum(sizes) == len(points)
-    weighted = sum(size * point[1] for size, point in zip(sizes, found, strict=True))
+    weighted = sum(size * point[1] for size, point in zip(sizes, result, strict=True))
     assert weighted / len(points) == pytest.approx(fmean(p[1] for p in points), abs=1e-3)
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 500), st.integers(2, 60))
 def test_picking_keeps_both_ends(count, most):
-    found = pick(range(count), most)
-    assert found == sorted(set(found)) and len(found) == min(count, most)
-    assert (found[0], found[-1]) == (0, count - 1)
+    result = pick(range(count), most)
+    assert result == sorted(set(result)) and len(result) == min(count, most)
+    assert (result[0], result[-1]) == (0, count - 1)

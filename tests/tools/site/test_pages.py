@@ -126,8 +126,8 @@ def test_runs_are_drawn_against_the_origin(workspace):
     for seed in range(3):
         workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 100)
         workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1 + seed / 100)
-    found = pages(workspace)
-    page = found["reports/variants/moe.md"]
+    result = pages(workspace)
+    page = result["reports/variants/moe.md"]
     assert len(SVG.findall(page)) == 2  # against tokens and against time
     for drawing in SVG.findall(page):
         assert drawing.count('class="grug-line origin"') == 1
@@ -138,8 +138,8 @@ def test_runs_are_drawn_against_the_origin(workspace):
         "<b>moe is lower</b>; difference -1.0000" in page and "n = 3 and 3, p &lt; 0.0001" in page
     )
     assert '<a href="../runs/moe/moe-1.json">moe-1</a>' in page
-    assert "1.010 ± 0.010 (n = 3)" in found[INDEX]
-    base = found["reports/variants/base.md"]
+    assert "1.010 ± 0.010 (n = 3)" in result[INDEX]
+    base = result["reports/variants/base.md"]
     assert len(SVG.findall(base)) == 2 and "origin" not in SVG.findall(base)[0]
     parse(page), parse(base)
 
@@ -160,13 +160,13 @@ def test_runs_without_an_origins(workspace):
 def test_a_diff_has_its_place(workspace):
     gone = entry("gone", status="deleted", last_known_good="0123abc")
     workspace.write_ledger(entry("base"), entry("moe"), entry("new"), gone)
-    found = pages(workspace, diffs=["moe", "stranger"])
-    assert "\n\n<!-- grug:diff moe -->\n" in found["reports/variants/moe.md"]
-    assert 'href="moe.diff.html"' in found["reports/variants/moe.md"]
-    assert "Written from scratch" in found["reports/variants/base.md"]
-    assert "None was made" in found["reports/variants/new.md"]
-    assert "git show 0123abc:experiments/grug/gone" in found["reports/variants/gone.md"]
-    assert not any("stranger" in page for page in found.values())
+    result = pages(workspace, diffs=["moe", "stranger"])
+    assert "\n\n<!-- grug:diff moe -->\n" in result["reports/variants/moe.md"]
+    assert 'href="moe.diff.html"' in result["reports/variants/moe.md"]
+    assert "Written from scratch" in result["reports/variants/base.md"]
+    assert "None was made" in result["reports/variants/new.md"]
+    assert "git show 0123abc:experiments/grug/gone" in result["reports/variants/gone.md"]
+    assert not any("stranger" in page for page in result.values())
 
 
 def test_the_index(workspace):
@@ -194,7 +194,7 @@ def test_hostile_text_stays_text(workspace, hostile):
         entry("base"),
         entry("moe", **dict.fromkeys(fields, hostile)) + f"\nNotes {hostile}\n\n{hostile}\n",
     )
-    found = pages(
+    result = pages(
         workspace,
         fact("moe", accelerators=[hostile]),
         fact("x", path=hostile),
@@ -203,7 +203,7 @@ def test_hostile_text_stays_text(workspace, hostile):
     kind = {"count": 1, "kind": hostile, "platform": hostile, "processes": 1}
     workspace.write_summary("base", "base-1", config={"steps": 1, "x": hostile})
     workspace.write_summary("moe", "moe-1", devices=kind, config={"steps": 1, "x": 1})
-    for page in [*found.values(), *pages(workspace, diffs=["moe"]).values()]:
+    for page in [*result.values(), *pages(workspace, diffs=["moe"]).values()]:
         parser = parse(page)
         assert not parser.tags & {"script", "img", "iframe", "object"}
         for key, value in parser.attributes:
@@ -217,10 +217,10 @@ def test_hostile_text_stays_text(workspace, hostile):
 @settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_any_text_is_one_harmless_piece(value):
-    for made in (text(value), inline(value)):
-        parser = parse(made)
+    for created in (text(value), inline(value)):
+        parser = parse(created)
         assert parser.tags <= {"a", "code"}
-        assert not re.search(r"[\n\r\x00]", made)
+        assert not re.search(r"[\n\r\x00]", created)
     assert not re.search(r"(?<!\\)[#*\[\]`<>&|!]", heading(value).replace("\\\\", ""))
 
 
@@ -265,9 +265,9 @@ def test_any_curve_can_be_drawn(points, twice):
 def test_ticks_are_few_and_within(low, size, count):
     size = max(size, 1e-6 * low)  # else rounding alone decides
     high = low + size
-    found = ticks(low, high, count)
-    assert len(found) <= count + 1
-    assert all(low - 1e-6 * size <= tick <= high + 1e-6 * size for tick in found)
+    result = ticks(low, high, count)
+    assert len(result) <= count + 1
+    assert all(low - 1e-6 * size <= tick <= high + 1e-6 * size for tick in result)
 
 
 def test_lineage_of_two_hundred():
@@ -293,8 +293,8 @@ def test_lineage_of_two_hundred():
 def test_the_tree_keeps_the_ledgers_order():
     known = [("a", "none"), ("b", "a"), ("c", "a"), ("d", "b"), ("e", "gone")]
     nodes = [Node(name, origin, "active", "template") for name, origin in known]
-    found = [(depth, node.name) for depth, node in in_order(nodes)]
-    assert found == [(0, "a"), (1, "b"), (2, "d"), (1, "c"), (0, "e")]
+    result = [(depth, node.name) for depth, node in in_order(nodes)]
+    assert result == [(0, "a"), (1, "b"), (2, "d"), (1, "c"), (0, "e")]
 
 
 def test_a_long_chain_stays_narrow():

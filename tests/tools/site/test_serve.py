@@ -30,8 +30,10 @@ def get(site):
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
         def ask(path):
-            with urllib.request.urlopen(f"http://{serve.HOST}:{server.server_port}{path}") as got:
-                return got.read().decode()
+            with urllib.request.urlopen(
+                f"http://{serve.HOST}:{server.server_port}{path}"
+            ) as actual:
+                return actual.read().decode()
 
         yield ask
         server.shutdown()

@@ -173,7 +173,7 @@ def test_the_tail_of_students_t(freedom):
 def test_lint_needs_the_standard_library_alone(workspace):
     workspace.recorded()
     arguments = ["-S", "-m", "tools.speedrun", "check", "--root", str(workspace.root)]
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr

@@ -19,19 +19,19 @@ REPOSITORY = Path(__file__).parents[3]
 def standing(workspace) -> dict[str, tuple]:
     tracks = load_tracks(workspace.root)
     names = [p.name for p in workspace.area.iterdir() if p.is_dir()]
-    found = standings([load(workspace.root, n, tracks) for n in names], tracks["tiny"])
-    return {s.record.entry: (s.against and s.against.entry, s.p, s.is_new) for s in found}
+    result = standings([load(workspace.root, n, tracks) for n in names], tracks["tiny"])
+    return {s.record.entry: (s.against and s.against.entry, s.p, s.is_new) for s in result}
 
 
 def test_a_record_has_to_be_faster_with_certainty(workspace):
     workspace.recorded(seconds=100)
     workspace.recorded(FASTER, seconds=50)
     workspace.recorded(SLOWER, seconds=49.5)
-    found = standing(workspace)
+    result = standing(workspace)
     p = welch(Sample((50, 51, 52)), Sample((100, 101, 102)))
-    assert found[NAME] == (None, None, True)
-    assert p and found[FASTER] == (NAME, pytest.approx(p.p), True)
-    against, p, is_new = found[SLOWER]
+    assert result[NAME] == (None, None, True)
+    assert p and result[FASTER] == (NAME, pytest.approx(p.p), True)
+    against, p, is_new = result[SLOWER]
     assert against == FASTER and p > 0.05 and not is_new
 
 
@@ -97,9 +97,9 @@ def test_an_entry_of_the_ledger_links_to_its_diff(workspace):
     fields |= {"purpose": "x", "bucket": "template", "verdict": "x"}
     lines = "".join(f"- {key}: {value}\n" for key, value in fields.items())
     ledger.write_text(f"# Archive\n\n## {NAME}\n\n{lines}")
-    found = pages(workspace.root)
-    assert f'(<a href="../reports/variants/{NAME}.html">diff</a>)' in found[INDEX]
-    assert f"[Diff](../reports/variants/{NAME}.md)" in found[f"speedrun/{NAME}.md"]
+    result = pages(workspace.root)
+    assert f'(<a href="../reports/variants/{NAME}.html">diff</a>)' in result[INDEX]
+    assert f"[Diff](../reports/variants/{NAME}.md)" in result[f"speedrun/{NAME}.md"]
 
 
 def test_a_refused_entry_stops_the_page(workspace):

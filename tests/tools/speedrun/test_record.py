@@ -25,15 +25,15 @@ def test_a_record_holds_the_runs(workspace, capsys):
     flags = ["--author", "A. Author", "--root", str(workspace.root)]
     assert main([f"experiments/speedrun/{NAME}/", *runs, *flags]) == 0
     assert capsys.readouterr().out == f"experiments/speedrun/{NAME}/record.json\n"
-    found = load(workspace.root, NAME, load_tracks(workspace.root))
-    assert (found.entry, found.date, found.track) == (NAME, "2026-11-22", "tiny")
-    assert found.column("seed") == (0, 1, 2)
-    assert found.column("seconds") == (100, 101, 102)
-    assert found.column("cpu_seconds") == (150, 151.5, 153)
-    assert found.column("heldout_bpb") == (2.4, 2.402, 2.404)
-    assert found.runs[0].curve == ((1, 500, 50, 4), (2, 1000, 100, 3))
-    assert found.config == {"learning_rate": 0.01, "steps": 2}
-    assert found.hardware["cores"] == 2 and found.software["jax"] == "0.10.2"
+    result = load(workspace.root, NAME, load_tracks(workspace.root))
+    assert (result.entry, result.date, result.track) == (NAME, "2026-11-22", "tiny")
+    assert result.column("seed") == (0, 1, 2)
+    assert result.column("seconds") == (100, 101, 102)
+    assert result.column("cpu_seconds") == (150, 151.5, 153)
+    assert result.column("heldout_bpb") == (2.4, 2.402, 2.404)
+    assert result.runs[0].curve == ((1, 500, 50, 4), (2, 1000, 100, 3))
+    assert result.config == {"learning_rate": 0.01, "steps": 2}
+    assert result.hardware["cores"] == 2 and result.software["jax"] == "0.10.2"
 
 
 def test_the_same_runs_give_the_same_bytes(workspace, tmp_path_factory):

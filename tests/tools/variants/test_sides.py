@@ -38,8 +38,8 @@ LIVING = ("experiments/grug/base", "experiments/grug/moe", "experiments/grug/new
 
 
 def of(variant: str, against: str = "") -> tuple[str, Side, Side | None]:
-    found = sides(variant, against, ENTRIES, LIVING)
-    return found.name, found.new, found.old
+    result = sides(variant, against, ENTRIES, LIVING)
+    return result.name, result.new, result.old
 
 
 def test_against_its_origin_as_it_is_now():

@@ -289,6 +289,7 @@ class DiffSubsystem(GoalSubsystem):
     variant = StrOption(
         default=None, help="Name of the variant to show, as in the ledger; it may be deleted."
     )
+    variant = StrOption(default=None, help="Name of a variant in the ledger, which may be deleted.")
 
 
 class Diff(Goal):

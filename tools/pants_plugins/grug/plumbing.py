@@ -1,7 +1,7 @@
-"""`lint` says of each copy whose plumbing it has: its origin's, or so many files of its own.
+"""`lint` reports whose plumbing each copy has: its origin's, or some files of its own.
 
-Own plumbing is allowed, and no failure: its `#plumbing` tests run, and the reader of a diff knows
-to look there.
+Own plumbing is allowed and no failure: its `#plumbing` tests run, and the reader of a diff knows to
+look there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from grug.workspace import GrugSubsystem
 class PlumbingSubsystem(Subsystem):
     options_scope = "grug-plumbing"
     name = "grug-plumbing"
-    help = "Says whose plumbing each copy has: its origin's, or files of its own."
+    help = "Reports whose plumbing each copy has: its origin's, or files of its own."
 
     skip = SkipOption("lint")
 
@@ -40,11 +40,11 @@ class PlumbingLintRequest(LintTargetsRequest):
 @rule(desc="Compare the plumbing of copies", level=LogLevel.DEBUG)
 async def lint_plumbing(
     request: PlumbingLintRequest.Batch[IsolationLintFieldSet, Any],
-    every: AllVariants,
+    variants: AllVariants,
     ledger: Ledger,
     grug: GrugSubsystem,
 ) -> LintResult:
-    by_path = {target.address.spec_path: target for target in every}
+    by_path = {target.address.spec_path: target for target in variants}
     linted = {grug.variant_of(field_set.source.file_path) for field_set in request.elements}
     pairs = [
         (by_path[path], by_path[origin])
