@@ -96,14 +96,25 @@ def test_expected_failures_are_one_line(flags, message, capsys, tmp_path):
     assert message in error and error.count("\n") == 1
 
 
-def test_plan_counts_and_allocates_nothing(capsys):
+# Put the line of the failure message here when the change was meant to alter the sizes.
+PARAMETERS = {"tiny": 1_771_264, "1b": 1_191_290_880}
+
+
+def test_the_plan_counts_the_parameters(capsys):
+    counts = {}
+    for preset in PARAMETERS:
+        assert launch.main(["--plan", "--json", "--preset", preset]) == 0
+        counts[preset] = json.loads(capsys.readouterr().out)["parameters"]
+    assert counts == PARAMETERS, f"the sizes changed; if meant, here: PARAMETERS = {counts}"
+
+
+def test_the_plan_allocates_nothing(capsys):
     before = len(jax.live_arrays())
     assert launch.main(["--plan", "--preset", "1b", "--mesh", "2", "64", "4"]) == 0
     assert len(jax.live_arrays()) == before
     text = capsys.readouterr().out
     cfg = launch.parse(["--preset", "1b"]).train
-    parameters = 1_191_290_880
-    assert f"{parameters:,}" in text
+    model, parameters = cfg.model, PARAMETERS["1b"]
     assert f"{cfg.steps * cfg.batch_size * cfg.sequence_length:,}" in text
     weights = re.search(r"weights +([\d,.]+) MiB", text)
     assert weights
@@ -111,14 +122,17 @@ def test_plan_counts_and_allocates_nothing(capsys):
     np.testing.assert_allclose(
         float(weights[1].replace(",", "")), 4 * parameters / 256 / 2**20, rtol=0.05
     )
-    assert re.search(r"blocks.0.mlp.w_up +\(24, 2048, 8192\) +P\(None, 'data', 'model'\)", text)
+    shape = re.escape(str((model.n_layers, model.d_model, model.d_ff)))
+    assert re.search(rf"blocks.0.mlp.w_up +{shape} +P\(None, 'data', 'model'\)", text)
 
 
 def test_the_plan_as_json_is_the_plan(capsys):
     assert launch.main(["--plan", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert values["parameters"] == values["active_parameters"] == 1_771_264
-    assert values["weights"]["blocks.0.mlp.w_up"] == [[4, 128, 512], "P(None, 'data', 'model')"]
+    model = launch.PRESETS["tiny"].model
+    shape = [model.n_layers, model.d_model, model.d_ff]
+    assert values["parameters"] == values["active_parameters"] == PARAMETERS["tiny"]
+    assert values["weights"]["blocks.0.mlp.w_up"] == [shape, "P(None, 'data', 'model')"]
     for flags in (["--json"], ["--plan", "--json", "--topology", "v5e:4x4"]):
         with pytest.raises(SystemExit) as ended:
             launch.main(flags)

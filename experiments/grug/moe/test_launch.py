@@ -116,13 +116,25 @@ def test_expected_failures_are_one_line(flags, message, capsys, tmp_path):
     assert message in error and error.count("\n") == 1
 
 
-def test_plan_counts_and_allocates_nothing(capsys):
+# Put the line of the failure message here when the change was meant to alter the sizes.
+PARAMETERS = {"tiny": 2_561_824, "1b": 5_420_722_944}
+
+
+def test_the_plan_counts_the_parameters(capsys):
+    counts = {}
+    for preset in PARAMETERS:
+        assert launch.main(["--plan", "--json", "--preset", preset]) == 0
+        counts[preset] = json.loads(capsys.readouterr().out)["parameters"]
+    assert counts == PARAMETERS, f"the sizes changed; if meant, here: PARAMETERS = {counts}"
+
+
+def test_the_plan_allocates_nothing(capsys):
     before = len(jax.live_arrays())
     assert launch.main(["--plan", "--preset", "1b", "--mesh", "2", "16", "4", "4"]) == 0
     assert len(jax.live_arrays()) == before
     text = capsys.readouterr().out
     cfg = launch.parse(["--preset", "1b"]).train
-    parameters, experts = 5_420_722_944, 24 * 32 * 2 * 2048 * 1536
+    parameters, experts = PARAMETERS["1b"], 24 * 32 * 2 * 2048 * 1536
     idle = experts * 28 // 32
     assert f"parameters        {parameters:,}" in text
     assert f"active per token  {parameters - idle:,}" in text

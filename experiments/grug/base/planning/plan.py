@@ -64,8 +64,9 @@ class Estimate:
         lines += [f"  {name:<24} {n / 2**20:>12,.1f} MiB" for name, n in self.memory.items()]
         lines.append(f"  {'together (estimate)':<24} {total / 2**20:>12,.1f} MiB {fits}")
         lines.append("weights and their sharding")
+        width = max(map(len, self.weights))
         for name, (shape, spec) in self.weights.items():
-            lines.append(f"  {name:<24} {shape!s:<24} {spec}")
+            lines.append(f"  {name:<{width}} {shape!s:<24} {spec}")
         return "\n".join(lines)
 
 
