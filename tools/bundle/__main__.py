@@ -10,7 +10,6 @@ Exit codes: 0; 1 for an expected failure, in one line with the remedy; 2 for a b
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tools.bundle import specs
 from tools.bundle.errors import BundleError
 from tools.bundle.imports import Import, check
 from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
-from tools.bundle.manifest import SCHEMA_VERSION, Pythons
+from tools.bundle.manifest import Pythons, read_manifest
 from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, jax_for, write
 from tools.bundle.topology import DEFAULTS, Topology
 
@@ -78,17 +77,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def read_tree(root: Path) -> dict[str, bytes]:
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
-
-
-def read_manifest(directory: Path) -> dict:
-    path = directory / "bundle.json"
-    try:
-        manifest = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}; name a bundle's directory") from error
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise BundleError(f"{path} has another schema version than {SCHEMA_VERSION}: pack it anew")
-    return manifest
 
 
 def read_lock(path: Path) -> Lock:

@@ -8,13 +8,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tools.bundle.errors import BundleError
 from tools.bundle.lock import Target
 from tools.bundle.topology import Topology
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# In version 1 run.py was one file; all that the tools read is the same in both.
+READABLE = (1, SCHEMA_VERSION)
 VERSIONS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
 
 
@@ -84,6 +87,19 @@ class Manifest:
         }
         text = json.dumps({**body, "id": identity(body)}, indent=1, sort_keys=True)
         return f"{text}\n".encode()
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """bundle.json of a bundle, this version's or an older one's. Raises BundleError."""
+    path = directory / "bundle.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}; name a bundle's directory") from error
+    if manifest.get("schema_version") not in READABLE:
+        known = " or ".join(map(str, READABLE))
+        raise BundleError(f"{path} has another schema version than {known}: pack it anew")
+    return manifest
 
 
 def describe(data: bytes) -> dict[str, Any]:

@@ -146,6 +146,39 @@ def jobset(settings: Settings) -> dict[str, Any]:
     """A JobSet: a job a slice, a pod a node, which needs no rights on the cluster's API."""
     topology = settings.topology
     pods = topology.nodes // topology.slices
+    exits = {"containerName": "worker", "operator": "In", "values": [PREEMPTED]}
+    preempted = [
+        {"action": "FailJob", "onExitCodes": exits},
+        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+    job = {
+        "parallelism": pods,
+        "completions": pods,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "podFailurePolicy": {"rules": preempted},
+        "template": {"spec": _pod(settings, pods)},
+    }
+    ignore = "RestartJobSetAndIgnoreMaxRestarts"
+    rules = [{"name": "preempted", "action": ignore, "onJobFailureReasons": ["PodFailurePolicy"]}]
+    slices = {"name": "worker", "replicas": topology.slices, "template": {"spec": job}}
+    spec = {
+        "coordinator": {"replicatedJob": "worker", "jobIndex": 0, "podIndex": 0},
+        "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True},
+        "failurePolicy": {"maxRestarts": settings.max_restarts, "rules": rules},
+        "replicatedJobs": [slices],
+    }
+    metadata: dict[str, Any] = {"name": settings.name}
+    if topology.accelerator == "tpu":
+        key = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+        metadata["annotations"] = {key: "cloud.google.com/gke-nodepool"}
+    api = "jobset.x-k8s.io/v1alpha2"
+    return {"apiVersion": api, "kind": "JobSet", "metadata": metadata, "spec": spec}
+
+
+def _pod(settings: Settings, pods: int) -> dict[str, Any]:
+    """What each of a slice's `pods` runs, and on which hardware."""
+    topology = settings.topology
     # Where the program sees a TPU pod, it takes these from the TPU's own environment.
     cluster = [] if topology.accelerator == "tpu" else _downward(topology.slices, pods)
     container = {
@@ -173,34 +206,7 @@ def jobset(settings: Settings) -> dict[str, Any]:
             "cloud.google.com/gke-tpu-accelerator": TPUS[topology.kind].gke,
             "cloud.google.com/gke-tpu-topology": topology.shape,
         }
-    exits = {"containerName": "worker", "operator": "In", "values": [PREEMPTED]}
-    preempted = [
-        {"action": "FailJob", "onExitCodes": exits},
-        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-    ]
-    job = {
-        "parallelism": pods,
-        "completions": pods,
-        "completionMode": "Indexed",
-        "backoffLimit": 0,
-        "podFailurePolicy": {"rules": preempted},
-        "template": {"spec": pod},
-    }
-    ignore = "RestartJobSetAndIgnoreMaxRestarts"
-    rules = [{"name": "preempted", "action": ignore, "onJobFailureReasons": ["PodFailurePolicy"]}]
-    slices = {"name": "worker", "replicas": topology.slices, "template": {"spec": job}}
-    spec = {
-        "coordinator": {"replicatedJob": "worker", "jobIndex": 0, "podIndex": 0},
-        "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True},
-        "failurePolicy": {"maxRestarts": settings.max_restarts, "rules": rules},
-        "replicatedJobs": [slices],
-    }
-    metadata: dict[str, Any] = {"name": settings.name}
-    if topology.accelerator == "tpu":
-        key = "alpha.jobset.sigs.k8s.io/exclusive-topology"
-        metadata["annotations"] = {key: "cloud.google.com/gke-nodepool"}
-    api = "jobset.x-k8s.io/v1alpha2"
-    return {"apiVersion": api, "kind": "JobSet", "metadata": metadata, "spec": spec}
+    return pod
 
 
 def _downward(jobs: int, pods: int) -> list[dict[str, Any]]:

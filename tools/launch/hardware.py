@@ -9,10 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.bundle import run as bundle
 from tools.bundle.errors import BundleError
 from tools.bundle.imports import first_import, loaded
 from tools.bundle.lock import Lock, Target, requirements_text
+from tools.bundle.worker.home import advice, home_of_venvs
+from tools.bundle.worker.locks import made_once
+from tools.bundle.worker.venv import make_venv
 
 NOT_LOADED = ("test_", "conftest")  # the variant's files that no plan imports
 FINDS = "import importlib.util as u, sys; print(*(n for n in sys.argv[1:] if not u.find_spec(n)))"
@@ -32,7 +34,7 @@ def python_for(topology: str, root: Path) -> Path:
     text = requirements(root / f"tools/locks/{accelerator}.lock")
     python = f"{platform.python_version()} {Path(sys.executable).resolve()}"
     key = hashlib.sha256(f"{text} {python}".encode()).hexdigest()
-    home = bundle.home_of_venvs()
+    home = home_of_venvs()
     name = f"plan-{accelerator}-{key[:16]}"
     if not Path(home, name).is_dir():
         print(
@@ -46,17 +48,12 @@ def python_for(topology: str, root: Path) -> Path:
         with tempfile.TemporaryDirectory() as directory:
             listed = Path(directory, "requirements.txt")
             listed.write_text(text)
-            bundle.make_venv(path, str(listed), installer="", wheels="")
+            make_venv(path, str(listed), installer="", wheels="")
 
     try:
-        made = bundle.made_once(home, name, make)
+        made = made_once(home, name, make)
     except OSError as error:
-        raise BundleError(
-            f"{home}: {error.strerror}: name a directory with room that can be written in "
-            "GRUG_VENVS"
-        ) from error
-    except bundle.BundleError as error:  # run.py, which travels alone, has its own
-        raise BundleError(str(error)) from error
+        raise BundleError(advice(home, error)) from error
     return Path(made, "bin", "python")
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
 
-from tools.bundle.__main__ import read_manifest
 from tools.bundle.errors import BundleError
+from tools.bundle.manifest import read_manifest
 from tools.bundle.specs import Settings
 from tools.bundle.topology import FORMS, Topology
 from tools.launch import bundles

@@ -20,7 +20,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Callable, Generator
 
-from tools.start import environment, handover, interpreters, machine
+from tools.start import environment, handover, installers, interpreters, machine
 from tools.start.uv import StartError, Uv, say
 
 DAEMON_SECONDS = 300.0  # for a daemon to start on a busy machine; Pants gives up after 60
@@ -38,7 +38,7 @@ def tell_repositories(settings: machine.Machine) -> None:
         more = repr(list(settings.extra_indexes))
         os.environ.setdefault("PANTS_PYTHON_REPOS_INDEXES", f"+{more}")
     if settings.find_links:
-        places = [machine.as_url(place) for place in settings.find_links]
+        places = repr(list(settings.find_links))
         os.environ.setdefault("PANTS_PYTHON_REPOS_FIND_LINKS", f"+{places}")
 
 
@@ -206,7 +206,8 @@ def main(arguments: list[str]) -> int:
         os.environ.pop(name, None)
     users_own = dict(os.environ)
     try:
-        settings = machine.read()
+        settings = machine.read(os.environ, say)
+        settings = installers.with_certificate(settings, cache / "certificates.pem", say)
         write_settings(cache, settings)
         tell_repositories(settings)
         tell_interpreters(root, cache, settings)

@@ -123,6 +123,7 @@ def make_whole(requirements: str, python: str, place: Path, lock: str) -> None:
     try:
         Uv(home / "tools.lock", home.parent, settings()).install(
             f"install the packages of {lock}",
+            next(iter(names), ""),
             *("--target", str(partial), "--python", python, "--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "--link-mode", "hardlink", "-r", str(listed)),
             # Beside it, so that files are linked and not copied; nothing of it is kept.

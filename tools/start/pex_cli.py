@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tools.start import environment, fetch, machine
+from tools.start import environment, fetch, installers
+from tools.start.machine import Machine
 from tools.start.uv import StartError
 
 
@@ -35,7 +36,7 @@ class LazyPip:
         return getattr(self._pip, name)
 
 
-def patch_downloads(settings: machine.Machine) -> None:
+def patch_downloads(settings: Machine) -> None:
     from pex.resolve import downloads  # pants: no-infer-dep  # ty: ignore
 
     get_pip = downloads.get_pip
@@ -121,7 +122,7 @@ def main(arguments: list[str]) -> int:
     sys.path.insert(0, str(environment.start_home() / "pexlib"))
     settings = environment.settings()
     script = os.environ.pop("PEX_SCRIPT", "pex")
-    clean = machine.environment(settings, os.environ)
+    clean = installers.environment(settings, os.environ)
     # It says on which interpreter Pex shall run itself: this one.
     clean.pop("PEX_PYTHON", None)
     os.environ.clear()

@@ -57,6 +57,7 @@ COPIED = (
         f"tools/{name}/*.py"
         for name in ("archive", "bundle", "corpus", "diff", "isolation", "speedrun", "variants")
     ),
+    *("tools/bundle/worker/*.py", "tools/start/*.py"),
 )
 INHERITED = {
     "HOME",

@@ -62,6 +62,8 @@ from grug.workspace import GrugSubsystem
 
 # What tools/bundle/ and tools/corpus/ import.
 REQUIREMENTS = ("packaging",)
+# Where the files lie that a worker installs with, which tools/bundle/ packs.
+WORKER = ("bundle/worker", "start")
 CORPUS_REQUIREMENTS = ("numpy", "tensorstore", "tokenizers", "tyro")
 # A share of the text that leaves some to evaluate on, and ids that the smallest preset knows.
 SAMPLE = ("--heldout-fraction=0.2", "--vocab-size=1024")
@@ -376,6 +378,7 @@ async def package_bundle(
             ),
             description=f"Pack {name}",
             input_digest=await Get(Digest, MergeDigests(digests)),
+            uses=WORKER,
             requirements=REQUIREMENTS,
             output_files=(f"{output}.tar.gz",),
             output_directories=(output,),
