@@ -84,13 +84,13 @@ def test_places_that_say_nothing_or_never_all_of_it(
     monkeypatch.setattr(mirrors, "ANSWER", 1.0)
     places = tuple(f"{live.url}/{number}" for number in range(4))
     for place in places:
-        live.faults[f"/{place[-1]}/jax/"] = ["silence" if int(place[-1]) % 2 else "drip"]
+        live.faults[f"/{place[-1]}/jax/"] = ["silence" if place == places[3] else "drip"]
     began = time.monotonic()
     left, silent, said = answering(Machine(index=index(live), extra_indexes=places))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 2.5
     assert left.indexes == (index(live),) and list(silent) == [*places] and len(said) == 4
-    assert silent[places[0]] == silent[places[2]] == "nothing within 1 s"
-    assert {silent[places[1]], silent[places[3]]} <= {"timed out", "nothing within 1 s"}
+    assert [silent[place] for place in places[:3]] == ["nothing within 1 s"] * 3
+    assert silent[places[3]] in ("timed out", "nothing within 1 s")
 
 
 def test_find_links_that_are_gone_are_left_out(tmp_path: Path) -> None:
