@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tools.start.settings import location, unique, without_logins
 DISK_FULL = ("No space left on device", "(os error 28)", "File too large", "Disk quota exceeded")
 DISK_FULL += ("(os error 122)",)
 STRICT = ["--require-hashes", "--only-binary", ":all:", "--no-deps"]
+OUTSIDE = (22, 3)  # the first pip that installs into an environment which has none
 QUIET = ["-q", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
 
 
@@ -135,8 +137,7 @@ def fetched_uv(home: str, installer: str, mirrors: Mirrors) -> str:
 def with_pip(path: str, requirements: str, mirrors: Mirrors) -> list:
     """check_installed's files. pip stays outside of the environment, where there is one."""
     python = os.path.join(path, "bin", "python")
-    outer = _start([*_pip(), "--python", sys.executable, "--version"], mirrors)
-    bare = ["--without-pip"] if outer.returncode == 0 else []
+    bare = ["--without-pip"] if _pip_version(mirrors) >= OUTSIDE else []
     run([sys.executable, "-I", "-m", "venv", *bare, path], mirrors)
     pip = [*_pip(), "--python", python] if bare else [python, "-I", "-m", "pip"]
     try:
@@ -145,6 +146,13 @@ def with_pip(path: str, requirements: str, mirrors: Mirrors) -> list:
     except BundleError as error:
         raise BundleError("; ".join([str(error), *mirrors.silences()])) from error
     return check_installed(path, requirements)
+
+
+def _pip_version(mirrors: Mirrors) -> tuple:
+    """(22, 3) of pip 22.3.1; () where there is none. A tenth of what starting it takes."""
+    done = _start([sys.executable, "-I", "-c", "import pip; print(pip.__version__)"], mirrors)
+    found = re.match(r"(\d+)\.(\d+)", done.stdout)
+    return (int(found[1]), int(found[2])) if found and done.returncode == 0 else ()
 
 
 def _pip() -> list:
