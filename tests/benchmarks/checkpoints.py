@@ -15,16 +15,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.grug.base.checkpoint import Checkpoints
 from experiments.grug.base.launch import PRESETS
-from experiments.grug.base.packing import to_devices
+from experiments.grug.base.model import BATCH
+from experiments.grug.base.plumbing.checkpoint import Checkpoints
+from experiments.grug.base.plumbing.packing import to_devices
 from experiments.grug.base.train import (
     Batch,
     TrainConfig,
     TrainState,
     make_mesh,
     make_optimizer,
-    make_schedule,
     make_train_step,
 )
 from tests.benchmarks.measure import (
@@ -55,14 +55,8 @@ class Training:
         self.init = jax.jit(lambda: TrainState.init(cfg, optimizer))
         self.state = self.init()
         arrays: dict[str, Any] = random_batches(cfg, whole=False)[0]
-        self.batch = to_devices(Batch(**arrays))
-        self.update = make_train_step(
-            optimizer,
-            make_schedule(cfg),
-            microbatches=cfg.microbatches,
-            z_loss=cfg.z_loss,
-            ema_decay=cfg.ema_decay,
-        )
+        self.batch = to_devices(Batch(**arrays), BATCH)
+        self.update = make_train_step(cfg, optimizer)
 
     def step(self) -> None:
         self.state, metrics = self.update(self.state, self.batch)

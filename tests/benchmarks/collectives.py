@@ -11,14 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.grug.base.data import Batch
-from experiments.grug.base.hlo import count
 from experiments.grug.base.model import BATCH, MESH_AXES, ModelConfig
+from experiments.grug.base.planning.hlo import count
+from experiments.grug.base.plumbing.data import Batch
 from experiments.grug.base.train import (
     TrainConfig,
     TrainState,
     make_optimizer,
-    make_schedule,
     make_train_step,
 )
 
@@ -45,13 +44,7 @@ def compiled_step(cfg: TrainConfig, shape: tuple[int, int, int]) -> Any:
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(cfg)
         state = jax.eval_shape(jax.jit(lambda: TrainState.init(cfg, optimizer)))
-        step: Any = make_train_step(
-            optimizer,
-            make_schedule(cfg),
-            microbatches=cfg.microbatches,
-            z_loss=cfg.z_loss,
-            ema_decay=cfg.ema_decay,
-        )
+        step: Any = make_train_step(cfg, optimizer)
         return step.lower(state, Batch(*rows[:1] * 4, rows[1])).compile()
 
 

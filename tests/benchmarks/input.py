@@ -16,9 +16,10 @@ from pathlib import Path
 
 import jax
 
-from experiments.grug.base.data import TokenStore
 from experiments.grug.base.launch import PRESETS
-from experiments.grug.base.packing import loader, to_devices
+from experiments.grug.base.model import BATCH
+from experiments.grug.base.plumbing.data import TokenStore
+from experiments.grug.base.plumbing.packing import loader, to_devices
 from experiments.grug.base.train import make_mesh
 from tests.benchmarks.contest import NotMeasured, child_environment, start
 from tests.benchmarks.measure import (
@@ -111,13 +112,13 @@ def store_size(store: Path, size: int) -> Table:
 def loading(store: Path, rounds: int, batches: int) -> Table:
     """Tokens/s of the loader alone, to the device, when nothing else computes."""
     cfg = PRESETS["tiny"]
-    sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
+    sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length, "axes": BATCH}
     with jax.set_mesh(make_mesh(cfg)):
         rows = loader(TokenStore.open(str(store)), "train", **sizes, seed=0)
 
         def take() -> None:
             for _ in range(batches):
-                jax.block_until_ready(to_devices(next(rows)))
+                jax.block_until_ready(to_devices(next(rows), BATCH))
 
         take()  # the prefetched ones, too
         seconds = interleave({"loader": lambda: timed(take)}, rounds)["loader"]

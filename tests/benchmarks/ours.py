@@ -23,14 +23,14 @@ MODULES = {
     "base": (
         "experiments.grug.base.launch",
         "experiments.grug.base.train",
-        "experiments.grug.base.packing",
-        "experiments.grug.base.cluster",
+        "experiments.grug.base.plumbing.packing",
+        "experiments.grug.base.plumbing.cluster",
     ),
     "moe": (
         "experiments.grug.moe.launch",
         "experiments.grug.moe.train",
-        "experiments.grug.moe.packing",
-        "experiments.grug.moe.cluster",
+        "experiments.grug.moe.plumbing.packing",
+        "experiments.grug.moe.plumbing.cluster",
     ),
 }
 # Sizes between the presets tiny and 130m, of 26 million weights.
@@ -112,21 +112,15 @@ def build(job: Job, flags: argparse.Namespace) -> Step:
     if flags.rows:
         cfg = dataclasses.replace(cfg, batch_size=flags.rows)
     jax.set_mesh(train.make_mesh(cfg))
-    optimizer, schedule = train.make_optimizer(cfg), train.make_schedule(cfg)
-    train_step = train.make_train_step(
-        optimizer,
-        schedule,
-        microbatches=cfg.microbatches,
-        z_loss=cfg.z_loss,
-        ema_decay=cfg.ema_decay,
-    )
+    optimizer = train.make_optimizer(cfg)
+    train_step = train.make_train_step(cfg, optimizer)
     state = jax.jit(lambda: train.TrainState.init(cfg, optimizer))()
     host_batches = random_batches(cfg, whole=flags.whole)
     if jax.process_index() == 0:
         write_job(job, cfg, state.model, host_batches if flags.write else None)
-    here = packing.local_rows(cfg.batch_size)
+    own = packing.local_rows(cfg.batch_size, train.BATCH)
     batches = [
-        packing.to_devices(train.Batch(**{k: x[here] for k, x in batch.items()}))
+        packing.to_devices(train.Batch(**{k: x[own] for k, x in batch.items()}), train.BATCH)
         for batch in host_batches
     ]
 

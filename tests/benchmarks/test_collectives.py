@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from experiments.grug.base.hlo import count
+from experiments.grug.base.planning.hlo import count
 from tests.benchmarks.collectives import Traffic, compiled_step, small_config, traffic
 
 DEVICES = 8

@@ -169,7 +169,13 @@ def pages(site: Site, rounds: int, directory: Path) -> tuple[Table, dict[str, st
     try:
         python = environment("mkdocs", MKDOCS, "import material, mkdocs")
         jobs["site", "mkdocs alone"] = lambda: site.python(
-            *("-m", "mkdocs", "build", "-q", "--no-strict", "-d", str(directory / "site")),
+            "-m",
+            "mkdocs",
+            "build",
+            "-q",
+            "--no-strict",
+            "-d",
+            str(directory / "site"),
             python=python,
         )
     except NotMeasured as why:

@@ -93,6 +93,12 @@ def test_places_that_say_nothing_or_never_all_of_it(
     assert silent[places[3]] in ("timed out", "nothing within 1 s")
 
 
+def test_what_is_no_url_is_left_out(live: Index) -> None:
+    """At once, as one that refuses a connection."""
+    left, silent, _ = answering(Machine(index="http://[1", extra_indexes=(index(live),)))
+    assert left.indexes == (index(live),) and silent == {"http://[1": "Invalid IPv6 URL"}
+
+
 def test_find_links_that_are_gone_are_left_out(tmp_path: Path) -> None:
     here = (tmp_path / "a place").as_uri()
     (tmp_path / "a place").mkdir()

@@ -88,6 +88,14 @@ def test_broken_file_that_a_variable_names(variable: str, tool: str, tmp_path: P
     assert [line.split(":")[0] for line in said] == [f"{tool}'s settings in {path} are left out"]
 
 
+def test_variables_that_are_broken_are_left_out_with_one_line(tmp_path: Path) -> None:
+    said: list[str] = []
+    environ = {"HOME": str(tmp_path), "UV_INDEX_URL": "http://[1"}
+    assert machine.read(environ, said.append) == machine.Machine()
+    told = "uv's settings in the environment are left out: Invalid IPv6 URL: correct them"
+    assert said == [told]
+
+
 def test_file_that_a_variable_names_and_that_is_not_there(tmp_path: Path) -> None:
     """uv would end there; pip goes on."""
     said: list[str] = []

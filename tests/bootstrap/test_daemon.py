@@ -58,6 +58,16 @@ def test_long_command_holds_the_daemon_to_its_end(installed: Checkout) -> None:
     assert installed.run().check().errors == ""
 
 
+def test_no_color_reaches_pants(installed: Checkout) -> None:
+    """Pants knows options of its own only; where the user sets these, they count."""
+    names = ("PANTS_COLORS", "PANTS_DYNAMIC_UI")
+    for value, told in (("1", ["false", "false"]), ("", [None, None])):
+        environment = installed.run(NO_COLOR=value).check().environment
+        assert [environment.get(name) for name in names] == told
+    environment = installed.run(NO_COLOR="1", PANTS_COLORS="true").check().environment
+    assert environment["PANTS_COLORS"] == "true"
+
+
 @pytest.mark.parametrize("value", ["true", "false"])
 def test_users_own_choice_counts(value: str, installed: Checkout) -> None:
     with held(installed):

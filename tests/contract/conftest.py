@@ -5,14 +5,20 @@ variant may exempt itself (tools/isolation/exemptions.py).
 """
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
 
-from tests.contract.harness import Steps, Variant, make_mesh, small_run, take_steps
+from tests.contract.harness import (
+    Steps,
+    Variant,
+    make_mesh,
+    small_run,
+    take_steps,
+    under_test,
+)
 from tools.corpus.default import prepare_default
 from tools.isolation.exemptions import Exemption, Problem, find
 
@@ -26,7 +32,7 @@ jax.config.update("jax_disable_most_optimizations", True)  # compiling is most o
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "contract(check): the check, by name, that the test is of")
     try:
-        variant = Variant(os.environ.get("GRUG_VARIANT", ""))
+        variant = under_test()
     except LookupError as error:
         raise pytest.UsageError(str(error)) from None
     exemptions, problems = read_exemptions(variant)

@@ -6,7 +6,6 @@ No module here names a variant: GRUG_VARIANT does, and everything is looked up i
 import dataclasses
 import importlib
 import importlib.util
-import inspect
 import json
 import math
 import os
@@ -21,10 +20,16 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 EDITED = ("model", "train", "launch")
-PLUMBING = (
-    *("arrays", "checkpoint", "cluster", "data", "hlo", "packing", "plan"),
-    *("processes", "record", "runlog", "storage", "topology"),
-)
+# What a copy does not edit, by directory. The workspace's other tests and tools use these.
+PLUMBING = ("arrays", "checkpoint", "cluster", "data", "packing", "processes")
+PLUMBING += ("record", "runlog", "storage")
+PLANNING = ("hlo", "plan", "topology")
+PATHS = {
+    **{name: f"{name}.py" for name in EDITED},
+    **{name: f"plumbing/{name}.py" for name in PLUMBING},
+    **{name: f"planning/{name}.py" for name in PLANNING},
+}
+"""Path of each of the template's modules in a variant's directory."""
 
 
 class Variant:
@@ -44,13 +49,14 @@ class Variant:
         self.directory = Path(next(iter(spec.submodule_search_locations)))
 
     def __getattr__(self, module: str) -> Any:
-        if module not in EDITED + PLUMBING:
+        if module not in PATHS:
             raise AttributeError(module)
-        return importlib.import_module(f"{self.package}.{module}")
+        path = PATHS[module].removesuffix(".py").replace("/", ".")
+        return importlib.import_module(f"{self.package}.{path}")
 
     def sources(self) -> list[Path]:
         """The variant's .py files less its tests, which need not be here."""
-        files = sorted(self.directory.glob("*.py"))
+        files = sorted(self.directory.rglob("*.py"))
         return [p for p in files if not p.name.startswith("test_") and p.name != "conftest.py"]
 
     def presets(self) -> list[Any]:
@@ -59,10 +65,16 @@ class Variant:
         return sorted(configs, key=lambda c: c.model.flops_per_token(c.sequence_length))
 
 
+def under_test() -> Variant:
+    """The variant that GRUG_VARIANT names. Raises LookupError if there is none."""
+    return Variant(os.environ.get("GRUG_VARIANT", ""))
+
+
 def small_model(variant: Variant, **changes: Any) -> Any:
     """The tiny preset's model, shrunk in the fields that every variant has."""
+    layers = math.lcm(2, variant.model.PERIOD)
     sizes: dict[str, Any] = {
-        **{"vocab_size": 320, "d_model": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1},
+        **{"vocab_size": 320, "d_model": 64, "n_layers": layers, "n_heads": 2, "n_kv_heads": 1},
         **{"head_dim": 32, "d_ff": 128, "loss_chunk": 32, "compute_dtype": "float32"},
     }
     return dataclasses.replace(variant.presets()[0].model, **{**sizes, **changes})
@@ -106,12 +118,8 @@ def make_init(variant: Variant, cfg: Any) -> Callable[[], Any]:
 
 
 def make_step(variant: Variant, cfg: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """The variant's jitted step; each of its keywords is the config field of that name."""
-    train = variant.train
-    fields = {**vars(cfg.model), **vars(cfg)}
-    names = list(inspect.signature(train.make_train_step).parameters)[2:]
-    keywords = {name: fields[name] for name in names}
-    return train.make_train_step(train.make_optimizer(cfg), train.make_schedule(cfg), **keywords)
+    """The variant's jitted step."""
+    return variant.train.make_train_step(cfg, variant.train.make_optimizer(cfg))
 
 
 def abstract_batch(variant: Variant, cfg: Any, mesh: AbstractMesh) -> Any:
@@ -163,12 +171,12 @@ class Steps:
 def take_steps(variant: Variant, cfg: Any, count: int) -> Steps:
     """Traces everything anew, so that nothing is shared with other steps but their cause."""
     state, step = jax.jit(make_init(variant, cfg))(), make_step(variant, cfg)
-    sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
+    sizes, axes = (cfg.batch_size, cfg.sequence_length), variant.model.BATCH
     store = variant.data.TokenStore.open(cfg.data)
-    batches = variant.packing.loader(store, "train", **sizes, seed=cfg.seed)
+    batches = variant.packing.loader(store, "train", *sizes, axes, seed=cfg.seed)
     states, metrics = [values(state)], []
     for _ in range(count):
-        state, seen = step(state, variant.packing.to_devices(next(batches)))
+        state, seen = step(state, variant.packing.to_devices(next(batches), axes))
         states.append(values(state))
         metrics.append(values(seen))
     return Steps(states, metrics, state)

@@ -4,22 +4,21 @@ import ast
 
 import pytest
 
-from tests.contract.harness import EDITED, PLUMBING
+from tests.contract.harness import EDITED, PATHS
 
-MOST_LINES = 1400
+MOST_LINES = 1600
 LONGEST_FUNCTION = 100
 
 
 @pytest.mark.contract("files")
 def test_files_of_the_template_are_there(variant):
-    expected = sorted(f"{name}.py" for name in EDITED + PLUMBING)
-    absent = [name for name in expected if not (variant.directory / name).is_file()]
+    absent = sorted(path for path in PATHS.values() if not (variant.directory / path).is_file())
     assert not absent, f"{variant.package} lacks {', '.join(absent)}: keep the file names of base"
 
 
 @pytest.mark.contract("files")
 def test_the_edited_files_stay_readable(variant):
-    present = [path for path in variant.sources() if path.stem in EDITED]
+    present = [variant.directory / PATHS[name] for name in EDITED]
     lines = {path.name: len(path.read_text("utf-8").splitlines()) for path in present}
     assert sum(lines.values()) <= MOST_LINES, f"{lines}: together at most {MOST_LINES} lines"
 
@@ -34,4 +33,4 @@ def test_no_function_is_too_long(variant):
                 length = node.end_lineno - node.lineno + 1
                 if length > LONGEST_FUNCTION:
                     long.append(f"{path.name}:{node.lineno}: {node.name} has {length} lines")
-    assert not long, f"at most {LONGEST_FUNCTION} lines a function: {'; '.join(long)}"
+    assert not long, f"at most {LONGEST_FUNCTION} lines per function: {'; '.join(long)}"

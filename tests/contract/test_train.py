@@ -200,10 +200,12 @@ def test_the_record_holds_every_source_byte_for_byte(variant, whole):
     (attempt,) = record["attempts"]
     copy = whole / "sources" / attempt["sources_digest"][:16]
     assert record["variant"] == variant.directory.name
-    assert {path.name for path in copy.iterdir()} == set(record["sources"])
+    copied = {path.relative_to(copy).as_posix() for path in copy.rglob("*.py")}
+    assert copied == set(record["sources"])
     for path in variant.sources():
-        assert record["sources"].get(path.name) == sha256(path.read_bytes()), path.name
-        assert (copy / path.name).read_bytes() == path.read_bytes(), path.name
+        name = path.relative_to(variant.directory).as_posix()
+        assert record["sources"].get(name) == sha256(path.read_bytes()), name
+        assert (copy / name).read_bytes() == path.read_bytes(), name
 
 
 @pytest.mark.contract("record")
@@ -211,6 +213,7 @@ def test_the_record_holds_config_data_lock_and_versions(variant, run_config, who
     record = json.loads((whole / "run.json").read_text())
     assert record["schema_version"] == variant.record.RUN_SCHEMA
     assert record["config"] == json.loads(json.dumps(dataclasses.asdict(run_config)))
+    assert record["roles"] == run_config.roles()
     assert record["data"] == variant.data.TokenStore.open(run_config.data).manifest
     lock = variant.directory.parents[2] / "tools/locks/cpu.lock"
     assert record["lock"] == sha256(lock.read_bytes())

@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ from tools.launch.main import choose, find_variants
 from tools.reference import pages
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+TOP_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS = sorted([*TOP_PAGES, *(ROOT / "docs").rglob("*.md")])
 # Pants' own; the workspace's are those of the reference, which is held to ./pants itself.
 PANTS_GOALS = {"run", "test", "fmt", "lint", "check", "package", "generate-lockfiles", "help"}
+PANTS_GOALS |= {"export"}
 ALIASES = tomllib.loads((ROOT / "pants.toml").read_text())["cli"]["alias"]
 PANTS_FLAGS = {"--changed-since", "--debug", "--force", "--no-pantsd", "--output", "--resolve"}
+PANTS_FLAGS |= {"--keep-sandboxes", "-ldebug"}
 GOALS_PAGE, TOOLS_PAGE = ((ROOT / page).read_text() for page in (pages.GOALS, pages.TOOLS))
 # An alias stands for goals and their flags, or for a target.
 GOALS = PANTS_GOALS | {name for name, meaning in ALIASES.items() if " " in meaning}
@@ -38,6 +42,8 @@ TOOLS = {begins: ANCHORS[anchor] for begins, anchor in LINKS}
 TOOLS |= {f"python -m {name}": name for name in TOOLS.values()}
 TOP = ("experiments/", "tools/", "tests/", "docs/", ".ci/")
 
+ALL_HAVE = {"--help", "--tyro-print-completion"}
+
 every_page = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 
 
@@ -50,6 +56,11 @@ def code_lines(text: str) -> list[str]:
         elif fenced or line.startswith("    "):
             lines.append(re.split(r" #| {3,}", line.strip())[0].strip())
     return lines
+
+
+def forked(text: str) -> set[str]:
+    """The reader's own variants: a page that makes one goes on to use it by its name."""
+    return set(re.findall(r"--fork-name=([a-z]\w*)", text)) | {"NAME", "VARIANT"}
 
 
 def commands(text: str) -> list[str]:
@@ -73,7 +84,8 @@ def test_links_lead_to_files(page):
 @every_page
 def test_paths_exist(page):
     for path in re.findall(r"`([\w./-]+)`", page.read_text()):
-        if path.startswith(TOP) and not re.search("NAME|DIGEST", path):
+        own = {"DIGEST", *forked(page.read_text())}
+        if path.startswith(TOP) and not re.search("|".join(sorted(own)), path):
             assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
@@ -85,13 +97,15 @@ def test_every_check_of_the_contract_is_listed():
 
 @every_page
 def test_commands_name_goals_targets_and_flags_that_exist(page):
-    for command in commands(page.read_text()):
-        check(command)
+    text = page.read_text()
+    for command in commands(text):
+        check(command, forked(text))
 
 
-def check(command: str) -> None:
-    # Those stand for the reader's own variant.
-    words = [re.sub(r"\b(NAME|VARIANT)\b", "base", word) for word in shlex.split(command)]
+def check(command: str, own: Collection[str] = ("NAME", "VARIANT")) -> None:
+    """`own` are names of variants that are the reader's, and a copy of base for all we know."""
+    names = "|".join(sorted(own))
+    words = [re.sub(rf"\b({names})\b", "base", word) for word in shlex.split(command)]
     if "--on" not in words:  # flags of two programs: check_flags asks both
         check_tool(words, command)
     if words.pop(0) != "./pants":
@@ -119,9 +133,7 @@ def check_tool(words: list[str], command: str) -> None:
     rest = words[len(begins.split()) :]
     section = SECTIONS.get(" ".join((TOOLS[begins], *rest[:1])), SECTIONS[TOOLS[begins]])
     known = set(re.findall(r"--[\w.-]+", section))
-    unknown = (
-        {word.partition("=")[0] for word in rest if word.startswith("--")} - known - {"--help"}
-    )
+    unknown = {word.partition("=")[0] for word in rest if word.startswith("--")} - known - ALL_HAVE
     assert not unknown, f"{command}: {TOOLS[begins]} has no {', '.join(sorted(unknown))}"
 
 
@@ -131,17 +143,19 @@ def check_target(target: str, command: str) -> None:
 
 
 def check_flags(target: str, flags: list[str], command: str) -> None:
+    code: object = 0
     try:
         if target == "launch" and "--on" in flags:
             launch.parse(remote.parse(*choose(flags, find_variants(ROOT))).flags)
-        elif target == "launch" and flags != ["--list"]:
+        elif target == "launch" and flags not in (["--list"], ["--version"]):
             launch.parse(choose(flags, find_variants(ROOT))[1])
         elif target == "experiments/grug/base/launch.py":
             launch.parse(flags)
         elif target == "corpus":
             tyro.cli(cli.Command, args=flags)
     except SystemExit as ended:
-        assert not ended.code, command
+        code = ended.code
+    assert not code, command
 
 
 @pytest.mark.parametrize(
@@ -155,9 +169,9 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         "./pants run launch -- base --on slurm --time-limits 1",
         "./pants run corpus -- bake text",
         "./pants variants --variants-colour=red",
-        "./pants run tools/archive:claim -- NAME --versus base",
-        "./pants run tools/archive:claim -- NAME --against base --loudly",
-        "python -m tools.archive check --rot .",
+        "./pants run tools/runs:claim -- NAME --versus base",
+        "./pants run tools/runs:claim -- NAME --against base --loudly",
+        "python -m tools.runs check --rot .",
         "python -m tools.nowhere",
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 import experiments.grug.base.launch
 import tools.launch.main
+from tests.tools.launch.terminal import on_a_terminal
 from tools.corpus.default import prepare_default
 
 MODEL = (
@@ -119,3 +120,11 @@ def test_sigterm_saves_and_exits_143(store, tmp_path):
     last = rows(tmp_path)[-1]["step"]
     assert f"preempted at step {last}" in err and "--resume goes on" in err
     assert (tmp_path / "checkpoints" / f"step-{last:08d}" / "COMMIT").exists()
+
+
+def test_no_escape_codes_where_no_color_is_set(store, tmp_path):
+    """On a terminal: a live bar, or plain lines."""
+    run = (tools.launch.main.__name__, *MODEL, "--data", store, "--steps", "2")
+    assert b"\x1b[" in on_a_terminal(*run, "--run-dir", str(tmp_path / "colour"))
+    plain = on_a_terminal(*run, "--run-dir", str(tmp_path / "plain"), NO_COLOR="1")
+    assert b"\x1b" not in plain and b"step 2/2  loss" in plain

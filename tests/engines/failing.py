@@ -5,7 +5,7 @@ import time
 import jax
 from jax.experimental import multihost_utils
 
-from experiments.grug.base.processes import run
+from experiments.grug.base.plumbing.processes import run
 
 
 def main() -> int:

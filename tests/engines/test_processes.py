@@ -87,8 +87,7 @@ def whole(store, cache, tmp_path_factory) -> Callable[[str], Path]:
     return run
 
 
-@pytest.mark.parametrize("variant", ["base", "moe"])
-@pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
+@pytest.mark.parametrize("variant, processes, devices", [("base", 4, 1), ("moe", 2, 2)])
 def test_the_losses_do_not_depend_on_the_processes(
     launch, whole, tmp_path, variant, processes, devices
 ):

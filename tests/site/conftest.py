@@ -22,11 +22,12 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tools.common.files import File
 from tools.diff import html
 from tools.diff.buckets import Files
-from tools.diff.compare import Comparison, compare
+from tools.diff.compare_trees import Comparison, compare
 from tools.diff.model import Header, Size
-from tools.diff.sources import File, Source
+from tools.diff.read_trees import Source
 
 WIDTHS = (1440, 768, 375)
 SCHEMES = ("light", "dark")

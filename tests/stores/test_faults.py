@@ -12,10 +12,10 @@ import jax
 import pytest
 import tensorstore as ts
 
-from experiments.grug.base import storage
-from experiments.grug.base.checkpoint import CheckpointError, Checkpoints
 from experiments.grug.base.model import ModelConfig
-from experiments.grug.base.record import read_metrics
+from experiments.grug.base.plumbing import storage
+from experiments.grug.base.plumbing.checkpoint import CheckpointError, Checkpoints
+from experiments.grug.base.plumbing.record import read_metrics
 from experiments.grug.base.train import TrainConfig, train
 from tests.stores.faults import Fault, Proxy
 from tests.stores.tree import CONFIG, assert_holds, like, make_mesh, make_state

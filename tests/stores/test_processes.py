@@ -11,8 +11,8 @@ import jax
 import pytest
 
 import tests.stores.worker
-from experiments.grug.base.checkpoint import Checkpoints
-from experiments.grug.base.storage import Folder
+from experiments.grug.base.plumbing.checkpoint import Checkpoints
+from experiments.grug.base.plumbing.storage import Folder
 from tests.stores.conftest import free_port
 from tests.stores.faults import Fault
 from tests.stores.tree import CONFIG, assert_holds, like, make_mesh, make_state

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.grug.base.checkpoint import CheckpointError, Checkpoints
-from experiments.grug.base.data import DataError, TokenStore
-from experiments.grug.base.packing import PackedRows, loader
-from experiments.grug.base.record import read_metrics, write_record
-from experiments.grug.base.runlog import Mirror, RunLog
-from experiments.grug.base.storage import Folder, StorageError
+from experiments.grug.base.plumbing.checkpoint import CheckpointError, Checkpoints
+from experiments.grug.base.plumbing.data import DataError, TokenStore
+from experiments.grug.base.plumbing.packing import PackedRows, loader
+from experiments.grug.base.plumbing.record import read_metrics, write_record
+from experiments.grug.base.plumbing.runlog import Mirror, RunLog
+from experiments.grug.base.plumbing.storage import Folder, StorageError
 from tests.stores.tree import CONFIG, assert_holds, like, make_mesh, make_state
 from tools.corpus.default import prepare_default
 
@@ -95,7 +95,7 @@ def test_a_token_store_in_a_bucket_reads_like_a_local_one(root, kind, store):
     assert ours.tokenizer().to_str() == theirs.tokenizer().to_str()
     rows = PackedRows(ours, "train", 32)
     assert len(rows) == len(PackedRows(theirs, "train", 32)) > 8
-    sizes = {"batch_size": 4, "sequence_length": 32, "seed": 0}
+    sizes = {"batch_size": 4, "sequence_length": 32, "axes": (), "seed": 0}
     batches = zip(loader(ours, "train", **sizes), loader(theirs, "train", **sizes), strict=False)
     for _, (a, b) in zip(range(5), batches, strict=False):
         for x, y in zip(a, b, strict=True):
@@ -114,8 +114,8 @@ def row(step: int) -> dict[str, float]:
 def test_a_run_directory(root, kind):
     url = root(kind)
     assert Folder(url).empty()
-    write_record(url, {"a": 1}, {"b": 2}, 0)
-    write_record(url, {"a": 1}, {"b": 2}, 4)
+    write_record(url, {"a": 1}, {}, {"b": 2}, 0)
+    write_record(url, {"a": 1}, {}, {"b": 2}, 4)
     record = json.loads(Folder(url).read("run.json") or b"")
     assert [a["from_step"] for a in record["attempts"]] == [0, 4]
     sources = f"sources/{record['attempts'][0]['sources_digest'][:16]}/"
@@ -151,7 +151,7 @@ def test_metrics_reach_a_bucket_while_the_run_goes_on(root):
 def test_a_bucket_that_is_not_there(root, s3, gcs):
     for url in ("s3://grug-none/run", "gs://grug-none/run"):
         with pytest.raises(StorageError, match=f"^{url}/: no such bucket .*: make it"):
-            write_record(url, {}, {}, 0)
+            write_record(url, {}, {}, {}, 0)
         checkpoints = Checkpoints(url, keep=1)
         checkpoints.save(1, make_state(1), {"config": CONFIG})
         with pytest.raises(CheckpointError, match="no such bucket"):

@@ -11,10 +11,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.grug.base import checkpoint
-from experiments.grug.base.checkpoint import CheckpointError, Checkpoints
-from experiments.grug.base.data import TokenStore
-from experiments.grug.base.packing import loader, to_devices
+from experiments.grug.base.model import BATCH
+from experiments.grug.base.plumbing import checkpoint
+from experiments.grug.base.plumbing.checkpoint import CheckpointError, Checkpoints
+from experiments.grug.base.plumbing.data import TokenStore
+from experiments.grug.base.plumbing.packing import loader, to_devices
 from tests.stores.tree import CONFIG, assert_holds, like, make_mesh, make_state
 
 
@@ -52,14 +53,14 @@ def restore(url: str) -> None:
 def read(url: str, store: str) -> None:
     """On every mesh both processes hold the batches that one process alone reads."""
     opened = TokenStore.open(store)
-    sizes = {"batch_size": 8, "sequence_length": 32, "seed": 0}
+    sizes = {"batch_size": 8, "sequence_length": 32, "axes": BATCH, "seed": 0}
     alone = loader(opened, "train", **sizes)
     expected = [next(alone) for _ in range(3)]
     for shape in ((1, 4, 1), (2, 1, 2), (1, 1, 4), (2, 2, 1)):
         with jax.set_mesh(make_mesh(*shape)):
             batches = loader(opened, "train", **sizes)
             for wanted in expected:
-                batch = to_devices(next(batches))
+                batch = to_devices(next(batches), BATCH)
                 for ours, theirs in zip(batch, wanted, strict=True):
                     whole = multihost_utils.process_allgather(ours, tiled=True)
                     np.testing.assert_array_equal(whole, theirs)

@@ -33,7 +33,10 @@ def edit(workspace: Workspace):
 
     yield write
     for file, text in before.items():
-        file.unlink() if text is None else file.write_text(text)
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text)
     workspace.commit()
 
 
@@ -77,10 +80,18 @@ def test_a_change_of_a_variant_runs_its_own_tests_and_contract(workspace, edit):
     assert tests and all(test.startswith("experiments/grug/moe") for test in tests), tests
     assert "experiments/grug/moe#contract" in tests
     assert "experiments/grug/moe/test_model.py" in tests
-    assert "experiments/grug/moe/test_data.py" in tests  # packing takes its axes from the model
+    assert "experiments/grug/moe#plumbing" not in list_tests(workspace)  # it is base's
     changed = workspace.pants("--changed-since=HEAD~1", "variants", "--format=json")
     (row,) = json.loads(changed.stdout)["variants"]
     assert (row["name"], row["reasons"]) == ("moe", ["sources: model.py"])
+
+
+def test_a_copy_with_plumbing_of_its_own_is_held_to_the_plumbings_tests(workspace, edit):
+    workspace.commit()
+    path = "experiments/grug/moe/plumbing/data.py"
+    edit(path, (workspace.root / path).read_text() + "\n# a change\n")
+    workspace.commit()
+    assert "experiments/grug/moe#plumbing" in list_tests(workspace)
 
 
 def test_a_change_of_base_runs_no_test_of_its_copies(workspace, edit):
@@ -100,6 +111,7 @@ def test_a_change_of_the_contract_runs_every_contract_and_nothing_else(workspace
     workspace.commit()
     assert list_tests(workspace) == [
         "experiments/grug/base#contract",
+        "experiments/grug/base#plumbing",
         "experiments/grug/moe#contract",
     ]
     changed = workspace.pants("--changed-since=HEAD~1", "variants", "--format=names")

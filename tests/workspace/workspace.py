@@ -8,14 +8,19 @@ import subprocess
 from pathlib import Path
 
 COPIED = (
-    *(".ci", ".gitignore", "BUILD", "README.md", "mkdocs.yml", "pants", "pants.toml", "pytest.ini"),
-    *(
-        "docs/reports",
-        "experiments/grug/buckets.json",
-        "experiments/grug/base",
-        "tests/contract",
-        "tools",
-    ),
+    ".ci",
+    ".gitignore",
+    "BUILD",
+    "README.md",
+    "mkdocs.yml",
+    "pants",
+    "pants.toml",
+    "pytest.ini",
+    "docs/reports",
+    "experiments/grug/buckets.json",
+    "experiments/grug/base",
+    "tests/contract",
+    "tools",
 )
 CACHES = shutil.ignore_patterns("__pycache__")
 
@@ -35,12 +40,9 @@ class Workspace:
         self.git("init", "--quiet", "--initial-branch=main")
 
     def fork(self, name: str) -> Path:
-        """A variant that is base under another name."""
+        """A variant that is base under another name: imports within a variant are relative."""
         copy = self.root / "experiments/grug" / name
         shutil.copytree(self.root / "experiments/grug/base", copy)
-        for file in copy.glob("*.py"):
-            text = file.read_text()
-            file.write_text(text.replace("experiments.grug.base", f"experiments.grug.{name}"))
         return copy
 
     def edit(self, variant: str) -> None:

@@ -14,45 +14,36 @@ import sys
 from pathlib import Path
 
 from tools.bundle import specs
-from tools.bundle.errors import BundleError
 from tools.bundle.imports import Import, check
 from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
 from tools.bundle.manifest import Pythons, read_manifest
 from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, jax_for, write
 from tools.bundle.topology import DEFAULTS, Topology
+from tools.common.errors import ToolError
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="bundle")
     commands = parser.add_subparsers(dest="command", required=True)
-    needs = argparse.ArgumentParser(add_help=False)
-    needs.add_argument("--accelerator", choices=sorted(JAX), required=True)
-    needs.add_argument("--lock", type=Path, required=True, help="the resolve's Pex lock")
-    needs.add_argument("--tools-lock", type=Path, help="the Pex lock that has uv")
-    needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
-    needs.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="NAME:MODULE:PATH",
-        help="a file that imports a module of a requirement",
-    )
-    needs.add_argument("--root", type=Path, default=Path("."), help="what sources are relative to")
-    needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
-    needs.add_argument("--wheels-python", help="CPython of the workers, default: the oldest")
-    needs.add_argument("--wheels-machine", choices=MACHINES, default="x86_64", help="theirs")
+    needs = _needs()
     pack = commands.add_parser("pack", parents=[needs], help="write a bundle and its .tar.gz")
     pack.add_argument("--variant", required=True)
-    pack.add_argument("--entry", required=True, help="the module to run")
-    pack.add_argument("--out", type=Path, required=True, help="the bundle's directory")
-    pack.add_argument("--wheels", type=Path, help="add these: the directory `pex3 download` made")
-    pack.add_argument("--topology", default="", help="such as 2x8xh100, v5e:4x4")
-    pack.add_argument("--arg", action="append", default=[], help="a flag on every start")
+    pack.add_argument("--entry", required=True, help="module that a worker runs")
+    pack.add_argument("--out", type=Path, required=True, help="directory of the bundle")
+    pack.add_argument(
+        "--wheels", type=Path, help="directory of wheels to add, as `pex3 download` made it"
+    )
+    pack.add_argument(
+        "--topology", default="", help="devices of the job, such as 2x8xh100 or v5e:4x4"
+    )
+    pack.add_argument(
+        "--arg", action="append", default=[], help="flag of the variant on every start"
+    )
     pack.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     pack.add_argument("--commit", default=None)
     pack.add_argument("--dirty", choices=("true", "false"), default=None)
-    pack.add_argument("--sample", type=Path, help="a small token store to try the bundle with")
+    pack.add_argument("--sample", type=Path, help="small token store to try the bundle with")
     pack.add_argument("sources", nargs="+", metavar="SOURCE")
     again = commands.add_parser("specs", help="write launch/ of a bundle with other settings")
     again.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -74,32 +65,66 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def _needs() -> argparse.ArgumentParser:
+    """The options that say of which packages and workers a bundle is."""
+    needs = argparse.ArgumentParser(add_help=False)
+    needs.add_argument("--accelerator", choices=sorted(JAX), required=True)
+    needs.add_argument("--lock", type=Path, required=True, help="Pex lock of the resolve")
+    needs.add_argument("--tools-lock", type=Path, help="Pex lock that has uv")
+    needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
+    needs.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="NAME:MODULE:PATH",
+        help="file that imports a module of a requirement",
+    )
+    needs.add_argument(
+        "--root", type=Path, default=Path("."), help="directory that sources are relative to"
+    )
+    needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
+    needs.add_argument(
+        "--wheels-python", help="CPython version of the workers; default: the oldest"
+    )
+    needs.add_argument(
+        "--wheels-machine",
+        choices=MACHINES,
+        default="x86_64",
+        help="processor of the workers, as `uname -m` names it",
+    )
+    return needs
+
+
 def read_tree(root: Path) -> dict[str, bytes]:
+    """The files below a directory, by path."""
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
 def read_lock(path: Path) -> Lock:
+    """A Pex lock from its file. Raises ToolError."""
     return Lock.parse(path.read_text(), str(path))
 
 
 def lock_of(options: argparse.Namespace) -> Lock:
-    """The resolve's lock. Raises BundleError where it lacks what the variant imports."""
+    """The resolve's lock. Raises ToolError where it lacks what the variant imports."""
     lock = read_lock(options.lock)
     check(lock, map(Import.parse, options.imports), options.root)
     return lock
 
 
 def target_of(options: argparse.Namespace) -> Target:
-    """The workers that wheels are for. Raises BundleError for a Python that the lock is not for."""
+    """The workers that wheels are for. Raises ToolError for a Python that the lock is not for."""
     minors = Pythons.parse(options.python).minors()
     python = options.wheels_python or minors[0]
     if python not in minors:
-        raise BundleError(f"wheels for CPython {python}: the lock is for {', '.join(minors)}")
+        raise ToolError(f"wheels for CPython {python}: the lock is for {', '.join(minors)}")
     return Target(python, options.wheels_machine)
 
 
 def pack(options: argparse.Namespace) -> None:
+    """Writes a bundle and its .tar.gz."""
     env = dict(pair.partition("=")[::2] for pair in options.env) if options.env else None
     topology = options.topology or DEFAULTS[options.accelerator]
     contents = Contents(
@@ -138,6 +163,7 @@ def write_wheels(options: argparse.Namespace) -> None:
 
 
 def render_specs(options: argparse.Namespace) -> None:
+    """Writes launch/ of a bundle anew, with the settings that were asked for."""
     manifest = read_manifest(options.bundle)
     packed = Topology(**manifest["topology"])
     asked = options.topology
@@ -158,10 +184,11 @@ def render_specs(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         {"pack": pack, "specs": render_specs, "wheels": write_wheels}[options.command](options)
-    except BundleError as error:
+    except ToolError as error:
         print(f"bundle: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import shlex
 import subprocess
@@ -19,7 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
+from tools.common.files import MIB
+from tools.common.jsonio import json_text, read_json
 
 TABLE = Path(__file__).with_name("flags.json")
 # Who reads each variable, and a program that makes it do so without the hardware.
@@ -35,28 +36,32 @@ TIMEOUT = 120.0  # seconds
 
 
 def names(value: str, variable: str) -> list[str]:
-    """The flags in a variable's value, without dashes and values. Raises BundleError."""
+    """The flags in a variable's value, without dashes and values. Raises ToolError."""
     try:
         tokens = shlex.split(value)
     except ValueError as error:
-        raise BundleError(f"{variable}={value!r}: {error}") from error
+        raise ToolError(f"{variable}={value!r}: {error}") from error
     if bad := [token for token in tokens if not token.startswith("--")]:
-        raise BundleError(f"{variable}: {bad[0]!r} is no flag: write --NAME=VALUE")
+        raise ToolError(f"{variable}: {bad[0]!r} is no flag: write --NAME=VALUE")
     return [token[2:].partition("=")[0] for token in tokens]
 
 
+def _table() -> dict[str, Any]:
+    return read_json(TABLE, MIB)
+
+
 def check(variable: str, value: str, version: str | None) -> None:
-    """Raises BundleError for a flag that this version refuses, or of which nothing is known."""
+    """Raises ToolError for a flag that this version refuses, or of which nothing is known."""
     package, _ = READERS[variable]
     flags = names(value, variable)
     if flags and version is None:
-        raise BundleError(f"{variable} is set, but the lock has no {package} that would read it")
-    known = json.loads(TABLE.read_text())[package].get(version, {})
+        raise ToolError(f"{variable} is set, but the lock has no {package} that would read it")
+    known = _table()[package].get(version, {})
     for flag in flags:
         if flag in known.get("refused", ()):
-            raise BundleError(f"{variable}: {package} {version} aborts on --{flag}: remove it")
+            raise ToolError(f"{variable}: {package} {version} aborts on --{flag}: remove it")
         if flag not in known.get("accepted", ()):
-            raise BundleError(
+            raise ToolError(
                 f"{variable}: --{flag} was never tried with {package} {version}: where that is "
                 f"installed, run python -m tools.bundle.flags {variable} {flag}=VALUE"
             )
@@ -73,11 +78,11 @@ def accepted(variable: str, flag: str) -> bool:
         timeout=TIMEOUT,
     )
     if run.returncode and "Flag parsing failed" in run.stderr:
-        raise BundleError(f"--{flag}: the value is of the wrong kind; try the flag with another")
+        raise ToolError(f"--{flag}: the value is of the wrong kind; try the flag with another")
     said = [line for line in run.stderr.splitlines() if "unknown" in line.lower()]
     if run.returncode and not said:
         last = (run.stderr.splitlines() or ["nothing"])[-1]
-        raise BundleError(f"--{flag}: neither known nor unknown; the program said: {last}")
+        raise ToolError(f"--{flag}: neither known nor unknown; the program said: {last}")
     return run.returncode == 0
 
 
@@ -85,7 +90,7 @@ def probe(variable: str, flags: list[str]) -> dict[str, Any]:
     """Tries each flag and returns the table with what was found."""
     package, _ = READERS[variable]
     version = importlib.metadata.version(package)
-    table = json.loads(TABLE.read_text())
+    table = _table()
     entry = table[package].setdefault(version, {"accepted": [], "refused": []})
     for flag in flags:
         name, key = flag.partition("=")[0], "accepted" if accepted(variable, flag) else "refused"
@@ -97,16 +102,17 @@ def probe(variable: str, flags: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="flags", description="Try flags on this JAX.")
     parser.add_argument("variable", choices=sorted(READERS))
     parser.add_argument("flags", nargs="+", metavar="FLAG=VALUE")
     options = parser.parse_args(arguments)
     try:
         table = probe(options.variable, options.flags)
-    except BundleError as error:
+    except ToolError as error:
         print(f"flags: {error}", file=sys.stderr)
         return 1
-    TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+    TABLE.write_text(json_text(table))
     return 0
 
 

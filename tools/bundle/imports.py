@@ -9,8 +9,8 @@ from pathlib import Path, PurePath
 
 from packaging.utils import canonicalize_name
 
-from tools.bundle.errors import BundleError
 from tools.bundle.lock import Lock
+from tools.common.errors import ToolError
 
 
 @dataclass(frozen=True, order=True)
@@ -23,11 +23,11 @@ class Import:
 
     @classmethod
     def parse(cls, text: str) -> Import:
-        """Reads `REQUIREMENT:MODULE:PATH`. Raises BundleError for any other form."""
+        """Reads `REQUIREMENT:MODULE:PATH`. Raises ToolError for any other form."""
         requirement, _, rest = text.partition(":")
         module, _, path = rest.partition(":")
         if not (requirement and module and path):
-            raise BundleError(f"--import={text}: write REQUIREMENT:MODULE:PATH")
+            raise ToolError(f"--import={text}: write REQUIREMENT:MODULE:PATH")
         return cls(path, requirement, module)
 
 
@@ -35,7 +35,7 @@ def check(lock: Lock, imports: Iterable[Import], root: Path) -> None:
     """Whether the lock has what the files below `root` import.
 
     Raises:
-        BundleError: it lacks a distribution; a line for each file that imports it.
+        ToolError: it lacks a distribution; a line for each file that imports it.
     """
     modules: dict[tuple[str, str], set[str]] = {}
     for each in imports:
@@ -48,7 +48,7 @@ def check(lock: Lock, imports: Iterable[Import], root: Path) -> None:
         for (path, requirement), names in sorted(modules.items())
     ]
     if faults:
-        raise BundleError("\n".join(faults))
+        raise ToolError("\n".join(faults))
 
 
 def _place(path: Path, modules: Collection[str]) -> str:

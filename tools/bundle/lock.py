@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
+from tools.common.jsonio import json_text
 
 MACHINES = ("aarch64", "x86_64")
 # https://peps.python.org/pep-0600/: the older names of a manylinux floor.
@@ -50,6 +51,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Wheel:
+    """A wheel that a lock names, and where to get it."""
+
     name: str
     url: str
     sha256: str
@@ -59,7 +62,7 @@ class Wheel:
         try:
             tags = parse_wheel_filename(self.name)[3]
         except InvalidWheelFilename as error:
-            raise BundleError(f"the lock names {self.name}, which is no wheel: {error}") from error
+            raise ToolError(f"the lock names {self.name}, which is no wheel: {error}") from error
         floors = [
             floor
             for tag in tags
@@ -105,6 +108,8 @@ class Pin:
 
 @dataclass(frozen=True)
 class Lock:
+    """A Pex lock of one resolve."""
+
     name: str  # of its file, for messages
     text: str  # JSON, without the header that Pants writes
     sha256: str  # of the file as the workspace has it
@@ -125,13 +130,14 @@ class Lock:
             asked = tuple(map(str, content.get("requirements", ())))
             interpreters = tuple(map(str, content.get("requires_python", ())))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BundleError(
+            raise ToolError(
                 f"{name} is no Pex lock of one resolve: write it with ./pants generate-lockfiles"
             ) from error
         digest = hashlib.sha256(text.encode()).hexdigest()
         return cls(name, body.lstrip(), digest, entries, asked, interpreters)
 
     def version(self, name: str) -> str | None:
+        """The locked version of a distribution; None where it is not locked."""
         entry = self.distributions.get(name)
         return entry["version"] if entry else None
 
@@ -139,7 +145,7 @@ class Lock:
         """`roots` ("jax[tpu]") and all that they bring in on any of the targets, by name.
 
         Raises:
-            BundleError: the lock lacks one, or no wheel of it runs on a target that needs it.
+            ToolError: the lock lacks one, or no wheel of it runs on a target that needs it.
         """
         wanted: dict[str, set[Target]] = {}
         for target in targets:
@@ -156,7 +162,7 @@ class Lock:
                 continue
             seen.add((name, extra))
             if name not in self.distributions:
-                raise BundleError(
+                raise ToolError(
                     f"{self.name} has no {name}, which a bundle needs: add it to the resolve's "
                     f"requirements, then ./pants run locks -- update {PurePath(self.name).stem}"
                 )
@@ -191,7 +197,7 @@ def machines_of(pins: Iterable[Pin], pythons: Iterable[str]) -> dict[str, str]:
         # The first distribution that stands in the way, on the machine most have.
         at = [Target(p, "x86_64") for p in pythons]
         bad = next(pin for pin in pins if any(_floor(pin, target) is None for target in at))
-        raise BundleError(
+        raise ToolError(
             f"{bad.name} {bad.version} has no wheel for Linux x86_64 and CPython "
             f"{', '.join(pythons)}: bundles install wheels only; lock another version"
         )
@@ -240,12 +246,12 @@ def one_wheel_each(pins: Iterable[Pin], target: Target) -> Download:
     """What `target` alone needs, with no choice left among the wheels of a pin.
 
     Of those that run on the oldest glibc on which all pins have one, the wheel for the newest.
-    Raises BundleError where a pin has none for the target.
+    Raises ToolError where a pin has none for the target.
     """
     pins = [pin for pin in pins if target in pin.targets]
     floors = machines_of(pins, [target.python])
     if target.machine not in floors:
-        raise BundleError(
+        raise ToolError(
             f"not every distribution has a wheel for {target.machine}: there are all for "
             f"{' and '.join(floors)}"
         )
@@ -272,4 +278,4 @@ def _complete_platform(target: Target, glibc: tuple[int, ...]) -> str:
     ]
     markers = {name: value for name, value in target.markers("").items() if name != "extra"}
     told = {"marker_environment": markers, "compatible_tags": [str(tag) for tag in tags]}
-    return json.dumps(told, indent=1, sort_keys=True) + "\n"
+    return json_text(told)

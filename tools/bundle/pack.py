@@ -14,18 +14,17 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from tools.bundle import flags, specs
-from tools.bundle.errors import BundleError
 from tools.bundle.lock import MACHINES, Lock, Pin, Target, machines_of, requirements_text
 from tools.bundle.manifest import VERSIONS, Manifest, Pythons
 from tools.bundle.topology import Topology
+from tools.common.errors import ToolError
 
 HERE = Path(__file__).parent
 # What run.py imports, by its path in the workspace, which it keeps in the bundle below parts/.
 PARTS = (
-    "tools/bundle/errors.py",
     *(
         f"tools/bundle/worker/{name}.py"
-        for name in ("check", "home", "installed", "locks", "say", "start", "venv")
+        for name in ("check", "errors", "home", "installed", "locks", "say", "start", "venv")
     ),
     *(f"tools/start/{name}.py" for name in ("installers", "machine", "mirrors", "settings")),
 )
@@ -74,20 +73,22 @@ class Contents:
     wheels: Target | None = None  # the workers that the wheels laid beside are for
 
     def pins(self, targets: Iterable[Target]) -> list[Pin]:
+        """The distributions that the variant needs on each of the targets."""
         return self.lock.needed((*self.requirements, jax_for(self.accelerator, self.lock)), targets)
 
     def installer(self, targets: Iterable[Target]) -> list[Pin]:
+        """The distributions that install the others; none where workers bring their own."""
         return self.tools.needed([INSTALLER], targets) if self.tools else []
 
 
 def bundle(contents: Contents) -> dict[str, bytes]:
-    """Every file of the bundle by its path, bundle.json among them. Raises BundleError."""
+    """Every file of the bundle by its path, bundle.json among them. Raises ToolError."""
     env = dict(ENV[contents.accelerator] if contents.env is None else contents.env)
     for variable, (package, _) in flags.READERS.items():
         flags.check(variable, env.get(variable, ""), contents.lock.version(package))
     module = contents.entry.replace(".", "/") + ".py"
     if module not in contents.sources:
-        raise BundleError(f"{contents.variant} has no {module}: a bundle runs one")
+        raise ToolError(f"{contents.variant} has no {module}: a bundle runs one")
     pythons = contents.pythons.minors()
     targets = [Target(p, machine) for p in pythons for machine in MACHINES]
     machines = machines_of(contents.pins(targets), pythons)
@@ -192,4 +193,4 @@ def write(files: Mapping[str, bytes | Path], directory: Path) -> None:
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh_packed.unlink(missing_ok=True)
-        raise BundleError(f"{error.filename or directory}: {error.strerror}") from error
+        raise ToolError(f"{error.filename or directory}: {error.strerror}") from error

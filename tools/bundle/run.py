@@ -21,9 +21,12 @@ BUNDLE = os.path.dirname(os.path.abspath(__file__))
 # Python looks there first, but for what it brings itself nothing in the bundle may stand.
 sys.path = [place for place in sys.path if os.path.realpath(place) != os.path.realpath(BUNDLE)]
 
+import contextlib  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 from importlib.machinery import ModuleSpec  # noqa: E402
+from types import ModuleType  # noqa: E402
+from typing import Any  # noqa: E402
 
 SCHEMA_VERSION = 2
 CANNOT_START = 78  # EX_CONFIG of sysexits.h: not 143, so that no engine takes it for a preemption
@@ -34,7 +37,7 @@ class NotAsPacked(Exception):
     """The bundle is not whole; one line with the remedy."""
 
 
-def read_manifest() -> tuple:
+def read_manifest() -> tuple[dict[str, Any], dict[str, bytes]]:
     """(bundle.json, the text of each part), once the digest of every file is found right."""
     path = os.path.join(BUNDLE, "bundle.json")
     again = "copy the bundle here again"
@@ -56,17 +59,17 @@ def read_manifest() -> tuple:
     parts = {}
     for name, entry in files.items():
         try:
-            found, parts[name] = read_file(name)
+            found, data = read_file(name)
         except OSError as error:
             raise NotAsPacked(f"{name} cannot be read ({error.strerror}): {again}") from error
         if found != entry["sha256"]:
             raise NotAsPacked(f"{name} is not what was packed: {again}")
-    return {**manifest, "id": identity}, {
-        n: data for n, data in parts.items() if n.startswith(PARTS)
-    }
+        if name.startswith(PARTS):
+            parts[name] = data
+    return {**manifest, "id": identity}, parts
 
 
-def read_file(name: str) -> tuple:
+def read_file(name: str) -> tuple[str, bytes]:
     """(the digest of a file, its bytes where it is a part)."""
     digest, kept = hashlib.sha256(), b""
     with open(os.path.join(BUNDLE, name), "rb") as file:
@@ -76,6 +79,11 @@ def read_file(name: str) -> tuple:
     return digest.hexdigest(), kept
 
 
+def path_of(module: str) -> str:
+    """The path in the bundle of the part that is this module."""
+    return f"{PARTS}{module.replace('.', '/')}.py"
+
+
 class Finder:
     """Imports parts/X/Y.py as X.Y from bytes that were checked.
 
@@ -83,52 +91,52 @@ class Finder:
     an older bundle) has no say, and nothing is written into the bundle.
     """
 
-    def __init__(self, parts: dict) -> None:
+    def __init__(self, parts: dict[str, bytes]) -> None:
         self.parts = parts
         names = [name.split("/")[1:-1] for name in parts]
         self.packages = {".".join(name[:end]) for name in names for end in range(1, len(name) + 1)}
 
-    def find_spec(self, name: str, path=None, target=None):
-        file = f"{PARTS}{name.replace('.', '/')}.py"
-        if file in self.parts:
-            place = os.path.join(BUNDLE, file)
-            spec = ModuleSpec(name, self, origin=place, loader_state=file)  # ty: ignore
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Where a part is, or a package of some; None for all else."""
+        if path_of(name) in self.parts:
+            place = os.path.join(BUNDLE, path_of(name))
+            spec = ModuleSpec(name, self, origin=place)  # ty: ignore
             spec.has_location = True
             return spec
         known = name in self.packages
         return ModuleSpec(name, self, is_package=True) if known else None  # ty: ignore
 
-    def create_module(self, spec) -> None:
+    def create_module(self, spec: ModuleSpec) -> None:
         """A plain module."""
 
-    def exec_module(self, module) -> None:
-        spec = module.__spec__
-        if spec.loader_state:
-            code = compile(self.parts[spec.loader_state], spec.origin, "exec", dont_inherit=True)
-            exec(code, module.__dict__)
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs a part; a package is empty."""
+        path = path_of(module.__name__)
+        if path in self.parts:
+            place = os.path.join(BUNDLE, path)
+            exec(compile(self.parts[path], place, "exec", dont_inherit=True), module.__dict__)
 
 
 def refuse(error: Exception) -> int:
     """The exit code of a start that failed, after one line that says why."""
-    try:
+    with contextlib.suppress(OSError):  # a full disk may hold the log too
         print(f"bundle: {error}", file=sys.stderr, flush=True)
-    except OSError:
-        pass  # a full disk may hold the log too
     return CANNOT_START
 
 
 def main() -> None:
+    """Becomes the program, or exits with one line."""
     try:
         manifest, parts = read_manifest()
     except NotAsPacked as error:
         sys.exit(refuse(error))
     sys.meta_path.insert(0, Finder(parts))
-    from tools.bundle.errors import BundleError
     from tools.bundle.worker import start
+    from tools.bundle.worker.errors import WorkerError
 
     try:
         start.main(BUNDLE, manifest, sys.argv[1:])
-    except BundleError as error:
+    except WorkerError as error:
         sys.exit(refuse(error))
 
 

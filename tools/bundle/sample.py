@@ -26,8 +26,9 @@ def documents(text: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="sample", description="Write a bundle's sample of text.")
-    parser.add_argument("out", type=Path, help="the JSON lines to write, a document each")
+    parser.add_argument("out", type=Path, help="file of JSON lines to write, one document per line")
     parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
     options = parser.parse_args(arguments)
     texts = [part for path in sorted(options.sources) for part in documents(path.read_text())]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.bundle.errors import BundleError
 from tools.bundle.topology import TPUS, Topology
+from tools.common.errors import ToolError
 
 TEMPLATES = Path(__file__).with_name("templates")
 PREEMPTED = 143
@@ -122,7 +122,7 @@ def _scalar(value: Any) -> str:
 
 def _slurm_time(text: str) -> str:
     if not re.fullmatch(r"(\d+-)?\d+(:\d\d){0,2}", text):
-        raise BundleError(f"time limit {text!r}: write minutes, HH:MM:SS or DAYS-HH:MM:SS")
+        raise ToolError(f"time limit {text!r}: write minutes, HH:MM:SS or DAYS-HH:MM:SS")
     return text
 
 
@@ -143,30 +143,16 @@ exec python3 /tmp/bundle/run.py "$@" --run-dir "$RUN_DIR" --resume
 
 
 def jobset(settings: Settings) -> dict[str, Any]:
-    """A JobSet: a job a slice, a pod a node, which needs no rights on the cluster's API."""
+    """A JobSet: one job per slice, one pod per node. It needs no rights on the cluster's API."""
     topology = settings.topology
-    pods = topology.nodes // topology.slices
-    exits = {"containerName": "worker", "operator": "In", "values": [PREEMPTED]}
-    preempted = [
-        {"action": "FailJob", "onExitCodes": exits},
-        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-    ]
-    job = {
-        "parallelism": pods,
-        "completions": pods,
-        "completionMode": "Indexed",
-        "backoffLimit": 0,
-        "podFailurePolicy": {"rules": preempted},
-        "template": {"spec": _pod(settings, pods)},
-    }
     ignore = "RestartJobSetAndIgnoreMaxRestarts"
     rules = [{"name": "preempted", "action": ignore, "onJobFailureReasons": ["PodFailurePolicy"]}]
-    slices = {"name": "worker", "replicas": topology.slices, "template": {"spec": job}}
+    job = {"spec": _job(settings)}
     spec = {
         "coordinator": {"replicatedJob": "worker", "jobIndex": 0, "podIndex": 0},
         "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True},
         "failurePolicy": {"maxRestarts": settings.max_restarts, "rules": rules},
-        "replicatedJobs": [slices],
+        "replicatedJobs": [{"name": "worker", "replicas": topology.slices, "template": job}],
     }
     metadata: dict[str, Any] = {"name": settings.name}
     if topology.accelerator == "tpu":
@@ -176,8 +162,26 @@ def jobset(settings: Settings) -> dict[str, Any]:
     return {"apiVersion": api, "kind": "JobSet", "metadata": metadata, "spec": spec}
 
 
+def _job(settings: Settings) -> dict[str, Any]:
+    """The job of one slice, which fails as a whole where one of its pods is preempted."""
+    exits = {"containerName": "worker", "operator": "In", "values": [PREEMPTED]}
+    preempted = [
+        {"action": "FailJob", "onExitCodes": exits},
+        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+    pods = settings.topology.nodes // settings.topology.slices
+    return {
+        "parallelism": pods,
+        "completions": pods,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "podFailurePolicy": {"rules": preempted},
+        "template": {"spec": _pod(settings, pods)},
+    }
+
+
 def _pod(settings: Settings, pods: int) -> dict[str, Any]:
-    """What each of a slice's `pods` runs, and on which hardware."""
+    """A node of a slice that has `pods` of them."""
     topology = settings.topology
     # Where the program sees a TPU pod, it takes these from the TPU's own environment.
     cluster = [] if topology.accelerator == "tpu" else _downward(topology.slices, pods)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class Topology:
     slices: int = 1
 
     def as_dict(self) -> dict[str, Any]:
+        """The topology as the manifest holds it."""
         return dataclasses.asdict(self)
 
     @classmethod
     def parse(cls, accelerator: str, text: str) -> Topology:
-        """Raises BundleError where the line does not fit the accelerator."""
+        """Raises ToolError where the line does not fit the accelerator."""
         if accelerator == "cpu" and re.fullmatch(r"[1-9]\d*", text):
             return cls("cpu", "", int(text), 1)
         gpu = re.fullmatch(r"(?:([1-9]\d*)x)?([1-9]\d*)x([a-z][a-z0-9-]*)", text)
@@ -63,21 +64,21 @@ class Topology:
         tpu = re.fullmatch(r"(?:([1-9]\d*)x)?(v\w+):([1-9]\d*(?:x[1-9]\d*){1,2})", text)
         if accelerator == "tpu" and tpu:
             return cls._tpu(tpu[2], tpu[3], int(tpu[1] or 1))
-        raise BundleError(f"topology {text!r} for {accelerator}: write {FORMS}")
+        raise ToolError(f"topology {text!r} for {accelerator}: write {FORMS}")
 
     @classmethod
     def _tpu(cls, name: str, shape: str, slices: int) -> Topology:
         if name not in TPUS:
-            raise BundleError(f"no TPU {name!r}: there are {', '.join(TPUS)}")
+            raise ToolError(f"no TPU {name!r}: there are {', '.join(TPUS)}")
         kind = TPUS[name]
         sides = [int(side) for side in shape.split("x")]
         chips = math.prod(sides)
         if len(sides) != kind.dimensions:
-            raise BundleError(f"{name}:{shape}: a {name} slice has {kind.dimensions} dimensions")
+            raise ToolError(f"{name}:{shape}: a {name} slice has {kind.dimensions} dimensions")
         if chips <= kind.single_host:
             return cls("tpu", name, slices, chips, shape, slices)
         if chips % kind.chips_per_host:
-            raise BundleError(f"{name}:{shape}: {chips} chips fill no hosts of 4: change a side")
+            raise ToolError(f"{name}:{shape}: {chips} chips fill no hosts of 4: change a side")
         return cls(
             "tpu", name, slices * chips // kind.chips_per_host, kind.chips_per_host, shape, slices
         )

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.common.errors import ToolError
 from tools.corpus import store as stores
 from tools.corpus.documents import SPLITS, Piece, Position, Skip, read_pieces
 from tools.corpus.encode import Pace, Writer, ahead, batches, encode, open_appenders
-from tools.corpus.errors import CorpusError, InputError
+from tools.corpus.errors import InputError
 from tools.corpus.inputs import Plan, fingerprint, hash_files
 from tools.corpus.journal import Journal, State
 from tools.corpus.progress import Advance, Progress
@@ -101,7 +102,7 @@ def build(
     last commit and gives the same bytes. `restart` discards such work. `wait` waits for another
     process that builds the same store, instead of refusing.
 
-    Raises InputError for bad input or settings and CorpusError for a store or partial work of
+    Raises InputError for bad input or settings and ToolError for a store or partial work of
     other inputs, a full disk or a place that can't be written.
     """
     settings = settings or Settings()
@@ -111,13 +112,12 @@ def build(
         partial.parent.mkdir(parents=True, exist_ok=True)
         out.with_name(out.name + ".lock").touch()
     except OSError as error:
-        raise CorpusError(
+        raise ToolError(
             f"{error.filename}: {error.strerror}; choose an --out that can be written"
         ) from None
-    with _disk_errors(out):
-        with _lock(out.with_name(out.name + ".lock"), out, wait):
-            job = _Job(plan, out, partial, settings, skip_bad, pace or Pace(), progress)
-            return job.run(restart)
+    with _disk_errors(out), _lock(out.with_name(out.name + ".lock"), out, wait):
+        job = _Job(plan, out, partial, settings, skip_bad, pace or Pace(), progress)
+        return job.run(restart)
 
 
 class _Job:
@@ -147,7 +147,7 @@ class _Job:
         if restart:
             shutil.rmtree(self.partial, ignore_errors=True)
         if self.out.exists() and not (self.out / stores.MANIFEST).exists():
-            raise CorpusError(f"{self.out}: exists and is no token store; choose another --out")
+            raise ToolError(f"{self.out}: exists and is no token store; choose another --out")
         self._hash()
         if (self.out / stores.MANIFEST).exists():
             manifest = self._same_store()
@@ -212,7 +212,7 @@ class _Job:
         ]
         for key, value in self._identity().items():
             if recorded[key] != value:
-                raise CorpusError(
+                raise ToolError(
                     f"{self.out}: holds a token store of other {key.replace('_', ' ')}; "
                     "choose another --out or remove it"
                 )
@@ -233,12 +233,12 @@ class _Job:
             return journal, State()
         for key, value in identity.items():
             if recorded.get(key) != value:
-                raise CorpusError(
+                raise ToolError(
                     f"{self.partial}: holds unfinished work on other {key.replace('_', ' ')}; "
                     "give the same inputs and flags again, or pass --restart to discard it"
                 )
         if state.bad and not self.skip_bad:
-            raise CorpusError(
+            raise ToolError(
                 f"{self.partial}: holds unfinished work that skipped {state.bad} records; "
                 "pass --skip-bad again, or --restart to discard it"
             )
@@ -377,7 +377,7 @@ def _lock(path: Path, out: Path, wait: bool) -> Generator[None]:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
-                raise CorpusError(
+                raise ToolError(
                     f"{out}: another process is building this store; wait for it to end"
                 ) from None
             # The holder before us removed the file: whoever comes now would lock a new one.
@@ -399,7 +399,7 @@ def _disk_errors(out: Path) -> Generator[None]:
         if error.errno not in _CANT_WRITE:
             raise
         place = error.filename or out
-        raise CorpusError(
+        raise ToolError(
             f"{place}: {error.strerror or error}; make room or choose another --out, then run "
             "again: finished work is kept"
         ) from error
@@ -407,7 +407,7 @@ def _disk_errors(out: Path) -> Generator[None]:
         found = re.search(r"os_error_code='(\d+)'", str(error))
         if not found or int(found[1]) not in _CANT_WRITE:
             raise
-        raise CorpusError(
+        raise ToolError(
             f"{out}: {os.strerror(int(found[1]))}; make room or choose another --out, then run "
             "again: finished work is kept"
         ) from error

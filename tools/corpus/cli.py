@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tools.corpus.errors import CorpusError
+from tools.common.errors import ToolError
+from tools.corpus.errors import InputError
 
 # Without "(default: None)": the help says what leaving the flag out does.
 _PATH = tyro.conf.arg(metavar="PATH", help_behavior_hint="")
@@ -89,10 +90,12 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 for an expected failure, 2 for bad input or flags."""
+    if os.environ.get("NO_COLOR"):  # which tyro does not know
+        tyro._experimental_options["ansi_codes"] = False
     command = tyro.cli(
         Command,
         prog="python -m tools.corpus",
-        description="Text to token store (docs/reference/token-store.md).",
+        description="Turn text into a token store (docs/reference/token-store.md).",
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
@@ -103,9 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _default(command)
         else:
             _inspect(command)
-    except CorpusError as error:
+    except ToolError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
         return 130

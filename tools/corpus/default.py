@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.corpus.errors import CorpusError
+from tools.common.errors import ToolError
 from tools.corpus.inputs import InputFile, Plan
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def prepare_default(
     `$XDG_CACHE_HOME/grug`, else `~/.cache/grug`. `max_documents` takes that many documents,
     spread over the packages, for tests. Safe to call from several processes at once.
 
-    Raises CorpusError if a package is missing or its installed files are not those of its wheel.
+    Raises ToolError if a package is missing or its installed files are not those of its wheel.
     """
     plan = plan_packages(packages, max_documents)
     key = _key(plan, vocab_size, heldout_fraction)
@@ -77,7 +77,7 @@ def default_cache_dir() -> Path:
 def plan_packages(packages: tuple[str, ...] = PACKAGES, max_documents: int | None = None) -> Plan:
     """The .py files of installed packages with the digests of their wheels; reads no file.
 
-    Raises CorpusError if a package is missing or was not installed from a wheel.
+    Raises ToolError if a package is missing or was not installed from a wheel.
     """
     sources: list[str] = []
     files: list[InputFile] = []
@@ -85,7 +85,7 @@ def plan_packages(packages: tuple[str, ...] = PACKAGES, max_documents: int | Non
         try:
             distribution = metadata.distribution(package)
         except metadata.PackageNotFoundError:
-            raise CorpusError(
+            raise ToolError(
                 f"{package}: not installed, but the default corpus is made of it; run in an "
                 "environment made from the lock"
             ) from None
@@ -103,7 +103,7 @@ def _package_files(
 ) -> list[InputFile]:
     record = distribution.read_text("RECORD")
     if not record:
-        raise CorpusError(f"{package}: installed without a RECORD; install it from its wheel")
+        raise ToolError(f"{package}: installed without a RECORD; install it from its wheel")
     files = []
     for name, digest, size in csv.reader(record.splitlines()):
         if not name.endswith(".py") or name.startswith(("../", "/")) or ".dist-info/" in name:
@@ -111,7 +111,7 @@ def _package_files(
         if name.rpartition("/")[2] in _GENERATED or name.startswith(_LEFT_OUT) or size == "0":
             continue
         if not digest.startswith("sha256="):
-            raise CorpusError(f"{package}: {name} has no sha256 in RECORD; install its wheel")
+            raise ToolError(f"{package}: {name} has no sha256 in RECORD; install its wheel")
         encoded = digest.removeprefix("sha256=")
         sha256 = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).hex()
         path = Path(str(distribution.locate_file(name)))

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from tools.corpus.errors import CorpusError, InputError
+from tools.common.errors import ToolError
+from tools.corpus.errors import InputError
 from tools.corpus.inputs import InputFile, Plan, check_unchanged
 from tools.corpus.records import BadRecord, Record, read_records
 
@@ -205,13 +206,13 @@ def _check_whole(file: InputFile, number: int, size: int) -> None:
         )
 
 
-def _changed(file: InputFile, verified: bool) -> CorpusError:
+def _changed(file: InputFile, verified: bool) -> ToolError:
     if verified:
-        return CorpusError(
+        return ToolError(
             f"{file.path}: not as its package shipped it; reinstall the package, since the "
             "default corpus is made of unmodified wheels"
         )
-    return CorpusError(f"{file.name}: changed while it was read; build again with --restart")
+    return ToolError(f"{file.name}: changed while it was read; build again with --restart")
 
 
 def _checked_digest(file: InputFile) -> bytes:

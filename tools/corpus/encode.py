@@ -147,11 +147,13 @@ class Writer:
         return completed
 
     def close(self) -> None:
+        """Closes every array's file."""
         for pair in self._appenders:
             for array in pair:
                 array.close()
 
     def commit(self) -> None:
+        """Makes what was written so far outlast a crash, and notes it in the state."""
         arrays = [array for pair in self._appenders for array in pair]
         for array in arrays:
             array.sync()

@@ -1,19 +1,13 @@
-"""Expected failures, each printed as one line."""
+"""What a user has to correct in the text or the settings."""
+
+from tools.common.errors import ToolError
 
 
-class CorpusError(Exception):
-    """An expected failure. The message names the place and the remedy."""
-
-    exit_code = 1
-
-
-class InputError(CorpusError):
-    """Input or settings that the user has to correct.
+class InputError(ToolError):
+    """A fault of the input or the settings, which ends the command with 2 instead of 1.
 
     `reason` is the short key under which `--skip-bad` counts the record in the manifest.
     """
-
-    exit_code = 2
 
     def __init__(self, message: str, reason: str = "bad") -> None:
         super().__init__(message)

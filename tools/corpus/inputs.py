@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools.corpus.errors import CorpusError, InputError
+from tools.common.errors import ToolError
+from tools.corpus.errors import InputError
 
 ENDINGS = {
     ".txt": "text",
@@ -56,6 +57,7 @@ class Plan:
 
     @property
     def total_bytes(self) -> int:
+        """Bytes of all files, compressed as they are."""
         return sum(file.size for file in self.files)
 
     def source_digests(self) -> list[dict[str, str | int]]:
@@ -142,13 +144,13 @@ def fingerprint(file: InputFile) -> str:
 
 
 def check_unchanged(file: InputFile) -> None:
-    """Raises CorpusError if the file is no longer the one that was planned."""
+    """Raises ToolError if the file is no longer the one that was planned."""
     try:
         status = file.path.stat()
     except OSError as error:
-        raise CorpusError(f"{file.name}: {error.strerror}; it was there at the start") from None
+        raise ToolError(f"{file.name}: {error.strerror}; it was there at the start") from None
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise CorpusError(f"{file.name}: changed while it was read; build again with --restart")
+        raise ToolError(f"{file.name}: changed while it was read; build again with --restart")
 
 
 def _expand(argument: str, skipped: dict[str, int]) -> tuple[str, Iterable[tuple[str, Path]]]:

@@ -44,12 +44,15 @@ class State:
 
     @property
     def bad(self) -> int:
+        """The number of skipped records that were at fault."""
         return sum(count for reason, count in self.skipped.items() if reason not in _HARMLESS)
 
     def count_document(self, source: int) -> None:
+        """Counts a document of the source with that number."""
         self.source_documents[source] = self.source_documents.get(source, 0) + 1
 
     def count_skip(self, reason: str) -> None:
+        """Counts a record that was skipped for a reason."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
 
@@ -61,6 +64,7 @@ class Journal:
         self._committed: dict[str, Any] = {}
 
     def begin(self, identity: dict[str, Any]) -> None:
+        """Starts an empty journal of a build with that identity."""
         self._path.write_bytes(b"")
         self._append({"identity": identity})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -17,6 +18,7 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        """Shows a phase; the caller tells how many of `total` units each advance did."""
         yield lambda count: None
 
 
@@ -31,6 +33,7 @@ class PlainProgress(Progress):
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        """Prints a line now and then."""
         started = said = time.monotonic()
         done = 0
         if total is None:
@@ -59,6 +62,7 @@ class BarProgress(Progress):
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Generator[Advance]:
+        """Draws a bar."""
         from rich import progress
         from rich.console import Console
 
@@ -78,5 +82,6 @@ class BarProgress(Progress):
 
 
 def terminal_progress() -> Progress:
-    """The progress that suits standard error."""
-    return BarProgress() if sys.stderr.isatty() else PlainProgress()
+    """The progress that suits standard error, without escape codes where NO_COLOR is set."""
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
+    return PlainProgress() if plain else BarProgress()

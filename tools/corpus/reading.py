@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from tools.common.errors import ToolError
 from tools.corpus.documents import SPLITS
-from tools.corpus.errors import CorpusError
 from tools.corpus.store import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -23,28 +23,28 @@ from tools.corpus.store import (
 
 
 def read_manifest(store: Path) -> dict[str, Any]:
-    """The manifest of a complete store. Raises CorpusError if there is none of this schema."""
+    """The manifest of a complete store. Raises ToolError if there is none of this schema."""
     try:
         manifest = json.loads((store / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise CorpusError(f"{store}: no {MANIFEST}, so no complete token store") from None
+        raise ToolError(f"{store}: no {MANIFEST}, so no complete token store") from None
     except (OSError, ValueError) as error:
-        raise CorpusError(f"{store}/{MANIFEST}: not readable ({error})") from None
+        raise ToolError(f"{store}/{MANIFEST}: not readable ({error})") from None
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
-        raise CorpusError(
+        raise ToolError(
             f"{store}: schema version {version}, this tool reads {SCHEMA_VERSION}; build it anew"
         )
     return manifest
 
 
 def open_array(path: Path) -> Any:
-    """The array at `path`. Raises CorpusError if it can't be opened."""
+    """The array at `path`. Raises ToolError if it can't be opened."""
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
     try:
         return ts.open(spec, read=True).result()
     except ValueError as error:
-        raise CorpusError(f"{path}: not a zarr array ({str(error).splitlines()[0]})") from None
+        raise ToolError(f"{path}: not a zarr array ({str(error).splitlines()[0]})") from None
 
 
 def read_document(store: Path, split: str, index: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def read_document(store: Path, split: str, index: int) -> np.ndarray:
     offsets = open_array(store / split / "offsets")
     documents = offsets.shape[0] - 1
     if not 0 <= index < documents:
-        raise CorpusError(f"{store}: {split} holds {documents} documents, counted from 0")
+        raise ToolError(f"{store}: {split} holds {documents} documents, counted from 0")
     start, stop = offsets[index : index + 2].read().result()
     return open_array(store / split / "tokens")[int(start) : int(stop)].read().result()
 
@@ -66,7 +66,7 @@ def read_shards(path: Path) -> Iterator[np.ndarray]:
         try:
             yield array[start:stop].read().result()
         except ValueError as error:
-            raise CorpusError(
+            raise ToolError(
                 f"{path}: values from {start} on are damaged ({str(error).splitlines()[0]}); "
                 "build the store anew"
             ) from None
@@ -75,7 +75,7 @@ def read_shards(path: Path) -> Iterator[np.ndarray]:
 def verify(store: Path) -> dict[str, Any]:
     """Read the whole store and check it against its manifest, which is returned.
 
-    Raises CorpusError at the first thing that doesn't agree: digests, lengths, offsets, document
+    Raises ToolError at the first thing that doesn't agree: digests, lengths, offsets, document
     starts, or the bytes that the tokens stand for.
     """
     manifest = read_manifest(store)
@@ -123,6 +123,6 @@ def _digest(values: np.ndarray) -> str:
 
 def _check(store: Path, agrees: bool, what: str) -> None:
     if not agrees:
-        raise CorpusError(
+        raise ToolError(
             f"{store}: {what} doesn't agree with {MANIFEST}; the store is damaged, build it anew"
         )

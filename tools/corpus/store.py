@@ -111,6 +111,7 @@ class Appender:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
     def drop_stale(self) -> None:
@@ -176,4 +177,5 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
 
 
 def render_manifest(manifest: dict[str, Any]) -> str:
+    """The text of a manifest's file."""
     return json.dumps(manifest, indent=2, sort_keys=True) + "\n"

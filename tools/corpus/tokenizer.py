@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -46,6 +47,7 @@ class Sample:
         self._bound = -(1 << 64)
 
     def add(self, data: bytes) -> None:
+        """Considers one document's text for the sample."""
         digest = hashlib.sha256(data).digest()
         key = -int.from_bytes(digest[8:16], "big")  # the first bytes decide a document's split
         if key <= self._bound:
@@ -60,6 +62,7 @@ class Sample:
         return len(self._heap)
 
     def texts(self) -> Iterator[str]:
+        """The documents chosen, in an order that their bytes decide."""
         return (data.decode() for _, data in sorted(self._heap, reverse=True))
 
 
@@ -212,20 +215,20 @@ def _bos_id(tokenizer: Tokenizer, name: str, bos_token: str | None) -> int:
     )
 
 
-def _steps(settings: dict, key: str, plural: str) -> list[dict]:
+def _steps(settings: dict[str, Any], key: str, plural: str) -> list[dict[str, Any]]:
     step = settings.get(key)
     if not step:
         return []
     return step[plural] if step["type"] == "Sequence" else [step]
 
 
-def _is_byte_level(settings: dict) -> bool:
+def _is_byte_level(settings: dict[str, Any]) -> bool:
     steps = _steps(settings, "pre_tokenizer", "pretokenizers")
     steps += _steps(settings, "decoder", "decoders")
     return any(step["type"] == "ByteLevel" for step in steps)
 
 
-def _may_slice(settings: dict) -> bool:
+def _may_slice(settings: dict[str, Any]) -> bool:
     steps = _steps(settings, "pre_tokenizer", "pretokenizers")
     plain = any(step["type"] == "ByteLevel" and not step["add_prefix_space"] for step in steps)
     normalizers = _steps(settings, "normalizer", "normalizers")

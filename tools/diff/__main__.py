@@ -12,36 +12,43 @@ import argparse
 import sys
 from pathlib import Path
 
+from tools.common.errors import ToolError
 from tools.diff import buckets, data, html, markdown, sizes
-from tools.diff.compare import compare
-from tools.diff.errors import DiffError
+from tools.diff.compare_trees import compare
 from tools.diff.model import Header
-from tools.diff.sources import read
+from tools.diff.read_trees import read
 
 # Where the template's change buckets are declared, from the workspace's root.
 BUCKETS = Path("experiments/grug/buckets.json")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="diff", description="Compares a variant with its origin.")
-    parser.add_argument("old", help="the origin: a directory, or REF:PATH")
-    parser.add_argument("new", help="the variant: a directory, or REF:PATH")
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="diff", description="Compare a variant with its origin.")
+    parser.add_argument("old", help="origin: a directory, or REF:PATH")
+    parser.add_argument("new", help="variant: a directory, or REF:PATH")
     parser.add_argument("--format", choices=("html", "json", "markdown"), default="html")
-    parser.add_argument("--out", type=Path, help="where to write; default: standard output")
-    parser.add_argument("--fragment", action="store_true", help="html to put into another page")
-    parser.add_argument("--old-label", help="what to call the origin")
-    parser.add_argument("--new-label", help="what to call the variant")
-    parser.add_argument("--old-commit", default="", help="the origin's commit, shown as it is")
-    parser.add_argument("--new-commit", default="", help="the variant's commit, shown as it is")
+    parser.add_argument("--out", type=Path, help="file to write; default: standard output")
     parser.add_argument(
-        "--found", action="store_true", help="the origin was found by likeness, not recorded"
+        "--fragment", action="store_true", help="write HTML to put into another page"
+    )
+    parser.add_argument("--old-label", help="name of the origin in the report")
+    parser.add_argument("--new-label", help="name of the variant in the report")
+    parser.add_argument("--old-commit", default="", help="commit of the origin, shown as given")
+    parser.add_argument("--new-commit", default="", help="commit of the variant, shown as given")
+    parser.add_argument(
+        "--found",
+        action="store_true",
+        help="say that the origin was found by likeness, not recorded",
     )
     parser.add_argument(
         "--buckets", type=Path, help=f"map of change buckets; default: {BUCKETS}, if it is there"
     )
-    parser.add_argument("--sizes", type=Path, help='{"old": SIZE, "new": SIZE}')
-    parser.add_argument("--cache", type=Path, help="directory that keeps syntax colours")
-    parser.add_argument("--git-dir", help="the repository of REF:PATH")
+    parser.add_argument("--sizes", type=Path, help='file with {"old": SIZE, "new": SIZE}')
+    parser.add_argument(
+        "--cache", type=Path, help="directory that keeps syntax colours between runs"
+    )
+    parser.add_argument("--git-dir", help="git directory of REF:PATH")
     return parser.parse_args(arguments)
 
 
@@ -50,14 +57,14 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no UTF-8"
-        raise DiffError(f"{path}: {reason}; name a file that can be read") from error
+        raise ToolError(f"{path}: {reason}; name a file that can be read") from error
 
 
 def report(options: argparse.Namespace) -> str:
     """The report that a command line asks for.
 
     Raises:
-        DiffError: something it names is missing or not what it should be.
+        ToolError: something it names is missing or not what it should be.
     """
     path = options.buckets or (BUCKETS if BUCKETS.exists() else None)
     known = buckets.parse(_read_text(path), path.name) if path else {}
@@ -80,6 +87,7 @@ def report(options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         # Names of files may hold bytes that are not UTF-8.
@@ -88,7 +96,7 @@ def main(arguments: list[str]) -> int:
             options.out.write_bytes(written)
         else:
             sys.stdout.buffer.write(written)
-    except DiffError as error:
+    except ToolError as error:
         print(f"diff: {error}", file=sys.stderr)
         return 1
     except OSError as error:

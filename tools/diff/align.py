@@ -8,6 +8,7 @@ moved is compared with itself, and shown where it stands now.
 
 from __future__ import annotations
 
+import ast
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,15 +33,18 @@ class Side:
         return ["".join(line.split()) for line in self.plain]
 
     @cached_property
-    def tree(self):
+    def tree(self) -> ast.Module | None:
+        """The syntax tree; None for what is not Python or cannot be parsed."""
         return python.parse("".join(self.plain)) if self.is_python else None
 
     @cached_property
     def outline(self) -> tuple[Definition, ...]:
+        """The definitions at the top of the file."""
         return python.outline(self.tree, self.lines) if self.tree else ()
 
     @cached_property
     def tokens(self) -> Tokens | None:
+        """The tokens by line; None where there is no tree."""
         return Tokens(self.plain, self.tree) if self.tree else None
 
 
@@ -129,7 +133,7 @@ def _owners(side: Side) -> list[str]:
 
 
 class _Aligner:
-    def __init__(self, old: Sequence[str], new: Sequence[str], budget: Budget):
+    def __init__(self, old: Sequence[str], new: Sequence[str], budget: Budget) -> None:
         self.old, self.new, self.budget = old, new, budget
         self.alignment = Alignment()
 

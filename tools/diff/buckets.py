@@ -6,15 +6,15 @@ files. What it does not name is guessed, and said to be.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tools.archive.ledger import CHANGE_BUCKETS as BUCKETS
-from tools.diff.errors import DiffError
+from tools.common.errors import ToolError
+from tools.common.jsonio import parse_json
+from tools.ledger.ledger import CHANGE_BUCKETS as BUCKETS
 
 SCHEMA_VERSION = 1
 # Of what belongs to none: tests, documents, files that no map names.
@@ -52,27 +52,24 @@ def parse(text: str, path: str) -> dict[str, Files]:
     """The declared map.
 
     Raises:
-        DiffError: it is not one; the message says where.
+        ToolError: it is not one; the message says where.
     """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DiffError(f"{path}: is no JSON: {error}") from error
+    data = parse_json(text, path)
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-        raise DiffError(f"{path}: schema_version must be {SCHEMA_VERSION}")
+        raise ToolError(f"{path}: schema_version must be {SCHEMA_VERSION}")
     files = data.get("files")
     if not isinstance(files, dict):
-        raise DiffError(f'{path}: "files" must map file names to {{"default", "names"}}')
+        raise ToolError(f'{path}: "files" must map file names to {{"default", "names"}}')
     found = {}
     for name, entry in files.items():
         names = entry.get("names", {}) if isinstance(entry, dict) else None
         default = entry.get("default", OTHER) if isinstance(entry, dict) else None
         if not isinstance(names, dict) or not isinstance(default, str):
-            raise DiffError(f'{path}: {name}: write {{"default": BUCKET, "names": {{...}}}}')
+            raise ToolError(f'{path}: {name}: write {{"default": BUCKET, "names": {{...}}}}')
         for bucket in (default, *names.values()):
             if bucket not in (*BUCKETS, OTHER):
                 known = ", ".join((*BUCKETS, OTHER))
-                raise DiffError(f"{path}: {name}: unknown bucket {bucket!r}; known: {known}")
+                raise ToolError(f"{path}: {name}: unknown bucket {bucket!r}; known: {known}")
         found[name] = Files(default, names)
     return found
 
@@ -102,5 +99,6 @@ def default(known: Map, path: str) -> str:
 
 
 def majority(buckets: Iterable[str]) -> str | None:
+    """The most frequent bucket, the first by name among equals; None of none."""
     counts = Counter(buckets)
     return min(counts, key=lambda bucket: (-counts[bucket], bucket)) if counts else None

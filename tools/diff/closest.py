@@ -9,14 +9,14 @@ changed lines first. NEW and CANDIDATE are directories or REF:PATH.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
-from tools.diff.errors import DiffError
+from tools.common.errors import ToolError
+from tools.common.jsonio import json_text
+from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
-from tools.diff.sources import Source, read
-from tools.diff.trees import changed_lines
+from tools.diff.read_trees import Source, read
 
 SCHEMA_VERSION = 1
 
@@ -35,7 +35,10 @@ def closest(new: Source, candidates: Sequence[tuple[str, Source]]) -> list[tuple
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="closest", description="The candidate nearest to NEW.")
+    """Runs one command line and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="closest", description="Find the candidate that is nearest to NEW."
+    )
     parser.add_argument("new")
     parser.add_argument("candidates", nargs="+", metavar="candidate")
     parser.add_argument("--git-dir")
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> int:
     try:
         new = read(options.new, options.git_dir)
         candidates = [(given, read(given, options.git_dir)) for given in options.candidates]
-    except DiffError as error:
+    except ToolError as error:
         print(f"closest: {error}", file=sys.stderr)
         return 1
     found = closest(new, candidates)
@@ -55,7 +58,7 @@ def main(arguments: list[str]) -> int:
             for called, counts in found
         ],
     }
-    print(json.dumps(answer, indent=1, sort_keys=True))
+    print(json_text(answer), end="")
     return 0
 
 

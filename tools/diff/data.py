@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
+from tools.common.jsonio import json_text
 from tools.diff.model import KINDS, Comparison, Header, warning
 
 SCHEMA_VERSION = 1
@@ -46,4 +46,4 @@ def document(comparison: Comparison, header: Header) -> str:
     if header.sizes:
         old, new = (dataclasses.asdict(size) for size in header.sizes)
         answer["sizes"] = {"old": old, "new": new}
-    return json.dumps(answer, indent=1, sort_keys=True) + "\n"
+    return json_text(answer)

@@ -41,7 +41,7 @@ class Counts:
 class Budget:
     """Work that may still be done: steps of the inner loops, roughly. None is without limit."""
 
-    def __init__(self, steps: int | None = None):
+    def __init__(self, steps: int | None = None) -> None:
         self.steps = steps
         self.spent = 0
         self.refused = 0

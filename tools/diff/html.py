@@ -233,7 +233,17 @@ def _files(comparison: Comparison, level: int) -> str:
                 "; ".join(_text(note) for note in file.notes),
             )
         )
-    head = "file status added deleted substantive moved renamed layout notes".split()
+    head = (
+        "file",
+        "status",
+        "added",
+        "deleted",
+        "substantive",
+        "moved",
+        "renamed",
+        "layout",
+        "notes",
+    )
     body = ""
     if rows:
         table = _table("files", head, rows, (2, 3, 4, 5, 6, 7))
@@ -383,7 +393,8 @@ class _File:
             content = self._line(self.file.new, row.new, self.new_paint, row.new_marks, "ins")
             right = self._cell("R", row.new, ' class="a"', f"{link}{content}{end}")
         name = _ROW_CLASS[kind]
-        return f"<tr{f' class={chr(34)}{name}{chr(34)}' if name else ''}>{left}{right}</tr>\n"
+        style = f' class="{name}"' if name else ""
+        return f"<tr{style}>{left}{right}</tr>\n"
 
     def _cell(self, side: str, line: int, name: str, content: str) -> str:
         anchor = f"f{self.at}{side}{line + 1}"

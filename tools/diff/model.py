@@ -47,6 +47,9 @@ class Marker(NamedTuple):
 Status = Literal["unchanged", "changed", "added", "removed", "renamed"]
 
 
+NO_COUNTS = Counts(0, 0)
+
+
 @dataclass(frozen=True)
 class FileDiff:
     """One file of both trees. Rows are in the new file's order; each line stands in one row."""
@@ -59,10 +62,11 @@ class FileDiff:
     new: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     markers: tuple[Marker, ...] = ()
-    counts: Counts = Counts(0, 0)
+    counts: Counts = NO_COUNTS
 
     @property
     def path(self) -> str:
+        """The path in the new tree, or in the old one where it was removed."""
         return self.new_path or self.old_path or ""
 
     def lines(self, kind: Kind) -> Counts:
@@ -71,6 +75,9 @@ class FileDiff:
         return Counts(
             sum(row.new is not None for row in rows), sum(row.old is not None for row in rows)
         )
+
+
+How = Literal["added", "removed", "changed", "renamed", "moved", "docs", "imports"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Change:
 
     path: str
     name: str
-    how: Literal["added", "removed", "changed", "renamed", "moved", "docs", "imports"]
+    how: How
     bucket: str
     decided: Literal["map", "guess", "file"]
     old_name: str = ""
@@ -169,6 +176,7 @@ class Header:
 
     @property
     def relation(self) -> str:
+        """How the variant is related to its origin, in words."""
         return "closest to (found, not recorded)" if self.found else "copied from"
 
 

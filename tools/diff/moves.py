@@ -24,7 +24,7 @@ class Moves:
     A block is at least MIN_LINES lines with text and MIN_CHARACTERS characters besides blanks.
     """
 
-    def __init__(self, files: Sequence[Aligned | None], budget: Budget):
+    def __init__(self, files: Sequence[Aligned | None], budget: Budget) -> None:
         self.went: dict[Place, Place] = {}
         self.came: dict[Place, Place] = {}
         self._keys = [pair[0].keys if pair else [] for pair in files]

@@ -197,7 +197,7 @@ def tokens(lines: Sequence[str]) -> list[tuple[Token, ...]] | None:
 class Tokens:
     """`tokens` of a parsed file, by line, read as far as they are asked for."""
 
-    def __init__(self, lines: Sequence[str], tree: ast.Module):
+    def __init__(self, lines: Sequence[str], tree: ast.Module) -> None:
         self.lines = lines
         self.starts = [0]
         end = 0
@@ -222,6 +222,7 @@ class Tokens:
 
 
 def comments(line: tuple[Token, ...]) -> list[str]:
+    """The comments of a line."""
     return [text for kind, text in line if kind == tokenize.COMMENT]
 
 

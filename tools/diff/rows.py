@@ -48,7 +48,7 @@ class Explained:
         path: str,
         moved: tuple[dict[int, Place], dict[int, Place]],
         budget: Budget,
-    ):
+    ) -> None:
         self.old, self.new, self.path, self.budget = old, new, path, budget
         self.went, self.came = moved
         self.whole = _equal_data(old, new, path)

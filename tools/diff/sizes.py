@@ -2,9 +2,9 @@
 
     python -m tools.diff.sizes DIR [--preset tiny]
 
-Runs `python -m PACKAGE.launch --preset PRESET --plan` in a process that finds this directory's tree
-first, and prints one JSON object: preset, parameters, active_parameters, flops_per_token; or
-{"error": one line} and exit code 1.
+Runs `python -m PACKAGE.launch --preset PRESET --plan --json` in a process that finds this
+directory's tree first, and prints one JSON object: preset, parameters, active_parameters,
+flops_per_token; or {"error": one line} and exit code 1.
 """
 
 from __future__ import annotations
@@ -12,44 +12,30 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tools.diff.errors import DiffError
+from tools.common.errors import ToolError
+from tools.common.jsonio import parse_json
 from tools.diff.model import Size
-from tools.diff.sources import workspace_name
+from tools.diff.read_trees import workspace_name
 
 TIMEOUT = 300.0  # seconds
 
-_NUMBER = r"\s*:?\s+([0-9][0-9,_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\b"
-_LINES = {
-    "parameters": re.compile(r"^\s*(?:total )?parameters" + _NUMBER, re.I | re.M),
-    "active_parameters": re.compile(
-        r"^\s*active (?:parameters|per token|parameters per token)" + _NUMBER, re.I | re.M
-    ),
-    "flops_per_token": re.compile(r"^\s*FLOPs per token" + _NUMBER, re.I | re.M),
-}
-
 
 def read_plan(text: str, preset: str) -> Size:
-    """What the lines of a plan say; an error where the parameters are not among them."""
-    found: dict[str, float] = {}
-    for name, pattern in _LINES.items():
-        if match := pattern.search(text):
-            found[name] = float(match[1].replace(",", "").replace("_", ""))
-    if "parameters" not in found:
-        return Size(preset, error="the plan has no line 'parameters'")
-    active = found.get("active_parameters")
-    return Size(
-        preset,
-        int(found["parameters"]),
-        None if active is None else int(active),
-        found.get("flops_per_token"),
-    )
+    """What a plan in JSON says; an error where it is none."""
+    try:
+        plan = json.loads(text)
+        parameters, active = (plan[name] for name in ("parameters", "active_parameters"))
+        return Size(
+            preset, parameters, None if active == parameters else active, plan["flops_per_token"]
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return Size(preset, error=f"the plan is not the JSON of one: {error}")
 
 
 def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> Size:
@@ -61,7 +47,7 @@ def measure(directory: Path, preset: str = "tiny", timeout: float = TIMEOUT) -> 
     for _ in name.split("/"):
         root = root.parent
     module = f"{name.replace('/', '.')}.launch"
-    command = [sys.executable, "-m", module, "--preset", preset, "--plan"]
+    command = [sys.executable, "-m", module, "--preset", preset, "--plan", "--json"]
     # The working directory comes first on the module path of `-m`; nothing else of ours is on it.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -88,14 +74,14 @@ def parse(text: str, path: str) -> tuple[Size, Size]:
     """The file that the report takes: {"old": SIZE, "new": SIZE}.
 
     Raises:
-        DiffError: it is not one.
+        ToolError: it is not one.
     """
     remedy = 'write {"old": SIZE, "new": SIZE} of what `python -m tools.diff.sizes` prints'
     try:
-        data = json.loads(text)
+        data = parse_json(text, path)
         old, new = (_size(data[side]) for side in ("old", "new"))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DiffError(f"{path}: holds no sizes; {remedy}") from error
+    except (ToolError, KeyError, TypeError) as error:
+        raise ToolError(f"{path}: holds no sizes; {remedy}") from error
     return old, new
 
 
@@ -110,10 +96,15 @@ def _size(data: dict[str, Any]) -> Size:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="sizes", description="A variant's size, from its plan.")
+    """Runs one command line and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="sizes", description="Say how large a variant is, by its own plan."
+    )
     parser.add_argument("directory", type=Path)
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds")
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT, help="seconds to wait for the plan"
+    )
     options = parser.parse_args(arguments)
     size = measure(options.directory, options.preset, options.timeout)
     failed = bool(size.error)

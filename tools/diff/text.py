@@ -25,6 +25,7 @@ _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def is_binary(content: bytes) -> bool:
+    """Whether a NUL byte stands near the beginning, as git asks."""
     return b"\0" in content[:_SNIFFED]
 
 
@@ -82,8 +83,9 @@ def notes(old: bytes, new: bytes) -> tuple[str, ...]:
     marks = before.startswith("\ufeff"), after.startswith("\ufeff")
     if marks[0] != marks[1]:
         found.append(f"byte order mark {'added' if marks[1] else 'removed'}")
-    if before and after and before.endswith("\n") != after.endswith("\n"):
-        found.append(f"newline at the end {'added' if after.endswith(chr(10)) else 'removed'}")
+    ends = before.endswith("\n"), after.endswith("\n")
+    if before and after and ends[0] != ends[1]:
+        found.append(f"newline at the end {'added' if ends[1] else 'removed'}")
     counts = [Counter(match[0] for match in hidden_in(t.lstrip("\ufeff"))) for t in (before, after)]
     invalid = [
         Counter({c: n for c, n in side.items() if "\ud800" <= c <= "\udfff"}) for side in counts

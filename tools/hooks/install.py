@@ -11,29 +11,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 from pathlib import Path
 
-from tools.archive.files import ArchiveError, run
+from tools.common.errors import ToolError, exit_with
+from tools.common.git import Git, complaint
 from tools.hooks import hook
-
-
-class HookError(ArchiveError):
-    """An expected failure; its text is one line with the remedy."""
 
 
 def place() -> Path:
     """Where git looks for the pre-commit hook of the repository that we stand in."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--git-path", "hooks"], capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise HookError(f"git cannot be run ({error.strerror}): install it") from error
+    done = Git().run("rev-parse", "--git-path", "hooks")
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no answer"])[0]
-        raise HookError(f"git says {said!r}: run this in the workspace's repository")
-    return Path(done.stdout.removesuffix("\n"), "pre-commit")
+        raise ToolError(f"git says {complaint(done)!r}: run this in the workspace's repository")
+    return Path(done.stdout.decode().removesuffix("\n"), "pre-commit")
 
 
 def _theirs(path: Path) -> bool:
@@ -44,9 +34,9 @@ def _theirs(path: Path) -> bool:
 
 
 def install(path: Path) -> str:
-    """Puts the hook there and returns what was done. Raises HookError if another one is."""
+    """Puts the hook there and returns what was done. Raises ToolError if another one is."""
     if _theirs(path):
-        raise HookError(
+        raise ToolError(
             f"{path} is another hook, left as it is: move it away, or let it call "
             "./pants fmt lint check"
         )
@@ -65,22 +55,23 @@ def install(path: Path) -> str:
 
 
 def uninstall(path: Path) -> str:
-    """Removes the hook and returns what was done. Raises HookError if it is another one."""
+    """Removes the hook and returns what was done. Raises ToolError if it is another one."""
     if not os.path.lexists(path):
         return f"{path} is not there"
     if _theirs(path):
-        raise HookError(f"{path} is another hook, left as it is: remove it yourself")
+        raise ToolError(f"{path} is another hook, left as it is: remove it yourself")
     path.unlink()
     return f"{path} is removed"
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="install", description="Installs the pre-commit hook.")
-    parser.add_argument("--uninstall", action="store_true", help="remove it instead")
+    """Runs one command line and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="install", description="Install the pre-commit hook.")
+    parser.add_argument("--uninstall", action="store_true", help="remove the hook instead")
     options = parser.parse_args(arguments)
     print((uninstall if options.uninstall else install)(place()))
     return 0
 
 
 if __name__ == "__main__":
-    run(main)
+    exit_with(main)

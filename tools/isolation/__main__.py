@@ -33,21 +33,29 @@ SCHEMA_VERSION = 1
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="isolation")
     commands = parser.add_subparsers(dest="command", required=True)
-    reading = commands.add_parser("scan", help="read a variant's Python files")
+    reading = commands.add_parser("scan", help="find ways out of a variant in its Python files")
     reading.add_argument("variants", nargs=1, metavar="VARIANT")
     reading.add_argument("files", nargs="*", metavar="FILE")
-    reading.add_argument("--root", type=Path, help="the workspace, to find symbolic links in")
-    reading.add_argument("--today", type=datetime.date.fromisoformat, help="find what is overdue")
-    linking = commands.add_parser("links", help="find symbolic links that lead out")
+    reading.add_argument(
+        "--root", type=Path, help="workspace in which to look for symbolic links, too"
+    )
+    reading.add_argument(
+        "--today",
+        type=datetime.date.fromisoformat,
+        help="day from which to report overdue exemptions, YYYY-MM-DD",
+    )
+    linking = commands.add_parser("links", help="find symbolic links that lead out of variants")
     linking.add_argument("variants", nargs="+", metavar="VARIANT")
-    linking.add_argument("--root", type=Path, required=True, help="the workspace")
+    linking.add_argument("--root", type=Path, required=True, help="root of the workspace")
     linking.set_defaults(files=[], today=None)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     linked = [f for v in options.variants if options.root for f in links(options.root, v)]
     findings: list[Finding] = list(linked)

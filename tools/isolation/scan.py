@@ -87,6 +87,7 @@ def links(root: Path, variant: str) -> list[Finding]:
 
 
 def remedy(variant: str) -> str:
+    """What to do instead of reaching out of a variant."""
     return f"copy the code into {variant}/"
 
 
@@ -95,7 +96,7 @@ def _within(path: str, variant: str) -> bool:
 
 
 class _Visitor(ast.NodeVisitor):
-    def __init__(self, path: str, variant: str):
+    def __init__(self, path: str, variant: str) -> None:
         self.path, self.variant = path, variant
         self.own = variant.replace("/", ".")
         self.package = list(PurePosixPath(path).parent.parts)
@@ -165,9 +166,8 @@ class _Visitor(ast.NodeVisitor):
     # -- names that load or find code at run time ------------------------------------------------
 
     def visit_Name(self, node: ast.Name) -> None:
-        if node.id in _BUILTINS and isinstance(node.ctx, ast.Load):
-            self.add(node, f"uses {node.id}: {self.no_machinery()}")
-        elif node.id in ("__loader__", "__builtins__"):
+        called = node.id in _BUILTINS and isinstance(node.ctx, ast.Load)
+        if called or node.id in ("__loader__", "__builtins__"):
             self.add(node, f"uses {node.id}: {self.no_machinery()}")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:

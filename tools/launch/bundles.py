@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import zipfile
 from pathlib import Path
 
-from tools.bundle.errors import BundleError
 from tools.bundle.manifest import describe, identity, read_manifest
 from tools.bundle.pack import worker_files, write
 from tools.bundle.specs import Settings, render
+from tools.common.errors import ToolError
+from tools.common.jsonio import json_text
 
 
 def find(root: Path, variant: str, accelerator: str) -> Path:
-    """dist/bundles/VARIANT-ACCELERATOR. Raises BundleError where there is none, or a stale one."""
+    """dist/bundles/VARIANT-ACCELERATOR. Raises ToolError where there is none, or a stale one."""
     directory = root / f"dist/bundles/{variant}-{accelerator}"
     remedy = f"./pants package experiments/grug/{variant}::"
     if not directory.is_dir():
-        raise BundleError(f"no bundle in {directory.relative_to(root)}/: {remedy}")
+        raise ToolError(f"no bundle in {directory.relative_to(root)}/: {remedy}")
     if changed := stale(root, directory):
-        raise BundleError(
+        raise ToolError(
             f"{directory.relative_to(root)}/ was packed before {changed} changed: {remedy}"
         )
     return directory
@@ -62,8 +62,8 @@ def adapted(bundle: Path, settings: Settings) -> dict[str, bytes]:
     files |= {f"launch/{name}": data for name, data in render(settings).items()}
     body["topology"] = settings.topology.as_dict()
     body["files"] = {name: describe(data) for name, data in sorted(files.items())}
-    manifest = json.dumps({**body, "id": identity(body)}, indent=1, sort_keys=True)
-    return {**files, "bundle.json": f"{manifest}\n".encode()}
+    manifest = json_text({**body, "id": identity(body)})
+    return {**files, "bundle.json": manifest.encode()}
 
 
 def keep(files: dict[str, bytes], directory: Path, original: Path) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.bundle.errors import BundleError
 from tools.bundle.specs import Settings
+from tools.common.errors import ToolError
 
 REMEDIES = {
     "sbatch": "run this where Slurm's programs are, as on a login node",
@@ -38,6 +38,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Command:
+    """A program to start: its words, its directory and what its environment adds."""
+
     words: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
@@ -66,14 +68,14 @@ class Engine:
 
 
 def check_place(engine: str, flag: str, place: str) -> None:
-    """Whether all of a job's nodes can reach `place`. Raises BundleError."""
+    """Whether all of a job's nodes can reach `place`. Raises ToolError."""
     if URL.fullmatch(place) or (ENGINES[engine].shared and "://" not in place):
         return
     url = f"{flag} {place or 'is missing'}: name a URL, gs://BUCKET/PATH or s3://BUCKET/PATH"
     if engine in ("k8s", "sky"):
-        raise BundleError(f"{url}; a disk goes with its machine")
+        raise ToolError(f"{url}; a disk goes with its machine")
     if not place.startswith("/"):
-        raise BundleError(f"{url}, or an absolute path that is the same storage on every host")
+        raise ToolError(f"{url}, or an absolute path that is the same storage on every host")
 
 
 def slurm(job: Job) -> list[Command]:
@@ -89,6 +91,7 @@ def slurm(job: Job) -> list[Command]:
 
 
 def k8s(job: Job) -> list[Command]:
+    """The commands that send the job to Kubernetes, as a JobSet."""
     name, packed = job.settings.name, f"../{job.bundle.name}.tar.gz"
     create = ("kubectl", "create", "configmap", name, f"--from-file=bundle.tar.gz={packed}")
     apply = ("kubectl", "apply", "-f", "launch/jobset.yaml")
@@ -96,24 +99,35 @@ def k8s(job: Job) -> list[Command]:
 
 
 def sky(job: Job) -> list[Command]:
+    """The command that sends the job to SkyPilot."""
     detach = () if job.follow else ("--detach-run",)
     words = ("sky", "jobs", "launch", "--yes", *detach, "launch/sky.yaml")
     return [Command(words, job.bundle)]
 
 
 def ray(job: Job) -> list[Command]:
+    """The command that sends the job to a Ray cluster."""
     wait = () if job.follow else ("--no-wait",)
     program = ("--", "python", "launch/ray_driver.py")
     return [Command(("ray", "job", "submit", *wait, "--working-dir", ".", *program), job.bundle)]
 
 
 def ssh(job: Job) -> list[Command]:
+    """The command that starts the job on each host over ssh."""
     return [Command(("launch/ssh.sh", *job.hosts), job.bundle)]
 
 
 SLURM_ENDS = {
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
-    *("PREEMPTED", "REVOKED", "TIMEOUT"),
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
 }
 
 
@@ -128,7 +142,7 @@ def follow_slurm(job: Job, printed: str) -> int:
         at = _show(log, at)
         facts = dict(word.partition("=")[::2] for word in asked.stdout.split())
         if "Invalid job id" in asked.stderr:
-            raise BundleError(f"Slurm has forgotten job {number}; its log is {log}")
+            raise ToolError(f"Slurm has forgotten job {number}; its log is {log}")
         state = facts.get("JobState", told)
         attempt = f", attempt {facts['Restarts']}" if facts.get("Restarts", "0") != "0" else ""
         reason = f" ({facts['Reason']})" if facts.get("Reason", "None") != "None" else ""
@@ -164,7 +178,7 @@ def follow_k8s(job: Job, printed: str) -> int:
     while True:
         asked = run("kubectl", "get", "jobset", name, f"--output=jsonpath={ended}")
         if "NotFound" in asked.stderr:
-            raise BundleError(f"JobSet {name} was deleted")
+            raise ToolError(f"JobSet {name} was deleted")
         conditions = asked.stdout.split()
         if {"Completed", "Failed"} & set(conditions):
             return int("Completed" not in conditions)
@@ -187,8 +201,10 @@ ENGINES = {
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program of an engine and captures what it prints."""
     return subprocess.run(words, capture_output=True, text=True)
 
 
 def tell(text: str) -> None:
+    """Prints a line of the launcher's own."""
     print(f"launch: {text}", file=sys.stderr, flush=True)

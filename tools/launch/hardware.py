@@ -9,12 +9,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.bundle.errors import BundleError
 from tools.bundle.imports import first_import, loaded
 from tools.bundle.lock import Lock, Target, requirements_text
+from tools.bundle.worker.errors import WorkerError
 from tools.bundle.worker.home import advice, home_of_venvs
 from tools.bundle.worker.locks import made_once
 from tools.bundle.worker.venv import make_venv
+from tools.common.errors import ToolError
 
 NOT_LOADED = ("test_", "conftest")  # the variant's files that no plan imports
 FINDS = "import importlib.util as u, sys; print(*(n for n in sys.argv[1:] if not u.find_spec(n)))"
@@ -28,13 +29,20 @@ def python_for(topology: str, root: Path) -> Path:
     variant itself reads the topology, and says what is wrong with it.
 
     Raises:
-        BundleError: it cannot be made; one line with the remedy.
+        ToolError: it cannot be made; one line with the remedy.
     """
-    accelerator = _resolve(topology)
-    text = requirements(root / f"tools/locks/{accelerator}.lock")
+    text = requirements(root / f"tools/locks/{_resolve(topology)}.lock")
+    try:
+        return Path(_environment(topology, text), "bin", "python")
+    except WorkerError as error:  # what travels in bundles has an error of its own
+        raise ToolError(str(error)) from error
+
+
+def _environment(topology: str, text: str) -> str:
+    """The directory of an environment of the pins in `text`. Raises WorkerError."""
+    accelerator, home = _resolve(topology), home_of_venvs()
     python = f"{platform.python_version()} {Path(sys.executable).resolve()}"
     key = hashlib.sha256(f"{text} {python}".encode()).hexdigest()
-    home = home_of_venvs()
     name = f"plan-{accelerator}-{key[:16]}"
     if not Path(home, name).is_dir():
         print(
@@ -51,10 +59,9 @@ def python_for(topology: str, root: Path) -> Path:
             make_venv(path, str(listed), installer="", wheels="")
 
     try:
-        made = made_once(home, name, make)
+        return made_once(home, name, make)
     except OSError as error:
-        raise BundleError(advice(home, error)) from error
-    return Path(made, "bin", "python")
+        raise WorkerError(advice(home, error)) from error
 
 
 def _resolve(topology: str) -> str:
@@ -65,9 +72,10 @@ def check_imports(python: Path, root: Path, variant: str, topology: str) -> None
     """Whether a variant, a directory below `root`, finds its packages in an environment.
 
     Raises:
-        BundleError: it lacks one, which tests and runs on the CPU have; file, line and remedy.
+        ToolError: it lacks one, which tests and runs on the CPU have; file, line and remedy.
     """
-    files = [p for p in sorted((root / variant).glob("*.py")) if not p.name.startswith(NOT_LOADED)]
+    found = sorted((root / variant).rglob("*.py"))
+    files = [path for path in found if not path.name.startswith(NOT_LOADED)]
     texts = {path: path.read_text("utf-8") for path in files}
     own = {"experiments", *sys.stdlib_module_names}
     names = sorted({name for text in texts.values() for name in loaded(text)} - own)
@@ -76,8 +84,9 @@ def check_imports(python: Path, root: Path, variant: str, topology: str) -> None
     for name in asked.stdout.split():
         for path, text in texts.items():
             if name in loaded(text) and (place := first_import(text, {name})):
-                raise BundleError(
-                    f"{variant}/{path.name}:{place[0]}: {place[1]}: {topology} needs it in "
+                where = f"{path.relative_to(root).as_posix()}:{place[0]}: {place[1]}"
+                raise ToolError(
+                    f"{where}: {topology} needs it in "
                     f"tools/locks/{_resolve(topology)}.in too: ./pants run locks -- add {name}"
                 )
 
@@ -87,6 +96,6 @@ def requirements(lock: Path) -> str:
     try:
         locked = Lock.parse(lock.read_text(), lock.name)
     except OSError as error:
-        raise BundleError(f"{lock} cannot be read: {error.strerror}") from error
+        raise ToolError(f"{lock} cannot be read: {error.strerror}") from error
     here = [Target(".".join(platform.python_version_tuple()[:2]), platform.machine())]
     return requirements_text(locked.needed(locked.requirements, here), here)

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
 from tools.corpus.default import default_cache_dir, prepare_default
-from tools.corpus.errors import CorpusError
 from tools.launch import remote
 from tools.launch.hardware import check_imports, python_for
+from tools.launch.version import version
 from tools.start.handover import leave_pants
 
 USAGE = """\
@@ -24,6 +24,7 @@ store. The corpus is prepared on the first launch and found again later.
   ./pants run launch -- base --preset 1b --plan
   ./pants run launch -- base --preset 1b --plan --topology v5e:4x4
   ./pants run launch -- --list                the variants
+  ./pants run launch -- --version             the workspace's commit and the locked JAX
   ./pants run launch -- VARIANT --help        the variant's flags
   ./pants run launch -- VARIANT --on slurm    sends its bundle to slurm, k8s, sky, ray or ssh
   ./pants run launch -- VARIANT --on slurm --help
@@ -35,6 +36,7 @@ be sent.
 VARIANTS = "experiments/grug"
 # With one of these the variant reads no data, so none is prepared.
 NEEDS_NO_DATA = ("--plan", "--help", "-h")
+NEEDS_NO_DATA += ("--tyro-print-completion", "--tyro-write-completion")
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE")
 
 
@@ -55,6 +57,7 @@ def choose(arguments: list[str], variants: list[str]) -> tuple[str, list[str]]:
 
 
 def needs_data(flags: list[str]) -> bool:
+    """Whether these flags start a run that reads data and name none."""
     named = any(flag == "--data" or flag.startswith("--data=") for flag in flags)
     return not named and not any(flag in NEEDS_NO_DATA for flag in flags)
 
@@ -83,6 +86,9 @@ def main(arguments: list[str]) -> int:
         print("\n".join(variants))
         return 0
     try:
+        if arguments[:1] == ["--version"]:
+            print(version(Path.cwd()))  # `root` is a copy of the sources, without git and locks
+            return 0
         variant, flags = choose(arguments, variants)
         if any(flag.partition("=")[0] == "--on" for flag in flags):
             return remote.main(variant, flags)
@@ -97,7 +103,7 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"launch: {error}", file=sys.stderr)
         return 2
-    except (CorpusError, BundleError) as error:
+    except ToolError as error:
         print(f"launch: {error}", file=sys.stderr)
         return 1
     become(f"{VARIANTS.replace('/', '.')}.{variant}.launch", flags, python, root)
@@ -111,6 +117,7 @@ def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
         # Fewer page faults of XLA's buffers on a CPU: a huge page is one fault for 512. Must be set
         # before a process starts.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        **({"PYTHON_TYRO_ANSI_CODES": "False"} if os.environ.get("NO_COLOR") else {}),
         # The second start compiles nothing that the first did.
         "JAX_COMPILATION_CACHE_DIR": str(default_cache_dir() / "xla"),
         **own,

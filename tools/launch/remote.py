@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
 
-from tools.bundle.errors import BundleError
 from tools.bundle.manifest import read_manifest
 from tools.bundle.specs import Settings
 from tools.bundle.topology import FORMS, Topology
+from tools.common.errors import ToolError
 from tools.launch import bundles
 from tools.launch.engines import ENGINES, REMEDIES, Engine, Job, check_place, tell
 
@@ -33,22 +33,36 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=100),
     )
     add = parser.add_argument
-    add("--on", choices=sorted(ENGINES), required=True, help="the engine that runs the job")
-    add("--accelerator", choices=ACCELERATORS, help="the bundle (default: the topology's, or gpu)")
+    add("--on", choices=sorted(ENGINES), required=True, help="engine that runs the job")
+    add(
+        "--accelerator",
+        choices=ACCELERATORS,
+        help="accelerator of the bundle (default: the topology's, or gpu)",
+    )
     add("--topology", default="", help=f"{FORMS} (default: the bundle's)")
     add("--data", default="", help="token store (default: the sample in the bundle)")
-    add("--run-dir", default="", help="where the run is kept (Slurm's default: runs/NAME-JOB)")
-    add("--host", action="append", default=[], help="for ssh, once for each host")
-    add("--time-limit", default=Settings.time_limit, help="of a Slurm job (%(default)s)")
     add(
-        "--cpus", type=int, default=Settings.cpus, help="of a node without GPU or TPU (%(default)s)"
+        "--run-dir", default="", help="directory or URL of the run (Slurm's default: runs/NAME-JOB)"
     )
-    add("--image", default=Settings.image, help="of a pod (%(default)s)")
+    add(
+        "--host",
+        action="append",
+        default=[],
+        help="host to start on over ssh; repeat for each host",
+    )
+    add("--time-limit", default=Settings.time_limit, help="time limit of a Slurm job (%(default)s)")
+    add(
+        "--cpus",
+        type=int,
+        default=Settings.cpus,
+        help="CPUs of a node without GPU or TPU (%(default)s)",
+    )
+    add("--image", default=Settings.image, help="image of a pod (%(default)s)")
     add(
         "--max-restarts",
         type=int,
         default=Settings.max_restarts,
-        help="after a process was killed, not after a preemption (%(default)s)",
+        help="restarts after a killed process; preemptions do not count (%(default)s)",
     )
     add("--follow", action=argparse.BooleanOptionalAction, default=True, help="show the job's log")
     add("--dry-run", action="store_true", help="print what would be sent, and send nothing")
@@ -60,6 +74,8 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Sending:
+    """A job with its bundle and the engine that it is sent to."""
+
     engine: Engine
     job: Job
     files: dict[str, bytes]  # of the bundle that is sent
@@ -67,14 +83,14 @@ class Sending:
 
 
 def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
-    """Raises BundleError for what could not run there."""
+    """Raises ToolError for what could not run there."""
     engine = ENGINES[options.on]
     if options.data:
         check_place(options.on, "--data", options.data)
     if options.run_dir or not engine.shared:
         check_place(options.on, "--run-dir", options.run_dir)
     if (options.on == "ssh") != bool(options.host):
-        raise BundleError("name each host with --host, for --on ssh and no other engine")
+        raise ToolError("name each host with --host, for --on ssh and no other engine")
     asked = find_topology(options.topology, options.accelerator)
     accelerator = options.accelerator or (asked.accelerator if asked else DEFAULT_ACCELERATOR)
     original = bundles.find(root, variant, accelerator)
@@ -97,12 +113,12 @@ def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
 
 
 def find_topology(text: str, accelerator: str | None) -> Topology | None:
-    """What `text` names, of `accelerator` or else of the one that it fits. Raises BundleError."""
+    """What `text` names, of `accelerator` or else of the one that it fits. Raises ToolError."""
     error = None
     for each in (accelerator,) if accelerator else ACCELERATORS:
         try:
             return Topology.parse(each, text) if text else None
-        except BundleError as caught:
+        except ToolError as caught:
             error = caught
     raise error or AssertionError
 
@@ -121,7 +137,7 @@ def send(sending: Sending) -> int:
     """Exit code: the job's where it is followed, else that of the engine's program."""
     engine, job, own = sending.engine, sending.job, own_environment()
     if not shutil.which(engine.program, path=own.get("PATH")):
-        raise BundleError(f"no {engine.program} on PATH: {REMEDIES[engine.program]}")
+        raise ToolError(f"no {engine.program} on PATH: {REMEDIES[engine.program]}")
     bundles.keep(sending.files, job.bundle, sending.original)
     printed = ""
     for command in engine.commands(job):
@@ -133,7 +149,7 @@ def send(sending: Sending) -> int:
         printed = done.stdout
         print(printed, end="", flush=True)
         if done.returncode:
-            raise BundleError(f"it was not sent: {command}")
+            raise ToolError(f"it was not sent: {command}")
     return engine.follow(job, printed) if engine.follow and job.follow else 0
 
 
@@ -157,7 +173,7 @@ def main(variant: str, arguments: Sequence[str]) -> int:
             show(sending)
             return 0
         return send(sending)
-    except BundleError as error:
+    except ToolError as error:
         tell(str(error))
         return 1
     except KeyboardInterrupt:

@@ -1,13 +1,13 @@
 """The recipe's steps as commands, each of which happens whole or not at all.
 
     python -m tools.lifecycle fork ORIGIN --name NAME --bucket BUCKET --purpose SENTENCE
-    python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT]... [--format text|json]
+    python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT|plumbing]... [--format text|json]
     python -m tools.lifecycle upstream VARIANT [--resolved]
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
     python -m tools.lifecycle recover [--abandon]
 
 Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1 and
-a line a fault for what cannot be done, or where conflicts were left; 2 for a bad command line.
+one line per fault for what cannot be done, or where conflicts were left; 2 for a bad command line.
 """
 
 from __future__ import annotations
@@ -16,44 +16,59 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.archive.files import ArchiveError
-from tools.archive.ledger import LedgerError
-from tools.lifecycle import drift, fork, retire, transaction, upstream
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import Repository
+from tools.common import transaction
+from tools.common.errors import ToolError
+from tools.common.repository import Repository
+from tools.lifecycle import drift, fork, plumbing, retire, upstream
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="lifecycle")
     commands = parser.add_subparsers(dest="command", required=True)
     forking = commands.add_parser("fork", help="copy a variant")
-    forking.add_argument("origin", help="the directory of what is copied")
-    forking.add_argument("--name", required=True, help="of the copy")
-    forking.add_argument("--bucket", required=True, help="the one part that it changes")
-    forking.add_argument("--purpose", required=True, help="the question it answers")
-    drifting = commands.add_parser("drift", help="what copies lack of their origins")
+    forking.add_argument("origin", help="directory of the variant to copy")
+    forking.add_argument("--name", required=True, help="name of the copy")
+    forking.add_argument(
+        "--bucket", required=True, help="the one part of the template that the copy changes"
+    )
+    forking.add_argument(
+        "--purpose", required=True, help="the question that the copy answers, in one sentence"
+    )
+    drifting = commands.add_parser("drift", help="show which commits of their origins copies lack")
     drifting.add_argument("variants", nargs="*", help="names or directories; default: all")
-    drifting.add_argument("--apply", action="append", default=[], metavar="COMMIT")
+    drifting.add_argument(
+        "--apply",
+        action="append",
+        default=[],
+        metavar="COMMIT",
+        help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
+    )
     drifting.add_argument("--format", choices=("text", "json"), default="text")
     raising = commands.add_parser("upstream", help="merge a variant's change into its origin")
     raising.add_argument("variant")
     raising.add_argument(
-        "--resolved", action="store_true", help="conflicts were resolved: mark it superseded"
+        "--resolved",
+        action="store_true",
+        help="mark the variant superseded: its conflicts are resolved",
     )
     retiring = commands.add_parser("retire", help="remove a variant; its entry stays")
     retiring.add_argument("variant")
-    retiring.add_argument("--verdict", default="", help="what was learned")
+    retiring.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retiring.add_argument(
-        "--keep-mentions", action="store_true", help="although texts still name it"
+        "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
     recovering = commands.add_parser("recover", help="finish what a killed command left")
-    recovering.add_argument("--abandon", action="store_true", help="forget it instead")
+    recovering.add_argument(
+        "--abandon", action="store_true", help="forget it instead of finishing it"
+    )
     for command in commands.choices.values():
-        command.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+        command.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
         repo = Repository(options.root)
@@ -65,7 +80,7 @@ def main(arguments: list[str]) -> int:
             if said := transaction.recover(repo.root, state):
                 print(said, file=sys.stderr)
             return run(options, repo)
-    except (LifecycleError, LedgerError, ArchiveError) as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
     except OSError as error:
         print(f"{error.filename or ''}: {error.strerror or error}", file=sys.stderr)
@@ -78,6 +93,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     conflicts = False
     if options.command == "fork":
         lines = fork.fork(repo, options.origin, options.name, options.bucket, options.purpose)
+    elif options.command == "drift" and options.apply == [plumbing.WORD]:
+        lines = plumbing.forward(repo, options.variants)
     elif options.command == "drift" and options.apply:
         lines, conflicts = drift.port(repo, options.apply, options.variants)
     elif options.command == "drift":
@@ -89,7 +106,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
         lines, conflicts = upstream.upstream(repo, options.variant)
     elif options.command == "retire":
         lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
-    print("\n".join(lines)) if lines else None
+    if lines:
+        print("\n".join(lines))
     return 1 if conflicts else 0
 
 

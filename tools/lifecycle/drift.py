@@ -12,15 +12,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tools.archive.ledger import Entry
-from tools.diff.sources import File, Mode, Tree
+from tools.common.errors import ToolError
+from tools.common.files import File, Mode, Tree
+from tools.common.repository import SHORT, Repository
+from tools.common.transaction import Change, carry_out
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import SHORT, Repository
 from tools.lifecycle.merge import CLEAN, CONFLICT, THERE, Hunk, State
 from tools.lifecycle.names import Rename
-from tools.lifecycle.transaction import Change, carry_out
 
 SCHEMA_VERSION = 1
 
@@ -49,6 +49,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Commit:
+    """A commit of the origin, with what each part of it would be in the copy."""
+
     commit: str
     subject: str
     parts: tuple[Part, ...]
@@ -78,11 +80,12 @@ class Pair:
     origin: Entry
 
     def rename(self) -> Rename:
+        """From the origin's name to the copy's."""
         return Rename(self.origin.path, self.copy.path)
 
 
 def pairs(repo: Repository, given: Sequence[str]) -> list[Pair]:
-    """The named copies, or all living ones. Raises LifecycleError for one without a fork point."""
+    """The named copies, or all living ones. Raises ToolError for one without a fork point."""
     _, entries = ledger.read(repo.root)
     by_name = {entry.name: entry for entry in entries}
     named = [ledger.find(entries, name) for name in given]
@@ -91,22 +94,22 @@ def pairs(repo: Repository, given: Sequence[str]) -> list[Pair]:
         if not named and (entry.status != "active" or entry.origin not in by_name):
             continue
         if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
-            raise LifecycleError(f"{entry.name}: is {entry.status}: {entry.path} is not there")
+            raise ToolError(f"{entry.name}: is {entry.status}: {entry.path} is not there")
         if entry.origin not in by_name:
-            raise LifecycleError(f"{entry.name}: was copied from nothing: it has no origin")
+            raise ToolError(f"{entry.name}: was copied from nothing: it has no origin")
         fork_point(repo, entry)
         found.append(Pair(entry, by_name[entry.origin]))
     return list({pair.copy.name: pair for pair in found}.values())
 
 
 def fork_point(repo: Repository, entry: Entry) -> str:
-    """The commit that an entry's origin was copied at. Raises LifecycleError."""
+    """The commit that an entry's origin was copied at. Raises ToolError."""
     if not entry.forked_at:
         remedy = f"add '- forked at: COMMIT' to '## {entry.name}' in {ledger.LEDGER}"
-        raise LifecycleError(f"{entry.name}: its fork point is not known: {remedy}")
+        raise ToolError(f"{entry.name}: its fork point is not known: {remedy}")
     if not (commit := repo.commit(entry.forked_at)):
         remedy = "correct it, or fetch it (git fetch --unshallow in a shallow clone)"
-        raise LifecycleError(f"{entry.name}: git knows no commit {entry.forked_at}: {remedy}")
+        raise ToolError(f"{entry.name}: git knows no commit {entry.forked_at}: {remedy}")
     return commit
 
 
@@ -118,22 +121,16 @@ def drift(repo: Repository, given: Sequence[str]) -> list[Drift]:
     found = []
     for pair in pairs(repo, given):
         point, path = fork_point(repo, pair.copy), pair.origin.path
-        copy = repo.working(pair.copy.path)
-        listed = repo.ask(
-            *("log", "-z", "--no-show-signature", "--first-parent", "--reverse"),
-            "--format=%H%x09%s",
-            *(f"{point}..HEAD", "--", path),
-        )
+        copy, now = repo.working(pair.copy.path), repo.files("HEAD", path)
         commits = []
-        for line in filter(None, listed.split("\0")):
-            commit, _, subject = line.partition("\t")
+        for commit, subject in repo.history(f"{point}..HEAD", path):
             parts = [
                 part
                 for change in changes(repo, commit, path)
-                for part in judge(change, copy, pair.rename())
+                for part in judge(change, copy, pair.rename(), now)
             ]
-            said = "".join(c if c.isprintable() else "?" for c in subject)
-            commits.append(Commit(commit, said, tuple(parts)))
+            shown = "".join(c if c.isprintable() else "?" for c in subject)
+            commits.append(Commit(commit, shown, tuple(parts)))
         entry = pair.copy
         found.append(Drift(entry.name, entry.path, entry.origin, entry.forked_at, tuple(commits)))
     return found
@@ -142,8 +139,8 @@ def drift(repo: Repository, given: Sequence[str]) -> list[Drift]:
 def changes(repo: Repository, commit: str, path: str) -> list[FileChange]:
     """What a commit did to the files of a directory, against its first parent."""
     parent = repo.commit(f"{commit}^")
-    before = repo.tree(parent, path) if parent else {}
-    after = repo.tree(commit, path)
+    before = repo.files(parent, path) if parent else {}
+    after = repo.files(commit, path)
     if not parent:
         return [FileChange(None, name, None, file) for name, file in after.items()]
     asked = ("diff-tree", "-r", "-z", "-M", "--name-status", parent, commit, "--", path)
@@ -167,8 +164,20 @@ def _paths(status: str) -> int:
     return 2 if status[0] == "R" else 1
 
 
-def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
-    """What each part of a file's change would be in the copy.
+def judge(change: FileChange, copy: Tree, rename: Rename, now: Tree) -> Iterator[Part]:
+    """What each part of a file's change would be in the copy; all there if the file is `now`'s.
+
+    `now` is the origin as it is today: what a later commit did to a hunk is no conflict.
+    """
+    path = change.new or change.old or ""
+    mine, its = copy.get(path), now.get(path)
+    is_the_origins = mine and its and replace(its, content=rename.loose(path, its.content)) == mine
+    for part in _judge(change, copy, rename):
+        yield replace(part, state=THERE) if is_the_origins else part
+
+
+def _judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
+    """The same of a file by the commit alone.
 
     It is looked at under the origin's name, so that copies with equal files have equal answers,
     which are found once.
@@ -178,7 +187,7 @@ def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
     here = path if path in copy else change.old if change.old in copy else None
     before = change.before.content if change.before else None
     after = change.after.content if change.after else None
-    ours = back.loose(here, copy[here].content, before or b"") if here else None
+    ours = back.loose(here, copy[here].content) if here else None
     if before is None or after is None:
         what = "new file" if before is None else "deleted file"
         state = THERE if ours == after else CLEAN if ours == before else CONFLICT
@@ -187,7 +196,8 @@ def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
     if ours is None or here is None:
         yield Part(path, "file not in the copy", 1, 0, CONFLICT)
         return
-    assert change.before and change.after
+    assert change.before
+    assert change.after
     if change.old != change.new:
         state = CLEAN if here == change.old else CONFLICT if change.old in copy else THERE
         yield Part(path, f"renamed from {change.old}", 1, 0, state)
@@ -207,6 +217,7 @@ def judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
 
 
 def as_json(found: Sequence[Drift]) -> str:
+    """The report for machines."""
     variants = [
         {
             "name": one.name,
@@ -273,29 +284,25 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
     """Merges commits into copies; (what is to be printed, whether conflicts were left).
 
     Raises:
-        LifecycleError: before anything is written: a copy is dirty, or lacks nothing.
+        ToolError: before anything is written: a copy is dirty, or lacks nothing.
     """
-    known = []
-    for name in commits:
-        if not (commit := repo.commit(name)):
-            raise LifecycleError(f"{name}: git knows no such commit: `./pants drift` lists them")
-        known.append(commit)
+    known = [_commit(repo, name) for name in commits]
     lines: list[str] = []
     conflicted = False
     change = Change(f"port of {', '.join(commit[:SHORT] for commit in known)}")
     touched: set[str] = set()
     for pair in pairs(repo, given):
         path = pair.copy.path
-        if dirty := repo.dirty(path):
-            raise LifecycleError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+        repo.refuse_dirty(path)
         copy = before = dict(repo.working(path))
+        now = repo.files("HEAD", pair.origin.path)
         for commit in known:
             files = changes(repo, commit, pair.origin.path)
             if not files and given:
                 message = f"does not touch {pair.origin.path}, which {pair.copy.name} is a copy of"
-                raise LifecycleError(f"{commit[:SHORT]}: {message}")
+                raise ToolError(f"{commit[:SHORT]}: {message}")
             touched |= {commit} if files else set()
-            copy, said, conflicts = _ported(copy, files, pair, commit[:SHORT])
+            copy, said, conflicts = _ported(copy, files, pair, commit[:SHORT], now)
             lines += said
             if conflicts:
                 conflicted = True
@@ -305,27 +312,41 @@ def port(repo: Repository, commits: Sequence[str], given: Sequence[str]) -> tupl
                 change.put(f"{path}/{inside}", before.get(inside), copy.get(inside))
     if len(touched) < len(known) and not conflicted:
         missed = next(commit for commit in known if commit not in touched)
-        raise LifecycleError(f"{missed[:SHORT]}: touches no living copy's origin")
+        raise ToolError(f"{missed[:SHORT]}: touches no living copy's origin")
     if change.seen:
         carry_out(repo.root, repo.state(), change)
+    return [*lines, next_step(changed=bool(change.seen), conflicted=conflicted)], conflicted
+
+
+def _commit(repo: Repository, name: str) -> str:
+    commit = repo.commit(name)
+    if commit is None:
+        raise ToolError(f"{name}: git knows no such commit: `./pants drift` lists them")
+    return commit
+
+
+def next_step(*, changed: bool, conflicted: bool = False) -> str:
+    """What to do after commits, or files, were brought into copies."""
     if conflicted:
-        lines.append("next: resolve what conflicts (git diff shows it), test, commit")
-    elif not change.seen:
-        lines.append("nothing to do")
-    else:
-        lines.append("next: ./pants --changed-since=HEAD fmt lint check test, then commit")
-    return lines, conflicted
+        return "next: resolve what conflicts (git diff shows it), test, commit"
+    if changed:
+        return "next: ./pants --changed-since=HEAD fmt lint check test, then commit"
+    return "nothing to do"
 
 
 def _ported(
-    copy: Mapping[str, File], files: Sequence[FileChange], pair: Pair, commit: str
+    copy: Mapping[str, File],
+    files: Sequence[FileChange],
+    pair: Pair,
+    commit: str,
+    now: Tree,
 ) -> tuple[dict[str, File], list[str], bool]:
     """(the copy with a commit's changes, what to say of each, whether there are conflicts)."""
     result = dict(copy)
     lines: list[str] = []
     conflicted = False
     for change in files:
-        parts = list(judge(change, copy, pair.rename()))
+        parts = list(judge(change, copy, pair.rename(), now))
         states = [part.state for part in parts]
         counts = [f"{states.count(state)} {state}" for state in _ORDER if state in states]
         name = change.new or change.old
@@ -382,8 +403,6 @@ def _without(base: bytes, after: bytes, parts: Sequence[Part]) -> bytes:
     """The change without the hunks that are already there: they might conflict with themselves."""
     all_ = merge.hunks(base, after)
     states = [part.state for part in parts if part.hunk]
-    if len(states) != len(all_):
-        return after  # a long name folded its imports: the merge sees to it
     chosen = (hunk for hunk, state in zip(all_, states, strict=True) if state != THERE)
     return merge.only(base, after, tuple(chosen))
 

@@ -6,16 +6,15 @@ import keyword
 import re
 from collections.abc import Sequence
 
-from tools.archive import edit
-from tools.archive.check import AREA, LEDGER
-from tools.archive.ledger import CHANGE_BUCKETS, Entry
-from tools.diff.sources import File, Tree
+from tools.common.errors import ToolError
+from tools.common.files import File, Tree
+from tools.common.repository import SHORT, Repository
+from tools.common.transaction import Change, carry_out
 from tools.isolation.scan import scan
+from tools.ledger import edit
+from tools.ledger.ledger import AREA, CHANGE_BUCKETS, LEDGER, Entry
 from tools.lifecycle import entries as ledger
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import SHORT, Repository
-from tools.lifecycle.names import Rename, widest_name
-from tools.lifecycle.transaction import Change, carry_out
+from tools.lifecycle.names import Rename
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 60
@@ -25,17 +24,17 @@ LOCKS = "tools/locks"
 
 
 def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> list[str]:
-    """Copies a variant; gives what is to be printed. Raises LifecycleError, nothing written."""
+    """Copies a variant; gives what is to be printed. Raises ToolError, nothing written."""
     check_name(name)
     if bucket not in CHANGE_BUCKETS:
-        raise LifecycleError(f"unknown bucket {bucket!r}; known: {', '.join(CHANGE_BUCKETS)}")
+        raise ToolError(f"unknown bucket {bucket!r}; known: {', '.join(CHANGE_BUCKETS)}")
     purpose = ledger.sentence(purpose, "purpose")
     text, entries = ledger.read(repo.root)
     origin = ledger.find(entries, given)
     path = f"{AREA}/{name}"
     check_free(repo, name, path, entries)
     files = read_origin(repo, origin)
-    copy = renamed(files, Rename(origin.path, path), name)
+    copy = renamed(files, Rename(origin.path, path))
     commit = repo.touched(origin.path)[:SHORT]
     fields = {
         "path": path,
@@ -62,11 +61,12 @@ def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> 
 
 
 def check_name(name: str) -> None:
+    """Raises ToolError for a name that a variant cannot have."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in RESERVED:
         why = "lower-case words of letters and digits joined by '_', such as wide_mlp"
-        raise LifecycleError(f"{name!r} cannot name a variant: {why}; no keyword, not 'none'")
+        raise ToolError(f"{name!r} cannot name a variant: {why}; no keyword, not 'none'")
     if len(name) > LONGEST:
-        raise LifecycleError(f"{name!r} is too long: {LONGEST} characters at most")
+        raise ToolError(f"{name!r} is too long: {LONGEST} characters at most")
 
 
 def check_free(repo: Repository, name: str, path: str, entries: Sequence[Entry]) -> None:
@@ -74,41 +74,35 @@ def check_free(repo: Repository, name: str, path: str, entries: Sequence[Entry])
     for entry in entries:
         if name == entry.name or path == entry.path:
             where = f"{LEDGER}:{entry.line} ({entry.status})"
-            raise LifecycleError(f"{name}: is taken by {where}: choose another name")
+            raise ToolError(f"{name}: is taken by {where}: choose another name")
     locks = (f"{LOCKS}/{name}{suffix}" for suffix in (".lock", ".in", ".txt"))
     for place in (path, *locks):
         if (repo.root / place).exists() or (repo.root / place).is_symlink():
-            raise LifecycleError(f"{name}: is taken by {place}: choose another name")
+            raise ToolError(f"{name}: is taken by {place}: choose another name")
 
 
 def read_origin(repo: Repository, origin: Entry) -> Tree:
+    """The origin's files as committed. Raises ToolError where they are not."""
     if not (repo.root / origin.path).is_dir():
         message = f"{origin.path}: is not there ({origin.name} is {origin.status}): fork another"
-        raise LifecycleError(message)
+        raise ToolError(message)
     if dirty := repo.dirty(origin.path):
         more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
-        raise LifecycleError(f"{dirty[0]}{more}: not committed: commit first, so that git knows it")
+        raise ToolError(f"{dirty[0]}{more}: not committed: commit first, so that git knows it")
     files = repo.tracked(origin.path)
     if not files:
-        raise LifecycleError(f"{origin.path}: git knows no file of it: add and commit first")
+        raise ToolError(f"{origin.path}: git knows no file of it: add and commit first")
     return files
 
 
-def renamed(files: Tree, rename: Rename, name: str) -> Tree:
-    """The files of the copy. Raises LifecycleError where it would not pass lint."""
+def renamed(files: Tree, rename: Rename) -> Tree:
+    """The files of the copy. Raises ToolError where the build would refuse it."""
     copy = {p: File(rename.strict(p, file.content), file.mode) for p, file in files.items()}
-    tight: list[tuple[int, str]] = []
     for inside, file in copy.items():
-        if found := widest_name(inside, files[inside].content, file.content, rename.new):
-            line, length, fits = found
-            where = f"{rename.new}/{inside}:{line} would hold {length} characters"
-            tight.append((fits, f"{name!r} is too long: {where}; a name of {fits} fits"))
         if not inside.endswith(".py"):
             continue
         text = file.content.decode(errors="replace")
         for finding in scan(f"{rename.new}/{inside}", text, rename.new):
             where = f"{rename.old}/{inside}:{finding.line}"
-            raise LifecycleError(f"{where}: in a copy this {finding.message}: mend it there first")
-    if tight:
-        raise LifecycleError(min(tight)[1])
+            raise ToolError(f"{where}: in a copy this {finding.message}: mend it there first")
     return copy

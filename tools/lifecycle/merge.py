@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import run_git
+from tools.common.errors import ToolError
+from tools.common.git import Git
 
 State = Literal["applies cleanly", "conflicts", "already there"]
 CLEAN: State = "applies cleanly"
@@ -34,10 +34,12 @@ class Hunk:
 
 
 def is_text(*contents: bytes) -> bool:
+    """Whether none of the contents has a NUL byte."""
     return not any(b"\0" in content for content in contents)
 
 
 def has_markers(content: bytes) -> bool:
+    """Whether a line begins as git's conflict markers do."""
     return any(line.startswith(MARKERS) for line in content.splitlines())
 
 
@@ -61,16 +63,15 @@ def merge(
             Path(directory, name).write_bytes(content)
         named = [word for label in labels for word in ("-L", label)]
         styled = [style] if style else []
-        # Without what a user has configured: the same answer for everyone.
-        asked = ["-c", "merge.conflictStyle=merge", "merge-file", "-p", "-q"]
-        done = run_git([*asked, *styled, *named, *names], Path(directory))
+        done = Git(Path(directory)).run("merge-file", "-p", "-q", *styled, *named, *names)
     if not 0 <= done.returncode <= 127:
-        raise LifecycleError(f"git merge-file: {done.stderr.decode(errors='replace').strip()}")
+        raise ToolError(f"git merge-file: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout, done.returncode
 
 
 @lru_cache(maxsize=4096)
 def hunks(before: bytes, after: bytes) -> tuple[Hunk, ...]:
+    """The changes from one text to the other, each with lines of context."""
     a, b = before.splitlines(keepends=True), after.splitlines(keepends=True)
     groups = difflib.SequenceMatcher(None, a, b, autojunk=False).get_grouped_opcodes(CONTEXT)
     return tuple(Hunk(g[0][1], g[-1][2], g[0][3], g[-1][4]) for g in groups)
@@ -94,7 +95,7 @@ def judge(ours: bytes, before: bytes, after: bytes, hunk: Hunk) -> State:
     old = before.splitlines()[hunk.a : hunk.b]
     new = after.splitlines()[hunk.c : hunk.d]
     gone, brought = set(old) - set(new), [line for line in new if line not in old]
-    if brought and not gone & set(ours.splitlines()):
-        if merge(ours, before, theirs, style="--union")[0] == ours:
-            return THERE
+    may_have = brought and not gone & set(ours.splitlines())
+    if may_have and merge(ours, before, theirs, style="--union")[0] == ours:
+        return THERE
     return CONFLICT

@@ -4,8 +4,7 @@ A reference is rewritten where the syntax says that it is one: in import stateme
 as `experiments.grug.base.model`, and in string constants, docstrings among them, since a command or
 path in a docstring has to be true of the copy. Comments stay, and so does all that is no Python or
 BUILD file. Edits are made by position in the text as it stands: formatting, line ends and encoding
-are kept, with one exception. An import that the longer name makes wider than a line is written one
-name a line, as the formatter would, and again in one line when the name is written back.
+are kept. The template itself names itself nowhere: its imports are relative.
 """
 
 from __future__ import annotations
@@ -19,10 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tools.lifecycle.errors import LifecycleError
-
-WIDTH = 100
-"""Of a line, as in tools/ruff.toml."""
+from tools.common.errors import ToolError
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 Edit = tuple[int, int, str]
@@ -30,6 +26,7 @@ Edit = tuple[int, int, str]
 
 
 def is_python(path: str) -> bool:
+    """Whether a path is Python: a module or a BUILD file."""
     name = PurePosixPath(path).name
     return name.endswith(".py") or name == "BUILD" or name.startswith("BUILD.")
 
@@ -42,18 +39,18 @@ class Rename:
     new: str
 
     def undone(self) -> Rename:
+        """The rename back."""
         return Rename(self.new, self.old)
 
-    def strict(self, path: str, data: bytes, like: bytes = b"") -> bytes:
+    def strict(self, path: str, data: bytes) -> bytes:
         """A file's bytes under the new name.
 
         Args:
             path: of the file, within the directory.
             data: what it holds.
-            like: a file that has the new name; the same imports are folded as they are there.
 
         Raises:
-            LifecycleError: it is meant to be Python, but cannot be read as such.
+            ToolError: it is meant to be Python, but cannot be read as such.
         """
         if not is_python(path) or PurePosixPath(self.old).name.encode() not in data:
             return data
@@ -61,20 +58,15 @@ class Rename:
         try:
             encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
             source = Source(place, data.decode(encoding))
-            text = source.edited(source.renaming(self))
-            if text == source.text:
-                return data
-            source = Source(f"{self.new}/{path}", text)
-            shown = Source(f"{self.new}/{path}", like.decode(encoding)) if like else None
-            return source.edited(source.refolding(self, shown)).encode(encoding)
+            return source.edited(source.renaming(self)).encode(encoding)
         except (SyntaxError, UnicodeError, ValueError, tokenize.TokenError) as error:
-            raise LifecycleError(f"{place}: cannot be read as Python: {error}") from error
+            raise ToolError(f"{place}: cannot be read as Python: {error}") from error
 
-    def loose(self, path: str, data: bytes, like: bytes = b"") -> bytes:
+    def loose(self, path: str, data: bytes) -> bytes:
         """The same, but what cannot be read stays as it is: work in progress, an old commit."""
         try:
-            return self.strict(path, data, like)
-        except LifecycleError:
+            return self.strict(path, data)
+        except ToolError:
             return data
 
 
@@ -102,7 +94,7 @@ def mentions(text: str, directory: str) -> Iterator[Reference]:
 class Source:
     """A Python or BUILD file, its tokens and its syntax tree."""
 
-    def __init__(self, path: str, text: str):
+    def __init__(self, path: str, text: str) -> None:
         """Raises SyntaxError, ValueError or TokenError."""
         self.path, self.text = path, text
         self.starts = [0, *(found.end() for found in _NEWLINE.finditer(text))]
@@ -116,7 +108,8 @@ class Source:
 
     def span(self, node: ast.stmt | ast.alias) -> tuple[int, int]:
         """Start and end of a node, whose columns count UTF-8 bytes."""
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
         return (
             self._offset(node.lineno, node.col_offset),
             self._offset(node.end_lineno, node.end_col_offset),
@@ -128,9 +121,11 @@ class Source:
         return start + len(self.text[start:end].encode()[:column].decode())
 
     def line(self, offset: int) -> int:
+        """The line, from 1, of an offset."""
         return bisect.bisect_right(self.starts, offset)
 
     def edited(self, edits: list[Edit]) -> str:
+        """The text with (start, end, new) edits made."""
         text = self.text
         for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]
@@ -169,11 +164,13 @@ class Source:
                 yield self.at(token.start), self.at(token.end)
 
     def imports(self) -> list[ast.ImportFrom]:
+        """All `from ... import` statements."""
         return [node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom)]
 
     # -- edits ---------------------------------------------------------------------------------
 
     def renaming(self, rename: Rename) -> list[Edit]:
+        """The edits that rename every reference to a variant's directory."""
         edits = {}
         for found in self.references(rename.old):
             between = "/" if "/" in found.words else "."
@@ -205,62 +202,3 @@ class Source:
             ]
             token = inside[len(old.parts) - len(above) - 1]
             yield self.at(token.start), self.at(token.end), new
-
-    def _own_imports(self, directory: str) -> Iterator[tuple[ast.ImportFrom, list[str], int, int]]:
-        """(node, its names, start and end of its lines) of each that has its lines to itself."""
-        dotted = directory.replace("/", ".")
-        for node in self.imports():
-            first, last = self.starts[node.lineno - 1], self.span(node)[1]
-            end = _NEWLINE.search(self.text, last)
-            behind = self.text[last : end.start() if end else None]
-            own = not node.level and f"{node.module}.".startswith(f"{dotted}.")
-            if own and not behind.strip():
-                names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]
-                yield node, names, first, last
-
-    def refolding(self, rename: Rename, like: Source | None) -> list[Edit]:
-        """Edits that fold imports of the new name as in `like`, or as its length asks for."""
-        edits = []
-        shown = {
-            (node.module, *names): like.text[first:last]
-            for node, names, first, last in (like._own_imports(rename.new) if like else ())
-            if like
-        }
-        for node, names, first, last in self._own_imports(rename.new):
-            here, end = self.text[first:last], _NEWLINE.search(self.text, last)
-            head = f"{here[: len(here) - len(here.lstrip())]}from {node.module} import "
-            line = head + ", ".join(names)
-            newline = end[0] if end else "\n"
-            indent = " " * (len(head) - len(head.lstrip()))
-            listed = "".join(f"{newline}{indent}    {name}," for name in names)
-            block = f"{head}({listed}{newline}{indent})"
-            before = len(line) + len(rename.old) - len(rename.new)
-            if here in (line, block) and (node.module, *names) in shown:
-                edits.append((first, last, shown[node.module, *names]))
-            elif here == line and len(line) > WIDTH:
-                edits.append((first, last, block))
-            elif here == block and len(line) <= WIDTH < before:
-                edits.append((first, last, line))
-        return edits
-
-
-def widest_name(path: str, before: bytes, after: bytes, new: str) -> tuple[int, int, int] | None:
-    """(line, its length, the longest name that fits) of the line that a new name makes too long.
-
-    Args:
-        path: of the file.
-        before: its bytes under the old name.
-        after: the same under the new one.
-        new: the directory that has it, whose last part is the name.
-    """
-    if not path.endswith(".py"):
-        return None
-    old_lines, name = set(before.splitlines()), PurePosixPath(new).name
-    worst = None
-    for number, line in enumerate(after.splitlines(), start=1):
-        text = line.decode(errors="replace")
-        if len(text) > WIDTH and line not in old_lines:
-            times = max(1, len(list(mentions(text, new))))
-            fits = len(name) - -(-(len(text) - WIDTH) // times)
-            worst = min(worst or (fits, number, len(text)), (fits, number, len(text)))
-    return (worst[1], worst[2], worst[0]) if worst else None

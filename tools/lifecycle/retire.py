@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from tools.archive import edit
-from tools.archive.check import LEDGER
-from tools.archive.ledger import Entry
-from tools.diff.sources import Tree
+from tools.common.errors import ToolError
+from tools.common.files import Tree
+from tools.common.repository import SHORT, Repository
+from tools.common.transaction import Change, carry_out, read_file
+from tools.ledger import edit
+from tools.ledger.ledger import LEDGER, Entry
 from tools.lifecycle import entries as ledger
-from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.fork import LOCKS
-from tools.lifecycle.git import SHORT, Repository, run_git
 from tools.lifecycle.names import Source, is_python, mentions
-from tools.lifecycle.transaction import Change, carry_out, read_file
 from tools.lifecycle.upstream import introduced
 
 # The record of what there was.
@@ -24,11 +24,11 @@ HISTORY = "docs/reports/"
 
 
 def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> list[str]:
-    """Removes a variant; gives what is to be printed. Raises LifecycleError, nothing changed."""
+    """Removes a variant; gives what is to be printed. Raises ToolError, nothing changed."""
     text, entries = ledger.read(repo.root)
     entry = ledger.find(entries, given)
     if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
-        raise LifecycleError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
+        raise ToolError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
     if verdict or entry.verdict == "pending":
         verdict = ledger.sentence(verdict, "verdict")
     locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]
@@ -36,10 +36,10 @@ def retire(repo: Repository, given: str, verdict: str, keep_mentions: bool) -> l
     if dirty := repo.dirty(entry.path, *locks):
         more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
         message = f"{dirty[0]}{more}: git does not have it: commit it, or remove it, first"
-        raise LifecycleError(message)
+        raise ToolError(message)
     files = repo.tracked(entry.path)
     if not files:
-        raise LifecycleError(f"{entry.path}: git knows no file of it: add and commit first")
+        raise ToolError(f"{entry.path}: git knows no file of it: add and commit first")
     refuse_dependents(repo, entry, locks, keep_mentions)
     change = removal(repo, entry, files, locks, [e.name for e in entries])
     fields = {"status": "deleted", "last known-good": repo.ask("rev-parse", "HEAD")[:SHORT]}
@@ -63,6 +63,7 @@ def _outside(path: str, directory: str) -> bool:
 def removal(
     repo: Repository, entry: Entry, files: Tree, locks: Sequence[str], names: Sequence[str]
 ) -> Change:
+    """The change that removes a variant, its locks, and what git ignores of it."""
     change = Change(f"removal of {entry.path}")
     for inside, file in files.items():
         change.put(f"{entry.path}/{inside}", file, None)
@@ -91,7 +92,7 @@ def leftovers(root: Path, name: str, names: Sequence[str]) -> list[str]:
 def refuse_dependents(
     repo: Repository, entry: Entry, locks: Sequence[str], keep_mentions: bool
 ) -> None:
-    """Raises LifecycleError with a line for each place that names the variant from outside.
+    """Raises ToolError with a line for each place that names the variant from outside.
 
     Imports, BUILD files and what uses its locks would break; other texts would only be out of date,
     and `keep_mentions` lets them.
@@ -105,7 +106,7 @@ def refuse_dependents(
         if not any(needs for *_, needs in places):
             remedy += ", or leave them so: --retire-keep-mentions"
         lines.append(f"{entry.name}: is still named in {len(places)} places: {remedy}")
-        raise LifecycleError("\n".join(lines))
+        raise ToolError("\n".join(lines))
 
 
 def dependents(
@@ -114,10 +115,7 @@ def dependents(
     """(file, line, whether it would break) of each reference from outside the directory."""
     names = sorted({PurePosixPath(path).name for path in locks})
     patterns = [PurePosixPath(entry.path).name, *names]
-    words = [word for pattern in patterns for word in ("-e", pattern)]
-    asked = ["grep", "--untracked", "-l", "-z", "-I", "-F", *words, "--", "."]
-    found = run_git(asked, repo.root).stdout.decode("utf-8", "surrogateescape")
-    for path in filter(None, found.split("\0")):
+    for path in repo.files_with(patterns):
         if path.startswith((f"{entry.path}/", HISTORY)) or path in locks:
             continue
         text = (repo.root / path).read_bytes().decode(errors="replace")
@@ -128,10 +126,9 @@ def _places(path: str, text: str, entry: Entry, locks: Sequence[str]) -> Iterato
     """(line, whether it would break); comments of Python count for nothing."""
     source = None
     if is_python(path):
-        try:
+        # What cannot be parsed is read as any other text.
+        with contextlib.suppress(SyntaxError, ValueError, tokenize.TokenError):
             source = Source(path, text)
-        except (SyntaxError, ValueError, tokenize.TokenError):
-            pass  # read as any other text
     build = PurePosixPath(path).name.startswith("BUILD") or path == "pants.toml"
     if source:
         strings = list(source.strings())
@@ -145,10 +142,16 @@ def _places(path: str, text: str, entry: Entry, locks: Sequence[str]) -> Iterato
             yield text.count("\n", 0, found.start) + 1, build
         spans, offsets = [text], [0]
     for span, offset in zip(spans, offsets, strict=True):
-        for lock in locks:
-            for match in re.finditer(rf"(?<![\w.-]){re.escape(lock)}(?![\w-])", span):
-                yield text.count("\n", 0, offset + match.start()) + 1, True
+        for start in _named(span, locks):
+            yield text.count("\n", 0, offset + start) + 1, True
     if not source:
         name = re.escape(entry.name)
         for match in re.finditer(rf"\./pants [^\n`]* (?:--against[ =])?{name}(?![\w./-])", text):
             yield text.count("\n", 0, match.start()) + 1, False
+
+
+def _named(text: str, files: Sequence[str]) -> Iterator[int]:
+    """Where a text names one of the files."""
+    for name in files:
+        for match in re.finditer(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text):
+            yield match.start()

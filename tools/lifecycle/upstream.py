@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tools.archive import edit
-from tools.archive.check import LEDGER
-from tools.archive.ledger import Entry
-from tools.diff.sources import File, Mode, Tree
+from tools.common.errors import ToolError
+from tools.common.files import File, Mode, Tree
+from tools.common.repository import SHORT, Repository
+from tools.common.transaction import Change, carry_out
+from tools.ledger import edit
+from tools.ledger.ledger import LEDGER, Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.drift import fork_point
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import SHORT, Repository
 from tools.lifecycle.names import Rename
-from tools.lifecycle.transaction import Change, carry_out
 from tools.variants.facts import compare
 
 
@@ -32,20 +31,16 @@ def upstream(repo: Repository, given: str) -> tuple[list[str], bool]:
     text, variant, origin = _pair(repo, given)
     point = fork_point(repo, variant)
     for path in (origin.path, variant.path):
-        if dirty := repo.dirty(path):
-            raise LifecycleError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+        repo.refuse_dirty(path)
     rename = Rename(variant.path, origin.path)
-    base = repo.tree(point, origin.path)
+    base = repo.files(point, origin.path)
     if not base:
-        raise LifecycleError(f"{variant.name}: {origin.path} is not in its fork point {point}")
+        raise ToolError(f"{variant.name}: {origin.path} is not in its fork point {point}")
     ours, copy = repo.tracked(origin.path), repo.tracked(variant.path)
-    theirs: dict[str, File] = {}
-    for inside, file in copy.items():
-        like = base[inside].content if inside in base else b""
-        theirs[inside] = File(rename.loose(inside, file.content, like), file.mode)
+    theirs = _renamed(copy, rename)
     merged = merge_trees(ours, base, theirs, (origin.path, point[:SHORT], variant.path))
     if theirs == base:
-        raise LifecycleError(f"{variant.name}: changes nothing of {origin.name}: retire it instead")
+        raise ToolError(f"{variant.name}: changes nothing of {origin.name}: retire it instead")
     change = Change(f"merge of {variant.path} into {origin.path}")
     for inside in sorted({*ours, *merged.tree}):
         if ours.get(inside) != merged.tree.get(inside):
@@ -74,12 +69,11 @@ def upstream(repo: Repository, given: str) -> tuple[list[str], bool]:
 def resolved(repo: Repository, given: str) -> list[str]:
     """Marks a variant whose conflicts a person has resolved; gives what is to be printed."""
     text, variant, origin = _pair(repo, given)
-    if dirty := repo.dirty(variant.path):
-        raise LifecycleError(f"{dirty[0]}: not committed: commit it, or restore it, first")
+    repo.refuse_dirty(variant.path)
     change = Change(f"mark of {variant.name} as superseded")
     for inside, file in repo.working(origin.path).items():
         if merge.has_markers(file.content):
-            raise LifecycleError(f"{origin.path}/{inside}: still holds conflict markers")
+            raise ToolError(f"{origin.path}/{inside}: still holds conflict markers")
         change.rest_on(f"{origin.path}/{inside}", file)
     _mark(repo, change, text, variant)
     carry_out(repo.root, repo.state(), change)
@@ -90,18 +84,23 @@ def resolved(repo: Repository, given: str) -> list[str]:
 
 
 def _pair(repo: Repository, given: str) -> tuple[str, Entry, Entry]:
-    """The ledger's text, an active variant's entry and its origin's. Raises LifecycleError."""
+    """The ledger's text, an active variant's entry and its origin's. Raises ToolError."""
     text, entries = ledger.read(repo.root)
     variant = ledger.find(entries, given)
     if variant.status != "active":
-        raise LifecycleError(f"{variant.name}: is {variant.status}: only an active one is merged")
+        raise ToolError(f"{variant.name}: is {variant.status}: only an active one is merged")
     if variant.origin == "none":
-        raise LifecycleError(f"{variant.name}: was copied from nothing: it has no origin")
+        raise ToolError(f"{variant.name}: was copied from nothing: it has no origin")
     origin = next(entry for entry in entries if entry.name == variant.origin)
     for entry in (origin, variant):
         if not (repo.root / entry.path).is_dir():
-            raise LifecycleError(f"{entry.path}: is not there ({entry.name} is {entry.status})")
+            raise ToolError(f"{entry.path}: is not there ({entry.name} is {entry.status})")
     return text, variant, origin
+
+
+def _renamed(copy: Tree, rename: Rename) -> dict[str, File]:
+    """The variant's files under the origin's name."""
+    return {path: File(rename.loose(path, file.content), file.mode) for path, file in copy.items()}
 
 
 def _mark(repo: Repository, change: Change, text: str, variant: Entry) -> None:

@@ -1,4 +1,4 @@
-"""Writes the reference of goals, options, target types and tools from their own help.
+"""Writes the reference of goals, options, target types, tools and packages from the code itself.
 
     ./pants run tools/reference:write [-- --check]
 
@@ -13,22 +13,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.archive import files
-from tools.archive.files import MIB, ArchiveError
-from tools.reference import pages, pants_help, programs
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
+from tools.common.files import MIB
+from tools.reference import packages, pages, pants_help, programs
 
 MAX_HELP = 64 * MIB
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="reference", description="Write docs/reference/ from the help of goals and tools."
     )
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument(
         "--pants", type=Path, help="what ./pants help-all printed; default: it is run for it"
     )
-    parser.add_argument("--check", action="store_true", help="only say which pages are stale")
+    parser.add_argument(
+        "--check", action="store_true", help="list the stale pages and write nothing"
+    )
     return parser.parse_args(arguments)
 
 
@@ -44,7 +48,7 @@ def ask_pants(root: Path) -> str:
         text=True,
     )
     if run.returncode:
-        raise ArchiveError(f"./pants help-all ends with {run.returncode}:\n{run.stderr.strip()}")
+        raise ToolError(f"./pants help-all ends with {run.returncode}:\n{run.stderr.strip()}")
     return run.stdout
 
 
@@ -52,7 +56,10 @@ def write(root: Path, help_all: Path | None) -> dict[str, str]:
     """The pages by their path from the root; Pants is asked where there is no `help_all`."""
     text = files.read_text(help_all, MAX_HELP) if help_all else ask_pants(root)
     said = pants_help.parse(text, str(help_all or "./pants help-all"))
+    imports = packages.find_imports(root)
     return {
+        packages.PAGE: packages.page(imports),
+        packages.PICTURE: packages.picture(imports),
         pages.GOALS: pages.goals_page(said),
         pages.TARGETS: pages.targets_page(said),
         pages.TOOLS: pages.tools_page(programs.say_all(root)),
@@ -60,10 +67,11 @@ def write(root: Path, help_all: Path | None) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     root = options.root
     if not (root / "pants.toml").is_file():
-        raise ArchiveError(f"{root}: holds no pants.toml; name the workspace with --root")
+        raise ToolError(f"{root}: holds no pants.toml; name the workspace with --root")
     texts = write(root, options.pants)
     stale = [name for name, text in texts.items() if pages.is_stale(root / name, text)]
     if options.check:
@@ -75,4 +83,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

@@ -30,6 +30,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Section:
+    """A titled part of a help text: a note and its entries."""
+
     title: str
     note: str
     entries: tuple[Entry, ...]
@@ -77,6 +79,7 @@ def join(lines: list[str]) -> str:
 
 
 def parse(text: str) -> Help:
+    """Reads what argparse or tyro prints for --help."""
     boxed = "╭" in text
     lines = [_unboxed(line) for line in text.rstrip().splitlines()]
     end = lines.index("") if "" in lines else len(lines)

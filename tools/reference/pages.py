@@ -19,10 +19,12 @@ _SPECIAL = re.compile(r"([\\*<>|\[\]~#])|(?<!\w)(_)|(_)(?!\w)")
 
 
 def is_stale(path: Path, text: str) -> bool:
+    """Whether a page on disk differs from its text."""
     return not path.is_file() or path.read_bytes() != text.encode()
 
 
 def remedy(name: str) -> str:
+    """The line that says how a stale page is written anew."""
     return f"{name} is stale: run {WRITE}"
 
 
@@ -36,6 +38,7 @@ def inline(text: str) -> str:
 
 
 def code(text: str) -> str:
+    """A text as code in a table; empty stays empty."""
     return f"`{text}`".replace("|", r"\|") if text else ""
 
 
@@ -52,6 +55,7 @@ def _page(*blocks: str) -> str:
 
 
 def goals_page(said: PantsHelp) -> str:
+    """The page of goals and options."""
     goals = [scope for scope in said.scopes if scope.is_goal]
     others = [scope for scope in said.scopes if not scope.is_goal and scope.options]
     return _page(
@@ -79,6 +83,7 @@ def _scope(scope: Scope, level: str = "##") -> tuple[str, ...]:
 
 
 def targets_page(said: PantsHelp) -> str:
+    """The page of target types."""
     blocks = []
     for target in said.target_types:
         rows = [
@@ -106,6 +111,7 @@ def targets_page(said: PantsHelp) -> str:
 
 
 def tools_page(said: Sequence[Said]) -> str:
+    """The page of command lines."""
     tops = [one for one in said if not one.words]
     rows = [(f"[{code(one.program.ways[0])}](#{anchor(one)})", _summary(one)) for one in tops]
     return _page(

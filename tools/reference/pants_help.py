@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
 
 BACKEND = "grug"
 KEYS = ("name_to_api_type_info", "name_to_target_type_info", "scope_to_help_info")
@@ -36,6 +36,8 @@ class Scope:
 
 @dataclass(frozen=True)
 class Field:
+    """A field of a target type."""
+
     name: str
     type: str
     default: str
@@ -45,6 +47,8 @@ class Field:
 
 @dataclass(frozen=True)
 class TargetType:
+    """A target type of the workspace."""
+
     name: str
     help: str
     fields: tuple[Field, ...]
@@ -52,19 +56,21 @@ class TargetType:
 
 @dataclass(frozen=True)
 class PantsHelp:
+    """What the workspace's backend adds to Pants."""
+
     scopes: tuple[Scope, ...]
     target_types: tuple[TargetType, ...]
 
 
 def parse(text: str, name: str) -> PantsHelp:
-    """Raises ArchiveError: not what `./pants help-all` prints, or nothing of ours in it."""
+    """Raises ToolError: not what `./pants help-all` prints, or nothing of ours in it."""
     remedy = "give what ./pants help-all prints"
     try:
         said = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ArchiveError(f"{name}:{error.lineno}: is no JSON: {error.msg}; {remedy}") from error
+        raise ToolError(f"{name}:{error.lineno}: is no JSON: {error.msg}; {remedy}") from error
     if not isinstance(said, dict) or not all(isinstance(said.get(key), dict) for key in KEYS):
-        raise ArchiveError(f"{name}: lacks one of {', '.join(KEYS)}; {remedy}")
+        raise ToolError(f"{name}: lacks one of {', '.join(KEYS)}; {remedy}")
     try:
         own = _own_scopes(said["name_to_api_type_info"].values())
         scopes = [v for k, v in said["scope_to_help_info"].items() if k.replace("-", "_") in own]
@@ -74,9 +80,9 @@ def parse(text: str, name: str) -> PantsHelp:
             tuple(sorted(map(_target_type, types), key=lambda target: target.name)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ArchiveError(f"{name}: has another form than Pants 2.17's: {error!r}") from error
+        raise ToolError(f"{name}: has another form than Pants 2.17's: {error!r}") from error
     if not (found.scopes and found.target_types):
-        raise ArchiveError(f"{name}: names nothing of the backend {BACKEND!r}; {remedy}")
+        raise ToolError(f"{name}: names nothing of the backend {BACKEND!r}; {remedy}")
     return found
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
 from tools.reference.help_text import Help, parse
 
 TEMPLATE = "experiments/grug/base/launch.py"
@@ -37,6 +37,7 @@ class Program:
 
     @property
     def module(self) -> str:
+        """The name by which `python -m` starts it."""
         return self.path.removesuffix(".py").replace("/", ".").removesuffix(".__main__")
 
 
@@ -81,7 +82,8 @@ def _runnable(root: Path) -> Iterator[tuple[str, tuple[str, str]]]:
             entry = given.get(
                 {"pex_binary": "entry_point", "python_source": "source"}.get(node.func.id)
             )
-            if entry and given.get("name"):
+            # A module's name instead of a file's: another name of a program that has its own.
+            if isinstance(entry, str) and ".py" in entry and given.get("name"):
                 address = f"//{directory}:{given['name']}"
                 named = short.get(address, address.removeprefix("//") if directory else address)
                 file = f"{directory}/{entry}".removeprefix("/").partition(":")[0]
@@ -92,7 +94,7 @@ def ask(root: Path, program: Program, words: tuple[str, ...] = ()) -> str:
     """What `python -m PROGRAM WORDS --help` prints, in the same environment everywhere.
 
     Raises:
-        ArchiveError: it fails, prints nothing or takes too long.
+        ToolError: it fails, prints nothing or takes too long.
     """
     command = [sys.executable, "-m", program.module, *words, "--help"]
     environment = {
@@ -118,13 +120,13 @@ def ask(root: Path, program: Program, words: tuple[str, ...] = ()) -> str:
             timeout=TIMEOUT,
         )
     except subprocess.TimeoutExpired as error:
-        raise ArchiveError(
+        raise ToolError(
             f"{program.path}: `{shown}` takes more than {TIMEOUT} seconds; a program says at once "
             "how it is used"
         ) from error
     if run.returncode or not run.stdout.strip():
         said = run.stderr.strip().splitlines() or ["it prints nothing"]
-        raise ArchiveError(
+        raise ToolError(
             f"{program.path}: `{shown}` ends with {run.returncode}: {said[-1]}; a program says "
             "with --help how it is used"
         )

@@ -17,26 +17,24 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from tools.archive.files import ArchiveError
-from tools.bundle.errors import BundleError
-from tools.lifecycle import transaction
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.git import Repository
-from tools.requirements import commands, comparing, render
-from tools.requirements.errors import LocksError
+from tools.common import transaction
+from tools.common.errors import ToolError
+from tools.common.repository import Repository
+from tools.requirements import commands, compare_locks, render
 from tools.requirements.records import concerned, replaced
 from tools.requirements.workspace import resolves
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
-        prog="locks", description="Updates the workspace's locks, and tells what changed in them."
+        prog="locks", description="Update the workspace's locks and say what changed in them."
     )
     verbs = parser.add_subparsers(dest="command", required=True)
-    update = verbs.add_parser("update", help="make locks anew, with the newest versions that fit")
+    update = verbs.add_parser("update", help="regenerate locks with the newest versions that fit")
     update.add_argument("resolves", nargs="*", metavar="RESOLVE", help="cpu, gpu, tpu, docs, ...")
     update.add_argument("--all", action="store_true", help="every resolve of pants.toml")
-    diff = verbs.add_parser("diff", help="tell what a change of locks did")
+    diff = verbs.add_parser("diff", help="say what changed in locks")
     diff.add_argument(
         "what",
         nargs="*",
@@ -47,16 +45,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--against",
         default="HEAD",
         metavar="REF",
-        help="the commit to compare with (default: HEAD)",
+        help="commit to compare with (default: HEAD)",
     )
     adding = verbs.add_parser("add", help="add a package to every resolve that needs it")
     adding.add_argument(
         "requirement",
         metavar="NAME",
-        help="the package as its index names it, with extras and versions if need be: 'rich>=14'",
+        help="package as its index names it, with extras and versions if needed: 'rich>=14'",
     )
-    removing = verbs.add_parser("remove", help="remove a package from every resolve with it")
-    removing.add_argument("requirement", metavar="NAME", help="the package")
+    removing = verbs.add_parser("remove", help="remove a package from every resolve that has it")
+    removing.add_argument("requirement", metavar="NAME", help="package to remove")
     for verb in (adding, removing):
         verb.add_argument(
             "--for",
@@ -66,7 +64,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             help="variants (cpu, gpu and tpu; the default), tests (cpu alone), or a resolve",
         )
     for verb in verbs.choices.values():
-        verb.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+        verb.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     if options.command == "update" and bool(options.resolves) == options.all:
         update.error("name resolves, or --all")
@@ -79,8 +77,8 @@ def run(options: argparse.Namespace) -> str:
     known = resolves(repo.root)
     if options.command == "diff":
         if len(options.what) == 2 and not set(options.what) <= known.keys():
-            return render.differences([comparing.files(*map(Path, options.what))])
-        found = comparing.against(repo, options.what, options.against)
+            return render.differences([compare_locks.files(*map(Path, options.what))])
+        found = compare_locks.against(repo, options.what, options.against)
         return render.differences(found.values(), concerned(repo.root, replaced(found)))
     with transaction.locked(repo.state()):
         if said := transaction.recover(repo.root, repo.state()):
@@ -100,13 +98,14 @@ def _stop(number: int, _: object) -> NoReturn:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
         print(run(options), end="")
         return 0
-    except (LocksError, LifecycleError, BundleError, ArchiveError) as error:
+    except ToolError as error:
         print(f"locks: {error}", file=sys.stderr)
     except OSError as error:
         print(f"locks: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)

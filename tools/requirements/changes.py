@@ -69,10 +69,12 @@ class LockChange:
 
     @property
     def same(self) -> bool:
+        """Whether the lock's file is byte for byte what it was."""
         return self.old_sha256 == self.new_sha256
 
     @property
     def altered(self) -> tuple[Refiled, ...]:
+        """Distributions of an unchanged version whose files have other digests."""
         return tuple(each for each in self.refiled if each.altered)
 
 

@@ -13,15 +13,14 @@ from pathlib import PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools.bundle.errors import BundleError
 from tools.bundle.imports import first_import
 from tools.bundle.lock import Lock
-from tools.diff.sources import File
-from tools.lifecycle import transaction
-from tools.lifecycle.git import Repository
-from tools.requirements import changes, checks, listing, mapping, wheels
+from tools.common import transaction
+from tools.common.errors import ToolError
+from tools.common.files import File
+from tools.common.repository import Repository
+from tools.requirements import changes, check_locks, listing, mapping, wheels
 from tools.requirements.changes import LockChange
-from tools.requirements.errors import LocksError
 from tools.requirements.generate import generate
 from tools.requirements.records import Concerned, concerned, replaced
 from tools.requirements.workspace import (
@@ -56,7 +55,7 @@ def update(repo: Repository, names: Sequence[str], *, make: Make = generate) -> 
     """Makes the locks of some resolves anew, with the newest versions that fit.
 
     Raises:
-        LocksError: one can't be made, or bundles could not install them; nothing has changed.
+        ToolError: one can't be made, or bundles could not install them; nothing has changed.
     """
     known = resolves(repo.root)
     chosen = choose(known, names)
@@ -73,7 +72,7 @@ def add(repo: Repository, text: str, audience: str = VARIANTS, *, make: Make = g
         make: makes the locks.
 
     Raises:
-        LocksError: it is there already, or can't be had for one of them; nothing has changed.
+        ToolError: it is there already, or can't be had for one of them; nothing has changed.
     """
     requirement = listing.requirement_of(text)
     name = canonicalize_name(requirement.name)
@@ -85,7 +84,7 @@ def add(repo: Repository, text: str, audience: str = VARIANTS, *, make: Make = g
     if not lacking:
         places = ", ".join(resolve.listing for resolve in there)
         remedy = f"./pants run locks -- update {' '.join(r.name for r in asked)}"
-        raise LocksError(f"{name} is in {places} already; {remedy} takes its newest version")
+        raise ToolError(f"{name} is in {places} already; {remedy} takes its newest version")
     requirement = _agreed(requirement, there)
     edits = {r.listing: listing.with_requirement(lists[r], requirement).encode() for r in lacking}
 
@@ -101,7 +100,7 @@ def remove(
     """Removes a requirement from every resolve that asks for it, and makes their locks.
 
     Raises:
-        LocksError: no resolve asks for it, or files still import it; nothing has changed.
+        ToolError: no resolve asks for it, or files still import it; nothing has changed.
     """
     name = canonicalize_name(listing.requirement_of(text).name)
     known = resolves(repo.root)
@@ -110,7 +109,7 @@ def remove(
     having = [resolve for resolve, lines in lists.items() if listing.find(lines, name)]
     if not having:
         places = ", ".join(resolve.listing for resolve in asked)
-        raise LocksError(f"{name} is in none of {places}: nothing to remove")
+        raise ToolError(f"{name} is in none of {places}: nothing to remove")
     _refuse_users(repo, known, name, having)
     edits = {r.listing: listing.without_requirement(lists[r], name).encode() for r in having}
 
@@ -134,12 +133,12 @@ def _lines(repo: Repository, resolve: Resolve) -> list[listing.Line]:
     if content is None:
         where = f"{PurePosixPath(resolve.lock).parent}/BUILD"
         message = f"{resolve.listing} is not there: {where} says what {resolve.name} needs: edit it"
-        raise LocksError(f"{message}, then ./pants run locks -- update {resolve.name}")
+        raise ToolError(f"{message}, then ./pants run locks -- update {resolve.name}")
     return listing.parse(content.decode(), resolve.listing)
 
 
 def _agreed(asked: Requirement, there: Mapping[Resolve, listing.Line]) -> Requirement:
-    """The requirement as other resolves have it. Raises LocksError where it is another."""
+    """The requirement as other resolves have it. Raises ToolError where it is another."""
     for resolve, line in there.items():
         have = line.requirement
         if have is None or str(have) == str(asked):
@@ -147,7 +146,7 @@ def _agreed(asked: Requirement, there: Mapping[Resolve, listing.Line]) -> Requir
         if str(asked) == asked.name:
             asked = have
         else:
-            raise LocksError(
+            raise ToolError(
                 f"{resolve.listing} asks for `{have}`, not for `{asked}`: give the same, or remove "
                 "it first"
             )
@@ -200,7 +199,7 @@ def _parse(file: File | None, path: str) -> Lock | None:
     """The lock as it was; None where there is none, or it can't be read (a merge's conflict)."""
     try:
         return Lock.parse(file.content.decode(), path) if file else None
-    except (BundleError, UnicodeDecodeError):
+    except (ToolError, UnicodeDecodeError):
         return None
 
 
@@ -217,8 +216,9 @@ def _agree_on_pins(
         if resolve in chosen:
             content = edits.get(resolve.listing) or _content(before[resolve.listing]) or b""
             lines = listing.parse(content.decode(), resolve.listing)
-            versions[resolve.name] = checks.pinned(r for line in lines if (r := line.requirement))
-    checks.one_jax(versions, accelerators(known))
+            wanted = (line.requirement for line in lines if line.requirement)
+            versions[resolve.name] = check_locks.pinned(wanted)
+    check_locks.one_jax(versions, accelerators(known))
 
 
 def _check(
@@ -230,23 +230,23 @@ def _check(
     """What package would refuse is refused; machines that are lost are told of."""
     names = [resolve.name for resolve in accelerators(known)]
     locks = {n: lock for n in names if (lock := new.get(n) or rest.get(n))}
-    checks.one_jax({n: lock.version("jax") for n, lock in locks.items()}, accelerators(known))
+    check_locks.one_jax({n: lock.version("jax") for n, lock in locks.items()}, accelerators(known))
     notes = []
     for name in names:
         if name not in new:
             continue
-        found = checks.machines(new[name], name, checks.shared(name, locks))
+        found = check_locks.machines(new[name], name, check_locks.shared(name, locks))
         was = {**locks, **{n: lock for n, lock in old.items() if lock and n in names}}
         try:
-            had = checks.machines(was[name], name, checks.shared(name, was))
-        except LocksError:
+            had = check_locks.machines(was[name], name, check_locks.shared(name, was))
+        except ToolError:
             had = {}
         if lost := sorted(had.keys() - found.keys()):
             notes.append(
                 f"{name}: bundles run on {' and '.join(sorted(found))} alone, no more on "
                 f"{' and '.join(lost)}: not every package has a wheel for it"
             )
-    if parted := checks.apart(locks) if names and not new.keys().isdisjoint(names) else []:
+    if parted := check_locks.apart(locks) if names and not new.keys().isdisjoint(names) else []:
         remedy = f"./pants run locks -- update {' '.join(names)} brings them together"
         notes += [*parted, f"variants find other versions on other accelerators: {remedy}"]
     return notes
@@ -290,7 +290,7 @@ def _map_modules(
         edited = text
         for resolve in lacking:
             edited = mapping.with_modules(edited, path, resolve.listing, name, modules)
-    except LocksError as error:
+    except ToolError as error:
         return {}, [f"{error}; {by_hand}"]
     return {path: edited.encode()} if edited != text else {}, said
 
@@ -300,7 +300,7 @@ def _known_modules(text: str, path: str, name: str, known: Iterable[Resolve]) ->
     for resolve in known:
         try:
             mapped = mapping.read(text, path, resolve.listing)
-        except LocksError:
+        except ToolError:
             continue
         for key, modules in mapped.items():
             if canonicalize_name(key) == canonicalize_name(name):
@@ -314,7 +314,7 @@ def _unmap(repo: Repository, name: str, having: Sequence[Resolve]) -> tuple[Edit
     try:
         for resolve in having:
             edited = mapping.with_modules(edited, path, resolve.listing, name, None)
-    except LocksError as error:
+    except ToolError as error:
         return {}, [str(error)]
     return {path: edited.encode()} if edited != text else {}, []
 
@@ -322,7 +322,7 @@ def _unmap(repo: Repository, name: str, having: Sequence[Resolve]) -> tuple[Edit
 def _refuse_users(
     repo: Repository, known: Mapping[str, Resolve], name: str, having: Sequence[Resolve]
 ) -> None:
-    """Raises LocksError with a line for each file that a removal would break."""
+    """Raises ToolError with a line for each file that a removal would break."""
     for resolve in known.values():
         content = read(repo.root, resolve.listing) if resolve not in having else None
         if content and listing.find(listing.parse(content.decode(), resolve.listing), name):
@@ -343,7 +343,7 @@ def _refuse_users(
             if any(f":{r.name}#{name}" in line.lower().replace("_", "-") for r in having):
                 found.append(f"{path}:{number}: {line.strip()}")
     if found:
-        raise LocksError("\n".join([*found, f"these need {name}: change them first"]))
+        raise ToolError("\n".join([*found, f"these need {name}: change them first"]))
 
 
 def _modules_of_locked(
@@ -358,6 +358,6 @@ def _modules_of_locked(
     if lock and name in lock.distributions:
         try:
             return wheels.modules_of(lock, name) or (mapping.expected(name),)
-        except LocksError:
+        except ToolError:
             pass
     return (mapping.expected(name),)

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from tools.lifecycle.git import Repository
-from tools.requirements.errors import LocksError
+from tools.common.errors import ToolError
+from tools.common.repository import Repository
 from tools.requirements.workspace import CONFIG, Resolve, read
 
 # Lines that tell how far it is; the rest is shown where it fails in an unknown way.
@@ -42,7 +42,7 @@ def generate(
         edits: files that are to be others than in the workspace, by path.
 
     Raises:
-        LocksError: one cannot be made; one line with the reason.
+        ToolError: one cannot be made; one line with the reason.
     """
     with tempfile.TemporaryDirectory(prefix="grug-locks-") as directory:
         copy = Path(directory)
@@ -53,7 +53,7 @@ def generate(
         _run_pants(copy, resolves)
         made = {resolve.lock: read(copy, resolve.lock) for resolve in resolves}
     if missing := [path for path, content in made.items() if content is None]:
-        raise LocksError(f"./pants generate-lockfiles wrote no {', '.join(missing)}")
+        raise ToolError(f"./pants generate-lockfiles wrote no {', '.join(missing)}")
     return {path: content for path, content in made.items() if content is not None}
 
 
@@ -98,7 +98,7 @@ def _run_pants(root: Path, resolves: Sequence[Resolve]) -> None:
             errors="replace",
         )
     except OSError as error:
-        raise LocksError(f"./pants cannot be run: {error.strerror}") from error
+        raise ToolError(f"./pants cannot be run: {error.strerror}") from error
     with process:
         try:
             said = list(_shown(process.stdout or ()))
@@ -107,9 +107,9 @@ def _run_pants(root: Path, resolves: Sequence[Resolve]) -> None:
             raise
     if process.returncode:
         if reason := explain("".join(said)):
-            raise LocksError(reason)
+            raise ToolError(reason)
         print("".join(said[-TAIL:]), end="", file=sys.stderr)
-        raise LocksError(
+        raise ToolError(
             f"./pants generate-lockfiles ended with {process.returncode}: its own words are above"
         )
 

@@ -1,4 +1,4 @@
-"""A list of requirements, tools/locks/*.in: one a line, sorted, with comments.
+"""A list of requirements, tools/locks/*.in: one per line, sorted, with comments.
 
 An edit changes the one line that it is about; comments, order and line ends stay as they are.
 """
@@ -10,25 +10,29 @@ from dataclasses import dataclass
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from tools.requirements.errors import LocksError
+from tools.common.errors import ToolError
 
 
 @dataclass(frozen=True)
 class Line:
+    """A line of a requirements file."""
+
     text: str  # with its end
     requirement: Requirement | None = None  # None: a comment, a blank line or an option
 
     @property
     def name(self) -> str:
+        """The distribution's normalized name; empty for a line without a requirement."""
         return canonicalize_name(self.requirement.name) if self.requirement else ""
 
     @property
     def is_comment(self) -> bool:
+        """Whether the line is a comment."""
         return self.text.lstrip().startswith("#")
 
 
 def parse(text: str, path: str) -> list[Line]:
-    """Raises LocksError for a line that is no requirement."""
+    """Raises ToolError for a line that is no requirement."""
     lines = []
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         content = line.split(" #")[0].strip()
@@ -39,21 +43,21 @@ def parse(text: str, path: str) -> list[Line]:
             lines.append(Line(line, Requirement(content)))
         except InvalidRequirement as error:
             said = str(error).splitlines()[0]
-            raise LocksError(f"{path}:{number}: is no requirement: {said}") from error
+            raise ToolError(f"{path}:{number}: is no requirement: {said}") from error
     return lines
 
 
 def requirement_of(text: str) -> Requirement:
-    """What a user asks for: a name, with extras, versions and a marker. Raises LocksError."""
+    """What a user asks for: a name, with extras, versions and a marker. Raises ToolError."""
     try:
         found = Requirement(text)
     except InvalidRequirement as error:
         said = str(error).splitlines()[0]
-        raise LocksError(
+        raise ToolError(
             f"{text!r} is no requirement ({said}): write NAME, or NAME and versions: 'rich>=14'"
         ) from error
     if found.url:
-        raise LocksError(
+        raise ToolError(
             f"{text!r} names a URL: requirements come from a package index, by name and version"
         )
     return found

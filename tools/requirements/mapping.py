@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from packaging.utils import canonicalize_name
 
-from tools.requirements.errors import LocksError
+from tools.common.errors import ToolError
 
 FIELD, TARGET = "module_mapping", "python_requirements"
 INDENT = "    "
@@ -29,7 +29,7 @@ def read(text: str, path: str, listing: str) -> dict[str, list[str]]:
     """The mapping of the target that reads a listing; `path` is the BUILD file's, to name it.
 
     Raises:
-        LocksError: there is no such target, or its mapping is no plain dict.
+        ToolError: there is no such target, or its mapping is no plain dict.
     """
     field = _field(_target(text, path, listing))
     return {} if field is None else _value(field, path)
@@ -43,7 +43,7 @@ def with_modules(
     Comments elsewhere stay; the dict itself is written anew, one entry a line.
 
     Raises:
-        LocksError: as `read`, or the edit would do anything else.
+        ToolError: as `read`, or the edit would do anything else.
     """
     target = _target(text, path, listing)
     field = _field(target)
@@ -58,7 +58,7 @@ def with_modules(
     commented = field is not None and "#" in (ast.get_source_segment(text, field.value) or "")
     if commented or read(edited, path, listing) != wanted:
         remedy = f"write {name!r}: {list(modules or ())} into its {FIELD} yourself"
-        raise LocksError(f"{path}: the target of {listing} is laid out unusually: {remedy}")
+        raise ToolError(f"{path}: the target of {listing} is laid out unusually: {remedy}")
     return edited
 
 
@@ -96,7 +96,7 @@ def _target(text: str, path: str, listing: str) -> ast.Call:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
-        raise LocksError(f"{path}: cannot be read: {error}") from error
+        raise ToolError(f"{path}: cannot be read: {error}") from error
     for node in ast.walk(tree):
         named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         if named and node.func.id == TARGET:
@@ -105,7 +105,7 @@ def _target(text: str, path: str, listing: str) -> ast.Call:
             }
             if given.get("source", "requirements.txt") == source:
                 return node
-    raise LocksError(f"{path}: no {TARGET} has source={source!r}: add one")
+    raise ToolError(f"{path}: no {TARGET} has source={source!r}: add one")
 
 
 def _field(target: ast.Call) -> ast.keyword | None:
@@ -116,4 +116,4 @@ def _value(field: ast.keyword, path: str) -> dict[str, list[str]]:
     try:
         return {name: list(modules) for name, modules in ast.literal_eval(field.value).items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise LocksError(f"{path}:{field.lineno}: {FIELD} is no plain dict of lists") from error
+        raise ToolError(f"{path}:{field.lineno}: {FIELD} is no plain dict of lists") from error

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.archive import summary
-from tools.archive.check import AREA as VARIANTS
-from tools.archive.files import ArchiveError, parse_json, read_text
-from tools.archive.summary import Run
+from tools.common.errors import ToolError
+from tools.common.jsonio import read_json
+from tools.ledger.ledger import AREA as VARIANTS
 from tools.requirements.changes import LockChange
 from tools.requirements.settings import flags, presets
 from tools.requirements.workspace import ACCELERATORS
+from tools.runs import run_summary
+from tools.runs.run_summary import Run
 from tools.speedrun import entry
 from tools.speedrun.tracks import AREA as SPEEDRUNS
 
@@ -44,9 +45,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Concerned:
+    """The recorded runs that a change of locks concerns."""
+
     groups: tuple[Group, ...]
     unreadable: tuple[str, ...]
-    """Records that are malformed, a line each."""
+    """Malformed records, one line each."""
 
 
 def replaced(changes: Mapping[str, LockChange]) -> dict[str, Replaced]:
@@ -64,7 +67,7 @@ def concerned(root: Path, replaced: Mapping[str, Replaced]) -> Concerned:
     Of a variant these are its runs under a replaced lock; where it has none, those under locks
     that were replaced before.
     """
-    runs, faults = summary.load_all(root)
+    runs, faults = run_summary.load_all(root)
     by_variant: dict[str, list[tuple[Run, Replaced]]] = {}
     for run in runs:
         if (own := _replaced(run, replaced)) and run.lock != own.new:
@@ -76,7 +79,7 @@ def concerned(root: Path, replaced: Mapping[str, Replaced]) -> Concerned:
     for name in entry.entries(root):
         try:
             groups += _speedrun(root, name, replaced)
-        except ArchiveError as error:
+        except ToolError as error:
             faults += str(error).splitlines()
     return Concerned(tuple(groups), tuple(faults))
 
@@ -110,7 +113,7 @@ def _variant(root: Path, name: str, runs: Iterable[tuple[Run, Replaced]]) -> Gro
         program = ["./pants", "run", "launch", "--", name, *words]
         commands.append(_for_seeds(program, seeds, "--run-dir", stem, own[0][1]))
         made += _directories(seeds, stem, own[0][1])
-    record = ["./pants", "run", "tools/archive:record", "--", *made]
+    record = ["./pants", "run", "tools/runs:record", "--", *made]
     return Group(name, names, (*commands, shlex.join(record)), tuple(notes))
 
 
@@ -128,16 +131,16 @@ def _directories(seeds: Iterable[int], stem: str, locks: Replaced) -> Iterator[s
 
 
 def _speedrun(root: Path, name: str, replaced: Mapping[str, Replaced]) -> Iterator[Group]:
-    """The runs of one entry, if they were made under a replaced lock. Raises ArchiveError."""
+    """The runs of one entry, if they were made under a replaced lock. Raises ToolError."""
     path = f"{SPEEDRUNS}/{name}/{entry.RECORD}"
     if not (root / path).exists():
         return
-    record: Any = parse_json(read_text(root / path, entry.MAX_RECORD, name=path), path)
+    record: Any = read_json(root / path, entry.MAX_RECORD, name=path)
     try:
         lock, author = record["software"]["lock"], str(record["author"])
         seeds = sorted(int(run["seed"]) for run in record["runs"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ArchiveError(f"{path}:1: is no record of a speedrun: {entry.AGAIN}") from error
+        raise ToolError(f"{path}:1: is no record of a speedrun: {entry.AGAIN}") from error
     for locks in replaced.values():
         if lock == locks.old:
             program = ["./pants", "run", f"{SPEEDRUNS}/{name}/run.py", "--", "--data", STORE]

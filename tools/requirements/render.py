@@ -35,6 +35,7 @@ def printable(lines: Iterable[str]) -> str:
 
 
 def lock(change: LockChange) -> Iterator[str]:
+    """The lines that say what changed in one lock."""
     if change.same:
         yield f"{change.path}: nothing changed"
         return

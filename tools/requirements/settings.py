@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.archive.summary import flat
+from tools.diff.definitions import knob_values
 from tools.diff.python import parse
-from tools.diff.summary import knob_values
+from tools.runs.run_summary import flat
 
 # Where the template says them: the class of its settings, the fields' name for those of the model.
 CLASSES = (("train.py", "TrainConfig.", ""), ("model.py", "ModelConfig.", "model."))

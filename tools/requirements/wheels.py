@@ -15,7 +15,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from tools.bundle.lock import Lock
-from tools.requirements.errors import LocksError
+from tools.common.errors import ToolError
 
 SUFFIXES = (".py", ".so", ".pyd")
 # What wheels carry by mistake, beside what they are for.
@@ -62,18 +62,18 @@ def modules_of(lock: Lock, name: str) -> tuple[str, ...]:
     """The modules of a locked distribution, by its canonical name. Downloads one wheel.
 
     Raises:
-        LocksError: it has no wheel, or the wheel cannot be had or read.
+        ToolError: it has no wheel, or the wheel cannot be had or read.
     """
     artifact = _a_wheel(lock.distributions[name]["artifacts"])
     if artifact is None:
-        raise LocksError(f"{name} has no wheel to look into")
+        raise ToolError(f"{name} has no wheel to look into")
     with tempfile.TemporaryFile() as file:
         _download(artifact, file)
         try:
             with zipfile.ZipFile(file) as wheel:
                 return modules(wheel.namelist())
         except zipfile.BadZipFile as error:
-            raise LocksError(f"{artifact['url']}: is no wheel: {error}") from error
+            raise ToolError(f"{artifact['url']}: is no wheel: {error}") from error
 
 
 def _a_wheel(artifacts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -95,9 +95,9 @@ def _download(artifact: Mapping[str, Any], into: IO[bytes]) -> None:
                 digest.update(chunk)
                 into.write(chunk)
     except (OSError, ValueError) as error:
-        raise LocksError(f"{url}: cannot be downloaded: {error}") from error
+        raise ToolError(f"{url}: cannot be downloaded: {error}") from error
     if digest.hexdigest() != artifact["hash"]:
-        raise LocksError(f"{url}: has another {artifact['algorithm']} than the lock says")
+        raise ToolError(f"{url}: has another {artifact['algorithm']} than the lock says")
 
 
 def _context() -> ssl.SSLContext:

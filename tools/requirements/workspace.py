@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tools.bundle.pack import JAX
-from tools.requirements.errors import LocksError
+from tools.common.errors import ToolError
 
 CONFIG = "pants.toml"
 ACCELERATORS = tuple(sorted(JAX))
@@ -25,43 +25,44 @@ class Resolve:
 
     @property
     def listing(self) -> str:
-        """The file of its direct requirements, one a line: tools/locks/cpu.in."""
+        """The file of its direct requirements, one per line: tools/locks/cpu.in."""
         return PurePosixPath(self.lock).with_suffix(".in").as_posix()
 
 
 def resolves(root: Path) -> dict[str, Resolve]:
-    """The resolves that pants.toml names. Raises LocksError where it cannot be read."""
+    """The resolves that pants.toml names. Raises ToolError where it cannot be read."""
     try:
         config = tomllib.loads((root / CONFIG).read_text("utf-8"))
         named = config["python"]["resolves"]
     except OSError as error:
         message = f"{root / CONFIG}: {error.strerror}: name the workspace with --root"
-        raise LocksError(message) from error
+        raise ToolError(message) from error
     except (ValueError, KeyError) as error:
-        raise LocksError(f"{CONFIG}: names no [python.resolves]: {error}") from error
+        raise ToolError(f"{CONFIG}: names no [python.resolves]: {error}") from error
     return {name: Resolve(name, lock) for name, lock in sorted(named.items())}
 
 
 def choose(known: Mapping[str, Resolve], names: Iterable[str]) -> list[Resolve]:
-    """Those resolves, each once, by name. Raises LocksError where one is not known."""
+    """Those resolves, each once, by name. Raises ToolError where one is not known."""
     chosen = sorted(set(names))
     for name in chosen:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-            raise LocksError(f"{CONFIG}: [python.resolves] has no {name!r}; {remedy}")
+            raise ToolError(f"{CONFIG}: [python.resolves] has no {name!r}; {remedy}")
     return [known[name] for name in chosen]
 
 
 def accelerators(known: Mapping[str, Resolve]) -> list[Resolve]:
+    """The resolves that variants run in."""
     return [known[name] for name in ACCELERATORS if name in known]
 
 
 def read(root: Path, path: str) -> bytes | None:
-    """A file of the workspace; None where there is none. Raises LocksError."""
+    """A file of the workspace; None where there is none. Raises ToolError."""
     try:
         return (root / path).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LocksError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ToolError(f"{path}: cannot be read: {error.strerror}") from error

@@ -15,19 +15,25 @@ import argparse
 import os
 from pathlib import Path
 
-from tools.archive import files
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
 from tools.review import artifact, post
-from tools.review.errors import ReviewError
 from tools.review.github import Client
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="review", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("pack", help="write what is handed over")
-    packing.add_argument("--summary", type=Path, required=True, help="the reports as Markdown")
+    packing = commands.add_parser("pack", help="write the artifact that the other workflow reads")
     packing.add_argument(
-        "--pages", type=Path, default=Path("dist/diff"), help="NAME/index.html for each variant"
+        "--summary", type=Path, required=True, help="file with the reports as Markdown"
+    )
+    packing.add_argument(
+        "--pages",
+        type=Path,
+        default=Path("dist/diff"),
+        help="directory with NAME/index.html for each variant",
     )
     packing.add_argument("--out", type=Path, required=True, help="directory to make")
     posting = commands.add_parser("comment", help="create, update or remove the comment")
@@ -35,26 +41,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--event",
         type=Path,
         default=os.environ.get("GITHUB_EVENT_PATH"),
-        help="the workflow_run event; default: $GITHUB_EVENT_PATH",
+        help="file with the workflow_run event; default: $GITHUB_EVENT_PATH",
     )
-    posting.add_argument("--bot", default=post.BOT, help="whose comments are ours")
+    posting.add_argument("--bot", default=post.BOT, help="account whose comments are ours")
     return parser.parse_args(arguments)
 
 
 def _setting(name: str) -> str:
     if not (value := os.environ.get(name, "").strip()):
-        raise ReviewError(f"${name} is not set: run this in a workflow, or set it")
+        raise ToolError(f"${name} is not set: run this in a workflow, or set it")
     return value
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     options = parse(arguments)
     if options.command == "pack":
         names = artifact.pack(options.summary, options.pages, options.out)
         print(f"{options.out}: {len(names)} reports")
         return 0
     if options.event is None:
-        raise ReviewError("$GITHUB_EVENT_PATH is not set: name the event with --event FILE")
+        raise ToolError("$GITHUB_EVENT_PATH is not set: name the event with --event FILE")
     run = post.parse_event(
         files.read_text(options.event, post.MAX_EVENT), _setting("GITHUB_REPOSITORY")
     )
@@ -65,4 +72,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

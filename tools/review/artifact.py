@@ -20,8 +20,9 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.archive.files import MIB, ArchiveError, parse_json, read_text
-from tools.review.errors import ReviewError
+from tools.common.errors import ToolError
+from tools.common.files import MIB, read_text
+from tools.common.jsonio import parse_json
 
 SCHEMA_VERSION = 1
 # What the workflow calls its upload.
@@ -58,22 +59,18 @@ def pack(summary: Path, pages: Path, out: Path) -> list[str]:
         out: directory that does not exist yet.
 
     Raises:
-        ReviewError: something is missing, too large, or in the way.
+        ToolError: something is missing, too large, or in the way.
     """
     if out.exists():
-        raise ReviewError(f"{out} exists: remove it, or choose another --out")
+        raise ToolError(f"{out} exists: remove it, or choose another --out")
     said = read_text(summary, MAX_SUMMARY)
     found = {page.parent.name: page for page in sorted(pages.glob("*/index.html"))}
     if bool(said.strip()) != bool(found):
-        raise ReviewError(
-            f"{summary} and {pages} disagree: build both from one state of the sources"
-        )
+        raise ToolError(f"{summary} and {pages} disagree: build both from one state of the sources")
     if strange := [name for name in found if not _NAME.fullmatch(name)]:
-        raise ReviewError(f"{pages}/{strange[0]}: a variant's name has letters, digits, _ and -")
+        raise ToolError(f"{pages}/{strange[0]}: a variant's name has letters, digits, _ and -")
     if len(found) > MAX_REPORTS:
-        raise ReviewError(
-            f"{pages}: {len(found)} reports, {MAX_REPORTS} at most can be handed over"
-        )
+        raise ToolError(f"{pages}: {len(found)} reports, {MAX_REPORTS} at most can be handed over")
     texts = {name: read_text(page, MAX_PAGE) for name, page in found.items()}
     manifest = {"schema_version": SCHEMA_VERSION, "reports": sorted(found)}
     made = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -93,12 +90,12 @@ def read(data: bytes) -> Reports:
     """The reports in a zip file that anybody may have written. Nothing is unpacked to disk.
 
     Raises:
-        ReviewError: it is not of the form above, or larger than its bounds.
+        ToolError: it is not of the form above, or larger than its bounds.
     """
     if len(data) > MAX_ZIP:
-        raise ReviewError(f"the artifact has {len(data):,} bytes, more than {MAX_ZIP:,}")
+        raise ToolError(f"the artifact has {len(data):,} bytes, more than {MAX_ZIP:,}")
     if data.count(_LISTED) > MAX_REPORTS + len(_LIMITS):  # before anything is made of each
-        raise ReviewError(f"the artifact has more than {MAX_REPORTS + len(_LIMITS)} entries")
+        raise ToolError(f"the artifact has more than {MAX_REPORTS + len(_LIMITS)} entries")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check(archive.infolist())
@@ -114,11 +111,11 @@ def read(data: bytes) -> Reports:
         EOFError,
         OSError,
     ) as e:
-        raise ReviewError(f"the artifact is no usable zip file: {str(e)[:200]!r}") from e
+        raise ToolError(f"the artifact is no usable zip file: {str(e)[:200]!r}") from e
     if sorted(pages) != [f"reports/{name}.html" for name in names]:
-        raise ReviewError("the artifact's pages are not those that its manifest lists")
+        raise ToolError("the artifact's pages are not those that its manifest lists")
     if bool(names) != bool(summary.strip()):
-        raise ReviewError("the artifact's summary and manifest disagree")
+        raise ToolError("the artifact's summary and manifest disagree")
     return Reports(names, summary)
 
 
@@ -130,54 +127,54 @@ def _check(entries: list[zipfile.ZipInfo]) -> None:
         name = entry.orig_filename
         shown = repr(name[:100])
         if not _ENTRY.fullmatch(name) or name != entry.filename:
-            raise ReviewError(f"the artifact has an entry {shown}, which no report has")
+            raise ToolError(f"the artifact has an entry {shown}, which no report has")
         if name in seen:
-            raise ReviewError(f"the artifact has two entries {shown}")
+            raise ToolError(f"the artifact has two entries {shown}")
         seen.add(name)
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise ReviewError(f"the artifact's {shown} is no plain file")
+            raise ToolError(f"the artifact's {shown} is no plain file")
         if entry.flag_bits & 1:
-            raise ReviewError(f"the artifact's {shown} is encrypted")
+            raise ToolError(f"the artifact's {shown} is encrypted")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ReviewError(f"the artifact's {shown} is compressed in an unknown way")
+            raise ToolError(f"the artifact's {shown} is compressed in an unknown way")
         limit = _LIMITS.get(name, MAX_PAGE)
         if entry.file_size > limit:
-            raise ReviewError(f"the artifact's {shown} has more than {limit:,} bytes")
+            raise ToolError(f"the artifact's {shown} has more than {limit:,} bytes")
     if missing := sorted(_LIMITS.keys() - seen):
-        raise ReviewError(f"the artifact has no {missing[0]}")
+        raise ToolError(f"the artifact has no {missing[0]}")
     if sum(entry.file_size for entry in entries) > MAX_EXPANDED:
-        raise ReviewError(f"the artifact unpacks to more than {MAX_EXPANDED:,} bytes")
+        raise ToolError(f"the artifact unpacks to more than {MAX_EXPANDED:,} bytes")
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:
     with archive.open(name) as file:
         data = file.read(_LIMITS[name] + 1)
     if len(data) > _LIMITS[name]:
-        raise ReviewError(f"the artifact's {name} has more than {_LIMITS[name]:,} bytes")
+        raise ToolError(f"the artifact's {name} has more than {_LIMITS[name]:,} bytes")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise ReviewError(f"the artifact's {name} is not UTF-8") from error
+        raise ToolError(f"the artifact's {name} is not UTF-8") from error
 
 
 def _names(manifest: str) -> tuple[str, ...]:
     try:
         found = parse_json(manifest, "manifest.json")
-    except ArchiveError as error:
-        raise ReviewError(f"the artifact's {error}") from error
+    except ToolError as error:
+        raise ToolError(f"the artifact's {error}") from error
     if not isinstance(found, dict):
-        raise ReviewError("the artifact's manifest.json is no object")
+        raise ToolError("the artifact's manifest.json is no object")
     version = found.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         remedy = "rebase the pull request, so that both sides are of one version"
-        raise ReviewError(
+        raise ToolError(
             f"the artifact has schema_version {str(version)[:20]!r}, not {SCHEMA_VERSION}: {remedy}"
         )
     names = found.get("reports")
     if found.keys() != {"schema_version", "reports"} or not isinstance(names, list):
-        raise ReviewError("the artifact's manifest.json has not the keys schema_version, reports")
+        raise ToolError("the artifact's manifest.json has not the keys schema_version, reports")
     if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-        raise ReviewError("the artifact's manifest.json lists what is no variant's name")
+        raise ToolError("the artifact's manifest.json lists what is no variant's name")
     if names != sorted(set(names)):
-        raise ReviewError("the artifact's manifest.json lists names out of order, or twice")
+        raise ToolError("the artifact's manifest.json lists names out of order, or twice")
     return tuple(names)

@@ -17,8 +17,9 @@ from email.message import Message
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from tools.archive.files import MIB, ArchiveError, parse_json
-from tools.review.errors import ReviewError
+from tools.common.errors import ToolError
+from tools.common.files import MIB
+from tools.common.jsonio import parse_json
 
 API_VERSION = "2022-11-28"
 MAX_REPLY = 32 * MIB
@@ -32,22 +33,25 @@ _NEXT = re.compile(r'<([^<>]+)>\s*;[^,<]*\brel="?next"?')
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class LostReply(ReviewError):
+class LostReply(ToolError):
     """A request that may have been carried out, or not."""
 
 
-class NotFound(ReviewError):
+class NotFound(ToolError):
     """What was asked for is not there, or not any more."""
 
 
 @dataclass(frozen=True)
 class Reply:
+    """An answer of GitHub."""
+
     status: int
     reason: str
     headers: Message
     body: bytes
 
     def json(self) -> Any:
+        """The body's value. Raises ToolError where it is no JSON."""
         return parse_json(self.body.decode("utf-8", "replace"), "GitHub's reply")
 
 
@@ -86,11 +90,12 @@ class Client:
     def __post_init__(self) -> None:
         parts = urlsplit(self.api)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-            raise ReviewError(f"{self.api}: the API's address begins with https://")
+            raise ToolError(f"{self.api}: the API's address begins with https://")
         self.api = self.api.rstrip("/")
         self._opener = _opener()
 
     def get(self, path: str) -> Any:
+        """The value that a path holds. Raises ToolError."""
         return self._try(self._request("GET", self.api + path)).json()
 
     def pages(self, path: str) -> Iterator[Any]:
@@ -100,20 +105,22 @@ class Client:
             reply = self._try(self._request("GET", url))
             elements = reply.json()
             if not isinstance(elements, list):
-                raise ReviewError(f"GET {path}: GitHub sent no list")
+                raise ToolError(f"GET {path}: GitHub sent no list")
             yield from elements
             found = _NEXT.search(reply.headers.get("Link", ""))
             if not found:
                 return
             url = urljoin(url, found[1])
             if not url.startswith(f"{self.api}/"):
-                raise ReviewError(f"GET {path}: the next page is on another host, {_host(url)}")
-        raise ReviewError(f"GET {path}: more than {MAX_PAGES} pages")
+                raise ToolError(f"GET {path}: the next page is on another host, {_host(url)}")
+        raise ToolError(f"GET {path}: more than {MAX_PAGES} pages")
 
     def patch(self, path: str, payload: Any) -> None:
+        """Changes what a path holds. Raises ToolError."""
         self._try(self._request("PATCH", self.api + path, payload))
 
     def delete(self, path: str) -> None:
+        """Deletes what a path holds. Raises ToolError."""
         self._try(self._request("DELETE", self.api + path))
 
     def post(self, path: str, payload: Any) -> None:
@@ -133,14 +140,14 @@ class Client:
                 return reply.body
             url = urljoin(request.full_url, reply.headers["Location"])
             if urlsplit(url).scheme != urlsplit(self.api).scheme:
-                raise ReviewError(f"GET {path}: refused a redirect to {_host(url)}")
+                raise ToolError(f"GET {path}: refused a redirect to {_host(url)}")
             request = urllib.request.Request(url)
-        raise ReviewError(f"GET {path}: more than {MAX_HOPS - 1} redirects")
+        raise ToolError(f"GET {path}: more than {MAX_HOPS - 1} redirects")
 
     def wait(self, seconds: float, why: str) -> None:
-        """Sleeps. Raises ReviewError where that takes longer than patience lasts."""
+        """Sleeps. Raises ToolError where that takes longer than patience lasts."""
         if seconds > self.patience:
-            raise ReviewError(f"{why}, for {seconds:.0f} s: too long to wait, run it again later")
+            raise ToolError(f"{why}, for {seconds:.0f} s: too long to wait, run it again later")
         self.patience -= seconds
         time.sleep(seconds)
 
@@ -166,7 +173,7 @@ class Client:
         limit: int = MAX_REPLY,
     ) -> Reply:
         what = f"{request.get_method()} {urlsplit(request.full_url).path}"
-        why = ""
+        why, pause = "", self.backoff
         for attempt in range(ATTEMPTS):
             if attempt:
                 self.wait(pause, why)
@@ -186,7 +193,7 @@ class Client:
                 pause = pause if limited is None else limited
             if lost and creates:
                 raise LostReply(why)
-        raise ReviewError(f"{why}, {ATTEMPTS} times: run it again later")
+        raise ToolError(f"{why}, {ATTEMPTS} times: run it again later")
 
     def _send(self, request: urllib.request.Request, limit: int) -> Reply:
         try:
@@ -198,7 +205,7 @@ class Client:
             expected = response.headers.get("Content-Length", "")
         if len(body) > limit:
             path = urlsplit(request.full_url).path
-            raise ReviewError(f"{request.get_method()} {path}: more than {limit:,} bytes")
+            raise ToolError(f"{request.get_method()} {path}: more than {limit:,} bytes")
         if expected.isdecimal() and len(body) < int(expected[:20]):
             raise http.client.IncompleteRead(body)
         return Reply(response.status or 0, response.reason or "", response.headers, body)
@@ -214,7 +221,7 @@ def _said(reply: Reply) -> str:
     """GitHub's own words, on one line."""
     try:
         found = reply.json()
-    except ArchiveError:
+    except ToolError:
         found = None
     message = found.get("message") if isinstance(found, dict) else None
     return ascii(message)[:200] if isinstance(message, str) else reply.reason
@@ -234,14 +241,14 @@ def _limited(reply: Reply) -> float | None:
     return None
 
 
-def _refusal(why: str, status: int) -> ReviewError:
+def _refusal(why: str, status: int) -> ToolError:
     if status in (404, 410):
         return NotFound(f"{why}: it is not there, or the token may not see it")
     if status == 401:
-        return ReviewError(f"{why}: the token is not valid: pass the workflow's own")
+        return ToolError(f"{why}: the token is not valid: pass the workflow's own")
     if status == 403:
-        return ReviewError(
+        return ToolError(
             f"{why}: the token may not do this: the job needs the permissions actions: read, "
             "contents: read and pull-requests: write"
         )
-    return ReviewError(why)
+    return ToolError(why)

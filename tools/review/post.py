@@ -5,16 +5,18 @@ Which pull request it is, the workflow_run event and the API say; the artifact i
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tools.archive.files import MIB, ArchiveError, parse_json
+from tools.common.errors import ToolError
+from tools.common.files import MIB
+from tools.common.jsonio import parse_json
 from tools.review import artifact
 from tools.review.artifact import ARTIFACT, Reports
 from tools.review.clean import clean
-from tools.review.errors import ReviewError
 from tools.review.github import ATTEMPTS, Client, LostReply, NotFound
 
 # Whose comments are ours: the author that GitHub gives to what a workflow's own token writes.
@@ -53,7 +55,7 @@ def parse_event(text: str, repository: str) -> Run:
         repository: OWNER/NAME that this workflow runs in.
 
     Raises:
-        ReviewError: it is another event, or another repository's.
+        ToolError: it is another event, or another repository's.
     """
     try:
         event = parse_json(text, "the event")
@@ -70,12 +72,12 @@ def parse_event(text: str, repository: str) -> Run:
             fork=origin["id"],
             owner=origin["owner"]["login"],
         )
-    except (ArchiveError, KeyError, TypeError) as error:
-        raise ReviewError(f"the event is no workflow_run event ({str(error)[:100]})") from error
+    except (ToolError, KeyError, TypeError) as error:
+        raise ToolError(f"the event is no workflow_run event ({str(error)[:100]})") from error
     if found.repository != repository or not _REPOSITORY.fullmatch(repository):
-        raise ReviewError(f"the event is about {found.repository!r}, not about {repository!r}")
+        raise ToolError(f"the event is about {found.repository!r}, not about {repository!r}")
     if type(found.id) is not int or not _COMMIT.fullmatch(found.commit):
-        raise ReviewError("the event's run has no id or no commit")
+        raise ToolError("the event's run has no id or no commit")
     return found
 
 
@@ -83,7 +85,7 @@ def comment(client: Client, run: Run, server: str, bot: str = BOT) -> str:
     """Makes the pull request's comment say what the run found, and returns what was done.
 
     Raises:
-        ReviewError: the artifact is not what it should be, or GitHub refuses.
+        ToolError: the artifact is not what it should be, or GitHub refuses.
     """
     if run.event != "pull_request" or run.conclusion != "success":
         return f"run {run.id}: {run.event}, {run.conclusion}: nothing to do"
@@ -125,10 +127,10 @@ def fetch(client: Client, run: Run) -> tuple[int, Reports]:
     listed = client.get(f"{place}/runs/{run.id}/artifacts?name={quote(ARTIFACT)}&per_page=100")
     found = [one for one in listed["artifacts"] if one["name"] == ARTIFACT and not one["expired"]]
     if not found:
-        raise ReviewError(f"run {run.id} has no artifact {ARTIFACT}: run its workflow again")
+        raise ToolError(f"run {run.id} has no artifact {ARTIFACT}: run its workflow again")
     newest = max(found, key=lambda one: one["id"])
     if newest["size_in_bytes"] > artifact.MAX_ZIP:
-        raise ReviewError(f"the artifact has more than {artifact.MAX_ZIP:,} bytes")
+        raise ToolError(f"the artifact has more than {artifact.MAX_ZIP:,} bytes")
     data = client.download(f"{place}/artifacts/{newest['id']}/zip", artifact.MAX_ZIP)
     return newest["id"], artifact.read(data)
 
@@ -185,7 +187,7 @@ def sync(client: Client, repository: str, number: int, body: str | None, bot: st
             # Somebody deleted it meanwhile: look again.
         except LostReply as lost:
             client.wait(client.backoff * 2**attempt, str(lost))
-    raise ReviewError(f"pull request {number}: no comment after {ATTEMPTS} attempts: run it again")
+    raise ToolError(f"pull request {number}: no comment after {ATTEMPTS} attempts: run it again")
 
 
 def _ours(client: Client, path: str, bot: str) -> list[dict[str, Any]]:
@@ -199,7 +201,5 @@ def _ours(client: Client, path: str, bot: str) -> list[dict[str, Any]]:
 
 
 def _gone(client: Client, path: str) -> None:
-    try:
+    with contextlib.suppress(NotFound):
         client.delete(path)
-    except NotFound:
-        pass  # as it should be

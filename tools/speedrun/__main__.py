@@ -1,7 +1,7 @@
 """python -m tools.speedrun check --root DIR
 
-Whether every speedrun has its sources, seeds and hardware and reached its track's target: prints a
-line a fault and ends with 1, or says what it saw and ends with 0.
+Whether every speedrun has its sources, seeds and hardware and reached its track's target: prints
+one line per fault and ends with 1, or says what it saw and ends with 0.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.archive import files
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError, exit_with
 from tools.speedrun.entry import entries, load
 from tools.speedrun.tracks import AREA, load_tracks
 
@@ -26,16 +25,17 @@ def check(root: Path) -> list[str]:
     for name in names:
         try:
             load(root, name, tracks)
-        except ArchiveError as error:
+        except ToolError as error:
             found += str(error).splitlines()
     return found
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="speedrun")
     commands = parser.add_subparsers(dest="command", required=True)
-    checking = commands.add_parser("check", help="whether every speedrun's record is whole")
-    checking.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    checking = commands.add_parser("check", help="check that every speedrun's record is whole")
+    checking.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     if faults := check(options.root):
         print("\n".join(faults), file=sys.stderr)
@@ -45,4 +45,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

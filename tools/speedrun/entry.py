@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.archive.files import ArchiveError, line_of, parse_json, read_text
+from tools.common.errors import ToolError
+from tools.common.files import read_text
+from tools.common.jsonio import json_line, line_of, parse_json
 from tools.speedrun.significance import below
 from tools.speedrun.tracks import AREA, TRACKS, Track
 
@@ -73,6 +75,7 @@ class Record:
 
     @property
     def path(self) -> str:
+        """The entry's directory, from the workspace's root."""
         return f"{AREA}/{self.entry}"
 
     def column(self, key: str) -> tuple[float, ...]:
@@ -88,12 +91,8 @@ SOFTWARE = ("python", "jax", "jaxlib", "lock")
 
 def encode(values: Mapping[str, Any]) -> bytes:
     """The bytes of a record; `values` has each of KEYS."""
-
-    def line(value: Any) -> str:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-    lines = [f'"{key}": {line(values[key])}' for key in KEYS[:-1]]
-    runs = ",\n".join(line({key: run[key] for key in RUN_KEYS}) for run in values["runs"])
+    lines = [f'"{key}": {json_line(values[key])}' for key in KEYS[:-1]]
+    runs = ",\n".join(json_line({key: run[key] for key in RUN_KEYS}) for run in values["runs"])
     return ("{\n" + ",\n".join(lines) + f',\n"runs": [\n{runs}\n]\n}}\n').encode()
 
 
@@ -101,7 +100,7 @@ def sources(directory: Path, name: str) -> dict[str, str]:
     """sha256 of each file that an entry's runs follow from, by path in its directory.
 
     Raises:
-        ArchiveError: a symbolic link, whose content is elsewhere; `name` stands for `directory`.
+        ToolError: a symbolic link, whose content is elsewhere; `name` stands for `directory`.
     """
     found = {}
     for path in sorted(directory.rglob("*")):
@@ -109,13 +108,14 @@ def sources(directory: Path, name: str) -> dict[str, str]:
         if any(part == "__pycache__" or part.startswith(".") for part in inside.parts):
             continue
         if path.is_symlink():
-            raise ArchiveError(f"{name}/{inside.as_posix()}:1: is a symbolic link: copy the file")
+            raise ToolError(f"{name}/{inside.as_posix()}:1: is a symbolic link: copy the file")
         if path.is_file() and inside.as_posix() not in NO_SOURCES:
             found[inside.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
 def sources_digest(files: Mapping[str, str]) -> str:
+    """The digest that names a set of sources."""
     return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()
 
 
@@ -127,15 +127,15 @@ def entries(root: Path) -> list[str]:
 
 
 def load(root: Path, name: str, tracks: Mapping[str, Track]) -> Record:
-    """The record of one entry. Raises ArchiveError with every fault: `path:line: field: what`."""
+    """The record of one entry. Raises ToolError with every fault: `path:line: field: what`."""
     directory, shown = root / AREA / name, f"{AREA}/{name}"
     if wrong := list(_directory_faults(directory, name)):
-        raise ArchiveError("\n".join(f"{shown}{file}:1: {what}" for file, what in wrong))
+        raise ToolError("\n".join(f"{shown}{file}:1: {what}" for file, what in wrong))
     text = read_text(directory / RECORD, MAX_RECORD, name=f"{shown}/{RECORD}")
     values = parse_json(text, f"{shown}/{RECORD}")
     if found := list(faults(values, name, sources(directory, shown), tracks)):
         lines = text.splitlines()
-        raise ArchiveError(
+        raise ToolError(
             "\n".join(
                 f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {what}"
                 for field, what in found

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.archive import check, files
-from tools.archive.compare import p_value
-from tools.archive.files import ArchiveError, read_text
-from tools.archive.markup import PAGES, text
-from tools.archive.stats import Sample, welch
-from tools.archive.svg import Series, chart
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
+from tools.common.files import read_text
+from tools.ledger.ledger import LEDGER, load_ledger
+from tools.runs.compare_runs import p_value
+from tools.runs.stats import Sample, welch
+from tools.site.markup import PAGES, text
+from tools.site.svg import Series, chart
 from tools.speedrun.entry import Record, entries, load
 from tools.speedrun.tracks import AREA, Track, load_tracks
 
@@ -47,7 +49,7 @@ def standings(records: Iterable[Record], track: Track) -> list[Standing]:
 
     The first sets the record; then whoever is faster on the same hardware with p < RECORD_P.
     """
-    best: dict[tuple, Record] = {}
+    best: dict[tuple[str, ...], Record] = {}
     found = []
     for record in sorted((r for r in records if r.track == track.name), key=lambda r: r.entry):
         hardware = tuple(sorted(map(str, record.hardware.items())))
@@ -69,7 +71,7 @@ def pages(root: Path) -> dict[str, str]:
     """The generated pages by their path in docs/; nothing where there is no speedrun.
 
     Raises:
-        ArchiveError: an entry that `python -m tools.speedrun check` refuses.
+        ToolError: an entry that `python -m tools.speedrun check` refuses.
     """
     names = entries(root)
     if not names:
@@ -86,12 +88,13 @@ def pages(root: Path) -> dict[str, str]:
 
 def _ledger_names(root: Path) -> set[str]:
     """Experiments with a page of their own, which holds their diff."""
-    if not (root / check.LEDGER).exists():
+    if not (root / LEDGER).exists():
         return set()
-    return {entry.name for entry in check.load_ledger(root)}
+    return {entry.name for entry in load_ledger(root)}
 
 
 def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: set[str]) -> str:
+    """The page with all speedruns, by track."""
     blocks = [
         "---\ntitle: Speedruns\nhide: [navigation, toc]\n---",
         "# Speedruns",
@@ -195,7 +198,7 @@ def _chart(found: Sequence[Standing], track: Track) -> str:
         title=f"Training loss over time, {track.name}",
         desc="The standing record, and the one before it dashed; several seeds give their range.",
         x="seconds",
-        y="training loss, nats a token",
+        y="training loss, nats per token",
     )
     names = ". Dashed: ".join(text(record.entry) for record in reversed(records))
     caption = f"<figcaption>Training loss over time. Solid: {names}.</figcaption>"
@@ -216,14 +219,15 @@ def write(root: Path, out: Path) -> list[str]:
     """Writes all pages below `out`, or none, and gives their paths."""
     found = pages(root)
     if not found:
-        raise ArchiveError(f"{AREA}: has no speedrun: add {AREA}/<YYYY-MM-DD>_<slug>/")
+        raise ToolError(f"{AREA}: has no speedrun: add {AREA}/<YYYY-MM-DD>_<slug>/")
     files.write_all({out / path: page.encode() for path, page in found.items()})
     return list(found)
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="page", description="Write the leaderboard.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     parser.add_argument("--out", type=Path, required=True, help="docs/ of the site")
     options = parser.parse_args(arguments)
     print("\n".join(write(options.root, options.out)))
@@ -231,4 +235,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

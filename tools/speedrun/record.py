@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.archive import files
-from tools.archive.files import ArchiveError, parse_json
-from tools.archive.record import portable, read_metrics, read_record, rounded, seconds
-from tools.archive.stats import thin
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
+from tools.common.jsonio import parse_json
+from tools.runs.record import OLD_PLACES, portable, read_metrics, read_record, rounded, seconds
+from tools.runs.stats import thin
 from tools.speedrun import entry
 from tools.speedrun.tracks import AREA, load_tracks
 
@@ -25,21 +26,21 @@ def read_run(directory: Path) -> dict[str, Any]:
     """What one run says of itself, and under "run" its numbers.
 
     Raises:
-        ArchiveError: no finished run of a speedrun.
+        ToolError: no finished run of a speedrun.
     """
     run, where = read_record(directory / "run.json", f"{directory}/run.json")
     about = run.get("speedrun")
     if not isinstance(about, dict) or set(about) != {"track", "hardware", "cpu_seconds"}:
-        raise ArchiveError(f"{where}:1: speedrun: is missing: give the directory of a speedrun")
+        raise ToolError(f"{where}:1: speedrun: is missing: give the directory of a speedrun")
     metrics = read_metrics(directory / "metrics.jsonl", f"{directory}/metrics.jsonl")
     last, planned = metrics.step[-1], run["config"]["steps"]
     if last != planned:
-        raise ArchiveError(f"{directory}: ended at step {last} of {planned}: run it again")
+        raise ToolError(f"{directory}: ended at step {last} of {planned}: run it again")
     evaluated = {"eval/loss", "eval/bpb", "eval/targets", "eval/bytes"}
     at_end = metrics.evaluations[-1] if metrics.evaluations else (-1, {})
     if at_end[0] != len(metrics.step) - 1 or not evaluated <= at_end[1].keys():
         needed = ", ".join(sorted(evaluated))
-        raise ArchiveError(f"{directory}: its last line of metrics lacks {needed}: run it again")
+        raise ToolError(f"{directory}: its last line of metrics lacks {needed}: run it again")
     # Everything was compiled before the clock ran, so no step stands out.
     times = seconds(metrics, ())
     points = zip(metrics.step, metrics.tokens, times, metrics.loss, strict=True)
@@ -50,7 +51,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         "track": about["track"],
         "data_digest": run["data"].get("digest"),
         "sources": run.get("sources"),
-        "config": {k: v for k, v in portable(run["config"]).items() if k != "seed"},
+        "config": {k: v for k, v in portable(run["config"], OLD_PLACES).items() if k != "seed"},
         "hardware": about["hardware"],
         "software": {
             **{key: attempt["versions"].get(key) for key in ("python", "jax", "jaxlib")},
@@ -72,26 +73,26 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def record(root: Path, name: str, directories: Sequence[Path], author: str) -> str:
-    """Writes the entry's record and gives its path; on ArchiveError nothing has changed.
+    """Writes the entry's record and gives its path; on ToolError nothing has changed.
 
     Args:
         root: the workspace.
         name: the entry's directory in experiments/speedrun/.
-        directories: of its runs, one a seed.
+        directories: of its runs, one per seed.
         author: who made the entry.
     """
     shown = f"{AREA}/{name}"
     if not entry.NAME.fullmatch(name) or not (root / shown).is_dir():
         known = ", ".join(entry.entries(root)) or "nothing"
-        raise ArchiveError(f"{shown}: is no entry <YYYY-MM-DD>_<slug>; there is {known}")
+        raise ToolError(f"{shown}: is no entry <YYYY-MM-DD>_<slug>; there is {known}")
     runs = [read_run(directory) for directory in directories]
     for directory, run in zip(directories, runs, strict=True):
         if run["variant"] != name:
-            raise ArchiveError(f"{directory}: is a run of {run['variant']!r}, not of {name!r}")
+            raise ToolError(f"{directory}: is a run of {run['variant']!r}, not of {name!r}")
         if unlike := [key for key in _ALIKE if run[key] != runs[0][key]]:
             remedy = "run all seeds alike"
             differ = f"differs from {directories[0]} in {', '.join(unlike)}"
-            raise ArchiveError(f"{directory}: {differ}: {remedy}")
+            raise ToolError(f"{directory}: {differ}: {remedy}")
     first = runs[0]
     held = entry.sources(root / shown, shown)
     values = {
@@ -105,7 +106,7 @@ def record(root: Path, name: str, directories: Sequence[Path], author: str) -> s
     }
     path = f"{shown}/{entry.RECORD}"
     if found := list(entry.faults(values, name, held, load_tracks(root))):
-        raise ArchiveError("\n".join(f"{path}: {field}: {what}" for field, what in found))
+        raise ToolError("\n".join(f"{path}: {field}: {what}" for field, what in found))
     data = entry.encode(values)
     parse_json(data.decode(), path)
     files.write_all({root / path: data})
@@ -113,11 +114,14 @@ def record(root: Path, name: str, directories: Sequence[Path], author: str) -> s
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="record", description="Write a speedrun's record.")
     parser.add_argument("entry", metavar="ENTRY", help="<YYYY-MM-DD>_<slug>")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="one a seed")
-    parser.add_argument("--author", required=True, help="who made the entry")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the workspace")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories, one per seed"
+    )
+    parser.add_argument("--author", required=True, help="name of who made the entry")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     name = options.entry.rstrip("/").removeprefix(f"{AREA}/")
     print(record(options.root, name, options.runs, options.author))
@@ -125,4 +129,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    files.run(main)
+    exit_with(main)

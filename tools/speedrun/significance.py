@@ -16,10 +16,7 @@ def student_tail(t: float, freedom: int) -> float:
     for k in range(freedom // 2):
         total += term
         term *= square * (2 * k + 1 + odd) / (2 * k + 2 + odd)
-    if odd:
-        inside = 2 / math.pi * (theta + sine * math.cos(theta) * total)
-    else:
-        inside = sine * total
+    inside = 2 / math.pi * (theta + sine * math.cos(theta) * total) if odd else sine * total
     return max(0.0, (1 + inside) / 2)
 
 

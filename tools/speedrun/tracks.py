@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.archive.files import ArchiveError, parse_json, read_text
+from tools.common.errors import ToolError
+from tools.common.jsonio import read_json
 
 SCHEMA_VERSION = 1
 AREA = "experiments/speedrun"
@@ -49,18 +50,18 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def load_tracks(root: Path) -> dict[str, Track]:
-    """The tracks by name. Raises ArchiveError with the fault.
+    """The tracks by name. Raises ToolError with the fault.
 
     Args:
         root: the workspace.
     """
-    values = parse_json(read_text(root / TRACKS, 64 * 1024, name=TRACKS), TRACKS)
+    values = read_json(root / TRACKS, 64 * 1024, name=TRACKS)
     have = values.get("schema_version") if isinstance(values, dict) else None
     if have != SCHEMA_VERSION:
-        raise ArchiveError(f"{TRACKS}:1: schema_version: is {have!r}, not {SCHEMA_VERSION}")
+        raise ToolError(f"{TRACKS}:1: schema_version: is {have!r}, not {SCHEMA_VERSION}")
     tracks = values.get("tracks")
     if not isinstance(tracks, dict):
-        raise ArchiveError(f"{TRACKS}:1: tracks: is no object: name each track in it")
+        raise ToolError(f"{TRACKS}:1: tracks: is no object: name each track in it")
     return {name: _track(name, value) for name, value in tracks.items()}
 
 
@@ -68,13 +69,13 @@ def _track(name: str, value: Any) -> Track:
     where = f"{TRACKS}:1: {name}"
     if not isinstance(value, dict) or set(value) != set(_KINDS):
         wrong = ", ".join(sorted(set(value) ^ set(_KINDS))) if isinstance(value, dict) else "all"
-        raise ArchiveError(f"{where}: lacks or adds fields ({wrong}): see docs/speedrun/rules.md")
+        raise ToolError(f"{where}: lacks or adds fields ({wrong}): see docs/speedrun/rules.md")
     for key, kind in _KINDS.items():
         if not isinstance(value[key], kind) or isinstance(value[key], bool):
-            raise ArchiveError(f"{where}: {key}: {value[key]!r} is not what it has to be")
+            raise ToolError(f"{where}: {key}: {value[key]!r} is not what it has to be")
     track = Track(name, **value)
     if track.metric not in METRICS:
-        raise ArchiveError(f"{where}: metric: {track.metric!r} is none of {', '.join(METRICS)}")
+        raise ToolError(f"{where}: metric: {track.metric!r} is none of {', '.join(METRICS)}")
     if track.seeds < 2 or not 0 < track.p < 1 or min(track.heldout_targets, track.target_bpb) <= 0:
-        raise ArchiveError(f"{where}: needs 2 or more seeds, 0 < p < 1, and sizes above 0")
+        raise ToolError(f"{where}: needs 2 or more seeds, 0 < p < 1, and sizes above 0")
     return track

@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Callable, Generator
+from typing import Any, Callable, Generator
 
 from tools.start import environment, handover, installers, interpreters, machine
 from tools.start.uv import StartError, Uv, say
@@ -88,6 +88,7 @@ def choose_python(root: Path, cache: Path, settings: machine.Machine) -> str:
 
 
 def ask_path(command: str) -> interpreters.Python | None:
+    """What the interpreter at a path, or of this name on PATH, says of itself."""
     return interpreters.ask(shutil.which(command) or command)
 
 
@@ -121,6 +122,13 @@ def tell_caches(cache: Path) -> None:
         place = plain_place(cache)
         os.environ.setdefault("PANTS_NAMED_CACHES_DIR", str(place / "named_caches"))
         os.environ.setdefault("PANTS_LOCAL_STORE_DIR", str(place / "lmdb_store"))
+
+
+def tell_colors() -> None:
+    """Pants does not know NO_COLOR (https://no-color.org): neither colours nor a live display."""
+    if os.environ.get("NO_COLOR"):
+        os.environ.setdefault("PANTS_COLORS", "false")
+        os.environ.setdefault("PANTS_DYNAMIC_UI", "false")
 
 
 def is_plain(path: Path) -> bool:
@@ -175,13 +183,13 @@ def patch_daemon() -> None:
     for name in ("await_pid", "await_socket"):
         original = getattr(ProcessManager, name)
 
-        def patient(self, timeout: float, original=original):
+        def patient(self: Any, timeout: float, original: Callable[..., Any] = original) -> Any:
             return original(self, max(timeout, DAEMON_SECONDS))
 
         setattr(ProcessManager, name, patient)
     run = RemotePantsRunner.run
 
-    def run_or_fall_back(self, start_time: float):
+    def run_or_fall_back(self: Any, start_time: float) -> Any:
         try:
             return run(self, start_time)
         except ProcessManager.Timeout as error:
@@ -192,6 +200,7 @@ def patch_daemon() -> None:
 
 
 def exit_code(run: Callable[[], None]) -> int:
+    """The exit code of a program that may end by sys.exit."""
     try:
         run()
     except SystemExit as stop:
@@ -213,6 +222,7 @@ def main(arguments: list[str]) -> int:
         tell_interpreters(root, cache, settings)
         tell_pex(cache)
         tell_caches(cache)
+        tell_colors()
     except (StartError, ValueError) as error:
         say(str(error))
         return 1

@@ -59,6 +59,7 @@ def fetch(machine: Machine, url: str, sha256: str, path: str | Path, digest: Any
 
 
 def finish(partial: str, path: str | Path, digest: Any) -> None:
+    """Moves a file that is whole to its place, and lets `digest` have its bytes."""
     if digest is not None:
         with open(partial, "rb") as file:
             for part in iter(lambda: file.read(PART), b""):
@@ -97,6 +98,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def filename(url: str) -> str:
+    """The name of the file that a URL leads to."""
     return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
@@ -131,11 +133,14 @@ def candidates(machine: Machine, url: str, reasons: list[str]) -> Iterator[str]:
 
 
 class Links(html.parser.HTMLParser):
+    """The targets of a page's links, as they are written there."""
+
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes the target of a link."""
         self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
@@ -170,7 +175,7 @@ def read_page(machine: Machine, url: str, _: str) -> tuple[str, str]:
 def with_login(url: str, page: str) -> str:
     """The URL with the login of the page that names it, if both are of one host."""
     parts, of_page = urllib.parse.urlsplit(url), urllib.parse.urlsplit(page)
-    login, at, host = of_page.netloc.rpartition("@")
+    _, at, host = of_page.netloc.rpartition("@")
     if at and (parts.scheme, parts.netloc) == (of_page.scheme, host):
         return parts._replace(netloc=of_page.netloc).geturl()
     return url

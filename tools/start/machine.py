@@ -52,10 +52,12 @@ class Machine(NamedTuple):
         return () if self.no_index else (self.index or PYPI, *self.extra_indexes)
 
     def dumps(self) -> str:
+        """The text that `loads` reads."""
         return json.dumps(self._asdict(), indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def loads(cls, text: str) -> Machine:
+        """What `dumps` wrote."""
         told: dict[str, Any] = json.loads(text)
         for name, value in told.items():
             if isinstance(value, list):

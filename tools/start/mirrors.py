@@ -81,14 +81,14 @@ def ask(
 
 def silence(machine: Machine, url: str) -> str:
     """Why nothing answers at `url`, or "" where anything does, be it a refusal."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "file":
-        there = os.path.exists(urllib.request.url2pathname(parts.path))
-        return "" if there else os.strerror(errno.ENOENT)
-    proxy = proxies_for(machine, parts.netloc.rpartition("@")[2]).get(parts.scheme, "")
-    if "://" in proxy and not proxy.startswith("http://"):
-        return ""  # only installers know a proxy of this kind
     try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme == "file":
+            there = os.path.exists(urllib.request.url2pathname(parts.path))
+            return "" if there else os.strerror(errno.ENOENT)
+        proxy = proxies_for(machine, parts.netloc.rpartition("@")[2]).get(parts.scheme, "")
+        if "://" in proxy and not proxy.startswith("http://"):
+            return ""  # only installers know a proxy of this kind
         open_url(machine, url, ANSWER).close()
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.reason}" if error.code in GATEWAY else ""
@@ -138,6 +138,7 @@ def login_for(parts: urllib.parse.SplitResult) -> tuple[str, str]:
 
 
 def proxies_for(machine: Machine, host: str) -> dict[str, str]:
+    """The proxy for each scheme on the way to `host`."""
     told = dict(machine.proxies)
     without = {"no": told.get("no_proxy", "")}
     if urllib.request.proxy_bypass_environment(host, without):  # ty: ignore

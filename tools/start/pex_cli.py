@@ -26,7 +26,7 @@ from tools.start.uv import StartError
 class LazyPip:
     """Stands for Pex's pip until something of it is used."""
 
-    def __init__(self, make: Any, args: tuple, kwargs: dict) -> None:
+    def __init__(self, make: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._make = lambda: make(*args, **kwargs)
         self._pip: Any = None
 
@@ -37,6 +37,7 @@ class LazyPip:
 
 
 def patch_downloads(settings: Machine) -> None:
+    """Pex downloads what is locked by our own way, from this machine's mirrors."""
     from pex.resolve import downloads  # pants: no-infer-dep  # ty: ignore
 
     get_pip = downloads.get_pip
@@ -105,6 +106,7 @@ def refer(arguments: list[str], targets: Any) -> Any:
 
 
 def after(arguments: list[str], flag: str) -> str:
+    """The value of a flag."""
     return arguments[arguments.index(flag) + 1]
 
 

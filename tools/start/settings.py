@@ -86,10 +86,12 @@ def pip_values(environ: Mapping[str, str], prefix: str, say: Say) -> dict[str, s
 
 
 def pip_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """pip's settings in the environment, by name."""
     return {setting(n[4:]): v.strip() for n, v in environ.items() if n.startswith("PIP_")}
 
 
 def setting(name: str) -> str:
+    """A setting's name, of the ways to write it."""
     name = name.lower().replace("_", "-")
     return name[2:] if name.startswith("--") else name
 
@@ -113,15 +115,18 @@ def pip_files(environ: Mapping[str, str], prefix: str) -> list[str]:
 
 
 def home(environ: Mapping[str, str]) -> str:
+    """The user's home."""
     return environ.get("HOME") or os.path.expanduser("~")
 
 
 def site_directories(environ: Mapping[str, str]) -> list[str]:
+    """Where the site's configuration is, the strongest first."""
     places = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
     return [place for place in places if place]
 
 
 def user_directory(environ: Mapping[str, str]) -> str:
+    """Where the user's configuration is."""
     return environ.get("XDG_CONFIG_HOME") or os.path.join(home(environ), ".config")
 
 
@@ -139,7 +144,9 @@ def uv_settings(environ: Mapping[str, str], say: Say) -> Settings:
 
 
 def left_out(source: str, error: Exception, say: Say) -> None:
-    say(f"uv's settings in {source} are left out: {first_line(error)}: correct the file")
+    """Says that a file of uv's, or its variables, are not heeded."""
+    where, what = (source, "the file") if source else ("the environment", "them")
+    say(f"uv's settings in {where} are left out: {first_line(error)}: correct {what}")
 
 
 def take_uv(
@@ -174,6 +181,7 @@ def take_uv(
 
 
 def listed(values: dict[str, Any], name: str) -> list[Any]:
+    """A setting that is a list. Raises ValueError for any other."""
     value = values.get(name, [])
     if not isinstance(value, list):
         raise ValueError(f"{name} must be a list")
@@ -272,15 +280,18 @@ def caches(tool: str, values: Mapping[str, Any], no_cache: str) -> dict[str, str
 
 
 def text_of(path: str) -> str:
+    """The text of a file. Raises OSError and UnicodeDecodeError."""
     with open(path, encoding="utf-8") as file:
         return file.read()
 
 
 def is_true(value: Any) -> bool:
+    """Whether a setting is on, as pip and uv read it."""
     return str(value).lower() in ("1", "on", "t", "true", "y", "yes")
 
 
 def seconds(value: Any) -> float:
+    """A number of seconds, 0 where it is none."""
     try:
         return float(value or 0)
     except ValueError:
@@ -288,6 +299,7 @@ def seconds(value: Any) -> float:
 
 
 def first_line(error: Exception) -> str:
+    """What an error says first."""
     return str(error).strip().partition("\n")[0]
 
 
@@ -297,10 +309,12 @@ def unique(values: Iterable[str]) -> list[str]:
 
 
 def absolute(path: str) -> str:
+    """An absolute path, "" of ""."""
     return os.path.abspath(os.path.expanduser(path)) if path else ""
 
 
 def is_url(place: str) -> bool:
+    """Whether a place is a URL and no path."""
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", place))
 
 

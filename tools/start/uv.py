@@ -32,6 +32,7 @@ class StartError(Exception):
 
 
 def say(message: str) -> None:
+    """Prints a line to stderr."""
     print(f"pants: {message}", file=sys.stderr, flush=True)
 
 
@@ -73,6 +74,7 @@ class Uv:
         return str(command)
 
     def fetch_to(self, url: str, sha256: str, command: Path) -> None:
+        """Unpacks uv from its wheel. Raises StartError."""
         wheel = command.parent.with_suffix(".whl")
         say(f"fetching {filename(url)}")
         try:
@@ -112,6 +114,7 @@ class Uv:
         raise StartError(f"could not {purpose}: uv's own words are above")
 
     def variables(self) -> dict[str, str]:
+        """uv's environment."""
         told = {**environment(self.machine, os.environ), **sources(self.machine)}
         return {**told, **python_settings()}
 
@@ -135,6 +138,7 @@ class Uv:
 
 
 def python_settings() -> dict[str, str]:
+    """Those of PYTHON_SETTINGS that are set."""
     return {name: os.environ[name] for name in PYTHON_SETTINGS if os.environ.get(name)}
 
 

@@ -2,11 +2,12 @@
 
     python -m tools.variants origins LEDGER
         {"paths": {path: its origin's path or null}, "with_origin": [name, ...]}
-    python -m tools.variants facts VARIANT [ORIGIN]     {"files", "lines", "added", "deleted"}
+    python -m tools.variants facts VARIANT [ORIGIN]
+        {"files", "lines", "added", "deleted", "own_plumbing"}
     python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
     python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
 
-A ledger that is not there is an empty one. Exit code 1 and one line a fault for one that is wrong.
+A ledger that is not there is an empty one. Exit code 1 and one line per fault for a wrong one.
 """
 
 from __future__ import annotations
@@ -18,23 +19,31 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from tools.archive.ledger import Entry, LedgerError, parse
+from tools.common.errors import ToolError
+from tools.common.files import MIB
+from tools.common.jsonio import read_json
+from tools.ledger.ledger import Entry, parse
 from tools.variants.facts import compare
 from tools.variants.listing import Format, listing
-from tools.variants.sides import SidesError, sides
+from tools.variants.sides import sides
+
+MAX_REQUEST = 64 * MIB
 
 
 def read_ledger(path: str) -> list[Entry]:
+    """The entries of a ledger; none where it is not there."""
     file = Path(path)
     return parse(file.read_text(encoding="utf-8"), path) if file.exists() else []
 
 
 def read_sources(directory: str) -> dict[str, bytes]:
+    """The Python files below a directory, by path."""
     root = Path(directory)
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*.py"))}
 
 
 def origins(ledger: str) -> dict[str, Any]:
+    """The origin of each recorded variant, and which variants have one."""
     entries = read_ledger(ledger)
     paths = {entry.name: entry.path for entry in entries}
     return {
@@ -44,6 +53,7 @@ def origins(ledger: str) -> dict[str, Any]:
 
 
 def facts(variant: str, origin: str | None) -> dict[str, int | None]:
+    """The size of a variant, and its distance from its origin."""
     sources = read_sources(origin) if origin else {}
     found = compare(read_sources(variant), sources or None, (variant, origin or ""))
     changed = found.changed
@@ -52,10 +62,12 @@ def facts(variant: str, origin: str | None) -> dict[str, int | None]:
         "lines": found.lines,
         "added": changed.added if changed else None,
         "deleted": changed.deleted if changed else None,
+        "own_plumbing": found.own_plumbing,
     }
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="variants")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("origins").add_argument("ledger")
@@ -82,9 +94,9 @@ def main(arguments: list[str]) -> int:
             found = sides(options.variant, options.against, entries, options.directories)
             print(json.dumps(dataclasses.asdict(found), sort_keys=True))
         else:
-            request = json.loads(options.request.read_text())
+            request = read_json(options.request, MAX_REQUEST)
             sys.stdout.write(listing(request, read_ledger(options.ledger), options.format))
-    except (LedgerError, SidesError) as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
-from tools.diff.trees import changed_lines
+
+# Directories that a copy is not expected to edit.
+PLUMBING = ("plumbing", "planning")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one variant's Python files; `changed` is None where there is no origin to compare."""
+    """Of one variant's Python files; the last two are None where there is no origin to compare."""
 
     files: int
     lines: int
     changed: Counts | None
+    own_plumbing: int | None
+    """Files of PLUMBING that are not the origin's, byte for byte."""
 
 
 def compare(
@@ -30,6 +35,13 @@ def compare(
     """
     lines = sum(len(content.splitlines()) for content in variant.values())
     if origin is None:
-        return Facts(len(variant), lines, None)
+        return Facts(len(variant), lines, None, None)
     directory, source = names
-    return Facts(len(variant), lines, changed_lines(origin, variant, (source, directory)))
+    changed = changed_lines(origin, variant, (source, directory))
+    return Facts(len(variant), lines, changed, own_plumbing(variant, origin))
+
+
+def own_plumbing(variant: Mapping[str, bytes], origin: Mapping[str, bytes]) -> int:
+    """The number of files of PLUMBING that only one of both has, or that differ."""
+    paths = {path for path in (*variant, *origin) if path.partition("/")[0] in PLUMBING}
+    return sum(variant.get(path) != origin.get(path) for path in paths)

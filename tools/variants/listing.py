@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
-from tools.archive.ledger import Entry
+from tools.common.jsonio import json_text
+from tools.ledger.ledger import Entry
 
 SCHEMA_VERSION = 1
 Format = Literal["table", "json", "names"]
-COLUMNS = ("name", "path", "origin", "status", "bucket", "files", "lines", "changed", "runs on")
+COLUMNS = (
+    "name",
+    "path",
+    "origin",
+    "status",
+    "bucket",
+    "files",
+    "lines",
+    "changed",
+    "plumbing",
+    "runs on",
+)
 
 
 def row(variant: dict[str, Any], entries: Collection[Entry]) -> dict[str, Any]:
@@ -27,6 +38,7 @@ def row(variant: dict[str, Any], entries: Collection[Entry]) -> dict[str, Any]:
         "lines": facts["lines"],
         "added": facts["added"],
         "deleted": facts["deleted"],
+        "own_plumbing": facts["own_plumbing"],
         "accelerators": variant["accelerators"],
     }
 
@@ -70,7 +82,7 @@ def listing(request: dict[str, Any], entries: Collection[Entry], form: Format) -
         rows.append(row(variant, entries) | ({"reasons": why} if why else {}))
     if form == "json":
         answer = {"schema_version": SCHEMA_VERSION, "variants": rows}
-        return json.dumps(answer, indent=1, sort_keys=True) + "\n"
+        return json_text(answer)
     if form == "names":
         return "".join(f"{row['name']}\n" for row in rows)
     if not rows:
@@ -80,6 +92,7 @@ def listing(request: dict[str, Any], entries: Collection[Entry], form: Format) -
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table for people."""
     columns = (*COLUMNS, "because of") if "reasons" in rows[0] else COLUMNS
     cells = [columns, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -105,6 +118,14 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['files']}",
         f"{row['lines']:,}",
         changed,
+        _plumbing(row),
         " ".join(row["accelerators"]) or "-",
     )
     return (*cells, "; ".join(row["reasons"])) if "reasons" in row else cells
+
+
+def _plumbing(row: dict[str, Any]) -> str:
+    own = row["own_plumbing"]
+    if own is None:
+        return "-"
+    return f"{own} files of its own" if own > 1 else "1 file of its own" if own else "the origin's"

@@ -6,11 +6,8 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tools.archive.ledger import Entry
-
-
-class SidesError(Exception):
-    """There is no such variant, or nothing to hold it against; one line with the remedy."""
+from tools.common.errors import ToolError
+from tools.ledger.ledger import Entry
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,9 @@ def sides(
         against: another one, or COMMIT:DIRECTORY; empty for the origin that the ledger names.
         entries: the ledger.
         directories: of the variants in the working tree.
+
+    Raises:
+        ToolError: there is no such variant, or nothing to hold it against.
     """
     new = _side(variant, entries, directories)
     entry = _entry(variant, entries)
@@ -63,7 +63,7 @@ def _against(given: str, entries: Collection[Entry], directories: Collection[str
     if not colon:
         return _side(given, entries, directories)
     if not commit or not path or path.startswith(("/", "..")):
-        raise SidesError(f"{given}: write COMMIT:DIRECTORY, as in HEAD~1:experiments/grug/base")
+        raise ToolError(f"{given}: write COMMIT:DIRECTORY, as in HEAD~1:experiments/grug/base")
     return Side(given, f"{path.rstrip('/').rpartition('/')[2]} at {commit}", commit)
 
 
@@ -85,4 +85,4 @@ def _side(variant: str, entries: Collection[Entry], directories: Collection[str]
         return Side(f"{commit}:{path}", label, commit)
     known = sorted({e.name for e in entries} | set(directories))
     near = difflib.get_close_matches(wanted, known, n=3) or known
-    raise SidesError(f"{variant}: no such variant; nearest: {', '.join(near)}")
+    raise ToolError(f"{variant}: no such variant; nearest: {', '.join(near)}")

@@ -15,10 +15,18 @@ jax.config.update("jax_disable_most_optimizations", True)  # compiling is most o
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Must come before the first import of the model: shapes and types are checked at every call.
-PACKAGE = __package__ or "experiments.grug.base"
+PACKAGE = ".".join(Path(__file__).resolve().parts[-4:-1])
 install_import_hook(f"{PACKAGE}.model", "beartype.beartype")
 
 VOCAB = 64
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory):
+    """What is traced again and is the same program is not compiled again."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")

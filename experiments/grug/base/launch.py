@@ -1,9 +1,10 @@
 """Command line of this variant: presets, the plan, a run and a look at what it learned.
 
-./pants run experiments/grug/base/launch.py -- --data STORE --preset tiny --steps 100
+./pants run launch -- NAME --preset tiny --steps 100
 """
 
 import dataclasses
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -16,14 +17,14 @@ import numpy as np
 import tyro
 from jax.sharding import PartitionSpec as P
 
-from experiments.grug.base.checkpoint import CheckpointError
-from experiments.grug.base.data import DataError, TokenStore
-from experiments.grug.base.model import BATCH, ModelConfig, Transformer
-from experiments.grug.base.plan import plan
-from experiments.grug.base.processes import from_first, run
-from experiments.grug.base.record import VARIANT, loss_curve
-from experiments.grug.base.topology import leave_hardware_alone
-from experiments.grug.base.train import Preempted, TrainConfig, TrainError, make_mesh, train
+from .model import BATCH, ModelConfig, Transformer
+from .planning.plan import estimate, plan
+from .planning.topology import leave_hardware_alone
+from .plumbing.checkpoint import CheckpointError
+from .plumbing.data import DataError, TokenStore
+from .plumbing.processes import from_first, run
+from .plumbing.record import VARIANT, loss_curve
+from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
 
@@ -83,13 +84,19 @@ class Command:
 
     train: Annotated[TrainConfig, tyro.conf.arg(name="")]
     preset: Preset = "tiny"
-    """Where the other defaults come from."""
+    """Preset that supplies the defaults."""
     plan: bool = False
     """Print sizes, FLOPs, memory and shardings, and stop: nothing is allocated or read. The mesh
     may name more devices than there are."""
+    json: bool = False
+    """Print the plan by shapes as one JSON object."""
     topology: str = ""
     """Hardware to plan for, which need not be here: its compiler takes the step. v5e:4x4,
     2xv6e:4x4 (slices), 8xh100, 2x8xh100 (nodes)."""
+
+    def __post_init__(self) -> None:
+        if self.json and (self.topology or not self.plan):
+            raise ValueError("--json is a form of --plan without --topology: add or remove these")
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -167,7 +174,7 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
     text = goes_on(model, cfg) if cfg.steps > cfg.warmup_steps else ""
     if jax.process_index() > 0:
         return  # all processes draw the sample, one shows it
-    print(f"\ntraining loss, nats a token\n{loss_curve(history)}\n{text}")
+    print(f"\ntraining loss, nats per token\n{loss_curve(history)}\n{text}")
     best = history[-1]
     for name in ("eval/bpb", "eval/ema/bpb"):
         if name in best:
@@ -180,6 +187,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
+        if command.json:
+            print(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
+            return 0
         if command.plan:
             for part in plan(cfg, command.topology):
                 print(part, flush=True)

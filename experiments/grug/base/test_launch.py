@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.grug.base import launch
-from experiments.grug.base.model import ModelConfig
-from experiments.grug.base.plan import plan
-from experiments.grug.base.record import VARIANT, code_state, loss_curve
-from experiments.grug.base.train import TrainConfig
+from . import launch
+from .model import ModelConfig
+from .planning.plan import plan
+from .plumbing.record import VARIANT, code_state, loss_curve
+from .train import TrainConfig
 
 SMALL = (
     "--model.vocab-size 64 --model.d-model 32 --model.n-layers 2 --model.head-dim 8 "
@@ -71,7 +71,7 @@ def test_help_explains_every_field(capsys):
         for field in dataclasses.fields(config):
             if field.name != "model":
                 assert f"{field.name.replace('_', '-')} " in text
-    assert "Rows an update, over all devices and microbatches" in " ".join(text.split())
+    assert "Rows per update, over all devices and microbatches" in " ".join(text.split())
 
 
 def test_bad_command_lines_end_with_2(capsys):
@@ -111,7 +111,19 @@ def test_plan_counts_and_allocates_nothing(capsys):
     np.testing.assert_allclose(
         float(weights[1].replace(",", "")), 4 * parameters / 256 / 2**20, rtol=0.05
     )
-    assert re.search(r"blocks.mlp.w_up +\(24, 2048, 8192\) +P\(None, 'data', 'model'\)", text)
+    assert re.search(r"blocks.0.mlp.w_up +\(24, 2048, 8192\) +P\(None, 'data', 'model'\)", text)
+
+
+def test_the_plan_as_json_is_the_plan(capsys):
+    assert launch.main(["--plan", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["parameters"] == values["active_parameters"] == 1_771_264
+    assert values["weights"]["blocks.0.mlp.w_up"] == [[4, 128, 512], "P(None, 'data', 'model')"]
+    for flags in (["--json"], ["--plan", "--json", "--topology", "v5e:4x4"]):
+        with pytest.raises(SystemExit) as ended:
+            launch.main(flags)
+        assert ended.value.code == 2
+        assert "--json is a form of --plan" in capsys.readouterr().err
 
 
 def test_loss_curve_falls_from_left_to_right():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from experiments.grug.base.model import BATCH, ModelConfig, Transformer, chunked_loss
+from .model import BATCH, ModelConfig, Transformer, chunked_loss
 
 CFG = ModelConfig(
     vocab_size=64,
@@ -226,14 +226,16 @@ def test_the_loss_never_holds_all_logits():
 
 def test_flops_count_every_matrix_weight():
     model = init()
-    matrices = [x for x in jax.tree.leaves((model.blocks.attn, model.blocks.mlp)) if x.ndim > 2]
+    matrices = [
+        x for x in jax.tree.leaves((model.blocks[0].attn, model.blocks[0].mlp)) if x.ndim > 2
+    ]
     weights = sum(x.size for x in matrices) + model.head.size
     scores = CFG.n_layers * CFG.n_heads * CFG.head_dim * (LENGTH + 1)
     assert CFG.flops_per_token(LENGTH) == 6 * (weights + scores)
 
 
 def test_residual_projections_start_smaller():
-    blocks = init(dataclasses.replace(CFG, n_layers=8)).blocks
+    blocks = init(dataclasses.replace(CFG, n_layers=8)).blocks[0]
     ratio = (
         jnp.std(blocks.mlp.w_down) * CFG.d_ff**0.5 / (jnp.std(blocks.mlp.w_up) * CFG.d_model**0.5)
     )

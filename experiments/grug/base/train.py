@@ -19,14 +19,14 @@ import optax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from experiments.grug.base.checkpoint import CheckpointError, Checkpoints
-from experiments.grug.base.data import Batch, TokenStore
-from experiments.grug.base.model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Transformer
-from experiments.grug.base.packing import PackedRows, loader, to_devices
-from experiments.grug.base.processes import StopSignal, from_first, mesh_of
-from experiments.grug.base.record import read_metrics, write_record
-from experiments.grug.base.runlog import RunLog, StepMeter
-from experiments.grug.base.storage import Folder
+from .model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Transformer
+from .plumbing.checkpoint import CheckpointError, Checkpoints
+from .plumbing.data import Batch, TokenStore
+from .plumbing.packing import PackedRows, loader, to_devices
+from .plumbing.processes import StopSignal, from_first, mesh_of
+from .plumbing.record import read_metrics, write_record
+from .plumbing.runlog import RunLog, StepMeter
+from .plumbing.storage import Folder
 
 
 class TrainError(Exception):
@@ -41,6 +41,17 @@ class Preempted(Exception):
         self.exit_code = 128 + signal_number
 
 
+def role(name: Literal["place", "cadence", "measure", "replicate"], default: Any) -> Any:
+    """A config field that is not simply a part of what is computed; run.json lists them by role.
+
+    place: where a run reads and writes, and who listens. A resumed run may change it.
+    cadence: how often it looks up, and how it is laid out. A resumed run may change it.
+    measure: what an evaluation reads. A resumed run may change it; then its numbers do not compare.
+    replicate: what differs between runs of one experiment.
+    """
+    return dataclasses.field(default=default, metadata={"role": name})
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Everything a run depends on. A run's numbers follow from this, the sources and the data.
@@ -50,32 +61,32 @@ class TrainConfig:
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    data: str = ""
+    data: str = role("place", "")
     """Token store: a path, or a gs: or s3: URL."""
-    run_dir: str = ""
-    """Where metrics, checkpoints and the record go; by default the next free runs/VARIANT-N."""
-    resume: bool = False
-    """Go on from the newest checkpoint in run_dir; start there if it has no run yet."""
-    seed: int = 0
-    """Of the weights and of the order of the data."""
+    run_dir: str = role("place", "")
+    """Directory of metrics, checkpoints and the record; by default the next free runs/VARIANT-N."""
+    resume: bool = role("place", False)
+    """Continue from the newest checkpoint in run_dir; start there if it has no run yet."""
+    seed: int = role("replicate", 0)
+    """Seed for initialization and data order."""
     steps: int = 1200
     """Optimizer updates."""
     batch_size: int = 8
-    """Rows an update, over all devices and microbatches."""
+    """Rows per update, over all devices and microbatches."""
     sequence_length: int = 256
-    """Positions in a row."""
+    """Positions per row."""
     microbatches: int = 1
-    """Parts the batch is computed in, one after another: less memory, the same update."""
+    """Parts of the batch that are computed one after another: less memory, the same update."""
     learning_rate: float = 1e-2
-    """Peak of the schedule."""
+    """Peak learning rate."""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """After warmup: a cosine to zero, or stay at the peak and end in a linear decay (WSD)."""
+    """Shape after warmup: a cosine to zero, or the peak until a linear decay at the end (WSD)."""
     warmup_steps: int = 20
     """Updates of linear warmup."""
     decay_fraction: float = 0.3
-    """Share of the updates that the wsd schedule spends decaying."""
+    """Share of the updates in which the wsd schedule decays."""
     weight_decay: float = 0.1
-    """Decoupled (AdamW), on matrices, not on norms."""
+    """Decoupled weight decay (AdamW), on matrices, not on norms."""
     beta1: float = 0.9
     """Decay of AdamW's first moment."""
     beta2: float = 0.95
@@ -86,26 +97,20 @@ class TrainConfig:
     """Weight of the squared log normaliser in the loss."""
     ema_decay: float = 0.0
     """Decay of the running average of the weights, evaluated beside them; 0 keeps none."""
-    eval_every: int = 400
+    eval_every: int = role("cadence", 400)
     """Steps between evaluations; the last step is always evaluated. 0: only the last."""
-    eval_batches: int = 32
-    """Held-out batches an evaluation reads, the same ones every time."""
-    checkpoint_every: int = 200
+    eval_batches: int = role("measure", 32)
+    """Held-out batches per evaluation, the same ones every time."""
+    checkpoint_every: int = role("cadence", 200)
     """Steps between checkpoints; the last step is always saved."""
-    keep_checkpoints: int = 2
-    """Newest checkpoints that are kept."""
-    mesh: tuple[int, int, int] = (1, -1, 1)
+    keep_checkpoints: int = role("cadence", 2)
+    """Number of newest checkpoints to keep."""
+    mesh: tuple[int, int, int] = role("cadence", (1, -1, 1))
     """Devices along (replica, data, model); one -1 takes the devices that are left."""
-    tensorboard: bool = True
+    tensorboard: bool = role("place", True)
     """Write TensorBoard events into run_dir."""
-    wandb: bool = False
+    wandb: bool = role("place", False)
     """Log to Weights & Biases; the package wandb must be installed."""
-
-    # What a resumed run may change: it decides where and how often, never what is computed.
-    FREE = (
-        *("data", "run_dir", "resume", "eval_every", "eval_batches", "checkpoint_every"),
-        *("keep_checkpoints", "mesh", "tensorboard", "wandb"),
-    )
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "microbatches", "eval_batches", "checkpoint_every"):
@@ -126,32 +131,38 @@ class TrainConfig:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay}: must be at least 0 and below 1")
 
+    @classmethod
+    def roles(cls) -> dict[str, str]:
+        """Fields that have a role, and which."""
+        fields = dataclasses.fields(cls)
+        return {f.name: f.metadata["role"] for f in fields if "role" in f.metadata}
+
     def identity(self, store: TokenStore) -> dict[str, Any]:
-        """What a checkpoint must agree on to be resumed: the config less FREE, and the data."""
-        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in self.FREE}
+        """What a checkpoint must agree on to be resumed: what is computed, and from what data."""
+        changeable = {name for name, role in self.roles().items() if role != "replicate"}
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in changeable}
         model = {f"model.{k}": v for k, v in fields.pop("model").items()}
         return {**fields, **model, "data_digest": store.manifest["digest"]}
 
 
-def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, int, int]:
+def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, ...]:
     """cfg.mesh with its -1 filled in. Raises ValueError where the run cannot be split that way."""
     known = math.prod(n for n in cfg.mesh if n != -1)
     if cfg.mesh.count(-1) > 1 or known < 1:
         raise ValueError(f"mesh={cfg.mesh}: sizes are at least 1, and one of them may be -1")
-    replica, shards, parallel = (max(1, devices // known) if n == -1 else n for n in cfg.mesh)
-    for name, size, parts in (
-        ("batch_size / microbatches", cfg.batch_size // cfg.microbatches, replica * shards),
-        ("model.d_model", cfg.model.d_model, shards),
-        ("model.n_kv_heads", cfg.model.n_kv_heads, parallel),
-        ("model.d_ff", cfg.model.d_ff, parallel),
-        ("model.vocab_size", cfg.model.vocab_size, parallel),
-    ):
+    shape = tuple(max(1, devices // known) if n == -1 else n for n in cfg.mesh)
+    axes = dict(zip(MESH_AXES, shape, strict=True))
+    rows = cfg.batch_size // cfg.microbatches
+    sizes = [("batch_size / microbatches", rows, math.prod(axes[axis] for axis in BATCH))]
+    for name, axis in cfg.model.SPLIT.items():
+        sizes.append((f"model.{name}", getattr(cfg.model, name), axes[axis]))
+    for name, size, parts in sizes:
         if size % parts:
             raise ValueError(
                 f"{name}={size} cannot be split over {parts} devices: change it or "
-                f"mesh={(replica, shards, parallel)} (replica, data, model)"
+                f"mesh={shape} ({', '.join(MESH_AXES)})"
             )
-    return replica, shards, parallel
+    return shape
 
 
 def make_mesh(cfg: TrainConfig, devices: Sequence[Any] = ()) -> jax.sharding.Mesh:
@@ -230,28 +241,24 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 def make_train_step(
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    *,
-    microbatches: int,
-    z_loss: float,
-    ema_decay: float,
+    cfg: TrainConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """One update as a pure function; its state argument is donated.
 
     The loss is a mean over the whole batch's real targets, so that the number of microbatches
     changes nothing but rounding.
     """
+    schedule = make_schedule(cfg)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = jnp.maximum(jnp.sum(batch.loss_weights), 1.0)
 
         def mean_loss(model: Transformer, part: Batch) -> tuple[Array, Array]:
-            loss, cross_entropy = loss_sums(model, part, z_loss)
+            loss, cross_entropy = loss_sums(model, part, cfg.z_loss)
             return loss / count, cross_entropy / count
 
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
-        if microbatches == 1:
+        if cfg.microbatches == 1:
             (_, loss), grads = gradient(state.model, batch)
         else:
 
@@ -260,10 +267,10 @@ def make_train_step(
                 return jax.tree.map(jnp.add, carry, (loss, grads)), None
 
             zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.model))
-            (loss, grads), _ = jax.lax.scan(accumulate, zeros, split_rows(batch, microbatches))
+            (loss, grads), _ = jax.lax.scan(accumulate, zeros, split_rows(batch, cfg.microbatches))
         updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
         model = optax.apply_updates(state.model, updates)
-        ema = optax.incremental_update(model, state.ema, 1 - ema_decay) if state.ema else None
+        ema = optax.incremental_update(model, state.ema, 1 - cfg.ema_decay) if state.ema else None
         metrics = {
             "train/loss": loss,
             "train/grad_norm": optax.tree.norm(grads),
@@ -286,12 +293,12 @@ def split_rows(batch: Batch, parts: int) -> Batch:
 
 
 class Evaluator:
-    """Held-out loss (nats a token) and bits per byte, on the same batches every time."""
+    """Held-out loss (nats per token) and bits per byte, on the same batches every time."""
 
     def __init__(self, store: TokenStore, cfg: TrainConfig):
         rows = PackedRows(store, "heldout", cfg.sequence_length)
         available = len(rows) // cfg.batch_size
-        batches = loader(store, "heldout", cfg.batch_size, cfg.sequence_length, seed=0)
+        batches = loader(store, "heldout", cfg.batch_size, cfg.sequence_length, BATCH, seed=0)
         self.batches = [next(batches) for _ in range(min(cfg.eval_batches, available))]
         lengths = store.array("token_bytes").read().result().astype(np.float32)
         self.token_bytes = jax.device_put(lengths, P(None))
@@ -310,7 +317,8 @@ class Evaluator:
         metrics = {}
         for prefix, model in (("eval/", state.model), ("eval/ema/", state.ema)):
             if model is not None:
-                results = [self.sums(model, to_devices(b), self.token_bytes) for b in self.batches]
+                batches = (to_devices(batch, BATCH) for batch in self.batches)
+                results = [self.sums(model, batch, self.token_bytes) for batch in batches]
                 nats, tokens, size = np.sum([np.asarray(r, np.float64) for r in results], axis=0)
                 metrics |= {
                     f"{prefix}loss": nats / tokens,
@@ -395,19 +403,13 @@ def train(cfg: TrainConfig) -> TrainResult:
     """
     resuming = open_run(cfg)
     store = open_store(cfg)
-    optimizer, schedule = make_optimizer(cfg), make_schedule(cfg)
-    batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, seed=cfg.seed)
+    optimizer = make_optimizer(cfg)
+    batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, BATCH, seed=cfg.seed)
     evaluate = Evaluator(store, cfg)
     # It runs once: to optimize it would take seconds longer than it runs.
     quickly = {"xla_backend_optimization_level": 1}
     init = jax.jit(lambda: TrainState.init(cfg, optimizer), compiler_options=quickly)
-    train_step = make_train_step(
-        optimizer,
-        schedule,
-        microbatches=cfg.microbatches,
-        z_loss=cfg.z_loss,
-        ema_decay=cfg.ema_decay,
-    )
+    train_step = make_train_step(cfg, optimizer)
 
     checkpoints = Checkpoints(cfg.run_dir, keep=cfg.keep_checkpoints)
     identity = cfg.identity(store)
@@ -418,7 +420,7 @@ def train(cfg: TrainConfig) -> TrainResult:
     else:
         state = init()
     start = int(state.step)
-    write_record(cfg.run_dir, dataclasses.asdict(cfg), store.manifest, start)
+    write_record(cfg.run_dir, dataclasses.asdict(cfg), cfg.roles(), store.manifest, start)
 
     log = RunLog(cfg.run_dir, start, cfg.steps, tensorboard=cfg.tensorboard, wandb=cfg.wandb)
     meter = StepMeter(
@@ -430,7 +432,7 @@ def train(cfg: TrainConfig) -> TrainResult:
     with contextlib.closing(log), StopSignal() as stop, last_good(checkpoints):
         while step < cfg.steps and not stopped:
             began = time.perf_counter()
-            batch = to_devices(next(batches))
+            batch = to_devices(next(batches), BATCH)
             loading_time = time.perf_counter() - began
             state, metrics = train_step(state, batch)
             step += 1

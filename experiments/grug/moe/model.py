@@ -15,11 +15,22 @@ Mesh axes; the shape of the mesh alone chooses the parallelism (every function h
     data     batch rows, and a shard of every weight: FSDP
     expert   batch rows, and whole experts: expert parallelism. Other weights are copied along it
     model    heads, MLP and expert columns, vocabulary entries: tensor parallelism
+
+Words of JAX's explicit sharding (docs.jax.dev/en/latest/notebooks/explicit-sharding.html):
+    P("data", None)     part of an array's type: the mesh axis that splits each dimension.
+                        Operations pass it on; `jax.reshard` changes it, communicating if it must.
+    reduced={"model"}   copies whose gradient stays unsummed: along these axes each device keeps the
+                        gradient of its own rows, to be summed once, with whatever follows.
+    jax.shard_map(f)    runs f on each device with its own shards; communication is explicit there
+                        (psum, all_gather, ...).
+    varying             inside shard_map: differs from device to device along an axis.
+    jax.lax.pcast       declares copies to be varying or reduced, for the types; moves nothing.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,10 +38,13 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from experiments.grug.moe import dispatch
+from . import dispatch
 
 MESH_AXES = ("replica", "data", "expert", "model")
 BATCH = ("replica", "data", "expert")  # the mesh axes that split batch rows
+# Layers repeat after this many. A copy whose layers differ (a window in three of four, say) sets it
+# and gives Block.init the layer's place among them.
+PERIOD = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +82,15 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies; raise it with the sequence length."""
     scan_unroll: int = 1
-    """Iterations of a scan (over layers, over loss chunks) compiled together: 1 compiles fastest,
-    more may run faster."""
+    """Iterations of a scan (over layers, over chunks of the loss) compiled together: 1 compiles
+    fastest, more may run faster."""
     remat_layers: int = 0
     """Leading layers that recompute their activations in the backward pass: less memory, more
     time."""
     query_chunk: int = 512
-    """Positions of each row whose attention scores exist at once."""
+    """Positions per row whose attention scores are in memory at a time."""
     loss_chunk: int = 64
-    """Positions of each row whose float32 logits exist at once in the loss."""
+    """Positions per row whose float32 logits are in memory at a time in the loss."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of activations and matrix products. auto: float32 on a CPU, else bfloat16."""
 
@@ -110,26 +124,55 @@ class ModelConfig:
             raise ValueError(
                 f"remat_layers={self.remat_layers}: must lie between 0 and n_layers={self.n_layers}"
             )
+        for name in ("n_layers", "remat_layers"):
+            if getattr(self, name) % PERIOD:
+                raise ValueError(f"{name}={getattr(self, name)}: must be a multiple of {PERIOD}")
+
+    # What the mesh, the plan and the MFU need to know. An edit of a layer changes its line here.
+
+    SPLIT = {"d_model": "data", "n_kv_heads": "model", "d_ff": "model", "vocab_size": "model"}
+    SPLIT |= {"n_experts": "expert", "d_expert": "model"}
+    """Fields that a mesh axis divides, and the axis."""
 
     def flops_per_token(self, sequence_length: int) -> float:
-        """Training FLOPs a token: 6 a matrix weight (PaLM, arXiv:2204.02311, appendix B).
+        """Training FLOPs per token: 6 per matrix weight (PaLM, arXiv:2204.02311, appendix B).
 
         Counts active weights: of the experts, those that one token chooses.
 
-        Attention counts the causal half only, (S + 1) / 2 keys a query. Document boundaries
+        Attention counts the causal half only, (S + 1) / 2 keys per query. Document boundaries
         reduce it further; that is not counted, so that a run's MFU does not depend on its text.
         """
         attention = 2 * self.d_model * (self.n_heads + self.n_kv_heads) * self.head_dim
+        scores = 2 * self.n_heads * self.head_dim * (sequence_length + 1) / 2
         mlp = 2 * self.d_model * (self.d_ff + self.top_k * self.d_expert)
         mlp += self.d_model * self.n_experts  # the router
-        weights = self.n_layers * (attention + mlp) + self.d_model * self.vocab_size
-        scores = self.n_layers * 2 * self.n_heads * self.head_dim * (sequence_length + 1) / 2
-        return 6.0 * (weights + scores)
+        return 6.0 * (self.n_layers * (attention + scores + mlp) + self.d_model * self.vocab_size)
 
     def idle_parameters(self) -> int:
         """Weights of the experts that a token does not choose."""
         idle = self.n_experts - self.top_k
         return self.n_layers * idle * 2 * self.d_model * self.d_expert
+
+    def activation_bytes(self, rows: float, sequence_length: int, mesh: Mapping[str, int]) -> float:
+        """Rough bytes that a device with `rows` rows keeps for the backward pass, and of one
+        chunk's scores and logits.
+
+        Counts what each layer saves (inputs, norms, projections, MLP, experts) or, for a recomputed
+        layer, its input alone plus one layer at work.
+        """
+        split, positions = mesh["model"], rows * sequence_length
+        width = 2 if self.compute_dtype == "bfloat16" else 4
+        heads = (2 * self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+        # A device has room for all that the others could send it: see through_experts.
+        copies = mesh["expert"] * min(self.top_k, self.n_experts // mesh["expert"])
+        layer = positions * width * (4 * self.d_model + (heads + 2 * self.d_ff) / split)
+        layer += positions * width * copies * (2 * self.d_model + 2 * self.d_expert / split)
+        recomputed = self.remat_layers * positions * width * self.d_model
+        recomputed += bool(self.remat_layers) * layer
+        chunk = min(self.query_chunk, sequence_length)
+        scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
+        logits = 2 * 4 * rows * min(self.loss_chunk, sequence_length) * self.vocab_size / split
+        return (self.n_layers - self.remat_layers) * layer + recomputed + max(scores, logits)
 
 
 def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec: P) -> Array:
@@ -140,19 +183,20 @@ def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec
 def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
     """All-gathers a weight's `data` shards just before use; its gradient is reduce-scattered.
 
-    The cast comes first, so that bfloat16 crosses the wire. `reduced`: of the gradient each device
-    keeps what its own rows gave. It is summed over `data` while it is scattered, and only shards
-    are left to be summed over the axes that hold copies.
+    The cast comes first, so that bfloat16 crosses the wire. The result is `reduced` over the batch
+    axes: each device keeps the unsummed gradient of its own rows. The backward pass of all_gather
+    sums it over `data` and scatters it in one step, and only shards are left to be summed over the
+    axes that hold copies.
     """
     shards = jax.typeof(weight).sharding.spec
-    if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is but one shard
+    if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is one shard only
         return jax.reshard(weight.astype(dtype), spec)
     copies = tuple(axis for axis in BATCH if axis not in shards)
 
     def local(shard: Array) -> Array:
         shard = jax.lax.pcast(shard, copies, to="reduced")
-        axis = shards.index("data")
-        return jax.lax.all_gather(shard, "data", axis=axis, tiled=True, to="reduced")
+        dimension = shards.index("data")
+        return jax.lax.all_gather(shard, "data", axis=dimension, tiled=True, to="reduced")
 
     summed = {"data", *copies}
     whole = P(*(None if axis == "data" else axis for axis in shards), reduced=summed)
@@ -244,28 +288,45 @@ def attend(
 ) -> Float[Array, "B S N H"]:
     """softmax(q k / sqrt(H)) v over the keys of the same document that are not in the future.
 
-    Queries come in chunks, each with the keys up to its end: scores of the future are not computed,
-    and those of a chunk, which the backward pass computes again, exist alone.
-    A row and a head need no other device: each one attends over its own share (shard_map).
+    Attention needs nothing of another row or head, so each device attends over its own (shard_map).
     """
-
-    @jax.checkpoint
-    def chunk_of(q: Array, k: Array, v: Array, mask: Bool[Array, "B 1 T S"]) -> Array:
-        return jax.nn.dot_product_attention(q, k, v, mask=mask)
-
-    def local(q: Array, k: Array, v: Array, segment_ids: Array) -> Array:
-        at = jnp.arange(q.shape[1])
-        parts = []
-        for start in range(0, q.shape[1], chunk):
-            here, seen = slice(start, start + chunk), slice(0, start + chunk)
-            same_document = segment_ids[:, None, here, None] == segment_ids[:, None, None, seen]
-            mask = same_document & (at[None, None, here, None] >= at[None, None, None, seen])
-            parts.append(chunk_of(q[:, here], k[:, seen], v[:, seen], mask))
-        return jnp.concatenate(parts, axis=1)
-
-    heads = P(BATCH, None, "model", None)
-    specs = (heads, heads, heads, P(BATCH, None))
+    heads, rows = P(BATCH, None, "model", None), P(BATCH, None)
+    local = partial(attend_in_chunks, chunk=chunk)
+    specs = (heads, heads, heads, rows)
     return jax.shard_map(local, in_specs=specs, out_specs=heads)(q, k, v, segment_ids)
+
+
+def attend_in_chunks(
+    q: Float[Array, "B S N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    segment_ids: Int[Array, "B S"],
+    *,
+    chunk: int,
+) -> Float[Array, "B S N H"]:
+    """Attention of one device's rows and heads, `chunk` queries at a time.
+
+    A chunk's queries meet the keys up to the chunk's end: scores of the future are not computed.
+    """
+    positions = jnp.arange(q.shape[1])
+    outputs = []
+    for start in range(0, q.shape[1], chunk):
+        queries, keys = slice(start, start + chunk), slice(0, start + chunk)
+        same_document = segment_ids[:, None, queries, None] == segment_ids[:, None, None, keys]
+        causal = positions[None, None, queries, None] >= positions[None, None, None, keys]
+        outputs.append(attend_chunk(q[:, queries], k[:, keys], v[:, keys], same_document & causal))
+    return jnp.concatenate(outputs, axis=1)
+
+
+@jax.checkpoint  # computed again in the backward pass, so that one chunk's scores are in memory
+def attend_chunk(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B U K H"],
+    v: Float[Array, "B U K H"],
+    mask: Bool[Array, "B 1 T U"],
+) -> Float[Array, "B T N H"]:
+    """Attention of T queries over U keys, where the mask is true."""
+    return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
 class MLP(eqx.Module):
@@ -481,7 +542,7 @@ class Transformer(eqx.Module):
 
     embed: Float[Array, "V D"]
     embed_norm: RMSNorm
-    blocks: Block  # every array has a leading axis of L layers
+    blocks: tuple[Block, ...]  # one per place in PERIOD; arrays have a leading axis of L / PERIOD
     final_norm: RMSNorm
     head: Float[Array, "D V"]
     cfg: ModelConfig = eqx.field(static=True)
@@ -490,12 +551,14 @@ class Transformer(eqx.Module):
     def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Transformer":
         k_embed, k_blocks, k_head = jax.random.split(key, 3)
         d, v = cfg.d_model, cfg.vocab_size
+        layers = jax.random.split(k_blocks, cfg.n_layers)
         return Transformer(
             # Small, so that AdamW's steps turn a row quickly; embed_norm makes it of unit size.
             embed=truncated_normal(k_embed, (v, d), 0.05, P("model", "data")),
             embed_norm=RMSNorm.init(d),
-            blocks=jax.vmap(lambda k: Block.init(cfg, key=k))(
-                jax.random.split(k_blocks, cfg.n_layers)
+            blocks=tuple(
+                jax.vmap(lambda k: Block.init(cfg, key=k))(layers[place::PERIOD])
+                for place in range(PERIOD)
             ),
             final_norm=RMSNorm.init(d),
             head=truncated_normal(k_head, (d, v), d**-0.5, P("data", "model")),
@@ -536,18 +599,12 @@ class Transformer(eqx.Module):
         def layer(x: Array, block: Block) -> tuple[Array, Routing]:
             return block(x, rope, segment_ids)
 
-        routings = []
         # The first layers are the ones to recompute: their activations live longest.
-        for first, last, wrap in (
-            (0, cfg.remat_layers, jax.checkpoint),
-            (cfg.remat_layers, cfg.n_layers, lambda f: f),
-        ):
-            if first < last:
-                part = jax.tree.map(lambda w, span=slice(first, last): w[span], self.blocks)
-                unroll = min(cfg.scan_unroll, last - first)
-                x, routing = jax.lax.scan(wrap(layer), x, part, unroll=unroll)
-                routings.append(routing)
-        return self.final_norm(x), jax.tree.map(lambda *x: jnp.concatenate(x), *routings)
+        split, unroll = cfg.remat_layers // PERIOD, cfg.scan_unroll
+        x, first = scan_layers(jax.checkpoint(layer), x, self.blocks, slice(0, split), unroll)
+        x, last = scan_layers(layer, x, self.blocks, slice(split, None), unroll)
+        routing = jax.tree.map(lambda *parts: jnp.concatenate(parts), *first, *last)
+        return self.final_norm(x), routing
 
     def balanced(self, load: Int[Array, "L E"]) -> "Transformer":
         """The same model, every expert's bias moved by balance_rate towards an even load.
@@ -557,7 +614,8 @@ class Transformer(eqx.Module):
         # In integers: exact, so the same on every mesh.
         missing = jnp.sum(load, axis=1, keepdims=True) - self.cfg.n_experts * load
         step = self.cfg.balance_rate * jnp.sign(missing).astype(jnp.float32)
-        return eqx.tree_at(lambda model: model.blocks.mlp.bias, self, self.blocks.mlp.bias + step)
+        biases = [b.mlp.bias + step[place::PERIOD] for place, b in enumerate(self.blocks)]
+        return eqx.tree_at(lambda model: [b.mlp.bias for b in model.blocks], self, biases)
 
     def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
         """Float32 logits of the next token, for sampling: small batches only."""
@@ -588,6 +646,33 @@ class Transformer(eqx.Module):
         return total, jax.lax.stop_gradient(cross_entropy)
 
 
+def scan_layers(
+    layer: Callable[[Array, Block], tuple[Array, Routing]],
+    x: Float[Array, "B S D"],
+    blocks: tuple[Block, ...],
+    groups: slice,
+    unroll: int,
+) -> tuple[Float[Array, "B S D"], list[Routing]]:
+    """Applies `layer` to these groups of PERIOD layers, compiled once for all of them.
+
+    Also gives their routing by layer: a list of one, or of none where there are no layers.
+    """
+    part = jax.tree.map(lambda weight: weight[groups], blocks)
+    count = len(jax.tree.leaves(part)[0])
+    if count == 0:
+        return x, []
+
+    def group(x: Array, blocks: tuple[Block, ...]) -> tuple[Array, Routing]:
+        routings = []
+        for block in blocks:
+            x, routing = layer(x, block)
+            routings.append(routing)
+        return x, jax.tree.map(lambda *each: jnp.stack(each), *routings)
+
+    x, routing = jax.lax.scan(group, x, part, unroll=min(unroll, count))
+    return x, [jax.tree.map(lambda each: each.reshape(-1, *each.shape[2:]), routing)]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def chunked_loss(
     hidden: Float[Array, "B S D"],
@@ -598,80 +683,128 @@ def chunked_loss(
     z_loss: float,
     unroll: int,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sums of (loss, cross-entropy), holding float32 logits of `chunk` positions at a time.
+    """Sums of (loss, cross-entropy), with float32 logits of `chunk` positions in memory at a time.
 
-    The forward pass leaves the gradients behind, since a chunk's logits are at hand then and the
-    loss is a scalar: no logits are stored and none computed twice (the idea of Liger Kernel's
-    fused linear cross-entropy, arXiv:2410.10989). The gradient is that of the first sum. `head` is
-    given as its `data` shards.
+    The forward pass also computes the gradients, while a chunk's logits are at hand: the loss is a
+    scalar, so the backward pass only scales them. No logits are stored and none computed twice (the
+    idea of Liger Kernel's fused linear cross-entropy, arXiv:2410.10989). The gradient is that of
+    the first sum. `head` is given as its `data` shards.
     """
-    sums, _ = _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, gradients=False)
-    return sums
+    arrays = (hidden, head, targets, weights)
+    return loss_and_gradients(*arrays, chunk, z_loss, unroll, differentiate=False)[0]
 
 
-def _loss_scan(hidden, head, targets, weights, chunk, z_loss, unroll, *, gradients):
-    """Each device takes its own rows and vocabulary entries; gradients are summed at the end."""
+LossSums = tuple[Float[Array, ""], Float[Array, ""]]
 
-    def chunks(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
+
+def loss_and_gradients(
+    hidden: Float[Array, "B S D"],
+    head: Float[Array, "D V"],
+    targets: Int[Array, "B S"],
+    weights: Float[Array, "B S"],
+    chunk: int,
+    z_loss: float,
+    unroll: int,
+    *,
+    differentiate: bool,
+) -> tuple[LossSums, Any]:
+    """The loss's sums and its gradients of (hidden, head), or None unless asked to differentiate.
+
+    Each device takes its own rows and vocabulary entries (shard_map).
+    """
+
+    def by_chunk(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
-    def local(hidden, head, targets, weights):
+    def local(hidden: Array, head: Array, targets: Array, weights: Array) -> Any:
         head = jax.lax.all_gather(head, "data", axis=0, tiled=True)
-        size = head.shape[1]
-        first = size * jax.lax.axis_index("model")
-        entries = (first + jnp.arange(size))[None, None, :]
 
-        def one_chunk(d_head, xs):
-            h, t, w = xs
-            logits = jnp.einsum("bsd,dv->bsv", h, head, preferred_element_type=jnp.float32)
-            top = jax.lax.pmax(jnp.max(logits, axis=-1), "model")
-            normaliser = jnp.sum(jnp.exp(logits - top[:, :, None]), axis=-1)
-            log_z = top + jnp.log(jax.lax.psum(normaliser, "model"))
-            # A target that is another device's reads 0 here.
-            index = jnp.where(t < first, size, t - first)[:, :, None]
-            found = jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)
-            nll = w * (log_z - jax.lax.psum(found[:, :, 0], "model"))
-            sums = jnp.stack([jnp.sum(nll + w * z_loss * jnp.square(log_z)), jnp.sum(nll)])
-            if not gradients:
+        def add_chunk(d_head: Array, inputs: tuple[Array, Array, Array]) -> Any:
+            sums, d_logits = chunk_loss(*inputs, head, z_loss)
+            if not differentiate:
                 return d_head, (sums, None)
-            d_logits = jnp.exp(logits - log_z[:, :, None]) * (1 + 2 * z_loss * log_z)[:, :, None]
-            d_logits -= (t[:, :, None] == entries).astype(jnp.float32)
-            d_logits = (d_logits * w[:, :, None]).astype(h.dtype)
             d_hidden = jnp.einsum("bsv,dv->bsd", d_logits, head)
-            d_head += jnp.einsum("bsd,bsv->dv", h, d_logits, preferred_element_type=jnp.float32)
+            d_head += jnp.einsum(
+                "bsd,bsv->dv", inputs[0], d_logits, preferred_element_type=jnp.float32
+            )
             return d_head, (sums, d_hidden)
 
-        zeros = jnp.zeros(head.shape if gradients else (), jnp.float32)
-        zeros = jax.lax.pcast(zeros, MESH_AXES, to="varying")  # each device adds up its own
-        xs = (chunks(hidden), chunks(targets), chunks(weights))
-        d_head, (sums, d_hidden) = jax.lax.scan(one_chunk, zeros, xs, unroll=unroll)
+        zeros = jnp.zeros(head.shape if differentiate else (), jnp.float32)
+        d_head = jax.lax.pcast(zeros, MESH_AXES, to="varying")  # each device adds up its own
+        inputs = (by_chunk(hidden), by_chunk(targets), by_chunk(weights))
+        d_head, (sums, d_hidden) = jax.lax.scan(add_chunk, d_head, inputs, unroll=unroll)
         loss, cross_entropy = jax.lax.psum(jnp.sum(sums, axis=0), BATCH)
-        if not gradients:
+        if not differentiate:
             return (loss, cross_entropy), None
         d_hidden = jnp.moveaxis(jax.lax.psum(d_hidden, "model"), 0, 1).reshape(hidden.shape)
         d_head = jax.lax.psum_scatter(d_head, "data", scatter_dimension=0, tiled=True)
-        return (loss, cross_entropy), (d_hidden, jax.lax.psum(d_head, ("replica", "expert")))
+        d_head = jax.lax.psum(d_head, tuple(axis for axis in BATCH if axis != "data"))
+        return (loss, cross_entropy), (d_hidden, d_head)
 
     by_row, shard = P(BATCH, None, None), P("data", "model")
     return jax.shard_map(
         local,
         in_specs=(by_row, shard, P(BATCH, None), P(BATCH, None)),
-        out_specs=((P(), P()), (by_row, shard) if gradients else None),
+        out_specs=((P(), P()), (by_row, shard) if differentiate else None),
     )(hidden, head, targets, weights)
 
 
-def _chunked_loss_forward(hidden, head, targets, weights, chunk, z_loss, unroll):
-    sums, gradients = _loss_scan(
-        hidden, head, targets, weights, chunk, z_loss, unroll, gradients=True
-    )
+def chunk_loss(
+    hidden: Float[Array, "B T D"],
+    targets: Int[Array, "B T"],
+    weights: Float[Array, "B T"],
+    head: Float[Array, "D local_V"],
+    z_loss: float,
+) -> tuple[Float[Array, "2"], Float[Array, "B T local_V"]]:
+    """One device's sums of (loss, cross-entropy) over T positions, and the gradient of its logits.
+
+    Softmax is over all devices' vocabulary entries, so its normaliser is summed over `model`.
+    """
+    logits = jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
+    largest = jax.lax.pmax(jnp.max(logits, axis=-1), "model")
+    normaliser = jnp.sum(jnp.exp(logits - largest[:, :, None]), axis=-1)
+    log_z = largest + jnp.log(jax.lax.psum(normaliser, "model"))
+    size = head.shape[1]
+    first = size * jax.lax.axis_index("model")  # entry of the vocabulary that is this device's
+    # The target's logit: 0 where the target is another device's, so that psum finds it.
+    index = jnp.where(targets < first, size, targets - first)[:, :, None]
+    own_logit = jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)
+    target_logit = jax.lax.psum(own_logit[:, :, 0], "model")
+    cross_entropy = weights * (log_z - target_logit)
+    loss = jnp.sum(cross_entropy + weights * z_loss * jnp.square(log_z))
+    probabilities = jnp.exp(logits - log_z[:, :, None])
+    d_logits = probabilities * (1 + 2 * z_loss * log_z)[:, :, None]
+    is_target = targets[:, :, None] == (first + jnp.arange(size))[None, None, :]
+    d_logits -= is_target.astype(jnp.float32)
+    d_logits = (d_logits * weights[:, :, None]).astype(hidden.dtype)
+    return jnp.stack([loss, jnp.sum(cross_entropy)]), d_logits
+
+
+def _chunked_loss_forward(
+    hidden: Array,
+    head: Array,
+    targets: Array,
+    weights: Array,
+    chunk: int,
+    z_loss: float,
+    unroll: int,
+) -> tuple[LossSums, tuple[Array, ...]]:
+    arrays = (hidden, head, targets, weights)
+    sums, gradients = loss_and_gradients(*arrays, chunk, z_loss, unroll, differentiate=True)
     return sums, (*gradients, jnp.zeros((), head.dtype))
 
 
-def _chunked_loss_backward(chunk, z_loss, unroll, residuals, cotangents):
+def _chunked_loss_backward(
+    chunk: int,
+    z_loss: float,
+    unroll: int,
+    residuals: tuple[Array, Array, Array],
+    cotangents: tuple[Array, Array],
+) -> tuple[Array, Array, None, None]:
     d_hidden, d_head, like_head = residuals
-    scale = cotangents[0]
-    d_hidden = d_hidden * scale.astype(d_hidden.dtype)
-    return d_hidden, (d_head * scale).astype(like_head.dtype), None, None
+    d_loss = cotangents[0]
+    d_hidden = d_hidden * d_loss.astype(d_hidden.dtype)
+    return d_hidden, (d_head * d_loss).astype(like_head.dtype), None, None
 
 
 chunked_loss.defvjp(_chunked_loss_forward, _chunked_loss_backward)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from experiments.grug.moe import dispatch
-from experiments.grug.moe import model as moe
-from experiments.grug.moe.model import BATCH, MLP, ModelConfig, MoE, Transformer
-from experiments.grug.moe.train import routing_metrics
+from . import dispatch
+from . import model as moe
+from .model import BATCH, MLP, ModelConfig, MoE, Transformer
+from .train import routing_metrics
 
 CFG = ModelConfig(
     vocab_size=64,
@@ -189,7 +189,7 @@ def test_an_even_and_a_skewed_load():
 def transformer(bias: np.ndarray = EVEN) -> Transformer:
     model = jax.jit(lambda: Transformer.init(CFG, key=jax.random.PRNGKey(0)))()
     biases = jax.device_put(np.tile(bias, (CFG.n_layers, 1)), P(None, None))
-    return eqx.tree_at(lambda m: m.blocks.mlp.bias, model, biases)
+    return eqx.tree_at(lambda m: m.blocks[0].mlp.bias, model, biases)
 
 
 def batch(tokens: np.ndarray, segment_ids: np.ndarray) -> tuple[jax.Array, ...]:
@@ -244,7 +244,7 @@ def test_the_bias_moves_against_the_load():
     moved = jax.jit(lambda model: model.balanced(load))(transformer())
     rate = CFG.balance_rate
     expected = rate * np.array([[-1, 1, 1, 0, 1, -1, 1, 1], [0] * 8])
-    np.testing.assert_allclose(moved.blocks.mlp.bias, expected, rtol=1e-6)
+    np.testing.assert_allclose(moved.blocks[0].mlp.bias, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.0])

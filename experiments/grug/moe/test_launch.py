@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.grug.moe import launch
-from experiments.grug.moe.model import ModelConfig
-from experiments.grug.moe.plan import plan
-from experiments.grug.moe.record import VARIANT, code_state, loss_curve
-from experiments.grug.moe.train import TrainConfig
+from . import launch
+from .model import ModelConfig
+from .planning.plan import plan
+from .plumbing.record import VARIANT, code_state, loss_curve
+from .train import TrainConfig
 
 SMALL = (
     "--model.vocab-size 64 --model.d-model 32 --model.n-layers 2 --model.head-dim 8 "
@@ -88,7 +88,7 @@ def test_help_explains_every_field(capsys):
         for field in dataclasses.fields(config):
             if field.name != "model":
                 assert f"{field.name.replace('_', '-')} " in text
-    assert "Rows an update, over all devices and microbatches" in " ".join(text.split())
+    assert "Rows per update, over all devices and microbatches" in " ".join(text.split())
 
 
 def test_bad_command_lines_end_with_2(capsys):
@@ -134,7 +134,7 @@ def test_plan_counts_and_allocates_nothing(capsys):
     split = 4 * (experts / 256 + (parameters - experts) / 64)
     np.testing.assert_allclose(float(weights[1].replace(",", "")), split / 2**20, rtol=0.05)
     spec = r"P\(None, 'expert', 'data', 'model'\)"
-    assert re.search(r"blocks.mlp.w_up +\(24, 32, 2048, 1536\) +" + spec, text)
+    assert re.search(r"blocks.0.mlp.w_up +\(24, 32, 2048, 1536\) +" + spec, text)
 
 
 def test_loss_curve_falls_from_left_to_right():

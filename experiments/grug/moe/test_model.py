@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from experiments.grug.moe.model import BATCH, ModelConfig, Transformer, chunked_loss
+from .model import BATCH, ModelConfig, Transformer, chunked_loss
 
 CFG = ModelConfig(
     vocab_size=64,
@@ -157,7 +157,7 @@ def test_weights_are_split_over_the_mesh(mesh):
         model = init()
     big = [x for x in jax.tree.leaves(model) if x.size > 1000]
     assert len(big) == 10
-    experts = (model.blocks.mlp.w_up, model.blocks.mlp.w_down)
+    experts = (model.blocks[0].mlp.w_up, model.blocks[0].mlp.w_down)
     for x in big:  # the expert axis splits experts alone
         parts = 8 if any(x is w for w in experts) else 4
         assert x.addressable_shards[0].data.size * parts == x.size
@@ -234,8 +234,8 @@ def test_the_loss_never_holds_all_logits():
 def test_flops_count_every_active_matrix_weight():
     """Of the experts' weights, the share that one token uses: here 2 of 8."""
     model = init()
-    mlp = model.blocks.mlp
-    dense = jax.tree.leaves((model.blocks.attn, mlp.shared, mlp.w_router))
+    mlp = model.blocks[0].mlp
+    dense = jax.tree.leaves((model.blocks[0].attn, mlp.shared, mlp.w_router))
     weights = sum(x.size for x in dense if x.ndim > 2) + model.head.size
     weights += (mlp.w_up.size + mlp.w_down.size) // 4
     idle = (mlp.w_up.size + mlp.w_down.size) * 3 // 4
@@ -245,7 +245,7 @@ def test_flops_count_every_active_matrix_weight():
 
 
 def test_residual_projections_start_smaller():
-    blocks = init(dataclasses.replace(CFG, n_layers=8)).blocks
+    blocks = init(dataclasses.replace(CFG, n_layers=8)).blocks[0]
     for mlp, width in ((blocks.mlp, CFG.d_expert), (blocks.mlp.shared, CFG.d_ff)):
         ratio = jnp.std(mlp.w_down) * width**0.5 / (jnp.std(mlp.w_up) * CFG.d_model**0.5)
         np.testing.assert_allclose(ratio, 16**-0.5, rtol=0.05)

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.grug.moe.checkpoint import CheckpointError
-from experiments.grug.moe.data import TokenStore
-from experiments.grug.moe.model import ModelConfig
-from experiments.grug.moe.packing import loader, to_devices
-from experiments.grug.moe.train import (
+from . import train as loop
+from .model import BATCH, ModelConfig
+from .plumbing.checkpoint import CheckpointError
+from .plumbing.data import TokenStore
+from .plumbing.packing import loader, to_devices
+from .train import (
     Preempted,
     TrainConfig,
     TrainError,
@@ -69,20 +70,14 @@ def one_device(mesh):
 
 def five_steps(store: str, each=lambda state: None, **changes) -> tuple[list[float], TrainState]:
     cfg = dataclasses.replace(CFG, **changes)
-    optimizer, schedule = make_optimizer(cfg), make_schedule(cfg)
+    optimizer = make_optimizer(cfg)
     state = jax.jit(lambda: TrainState.init(cfg, optimizer))()
-    step = make_train_step(
-        optimizer,
-        schedule,
-        microbatches=cfg.microbatches,
-        z_loss=cfg.z_loss,
-        ema_decay=cfg.ema_decay,
-    )
-    sizes = {"batch_size": cfg.batch_size, "sequence_length": cfg.sequence_length}
-    batches = loader(TokenStore.open(store), "train", **sizes, seed=0)
+    step = make_train_step(cfg, optimizer)
+    sizes = (cfg.batch_size, cfg.sequence_length, BATCH)
+    batches = loader(TokenStore.open(store), "train", *sizes, seed=0)
     losses = []
     for _ in range(5):
-        state, metrics = step(state, to_devices(next(batches)))
+        state, metrics = step(state, to_devices(next(batches), BATCH))
         losses.append(float(metrics["train/loss"]))
         each(state)
     return losses, state
@@ -121,7 +116,7 @@ def test_microbatches_route_and_balance_as_one(store):
     for microbatches in (1, 4):
         state, metrics = one_step(store, microbatches)
         routing = {name: float(v) for name, v in metrics.items() if name.startswith("moe/")}
-        ends.append((np.asarray(state.model.blocks.mlp.bias), routing))
+        ends.append((np.asarray(state.model.blocks[0].mlp.bias), routing))
     (bias, whole), (other_bias, parts) = ends
     np.testing.assert_array_equal(bias, other_bias)
     assert set(np.abs(bias).ravel().tolist()) <= {0.0, np.float32(MODEL.balance_rate)}
@@ -130,13 +125,13 @@ def test_microbatches_route_and_balance_as_one(store):
 
 
 def one_step(store: str, microbatches: int):
-    optimizer, schedule = make_optimizer(CFG), make_schedule(CFG)
-    state = jax.jit(lambda: TrainState.init(CFG, optimizer))()
-    rest = {"z_loss": CFG.z_loss, "ema_decay": CFG.ema_decay}
-    step = make_train_step(optimizer, schedule, microbatches=microbatches, **rest)
-    sizes = {"batch_size": CFG.batch_size, "sequence_length": CFG.sequence_length}
-    batch = next(loader(TokenStore.open(store), "train", **sizes, seed=0))
-    return step(state, to_devices(batch))
+    cfg = dataclasses.replace(CFG, microbatches=microbatches)
+    optimizer = make_optimizer(cfg)
+    state = jax.jit(lambda: TrainState.init(cfg, optimizer))()
+    step = make_train_step(cfg, optimizer)
+    sizes = (cfg.batch_size, cfg.sequence_length, BATCH)
+    batch = next(loader(TokenStore.open(store), "train", *sizes, seed=0))
+    return step(state, to_devices(batch, BATCH))
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 1, 2), (1, 1, 4, 2)])
@@ -144,7 +139,7 @@ def test_a_sharded_step_is_the_same_step(store, mesh, one_microbatch, shape):
     with jax.set_mesh(mesh(*shape)):
         losses, state = five_steps(store, microbatches=2)
     np.testing.assert_allclose(losses, one_microbatch[0], rtol=1e-5)
-    ours, expected = (np.asarray(s.model.blocks.mlp.bias) for s in (state, one_microbatch[1]))
+    ours, expected = (np.asarray(s.model.blocks[0].mlp.bias) for s in (state, one_microbatch[1]))
     np.testing.assert_array_equal(ours, expected)
 
 
@@ -166,25 +161,26 @@ def test_ema_is_the_running_average_of_the_weights(store):
 def test_norm_scales_and_biases_do_not_decay():
     optimizer = make_optimizer(dataclasses.replace(CFG, weight_decay=0.5, warmup_steps=0))
     model = TrainState.init(CFG, optimizer).model
-    model = eqx.tree_at(lambda m: m.blocks.mlp.bias, model, replace_fn=lambda b: b + 1.0)
+    model = eqx.tree_at(lambda m: m.blocks[0].mlp.bias, model, replace_fn=lambda b: b + 1.0)
     zero = jax.tree.map(jnp.zeros_like, model)
     updates, _ = optimizer.update(zero, optimizer.init(model), model)
-    assert all(np.abs(u.scale).max() == 0 for u in (updates.final_norm, updates.blocks.attn_norm))
-    assert np.abs(updates.blocks.mlp.bias).max() == 0
-    assert np.abs(updates.head).max() > 0 and np.abs(updates.blocks.mlp.w_up).max() > 0
-    assert np.abs(updates.blocks.mlp.w_router).max() > 0
+    norms = (updates.final_norm, updates.blocks[0].attn_norm)
+    assert all(np.abs(norm.scale).max() == 0 for norm in norms)
+    assert np.abs(updates.blocks[0].mlp.bias).max() == 0
+    assert np.abs(updates.head).max() > 0 and np.abs(updates.blocks[0].mlp.w_up).max() > 0
+    assert np.abs(updates.blocks[0].mlp.w_router).max() > 0
 
 
 def test_only_the_balance_moves_the_bias(one_microbatch, store):
     """Five steps leave it on multiples of the rate; its average, like that of every weight, not."""
     state = one_microbatch[1]
-    bias, average = np.asarray(state.model.blocks.mlp.bias), state.ema.blocks.mlp.bias
+    bias, average = np.asarray(state.model.blocks[0].mlp.bias), state.ema.blocks[0].mlp.bias
     steps = bias / MODEL.balance_rate
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
     assert 0 < np.abs(steps).max() <= 5
     assert 0 < np.abs(average).max() < np.abs(bias).max()
     still = dataclasses.replace(MODEL, balance_rate=0.0)
-    assert np.abs(five_steps(store, model=still)[1].model.blocks.mlp.bias).max() == 0
+    assert np.abs(five_steps(store, model=still)[1].model.blocks[0].mlp.bias).max() == 0
 
 
 def test_schedules_rise_stay_and_end_at_zero():
@@ -243,15 +239,15 @@ def test_one_line_a_step_with_the_promised_keys(whole):
 
 def test_the_record_holds_config_sources_and_environment(whole):
     record = json.loads((whole / "run.json").read_text())
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert record["config"]["learning_rate"] == CFG.learning_rate
     assert record["data"]["digest"] == "test"
     attempt = record["attempts"][0]
     assert attempt["versions"]["jax"] == jax.__version__
     copy = whole / "sources" / attempt["sources_digest"][:16]
-    assert {p.name for p in copy.iterdir()} == set(record["sources"])
+    assert {p.relative_to(copy).as_posix() for p in copy.rglob("*.py")} == set(record["sources"])
     here = Path(__file__).parent
-    for name in ("model.py", "train.py", "launch.py", "data.py", "checkpoint.py"):
+    for name in ("model.py", "train.py", "launch.py", "plumbing/data.py", "planning/plan.py"):
         assert (copy / name).read_bytes() == (here / name).read_bytes()
 
 
@@ -280,7 +276,7 @@ def test_a_preempted_and_resumed_run_is_the_run(store, whole, tmp_path, monkeypa
         return SignalDuring(batches, step) if split == "train" else batches
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.grug.moe.train.loader", signalling_loader)
+        patch.setattr(loop, "loader", signalling_loader)
         before = signal.getsignal(signal.SIGTERM)
         with pytest.raises(Preempted, match=f"preempted at step {step}") as stopped:
             train(cfg)

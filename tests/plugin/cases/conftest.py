@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from grug.ruff import RuffFmtRequest, RuffLintRequest
 from grug.serve import ServeFieldSet
 from grug.shellcheck import ShellcheckRequest
 from grug.site import SiteFieldSet
+from grug.tool import IMPORTS
 from grug.ty import TyRequest
 from grug.zizmor import ZizmorRequest
 
@@ -52,18 +54,17 @@ COPIED = (
     *(f"tools/locks/{resolve}.lock" for resolve in RESOLVES),
     "tools/bundle/flags.json",
     "tools/bundle/templates/*",
-    *("experiments/grug/buckets.json", "tools/ruff.toml", "tools/ty.toml"),
-    *(
-        f"tools/{name}/*.py"
-        for name in ("archive", "bundle", "corpus", "diff", "isolation", "speedrun", "variants")
-    ),
-    *("tools/bundle/worker/*.py", "tools/start/*.py"),
+    "experiments/grug/buckets.json",
+    "tools/ruff.toml",
+    "tools/ty.toml",
+    *(f"tools/{name}/**/*.py" for name in sorted({*IMPORTS, *chain(*IMPORTS.values())})),
 )
 INHERITED = {
     "HOME",
     "PANTS_PEX_CLI_KNOWN_VERSIONS",
     "PANTS_PEX_CLI_URL_TEMPLATE",
     "PANTS_PEX_CLI_VERSION",
+    "PANTS_PYTHON_BOOTSTRAP_SEARCH_PATH",
     "PATH",
     "PYENV_ROOT",
     "XDG_CACHE_HOME",

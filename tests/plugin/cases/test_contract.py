@@ -50,6 +50,24 @@ def test_a_variant_that_keeps_it_passes(runner: RuleRunner) -> None:
     assert "2 passed" in result.stdout or "3 passed" in result.stdout
 
 
+def test_the_plumbings_suite_is_another(runner: RuleRunner) -> None:
+    here = "experiments/grug/pipes"
+    files = {
+        "tests/contract/BUILD": "python_sources(name='suite', sources=['**/*.py'], resolve='cpu')",
+        "tests/contract/test_width.py": SUITE_TEST,
+        "tests/contract/plumbing/test_pipes.py": "def test_pipes(): assert False, 'a leak'\n",
+        f"{here}/plumbing/pipes.py": "",
+    }
+    files |= {f"{here}/{name}.py": "" for name in ("model", "train", "launch")}
+    runner.write_files({**files, f"{here}/BUILD": "grug_variant(resolve='cpu')"})
+    target = runner.get_target(Address(here, generated_name="plumbing"))
+    batch = ContractRequest.Batch(
+        "", (ContractFieldSet.create(target),), partition_metadata=_EmptyMetadata()
+    )
+    result = runner.request(TestResult, [batch])
+    assert "a leak" in result.stdout and "1 failed" in result.stdout
+
+
 def test_a_variant_that_breaks_it_fails(runner: RuleRunner) -> None:
     result = run(runner, "breaks", 9)
     assert result.exit_code == 1

@@ -27,7 +27,7 @@ def partitioned(runner: RuleRunner, *files: str) -> list[tuple[str, ...]]:
 
 def test_only_what_can_make_the_ledger_untrue_is_linted(runner: RuleRunner) -> None:
     about = ("experiments/grug/x/BUILD", LEDGER, "docs/reports/runs/x/1.json")
-    assert partitioned(runner, "README.md", *about, "tools/archive/check.py") == [about]
+    assert partitioned(runner, "README.md", *about, "tools/runs/check_ledger.py") == [about]
     assert partitioned(runner, "README.md", "docs/reports/other.md") == []
 
 

@@ -79,6 +79,6 @@ def test_pages_of_variants_hold_their_diffs(runner: RuleRunner, package: BuiltPa
 def test_run_serves_the_packaged_site(runner: RuleRunner, package: BuiltPackage) -> None:
     server = runner.get_target(Address("docs", target_name="serve"))
     request = runner.request(RunRequest, [ServeFieldSet.create(server)])
-    assert request.args[-2:] == ("{chroot}/tools/archive/serve.py", "{chroot}/site")
+    assert request.args[-2:] == ("{chroot}/tools/site/serve.py", "{chroot}/site")
     paths = {f.path for f in runner.request(DigestContents, [request.digest])}
-    assert {"tools/archive/serve.py", "site/index.html"} <= paths
+    assert {"tools/site/serve.py", "site/index.html"} <= paths

@@ -12,7 +12,7 @@ from pants.engine.internals.scheduler import ExecutionError
 from pants.engine.target import Tags
 from pants.testutil.rule_runner import RuleRunner
 
-from grug.target_types import GrugContract
+from grug.target_types import ContractSuiteField, GrugContract
 from tests.plugin.cases.workspace import dependencies
 
 TEMPLATE = {"model.py": "", "train.py": "", "launch.py": ""}
@@ -36,6 +36,21 @@ def test_one_line_makes_sources_tests_and_the_contract(runner: RuleRunner) -> No
     assert type(file_target(runner, here, "test_model.py")) is PythonTestTarget
     contract = runner.get_target(Address(here, generated_name="contract"))
     assert type(contract) is GrugContract
+
+
+def test_plumbing_is_tested_in_the_template_and_where_it_differs(runner: RuleRunner) -> None:
+    for name, line in (("base", "A = 1"), ("alike", "A = 1"), ("other", "A = 2")):
+        files = {**TEMPLATE, "plumbing/data.py": line, "planning/plan.py": ""}
+        write_variant(runner, f"experiments/grug/{name}", "grug_variant()", files)
+    suites = {}
+    for name in ("base", "other"):
+        plumbing = Address(f"experiments/grug/{name}", generated_name="plumbing")
+        suites[name] = runner.get_target(plumbing)[ContractSuiteField].value
+    assert suites == dict.fromkeys(("base", "other"), "tests/contract/plumbing")
+    with pytest.raises(ExecutionError, match="plumbing"):
+        runner.get_target(Address("experiments/grug/alike", generated_name="plumbing"))
+    write_variant(runner, "experiments/grug/alike", "grug_variant()", {"planning/new.py": ""})
+    runner.get_target(Address("experiments/grug/alike", generated_name="plumbing"))
 
 
 def test_fields_reach_what_they_are_for(runner: RuleRunner) -> None:
@@ -67,9 +82,9 @@ def test_a_speedrun_of_one_file_has_no_contract(runner: RuleRunner) -> None:
 
 def test_who_records_a_run_has_all_sources_and_the_lock(runner: RuleRunner) -> None:
     here = "experiments/grug/recorded"
-    files = {**TEMPLATE, "record.py": "", "test_model.py": "", "conftest.py": ""}
+    files = {**TEMPLATE, "plumbing/record.py": "", "test_model.py": "", "conftest.py": ""}
     write_variant(runner, here, "grug_variant()", files)
-    record = dependencies(runner, Address(here, relative_file_path="record.py"))
+    record = dependencies(runner, Address(here, relative_file_path="plumbing/record.py"))
     assert record == [
         f"{here}/launch.py",
         f"{here}/model.py",

@@ -60,6 +60,7 @@ def test_lists_names_numbers_and_the_ledger(runner: RuleRunner) -> None:
         "lines": 2,
         "added": None,
         "deleted": None,
+        "own_plumbing": None,
         "accelerators": ["cpu", "gpu", "tpu"],
         "purpose": "",
     }

@@ -33,7 +33,8 @@ def tool(module: str, *argv: object) -> None:
 def bundles(tmp_path_factory) -> Path:
     """dist/ of two bundles: thin-cpu, and fat-cpu with its wheels."""
     dist = tmp_path_factory.mktemp("dist")
-    sources = [p for p in sorted(BASE.glob("*.py")) if not p.name.startswith(("test_", "conftest"))]
+    found = sorted(BASE.rglob("*.py"))
+    sources = [p for p in found if not p.name.startswith(("test_", "conftest"))]
     tool("bundle.sample", dist / "text.jsonl", *sources)
     tool("corpus", "build", dist / "text.jsonl", f"--out={dist}/sample", *SMALL)
     needs = (*NEEDS, f"--wheels-python={MINOR}", f"--wheels-machine={platform.machine()}")

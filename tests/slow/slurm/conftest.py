@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.grug.base.storage import Folder
+from experiments.grug.base.plumbing.storage import Folder
 from tests.engines.cluster import cache_in
 from tests.slow.slurm.cluster import CPUS, NODES, Slurm, missing
 from tests.stores.conftest import MOTO, post, start

@@ -95,7 +95,8 @@ def test_experts_exchange_tokens(python, tmp_path):
 
 
 PROGRAM = """
-from experiments.grug.base import hlo, launch, topology
+from experiments.grug.base import launch
+from experiments.grug.base.planning import hlo, topology
 topology.leave_hardware_alone(["--topology"])
 flags = "--topology v5e:2x2 --model.n-layers 2 --model.scan-unroll {unroll} --model.loss-chunk 128"
 cfg = launch.parse(flags.split()).train

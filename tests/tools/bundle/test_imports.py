@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tools.bundle.__main__ import main
-from tools.bundle.errors import BundleError
 from tools.bundle.imports import Import, check, first_import
 from tools.bundle.lock import Lock
+from tools.common.errors import ToolError
 
 SOURCE = """\
 import os, numpy as np
@@ -58,7 +58,7 @@ def test_each_file_that_imports_what_is_not_locked_is_a_line(tmp_path):
         Import("data.py", "pyarrow", "pyarrow"),
         Import("not/here.py", "pyarrow", "pyarrow"),
     ]
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(ToolError) as caught:
         check(lock("jax"), imports, tmp_path)
     assert str(caught.value).splitlines() == [
         "data.py needs pyarrow, which tools/locks/gpu.in lacks: ./pants run locks -- add pyarrow",
@@ -88,5 +88,5 @@ def test_both_commands_say_so(command, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("text", ["", "a", "a:b", ":b:c", "a::c"])
 def test_a_malformed_flag_is_refused(text):
-    with pytest.raises(BundleError, match="write REQUIREMENT:MODULE:PATH"):
+    with pytest.raises(ToolError, match="write REQUIREMENT:MODULE:PATH"):
         Import.parse(text)

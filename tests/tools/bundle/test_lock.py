@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from packaging.utils import parse_wheel_filename
 
-from tools.bundle.errors import BundleError
 from tools.bundle.lock import (
     MACHINES,
     Lock,
@@ -17,6 +16,7 @@ from tools.bundle.lock import (
     one_wheel_each,
     requirements_text,
 )
+from tools.common.errors import ToolError
 
 LOCKS = Path(__file__).parents[3] / "tools/locks"
 PYTHONS = ("3.12", "3.13", "3.14")
@@ -98,13 +98,13 @@ def test_requirements_hold_wheels_alone_and_markers_where_they_differ():
 
 def test_faults_are_named():
     with pytest.raises(
-        BundleError, match=r"small\.lock has no b, which .* run locks -- update small"
+        ToolError, match=r"small\.lock has no b, which .* run locks -- update small"
     ):
         small(entry("a", "b")).needed(["a"], TARGETS)
-    with pytest.raises(BundleError, match="x.lock is no Pex lock"):
+    with pytest.raises(ToolError, match="x.lock is no Pex lock"):
         Lock.parse("{}", "x.lock")
     lock = small(entry("a", wheel="cp312-cp312-macosx_11_0_arm64"))
-    with pytest.raises(BundleError, match="a 1 has no wheel for Linux x86_64"):
+    with pytest.raises(ToolError, match="a 1 has no wheel for Linux x86_64"):
         machines_of(lock.needed(["a"], TARGETS), PYTHONS)
 
 
@@ -126,5 +126,5 @@ def test_wheels_for_one_kind_of_worker(machine):
 def test_no_wheels_for_a_worker_that_cannot_be():
     target = Target("3.12", "aarch64")
     pins = read("tpu").needed(["jax[tpu]"], [target])
-    with pytest.raises(BundleError, match="not every .* aarch64: there are all for x86_64"):
+    with pytest.raises(ToolError, match="not every .* aarch64: there are all for x86_64"):
         one_wheel_each(pins, target)

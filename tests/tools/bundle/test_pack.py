@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tools.bundle.errors import BundleError
 from tools.bundle.flags import check
 from tools.bundle.lock import Lock, Target
 from tools.bundle.manifest import Pythons, identity, read_manifest
 from tools.bundle.pack import application, bundle, tarball, worker_files, write
 from tools.bundle.topology import Topology
+from tools.common.errors import ToolError
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,10 +77,10 @@ def test_an_older_bundles_manifest_is_read(contents, tmp_path):
         if known:
             assert read_manifest(tmp_path)["variant"] == "small"
             continue
-        with pytest.raises(BundleError, match="another schema version than 1 or 2: pack it anew"):
+        with pytest.raises(ToolError, match="another schema version than 1 or 2: pack it anew"):
             read_manifest(tmp_path)
     (tmp_path / "bundle.json").write_text("[")
-    with pytest.raises(BundleError, match="name a bundle's directory"):
+    with pytest.raises(ToolError, match="name a bundle's directory"):
         read_manifest(tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_written_whole_or_not_at_all(tmp_path):
     write({"run.py": b"3"}, directory)
     assert [p.name for p in sorted(directory.parent.iterdir())] == ["x-cpu", "x-cpu.tar.gz"]
     assert [p.name for p in directory.iterdir()] == ["run.py"]
-    with pytest.raises(BundleError):
+    with pytest.raises(ToolError):
         write({"run.py": b"4", "run.py/below": b"5"}, directory)
     assert (directory / "run.py").read_bytes() == b"3"
     assert [p.name for p in sorted(directory.parent.iterdir())] == ["x-cpu", "x-cpu.tar.gz"]
@@ -190,7 +190,7 @@ def test_written_whole_or_not_at_all(tmp_path):
     ],
 )
 def test_flags_that_would_abort_are_refused(variable, value, version, said):
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(ToolError, match=said):
         check(variable, value, version)
 
 
@@ -226,7 +226,7 @@ def test_a_flag_of_the_table_really_aborts_or_really_starts():
 
     assert not accepted("XLA_FLAGS", "xla_gpu_graph_level=0")
     assert accepted("XLA_FLAGS", "xla_gpu_autotune_level=4")
-    with pytest.raises(BundleError, match="level=high: the value is of the wrong kind"):
+    with pytest.raises(ToolError, match="level=high: the value is of the wrong kind"):
         accepted("XLA_FLAGS", "xla_gpu_autotune_level=high")
 
 
@@ -234,7 +234,7 @@ def test_interpreter_constraints():
     for text in ("CPython>=3.12,<3.15", "CPython<3.15,>=3.12"):
         assert Pythons.parse(text).minors() == ["3.12", "3.13", "3.14"]
     assert Pythons.parse("CPython==3.12.*").minors() == ["3.12"]
-    with pytest.raises(BundleError, match="write CPython>=3.A,<3.B"):
+    with pytest.raises(ToolError, match="write CPython>=3.A,<3.B"):
         Pythons.parse("CPython>=3.12")
 
 
@@ -259,5 +259,5 @@ def test_topologies(accelerator, text, nodes, devices, slices):
     [("gpu", "v5e:4x4"), ("cpu", "0"), ("tpu", "v9:2x2"), ("tpu", "v5p:4x4"), ("gpu", "8")],
 )
 def test_topologies_that_are_none(accelerator, text):
-    with pytest.raises(BundleError):
+    with pytest.raises(ToolError):
         Topology.parse(accelerator, text)

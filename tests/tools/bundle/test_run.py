@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.tools.bundle.conftest import PYTHON, STAND_IN, VERSION, Bundle, environment, make_wheel
-from tools.bundle.errors import BundleError
 from tools.bundle.lock import Lock
 from tools.bundle.manifest import identity
 from tools.bundle.worker import locks
+from tools.bundle.worker.errors import WorkerError
 from tools.bundle.worker.installed import check_installed
 
 
@@ -287,14 +287,14 @@ def test_what_an_installer_left_is_held_to_the_lock(make, tmp_path, warm):
     known = check_installed(str(venv), str(pins))
     assert [Path(name).parent.name.partition("-")[0] for name in known] == ["jax", "jaxlib"]
     other.write_text(pins.read_text().replace(f"jaxlib=={VERSION}", "jaxlib==9.8"))
-    with pytest.raises(BundleError, match=rf"left jaxlib {re.escape(VERSION)}, not 9\.8"):
+    with pytest.raises(WorkerError, match=rf"left jaxlib {re.escape(VERSION)}, not 9\.8"):
         check_installed(str(venv), str(other))
     other.write_text(pins.read_text() + "More_over==1 \\\n    --hash=sha256:00\n")
-    with pytest.raises(BundleError, match="left no more-over"):
+    with pytest.raises(WorkerError, match="left no more-over"):
         check_installed(str(venv), str(other))
     (lost,) = venv.glob("lib/*/site-packages/jax.py")
     lost.unlink()
-    with pytest.raises(BundleError, match=r"left jax without lib/.*/jax\.py"):
+    with pytest.raises(WorkerError, match=r"left jax without lib/.*/jax\.py"):
         check_installed(str(venv), str(pins))
 
 
@@ -588,7 +588,7 @@ def test_a_dead_owner_loses_the_lock_a_living_one_keeps_it(tmp_path, monkeypatch
         assert lock.read_text().split()[1] == str(os.getpid())
     monkeypatch.setattr(locks, "LOCK_WAIT", 0.5)
     lock.write_text("elsewhere 1")  # a host of which only the file's time is known
-    with pytest.raises(BundleError, match="is held"), locks.owned(str(lock)):
+    with pytest.raises(WorkerError, match="is held"), locks.owned(str(lock)):
         pass
     os.utime(lock, (0, 0))
     with locks.owned(str(lock)):

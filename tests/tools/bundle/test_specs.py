@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from tools.bundle.__main__ import main
-from tools.bundle.errors import BundleError
 from tools.bundle.specs import Settings, fill, render, yaml_text
 from tools.bundle.topology import Topology
+from tools.common.errors import ToolError
 
 SCHEMA = json.loads(Path(__file__).with_name("jobset_schema.json").read_text())
 HOSTILE = ("--name", 'it\'s "$HOME" `id` $(id)', "@NODES@", "a: b # c", "--x=\\")
@@ -80,7 +80,7 @@ def test_what_sbatch_reads():
     # sbatch reads no option after the first command.
     first = next(i for i, line in enumerate(text.splitlines()) if line and line[0] != "#")
     assert all("#SBATCH" not in line for line in text.splitlines()[first:])
-    with pytest.raises(BundleError, match="time limit"):
+    with pytest.raises(ToolError, match="time limit"):
         render(settings(time_limit="1\n#SBATCH --uid=0"))
 
 

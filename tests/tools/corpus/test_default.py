@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tools.common.errors import ToolError
 from tools.corpus import default
-from tools.corpus.errors import CorpusError
 from tools.corpus.progress import Progress
 from tools.corpus.reading import read_manifest, verify
 
@@ -128,7 +128,7 @@ def test_a_modified_install_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "toy/a.py").write_text("changed = True\n")
     digest = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
     install(monkeypatch, tmp_path, f"toy/a.py,sha256={digest},15\n../bin/x.py,sha256=x,1\n")
-    with pytest.raises(CorpusError, match=r"toy/a\.py: not as its package shipped it; reinstall"):
+    with pytest.raises(ToolError, match=r"toy/a\.py: not as its package shipped it; reinstall"):
         default.prepare_default(tmp_path / "cache", packages=("toy",), progress=Progress())
 
 
@@ -140,12 +140,12 @@ def test_an_install_without_digests_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str | None, message: str
 ) -> None:
     install(monkeypatch, tmp_path, record)
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(ToolError, match=message):
         default.prepare_default(tmp_path / "cache", packages=("toy",))
 
 
 def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="no-such-package: not installed"):
+    with pytest.raises(ToolError, match="no-such-package: not installed"):
         default.prepare_default(tmp_path, packages=("no-such-package",))
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.common.errors import ToolError
 from tools.corpus.build import Pace, Settings, _lock, build
-from tools.corpus.errors import CorpusError, InputError
+from tools.corpus.errors import InputError
 from tools.corpus.inputs import fingerprint, hash_files, plan_inputs
 from tools.corpus.journal import Journal, State
 from tools.corpus.store import Appender
@@ -147,10 +148,10 @@ def test_changed_inputs_or_settings_lose_nothing_silently(
     before = digests(tmp_path / "out.partial")
     settings = Settings(vocab_size=300, heldout_fraction=0.2, shard_length=4000)
     other = Settings(vocab_size=301, heldout_fraction=0.2, shard_length=4000)
-    with pytest.raises(CorpusError, match="unfinished work on other settings.*--restart"):
+    with pytest.raises(ToolError, match="unfinished work on other settings.*--restart"):
         build(plan_inputs([source]), out, other)
     source.write_text(words * 43)
-    with pytest.raises(CorpusError, match="unfinished work on other sources.*--restart"):
+    with pytest.raises(ToolError, match="unfinished work on other sources.*--restart"):
         build(plan_inputs([source]), out, settings)
     after = digests(tmp_path / "out.partial")
     assert {**after, "files.json": before["files.json"]} == before
@@ -196,9 +197,9 @@ def test_what_was_skipped_is_not_resumed_unasked(
     inputs = replace(inputs, files=(*hashed, replace(inputs.files[1], sha256="0" * 64)))
     inputs = replace(inputs, verified=True)
     (tmp_path / "b.txt").write_text("not what was planned")
-    with pytest.raises(CorpusError, match="not as its package shipped it"):
+    with pytest.raises(ToolError, match="not as its package shipped it"):
         build(inputs, out, settings, pace=pace, skip_bad=True)
-    with pytest.raises(CorpusError, match="skipped 1 records; pass --skip-bad again"):
+    with pytest.raises(ToolError, match="skipped 1 records; pass --skip-bad again"):
         build(inputs, out, settings, pace=pace)
 
 
@@ -240,9 +241,9 @@ def test_a_lock_that_was_removed_while_waiting_is_taken_anew(tmp_path: Path) -> 
     def wait() -> None:
         with _lock(path, path, wait=True):
             order.append("waiter")
-            with pytest.raises(CorpusError, match="another process"):
-                with _lock(path, path, wait=False):
-                    order.append("both")
+            refused = pytest.raises(ToolError, match="another process")
+            with refused, _lock(path, path, wait=False):
+                order.append("both")
 
     with _lock(path, path, wait=False):
         waiter = threading.Thread(target=wait)
@@ -258,13 +259,13 @@ def test_a_store_of_other_inputs_is_kept(tmp_path: Path, words: str, tokenizer: 
     source.write_text(words)
     build(plan_inputs([source]), tmp_path / "out", Settings(tokenizer))
     assert build(plan_inputs([source]), tmp_path / "out", Settings(tokenizer)).already_there
-    with pytest.raises(CorpusError, match="other heldout fraction; choose another --out"):
+    with pytest.raises(ToolError, match="other heldout fraction; choose another --out"):
         build(plan_inputs([source]), tmp_path / "out", Settings(tokenizer, heldout_fraction=0.5))
     source.write_text(words * 2)
-    with pytest.raises(CorpusError, match="other sources; choose another --out"):
+    with pytest.raises(ToolError, match="other sources; choose another --out"):
         build(plan_inputs([source]), tmp_path / "out", Settings(tokenizer))
     (tmp_path / "used").mkdir()
-    with pytest.raises(CorpusError, match="no token store"):
+    with pytest.raises(ToolError, match="no token store"):
         build(plan_inputs([source]), tmp_path / "used", Settings(tokenizer))
 
 
@@ -281,7 +282,7 @@ def test_tensorstore_on_a_full_disk(
 
     monkeypatch.setattr(Appender, "_write_shard", write_shard)
     full = True
-    with pytest.raises(CorpusError, match="No space left on device; make room"):
+    with pytest.raises(ToolError, match="No space left on device; make room"):
         build(plan_inputs([source]), tmp_path / "out", Settings(tokenizer))
     full = False
     with pytest.raises(ValueError, match="RESOURCE_EXHAUSTED"):
@@ -301,7 +302,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, tokenizer: Path) -> None
     source = tmp_path / "a.txt"
     source.write_text("text")
     for out in (source / "out", Path("/proc/out")):
-        with pytest.raises(CorpusError, match="choose an --out that can be written"):
+        with pytest.raises(ToolError, match="choose an --out that can be written"):
             build(plan_inputs([source]), out, Settings(tokenizer))
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tools.common.errors import ToolError
 from tools.corpus import store as stores
 from tools.corpus.build import Pace, Settings, build
 from tools.corpus.cli import main
 from tools.corpus.documents import Position, read_pieces
 from tools.corpus.encode import ahead, batches
-from tools.corpus.errors import CorpusError
 from tools.corpus.inputs import plan_inputs
 from tools.corpus.reading import open_array, read_document, verify
 
@@ -95,7 +95,7 @@ def test_inspect(store: Path, words: str, capsys: pytest.CaptureFixture[str]) ->
     assert "train" in shown and "verified" in shown and "bytes a token" in shown
     assert main(["inspect", str(store), "--document", "0"]) == 0
     assert capsys.readouterr().out in [f"{number} {words}" for number in range(10)]
-    with pytest.raises(CorpusError, match="holds"):
+    with pytest.raises(ToolError, match="holds"):
         read_document(store, "train", 99)
     assert main(["inspect", str(store), "--document", "99"]) == 1
     assert main(["inspect", str(store.parent)]) == 1
@@ -104,7 +104,7 @@ def test_inspect(store: Path, words: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"schema_version": 2}')
-    with pytest.raises(CorpusError, match="schema version 2, this tool reads 1"):
+    with pytest.raises(ToolError, match="schema version 2, this tool reads 1"):
         verify(tmp_path)
 
 
@@ -174,13 +174,16 @@ def test_the_next_item_is_made_while_one_is_in_use() -> None:
             for number, event in enumerate(made):
                 event.set()
                 yield number
-            raise CorpusError("no more")
+            raise ToolError("no more")
         finally:
             closed.set()
 
-    with pytest.raises(CorpusError, match="no more"):
+    def take() -> None:
         for number in ahead(items()):
             assert number == 2 or made[number + 1].wait(60)
+
+    with pytest.raises(ToolError, match="no more"):
+        take()
     closed.clear()
     with closing(ahead(items())) as whoever_stops_early:
         assert next(whoever_stops_early) == 0

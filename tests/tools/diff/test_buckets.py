@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.archive import ledger
 from tools.diff import buckets
+from tools.ledger import ledger
 
 GRUG = Path(__file__).parents[3] / "experiments/grug"
 

@@ -3,15 +3,17 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tools.common.files import File
 from tools.diff import data, html, markdown, style
-from tools.diff.compare import compare
+from tools.diff.compare_trees import compare
 from tools.diff.model import Header, Size
-from tools.diff.sources import File, Source
+from tools.diff.read_trees import Source
 
 VOID = {"meta", "col", "br", "link", "img", "hr", "input"}
 EVIL = "<script>alert(1)</script><img src=x onerror=y>&\"'`|@team #1 ]( "
@@ -106,7 +108,7 @@ def test_landmarks_and_headings(comparison):
         page = Document(write(comparison, HEADER))
         levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
         assert levels[0] == first and levels.count(first) == 1
-        assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b <= a + 1 for a, b in pairwise(levels))
         names = [tag for tag, _ in page.tags]
         assert names.count("main") == (first == 1)
         assert "header" in names and "nav" in names

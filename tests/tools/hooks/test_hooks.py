@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
 from tools.hooks import hook
-from tools.hooks.install import HookError, install, main, place
+from tools.hooks.install import install, main, place
 
 PANTS = """\
 #!/bin/sh
@@ -165,14 +165,14 @@ def test_another_hook_is_left_as_it_is(repository, words):
     path = repository.root / ".git/hooks/pre-commit"
     for found in ("#!/bin/sh\nexit 0\n", f"{hook.text()}echo mine\n", f"{hook.MARK}\n", ""):
         path.write_text(found)
-        with pytest.raises(HookError, match="is another hook, left as it is: "):
+        with pytest.raises(ToolError, match="is another hook, left as it is: "):
             main(words)
         assert path.read_text() == found
     path.unlink()
     (repository.root / "kept-elsewhere").write_text(hook.text())
     for target in ("nowhere", "../../kept-elsewhere"):
         path.symlink_to(target)
-        with pytest.raises(HookError, match="is another hook"):
+        with pytest.raises(ToolError, match="is another hook"):
             main(words)
         assert os.readlink(path) == target
         path.unlink()
@@ -225,5 +225,5 @@ def test_installed_from_a_subdirectory(repository, monkeypatch):
 def test_outside_of_git_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(ArchiveError, match="run this in the workspace's repository"):
+    with pytest.raises(ToolError, match="run this in the workspace's repository"):
         main([])

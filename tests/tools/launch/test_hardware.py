@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bundle.errors import BundleError
+from tools.common.errors import ToolError
 from tools.launch.hardware import check_imports, python_for, requirements
 
 ROOT = Path(__file__).parents[3]
@@ -63,7 +63,7 @@ def test_another_lock_is_another_environment(root):
     lock.write_text(lock.read_text().replace("// a header", "// another header"))
     assert python_for("v5e:4x4", root) == python
     lock.write_text(lock.read_text().replace('"hash": "', '"hash": "00'))
-    with pytest.raises(BundleError, match="could not be installed"):
+    with pytest.raises(ToolError, match="could not be installed"):
         python_for("v5e:4x4", root)
     assert len(list((root.parent / "venvs").glob("plan-tpu-*/bin"))) == 1
 
@@ -78,7 +78,7 @@ def test_an_import_that_the_environment_lacks_is_one_line(tmp_path):
         "train.py": "from experiments.grug.v import model\nfrom not_there.deep import x\n",
     }.items():
         (tmp_path / "grug" / "v" / name).write_text(text)
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(ToolError) as caught:
         check_imports(python, tmp_path, "grug/v", "v5e:4x4")
     assert str(caught.value) == (
         "grug/v/train.py:2: from not_there.deep import x: v5e:4x4 needs it in tools/locks/tpu.in "
@@ -86,10 +86,20 @@ def test_an_import_that_the_environment_lacks_is_one_line(tmp_path):
     )
     (tmp_path / "grug/v/train.py").unlink()
     check_imports(python, tmp_path, "grug/v", "8xh100")
+    (tmp_path / "grug/v/plumbing").mkdir()
+    (tmp_path / "grug/v/plumbing/data.py").write_text("from .. import model\nimport not_there\n")
+    with pytest.raises(ToolError, match=r"^grug/v/plumbing/data\.py:2: import not_there: "):
+        check_imports(python, tmp_path, "grug/v", "8xh100")
+
+
+def test_a_home_that_cannot_be_is_one_line(root, monkeypatch):
+    monkeypatch.setenv("GRUG_VENVS", str(root / "tools/locks/tpu.lock"))
+    with pytest.raises(ToolError, match=r"tpu\.lock: File exists: name a directory"):
+        python_for("v5e:4x4", root)
 
 
 def test_a_lock_that_is_not_there_is_one_line(root):
-    with pytest.raises(BundleError, match=r"gpu\.lock cannot be read"):
+    with pytest.raises(ToolError, match=r"gpu\.lock cannot be read"):
         python_for("8xh100", root)
 
 

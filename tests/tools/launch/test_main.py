@@ -1,5 +1,10 @@
+import json
+import platform
+import subprocess
+
 import pytest
 
+from tests.tools.launch.terminal import on_a_terminal
 from tools.launch.main import choose, find_variants, main, needs_data, planned_topology
 
 
@@ -34,7 +39,17 @@ def test_unknown_variant_ends_with_2_and_one_line(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("flags", [["--plan"], ["--data", "x"], ["--data=x"], ["--help"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--plan"],
+        ["--data", "x"],
+        ["--data=x"],
+        ["--help"],
+        ["--tyro-print-completion", "bash"],
+        ["--tyro-write-completion", "bash", "x"],
+    ],
+)
 def test_prepares_no_corpus_where_none_is_read(flags):
     assert not needs_data(flags)
 
@@ -62,3 +77,49 @@ def test_no_compiler_ends_with_1_and_one_line(tmp_path, monkeypatch, capsys):
     assert main(["base", "--plan", "--topology", "v5e:4x4"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "tools/locks/tpu.lock cannot be read" in said
+
+
+def write_lock(root, **versions: str) -> None:
+    locked = [{"project_name": name, "version": version} for name, version in versions.items()]
+    text = json.dumps({"locked_resolves": [{"locked_requirements": locked}]})
+    (root / "tools/locks").mkdir(parents=True)
+    (root / "tools/locks/cpu.lock").write_text(f"// made by a tool\n{text}\n")
+
+
+def git(root, *words: str) -> str:
+    who = ["-c", "user.name=T", "-c", "user.email=t@example.org"]
+    command = ["git", "-C", str(root), *who, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_version_is_the_commit_and_the_locked_jax(tmp_path, monkeypatch, capsys):
+    write_lock(tmp_path, jax="9.8.7", jaxlib="9.8.6", numpy="1.0")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    monkeypatch.chdir(tmp_path)
+    commit = git(tmp_path, "rev-parse", "HEAD")[:12]
+    packages = f"jax 9.8.7, jaxlib 9.8.6, Python {platform.python_version()}\n"
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"grug {commit}\n{packages}"
+    (tmp_path / "notes").touch()
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"grug {commit}, with uncommitted changes\n{packages}"
+
+
+def test_version_without_git_or_lock(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert main(["--version"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "tools/locks/cpu.lock cannot be read" in said
+    write_lock(tmp_path, jax="9.8.7")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("grug of no commit\njax 9.8.7, Python")
+
+
+@pytest.mark.parametrize("program", [("tools.launch.main", "base"), ("tools.corpus", "build")])
+def test_help_has_colours_unless_they_are_not_wanted(program):
+    assert b"\x1b[" in on_a_terminal(*program, "--help")
+    plain = on_a_terminal(*program, "--help", NO_COLOR="1")
+    assert b"\x1b" not in plain and b"usage" in plain.lower()

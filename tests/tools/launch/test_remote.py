@@ -172,7 +172,7 @@ def test_a_bundle_of_before_run_py_had_parts_is_stale(workspace, capsys):
     manifest = Path("dist/bundles/base-gpu/bundle.json")
     manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 1'))
     line = refusal(capsys, "--on", "slurm", "--dry-run")
-    assert "was packed before tools/bundle/errors.py changed" in line
+    assert "was packed before tools/bundle/worker/check.py changed" in line
 
 
 def test_a_source_that_is_gone_is_a_change(workspace, capsys):
@@ -197,7 +197,7 @@ def test_workers_must_reach_the_places_of_a_run(engine, place, good):
     if good:
         check_place(engine, "--data", place)
     else:
-        with pytest.raises(bundles.BundleError, match="--data.* name a URL"):
+        with pytest.raises(bundles.ToolError, match="--data.* name a URL"):
             check_place(engine, "--data", place)
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tools.archive import check
+from tools.ledger.ledger import LEDGER
 from tools.lifecycle import __main__ as command
+from tools.runs import check_ledger
 
 BASE = "experiments/grug/base"
-LEDGER = check.LEDGER
+LEDGER = LEDGER
 HEAD = """\
 # Archive
 
@@ -101,7 +102,7 @@ class Workspace:
         return self.run("fork", origin, f"--name={name}", *flags)
 
     def faults(self) -> list[str]:
-        return check.check(self.root)
+        return check_ledger.check(self.root)
 
 
 def fill(workspace: Workspace) -> Workspace:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.archive.check import LEDGER
+from tools.ledger.ledger import LEDGER
 from tools.lifecycle.merge import merge
 
 COPY = "experiments/grug/relu"
@@ -161,20 +161,6 @@ def test_a_merge_is_one_change_against_its_first_parent(copied, capsys):
     ]
     assert copied.run("drift", "--apply", side) == 0  # also one that only a merge brought
     assert states(copied, capsys) == ["applies cleanly", "already there"]
-
-
-def test_a_folded_import_is_no_difference(workspace, capsys):
-    names = ", ".join(f"name_number_{i}" for i in range(4))
-    workspace.write(f"{BASE}/wide.py", f"from experiments.grug.base.data import {names}\nX = 1\n")
-    workspace.commit()
-    assert workspace.fork("a_long_name_of_a_copy") == 0
-    copy = "experiments/grug/a_long_name_of_a_copy/wide.py"
-    assert "import (\n" in workspace.read(copy)
-    workspace.write(f"{BASE}/wide.py", f"from experiments.grug.base.data import {names}\nX = 2\n")
-    fix = workspace.commit()
-    assert states(workspace, capsys) == ["applies cleanly"]
-    assert workspace.run("drift", "--apply", fix) == 0
-    assert "import (\n" in workspace.read(copy) and "X = 2\n" in workspace.read(copy)
 
 
 def test_a_users_configuration_changes_nothing(copied, capsys, monkeypatch, tmp_path_factory):

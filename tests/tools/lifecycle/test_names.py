@@ -1,13 +1,11 @@
 """What counts as a reference, and what only looks like one."""
 
-import ast
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.names import WIDTH, Rename, mentions
+from tools.common.errors import ToolError
+from tools.lifecycle.names import Rename, mentions
 
 RELU = Rename("experiments/grug/base", "experiments/grug/relu")
 ROOT = Path(__file__).parents[3]
@@ -86,28 +84,9 @@ def test_encodings_and_line_ends_are_kept():
 
 @pytest.mark.parametrize("data", [b"import (base\n", b"x = 'base \xff'\n", b"'base'\0\n"])
 def test_what_cannot_be_read_is_refused_or_left(data):
-    with pytest.raises(LifecycleError, match="experiments/grug/base/x.py: cannot be read as Pyt"):
+    with pytest.raises(ToolError, match="experiments/grug/base/x.py: cannot be read as Pyt"):
         RELU.strict("x.py", data)
     assert RELU.loose("x.py", data) == data
-
-
-def test_an_import_that_grows_too_wide_is_folded_and_unfolded():
-    long = Rename(RELU.old, "experiments/grug/" + "l" * 30)
-    names = "TrainConfig, TrainState as State, make_optimizer"
-    for indent in ("", "    "):
-        line = f"{indent}from experiments.grug.base.train import {names}\r\n"
-        text = f"if 1:\r\n{line}" if indent else line
-        folded = renamed(text, rename=long)
-        assert max(map(len, folded.splitlines())) <= WIDTH
-        assert f"{indent}    TrainState as State,\r\n{indent}    make_optimizer,\r\n" in folded
-        ast.parse(folded)
-        assert renamed(folded, rename=long.undone()) == text
-    by_hand = "from experiments.grug.base import (\n    a,\n)\n"
-    assert renamed(renamed(by_hand), rename=RELU.undone()) == by_hand
-
-
-def test_the_width_is_that_of_the_formatter():
-    assert tomllib.loads((ROOT / "tools/ruff.toml").read_text())["line-length"] == WIDTH
 
 
 def test_mentions_in_any_text():
@@ -118,12 +97,11 @@ def test_mentions_in_any_text():
     ]
 
 
-def test_the_real_variants_come_back_as_they_were():
-    for origin in ("base", "moe"):
-        for name in ("a", "l" * 50):
-            rename = Rename(f"experiments/grug/{origin}", f"experiments/grug/{name}")
-            for path in sorted((ROOT / rename.old).glob("*.py")):
-                data = path.read_bytes()
-                copy = rename.strict(path.name, data)
-                assert f"experiments.grug.{origin}".encode() not in copy
-                assert rename.undone().strict(path.name, copy, data) == data, (path, name)
+@pytest.mark.parametrize("variant", ["base", "moe"])
+def test_the_real_variants_name_themselves_nowhere(variant):
+    """So a copy's plumbing is the same bytes, and no name is too long for a line."""
+    directory = ROOT / f"experiments/grug/{variant}"
+    files = sorted(directory.rglob("*.py"))
+    assert len(files) > 15
+    for path in files:
+        assert not list(mentions(path.read_text(), f"experiments/grug/{variant}")), path

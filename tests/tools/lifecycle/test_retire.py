@@ -3,8 +3,7 @@
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.archive.check import LEDGER
-from tools.archive.ledger import parse
+from tools.ledger.ledger import LEDGER, parse
 
 COPY = "experiments/grug/relu"
 
@@ -89,7 +88,7 @@ def test_history_is_no_dependence(copied):
         ("tools/locks/BUILD", "x(source='relu.lock')\n", 1, True),
         ("docs/page.md", f"\nsee `{COPY}/`\n", 2, False),
         ("README.md", "    ./pants run launch -- relu --seed 0\n", 1, False),
-        ("README.md", "`./pants run tools/archive:claim -- base --against relu`\n", 1, False),
+        ("README.md", "`./pants run tools/runs:claim -- base --against relu`\n", 1, False),
     ],
 )
 def test_what_names_it_stands_against_it(copied, capsys, path, text, line, needs):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE, LEDGER
-from tools.diff.sources import File
-from tools.lifecycle import transaction
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.transaction import Change, carry_out, locked, recover
+from tools.common import transaction
+from tools.common.errors import ToolError
+from tools.common.files import File
+from tools.common.transaction import Change, carry_out, locked, recover
 
 ROOT = Path(__file__).parents[3]
 COPY = "experiments/grug/relu"
@@ -234,10 +234,10 @@ def test_nothing_outside_the_workspace_and_no_link_is_written(tmp_path):
     for path in ("../x", "out/x", "inside/../../x"):
         change = Change("x")
         change.put(path, None, File(b"x"))
-        with pytest.raises(LifecycleError, match="leads out of the workspace"):
+        with pytest.raises(ToolError, match="leads out of the workspace"):
             carry_out(root, state, change)
     change = Change("x", seen={"link": "link inside/target"}, writes={"link": File(b"x")})
-    with pytest.raises(LifecycleError, match="is no regular file"):
+    with pytest.raises(ToolError, match="is no regular file"):
         carry_out(root, state, change)
     assert not (tmp_path / "x").exists() and recover(root, state) is None
 

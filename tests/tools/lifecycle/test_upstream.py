@@ -3,8 +3,7 @@
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.archive.check import LEDGER
-from tools.archive.ledger import parse
+from tools.ledger.ledger import LEDGER, parse
 
 COPY = "experiments/grug/relu"
 
@@ -75,20 +74,6 @@ def test_what_was_ported_before_is_no_conflict(copied, capsys):
     copied.commit()
     assert copied.run("upstream", "relu") == 0
     assert copied.git("diff", "--stat", "--", BASE).endswith("1 insertion(+), 1 deletion(-)")
-
-
-def test_untouched_folded_imports_stay_as_they_are_in_the_origin(workspace):
-    names = ", ".join(f"name_number_{i}" for i in range(4))
-    line = f"from experiments.grug.base.data import {names}\n"
-    folded = "from experiments.grug.base.model import (\n    name_of_more_than_a_few_letters,\n"
-    folded += "    name_of_many_more_letters,\n)\n"
-    workspace.write(f"{BASE}/wide.py", line + folded + "X = 1\n")
-    workspace.commit()
-    assert workspace.fork("a_long_name_of_a_copy") == 0
-    workspace.edit("experiments/grug/a_long_name_of_a_copy/wide.py", "X = 1", "X = 2")
-    workspace.commit()
-    assert workspace.run("upstream", "a_long_name_of_a_copy") == 0
-    assert workspace.read(f"{BASE}/wide.py") == line + folded + "X = 2\n"
 
 
 @pytest.mark.parametrize(

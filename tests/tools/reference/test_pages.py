@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
+from tools.reference import packages
 from tools.reference.__main__ import main
 from tools.reference.help_text import Help
 from tools.reference.pages import goals_page, inline, targets_page, tools_page
@@ -93,7 +94,7 @@ def test_target_types_of_ours(said):
     ],
 )
 def test_other_text_is_refused(text, message):
-    with pytest.raises(ArchiveError) as raised:
+    with pytest.raises(ToolError) as raised:
         parse(text, "help.json")
     assert str(raised.value).startswith(message)
     assert "give what ./pants help-all prints" in str(raised.value)
@@ -101,11 +102,11 @@ def test_other_text_is_refused(text, message):
 
 def test_help_without_the_plugin_or_of_another_pants_is_refused(said):
     del said["scope_to_help_info"]["bake"]["basic"][0]["default"]
-    with pytest.raises(ArchiveError, match="another form than Pants 2.17's: KeyError.'default'"):
+    with pytest.raises(ToolError, match="another form than Pants 2.17's: KeyError.'default'"):
         parse(json.dumps(said), "help.json")
     for key in said:
         said[key] = {}
-    with pytest.raises(ArchiveError, match="names nothing of the backend 'grug'"):
+    with pytest.raises(ToolError, match="names nothing of the backend 'grug'"):
         parse(json.dumps(said), "help.json")
 
 
@@ -132,7 +133,10 @@ def test_every_tool_has_a_heading_and_a_link_to_it():
 
 @pytest.fixture
 def workspace(tmp_path, said, monkeypatch):
-    """One whose only program is the template's launch.py."""
+    """One with a package of tools, whose only program is the template's launch.py."""
+    monkeypatch.setattr(packages, "PURPOSES", {"oven": "Bakes."})
+    (tmp_path / "tools/oven").mkdir(parents=True)
+    (tmp_path / "tools/oven/heat.py").write_text("")
     (tmp_path / "pants.toml").write_text("[cli.alias]\n")
     (tmp_path / "BUILD").write_text("")
     launch = tmp_path / "experiments/grug/base/launch.py"
@@ -147,8 +151,14 @@ def test_stale_pages_are_named_and_written(workspace, capsys):
     check = ["--pants", "help.json", "--check"]
     assert main(check) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"docs/reference/{name}.md is stale: run ./pants run tools/reference:write"
-        for name in ("goals", "targets", "tools")
+        f"docs/{name} is stale: run ./pants run tools/reference:write"
+        for name in (
+            "reference/packages.md",
+            "assets/packages.svg",
+            "reference/goals.md",
+            "reference/targets.md",
+            "reference/tools.md",
+        )
     ]
     assert not (workspace / "docs").exists()
     assert main(check[:2]) == 0
@@ -163,5 +173,5 @@ def test_stale_pages_are_named_and_written(workspace, capsys):
 
 def test_elsewhere_is_no_workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArchiveError, match="holds no pants.toml; name the workspace with --root"):
+    with pytest.raises(ToolError, match="holds no pants.toml; name the workspace with --root"):
         main(["--check"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
 from tools.reference import programs
 from tools.reference.help_text import Entry
 from tools.reference.programs import find, say
@@ -128,7 +128,7 @@ def test_a_program_without_help_is_an_error(root, monkeypatch, body, said):
     (root / "tools/cake/__main__.py").write_text(f'if __name__ == "__main__":\n    {body}\n')
     monkeypatch.setattr(programs, "TIMEOUT", 1 if "sleep" in body else 60)
     (cake,) = [program for program in find(root) if program.module == "tools.cake"]
-    with pytest.raises(ArchiveError) as raised:
+    with pytest.raises(ToolError) as raised:
         say(root, cake)
     assert str(raised.value).startswith("tools/cake/__main__.py: `python -m tools.cake --help`")
     assert said in str(raised.value)

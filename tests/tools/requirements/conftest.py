@@ -9,11 +9,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.tools.archive.conftest import Workspace as Archive
 from tests.tools.lifecycle.conftest import Workspace
+from tests.tools.runs.conftest import Workspace as Archive
 from tools.bundle.lock import Lock
 from tools.bundle.pack import JAX
-from tools.lifecycle.git import Repository
+from tools.common.repository import Repository
 from tools.requirements import __main__ as command
 from tools.requirements.workspace import Resolve
 

@@ -7,11 +7,10 @@ import pytest
 
 from tests.tools.requirements.conftest import CPU, Lab
 from tools.bundle.pack import JAX
-from tools.diff.sources import File
-from tools.lifecycle import transaction
-from tools.lifecycle.errors import LifecycleError
+from tools.common import transaction
+from tools.common.errors import ToolError
+from tools.common.files import File
 from tools.requirements import commands, mapping, render
-from tools.requirements.errors import LocksError
 
 LOCKS = "tools/locks"
 MAC = ("cp312-cp312-macosx_11_0_arm64",)
@@ -20,7 +19,7 @@ X86 = ("cp312-abi3-manylinux_2_28_x86_64",)
 
 def refused(lab: Lab, match: str, verb, *args) -> None:
     before = lab.state()
-    with pytest.raises((LocksError, LifecycleError), match=match):
+    with pytest.raises(ToolError, match=match):
         verb(lab.repo, *args, make=lab.index.make)
     assert lab.state() == before
 
@@ -120,7 +119,7 @@ def test_a_file_edited_meanwhile_stops_all(lab):
         return made
 
     lab.index.put("middle", "2.0")
-    with pytest.raises(LifecycleError, match=r"gpu\.in: was changed meanwhile, nothing is done"):
+    with pytest.raises(ToolError, match=r"gpu\.in: was changed meanwhile, nothing is done"):
         commands.update(lab.repo, ["cpu", "gpu"], make=make)
     assert lab.git("diff", "--name-only") == f"{LOCKS}/gpu.in"
 
@@ -212,10 +211,10 @@ def test_a_failure_of_one_lock_leaves_all_as_it_was(lab):
 
     def make(repo, resolves, edits):
         made = lab.index.make(repo, resolves[:2], {})
-        raise LocksError(f"no package index has it: {sorted(made)}")
+        raise ToolError(f"no package index has it: {sorted(made)}")
 
     before = lab.state()
-    with pytest.raises(LocksError, match="cpu.lock.*gpu.lock"):
+    with pytest.raises(ToolError, match="cpu.lock.*gpu.lock"):
         commands.add(lab.repo, "nothing", make=make)
     assert lab.state() == before
 

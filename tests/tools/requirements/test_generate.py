@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.requirements.conftest import Lab
-from tools.requirements.errors import LocksError
+from tools.common.errors import ToolError
 from tools.requirements.generate import explain, generate
 from tools.requirements.workspace import resolves
 
@@ -124,7 +124,7 @@ def test_what_pants_finds(lab, monkeypatch):
 
 def test_an_unknown_failure_shows_what_pants_said(lab, capfd):
     pants(lab, "print('13:34:55.82 [INFO] at work')\nsys.exit('a bad day')")
-    with pytest.raises(LocksError, match="ended with 1: its own words are above"):
+    with pytest.raises(ToolError, match="ended with 1: its own words are above"):
         generate(lab.repo, [resolves(lab.root)["cpu"]], {})
     assert "a bad day" in capfd.readouterr().err
 

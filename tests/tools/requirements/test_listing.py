@@ -3,8 +3,8 @@
 import pytest
 from packaging.requirements import Requirement
 
+from tools.common.errors import ToolError
 from tools.requirements import listing
-from tools.requirements.errors import LocksError
 
 CPU = """\
 # Why it is pinned:
@@ -64,10 +64,10 @@ def test_a_requirement_goes_by_any_spelling_of_its_name():
 
 
 def test_what_is_no_requirement_is_refused():
-    with pytest.raises(LocksError, match=r"x\.in:2: is no requirement"):
+    with pytest.raises(ToolError, match=r"x\.in:2: is no requirement"):
         listing.parse("a\nnot one\n", "x.in")
     for text in ("", "../up", "name==", "two words", "-r x.txt"):
-        with pytest.raises(LocksError, match="is no requirement .*: write NAME"):
+        with pytest.raises(ToolError, match="is no requirement .*: write NAME"):
             listing.requirement_of(text)
-    with pytest.raises(LocksError, match="names a URL"):
+    with pytest.raises(ToolError, match="names a URL"):
         listing.requirement_of("a @ https://example.org/a.whl")

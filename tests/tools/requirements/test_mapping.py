@@ -5,8 +5,8 @@ import ast
 import pytest
 
 from tests.tools.requirements.conftest import BUILD
+from tools.common.errors import ToolError
 from tools.requirements import mapping
-from tools.requirements.errors import LocksError
 
 PATH = "tools/locks/BUILD"
 
@@ -75,7 +75,7 @@ def test_what_is_there_already_changes_nothing():
     ],
 )
 def test_a_file_that_cannot_be_edited_is_named(text, message):
-    with pytest.raises(LocksError, match=message):
+    with pytest.raises(ToolError, match=message):
         edit(text, "cpu.in", "a", ["b"])
 
 

@@ -10,10 +10,10 @@ import pytest
 from experiments.grug.base import launch
 from experiments.grug.moe import launch as moe
 from tests.tools.requirements.conftest import Lab
-from tools.archive import summary
 from tools.requirements import records, render
 from tools.requirements.records import Replaced
 from tools.requirements.settings import flags, presets
+from tools.runs import run_summary
 from tools.speedrun import entry
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ def test_presets_are_read_as_python_has_them(variant):
     known = presets(Path(variant.__file__).parent)
     assert set(known.values) == set(variant.PRESETS) and known.default == "tiny"
     for name, config in variant.PRESETS.items():
-        assert known.values[name] == summary.flat(dataclasses.asdict(config)), name
+        assert known.values[name] == run_summary.flat(dataclasses.asdict(config)), name
 
 
 @pytest.mark.parametrize("preset", ["tiny", "130m", "1b"])
@@ -54,14 +54,14 @@ def test_flags_give_the_recorded_settings_again(preset, changed):
 
 def test_the_recorded_runs_can_be_repeated():
     """What the workspace itself has recorded, with settings that were added since."""
-    runs, faults = summary.load_all(ROOT)
+    runs, faults = run_summary.load_all(ROOT)
     assert runs and not faults
     for run in runs:
         variant = {"base": launch, "moe": moe}[run.variant]
         given, gone = flags(run.config, presets(ROOT / f"experiments/grug/{run.variant}"))
         again = json.loads(json.dumps(dataclasses.asdict(variant.parse(given).train)))
-        settings = summary.flat({k: v for k, v in run.config.items() if k != "seed"})
-        assert {k: summary.flat(again)[k] for k in settings} == settings and not gone
+        settings = run_summary.flat({k: v for k, v in run.config.items() if k != "seed"})
+        assert {k: run_summary.flat(again)[k] for k in settings} == settings and not gone
 
 
 def test_a_setting_that_is_no_more_is_named():
@@ -96,13 +96,13 @@ def test_runs_under_the_replaced_lock_or_else_older_ones(recorded):
         "runs/base-seed$seed-bbbbbb; done",
         "    for seed in 0 1; do ./pants run launch -- base --steps 100 --seed $seed --run-dir "
         "runs/base-2-seed$seed-bbbbbb; done",
-        "    ./pants run tools/archive:record -- runs/base-seed0-bbbbbb runs/base-2-seed0-bbbbbb "
+        "    ./pants run tools/runs:record -- runs/base-seed0-bbbbbb runs/base-2-seed0-bbbbbb "
         "runs/base-2-seed1-bbbbbb",
         "  gone: gone-0 (experiments/grug/gone is no more: nothing to run)",
         "  moe: moe-seed0 (under older locks still)",
         "    for seed in 0; do ./pants run launch -- moe --steps 100 --seed $seed --run-dir "
         "runs/moe-seed$seed-bbbbbb; done",
-        "    ./pants run tools/archive:record -- runs/moe-seed0-bbbbbb",
+        "    ./pants run tools/runs:record -- runs/moe-seed0-bbbbbb",
     ]
 
 

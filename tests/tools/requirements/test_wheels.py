@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.requirements.conftest import entry, make_lock
-from tools.requirements.errors import LocksError
+from tools.common.errors import ToolError
 from tools.requirements.wheels import modules, modules_of
 
 INFO = "x-1.dist-info"
@@ -65,9 +65,9 @@ def test_a_wheel_is_downloaded_and_looked_into(wheel):
         try:
             url = f"http://127.0.0.1:{server.server_port}/{wheel.name}"
             assert modules_of(locked(url, digest), "odd-name") == ("odd",)
-            with pytest.raises(LocksError, match="has another sha256 than the lock says"):
+            with pytest.raises(ToolError, match="has another sha256 than the lock says"):
                 modules_of(locked(url, "1" * 64), "odd-name")
-            with pytest.raises(LocksError, match="cannot be downloaded"):
+            with pytest.raises(ToolError, match="cannot be downloaded"):
                 modules_of(locked(url.replace("odd_", "even_"), digest), "odd-name")
         finally:
             server.shutdown()
@@ -78,7 +78,7 @@ def test_no_wheel_and_a_broken_one(wheel):
                       "odd-name") == ("odd",)  # fmt: skip
     wheel.write_bytes(b"PK")
     digest = hashlib.sha256(b"PK").hexdigest()
-    with pytest.raises(LocksError, match="is no wheel"):
+    with pytest.raises(ToolError, match="is no wheel"):
         modules_of(locked(wheel.as_uri(), digest), "odd-name")
-    with pytest.raises(LocksError, match="has no wheel to look into"):
+    with pytest.raises(ToolError, match="has no wheel to look into"):
         modules_of(locked("https://nowhere.invalid/odd-1.tar.gz", digest), "odd-name")

@@ -13,10 +13,10 @@ from markdown_it import MarkdownIt
 
 from tests.tools.review.conftest import COMMIT
 from tools.diff import markdown, sizes
-from tools.diff.compare import compare
+from tools.diff.compare_trees import compare
 from tools.diff.markdown import span
 from tools.diff.model import Header
-from tools.diff.sources import read
+from tools.diff.read_trees import read
 from tools.review import post
 from tools.review.artifact import Reports
 from tools.review.clean import clean
@@ -118,7 +118,7 @@ def test_reports_pass_byte_for_byte(reports):
 
 def test_the_report_of_a_real_variant_passes_byte_for_byte():
     root = Path(__file__).parents[3]
-    text = report(str(root / "tools/diff"), str(root / "tools/archive"))
+    text = report(str(root / "tools/diff"), str(root / "tools/ledger"))
     assert "| knob | origin | variant |" in text and clean(text) == text
 
 

@@ -6,11 +6,10 @@ import time
 import pytest
 
 from tests.tools.review.conftest import COMMIT, REPOSITORY, TOKEN, Fault, event, handed_over
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
 from tools.review import __main__ as command
 from tools.review import post
 from tools.review.artifact import Reports
-from tools.review.errors import ReviewError
 from tools.review.github import ATTEMPTS, Client
 
 OURS = f"{post.MARKER}\nof before"
@@ -136,12 +135,12 @@ def test_the_right_one_is_found_among_many(ready, client):
     ],
 )
 def test_another_event_is_refused(text, said):
-    with pytest.raises(ReviewError, match=said):
+    with pytest.raises(ToolError, match=said):
         post.parse_event(text, REPOSITORY)
 
 
 def test_another_repositorys_event_is_refused():
-    with pytest.raises(ReviewError, match="not about 'lab/other'"):
+    with pytest.raises(ToolError, match="not about 'lab/other'"):
         post.parse_event(json.dumps(event()), "lab/other")
 
 
@@ -162,11 +161,11 @@ def test_a_create_that_was_not_carried_out_is_asked_for_again(ready, client):
 
 def test_failures_that_last_end_with_one_line(ready, client):
     ready.faults = [Fault("POST", "comments", status=502) for _ in range(20)]
-    with pytest.raises(ReviewError, match="no comment after 5 attempts: run it again"):
+    with pytest.raises(ToolError, match="no comment after 5 attempts: run it again"):
         post.comment(client, run(), "s")
     assert writes(ready) == ["POST"] * ATTEMPTS
     ready.faults = [Fault("GET", "pulls", status=500) for _ in range(20)]
-    with pytest.raises(ReviewError, match="GET /repos/lab/grug/pulls: 500 'as told', 5 times"):
+    with pytest.raises(ToolError, match="GET /repos/lab/grug/pulls: 500 'as told', 5 times"):
         post.comment(client, run(), "s")
     assert len(ready.faults) == 20 - ATTEMPTS
 
@@ -241,7 +240,7 @@ def test_a_rate_limit_is_waited_for(ready, client, status, headers):
 )
 def test_a_long_rate_limit_is_not(ready, client, status, headers, body):
     ready.faults = [Fault("GET", "pulls", status=status, headers=headers, body=body)]
-    with pytest.raises(ReviewError, match="too long to wait, run it again later") as caught:
+    with pytest.raises(ToolError, match="too long to wait, run it again later") as caught:
         post.comment(client, run(), "s")
     assert "\n" not in str(caught.value) and client.patience == 10
 
@@ -250,7 +249,7 @@ def test_a_limit_without_end_is_given_up(ready, client):
     ready.faults = [
         Fault("GET", "pulls", status=429, headers={"Retry-After": "0"}) for _ in range(99)
     ]
-    with pytest.raises(ReviewError, match="429 'as told', 5 times"):
+    with pytest.raises(ToolError, match="429 'as told', 5 times"):
         post.comment(client, run(), "s")
 
 
@@ -267,7 +266,7 @@ def test_a_limit_without_end_is_given_up(ready, client):
 def test_a_refusal_is_one_line_and_not_repeated(ready, client, status, said):
     away = {"Location": f"{ready.store}/blob/31"}
     ready.faults = [Fault("POST", "comments", status=status, headers=away)]
-    with pytest.raises(ReviewError) as caught:
+    with pytest.raises(ToolError) as caught:
         post.comment(client, run(), "s")
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert writes(ready) == ["POST"] and not ready.comments
@@ -277,7 +276,7 @@ def test_what_github_says_cannot_begin_a_line(ready, client):
     ready.faults = [
         Fault("GET", "pulls", status=422, body={"message": f"a\n::error::b {'x' * 999}"})
     ]
-    with pytest.raises(ReviewError) as caught:
+    with pytest.raises(ToolError) as caught:
         post.comment(client, run(), "s")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
@@ -294,7 +293,7 @@ def test_a_next_page_on_another_host_is_not_asked_for(ready, client):
     link = {"Link": f'<{ready.store}/repos?page=2>; rel="next"'}
     ready.faults = [Fault("GET", "pulls", status=200, body=[{"number": 0}], headers=link)]
     ready.faults[0].body = [{**ready.pulls[0], "state": "closed"}]
-    with pytest.raises(ReviewError, match="the next page is on another host"):
+    with pytest.raises(ToolError, match="the next page is on another host"):
         post.comment(client, run(), "s")
     assert len(ready.asked) == 1
 
@@ -302,7 +301,7 @@ def test_a_next_page_on_another_host_is_not_asked_for(ready, client):
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "https://elsewhere.example/a?sig=secret"])
 def test_a_redirect_to_another_scheme_is_refused(ready, client, place):
     ready.faults = [Fault("GET", "zip", status=302, headers={"Location": place})]
-    with pytest.raises(ReviewError, match="refused a redirect") as caught:
+    with pytest.raises(ToolError, match="refused a redirect") as caught:
         post.comment(client, run(), "s")
     assert "secret" not in str(caught.value)
 
@@ -310,7 +309,7 @@ def test_a_redirect_to_another_scheme_is_refused(ready, client, place):
 def test_redirects_without_end_are_refused(ready, client):
     again = {"Location": f"{ready.store}/blob/31"}
     ready.faults = [Fault("GET", "zip|blob", status=302, headers=again) for _ in range(9)]
-    with pytest.raises(ReviewError, match="more than 2 redirects"):
+    with pytest.raises(ToolError, match="more than 2 redirects"):
         post.comment(client, run(), "s")
 
 
@@ -321,19 +320,19 @@ def test_a_reply_cut_short_is_asked_for_again(ready, client):
 
 
 def test_a_download_larger_than_it_may_be_is_not_kept(ready, client):
-    with pytest.raises(ReviewError, match="more than 100 bytes"):
+    with pytest.raises(ToolError, match="more than 100 bytes"):
         client.download(f"/repos/{REPOSITORY}/actions/artifacts/31/zip", 100)
 
 
 def test_a_run_without_artifact(ready, client):
     ready.artifacts.clear()
-    with pytest.raises(ReviewError, match="run 99 has no artifact variant-reports"):
+    with pytest.raises(ToolError, match="run 99 has no artifact variant-reports"):
         post.comment(client, run(), "s")
 
 
 @pytest.mark.parametrize("api", ["http://api.github.com", "ftp://localhost", "api.github.com"])
 def test_the_token_goes_nowhere_in_the_clear(api):
-    with pytest.raises(ReviewError, match="begins with https://"):
+    with pytest.raises(ToolError, match="begins with https://"):
         Client(api, TOKEN)
 
 
@@ -363,8 +362,8 @@ def test_the_command(ready, monkeypatch, tmp_path, capsys):
     assert command.main(["comment"]) == 0
     assert capsys.readouterr().out == "pull request 7: created\n"
     monkeypatch.delenv("GITHUB_TOKEN")
-    with pytest.raises(ArchiveError, match=r"\$GITHUB_TOKEN is not set"):
+    with pytest.raises(ToolError, match=r"\$GITHUB_TOKEN is not set"):
         command.main(["comment"])
     monkeypatch.delenv("GITHUB_EVENT_PATH")
-    with pytest.raises(ArchiveError, match="name the event with --event FILE"):
+    with pytest.raises(ToolError, match="name the event with --event FILE"):
         command.main(["comment"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tools.speedrun.conftest import NAME
-from tools.archive.files import ArchiveError
-from tools.archive.stats import Sample, welch
+from tools.common.errors import ToolError
+from tools.runs.stats import Sample, welch
 from tools.speedrun.entry import load
 from tools.speedrun.page import INDEX, main, pages, standings, write
 from tools.speedrun.tracks import load_tracks
@@ -104,14 +104,14 @@ def test_an_entry_of_the_ledger_links_to_its_diff(workspace):
 
 def test_a_refused_entry_stops_the_page(workspace):
     workspace.edit(workspace.recorded(), hardware=None)
-    with pytest.raises(ArchiveError, match="hardware: is missing"):
+    with pytest.raises(ToolError, match="hardware: is missing"):
         write(workspace.root, workspace.root / "out")
     assert not (workspace.root / "out").exists()
 
 
 def test_a_workspace_without_speedruns(tmp_path):
     assert pages(tmp_path) == {}
-    with pytest.raises(ArchiveError, match="has no speedrun"):
+    with pytest.raises(ToolError, match="has no speedrun"):
         write(tmp_path, tmp_path / "out")
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.tools.speedrun.conftest import NAME
-from tools.archive.files import ArchiveError
+from tools.common.errors import ToolError
 from tools.speedrun.entry import load
 from tools.speedrun.record import main, record
 from tools.speedrun.tracks import load_tracks
@@ -13,7 +13,7 @@ from tools.speedrun.tracks import load_tracks
 
 def refusal(workspace, directories, author: str = "A. Author") -> str:
     """The message of a refusal, after which nothing was written."""
-    with pytest.raises(ArchiveError) as raised:
+    with pytest.raises(ToolError) as raised:
         record(workspace.root, NAME, directories, author)
     assert not list(workspace.area.rglob("*.json.*")) + list(workspace.area.rglob("record.json"))
     return str(raised.value)
@@ -99,5 +99,5 @@ def test_a_target_that_was_missed(workspace):
 
 def test_an_unknown_entry(workspace):
     workspace.add()
-    with pytest.raises(ArchiveError, match=f"is no entry .*; there is {NAME}"):
+    with pytest.raises(ToolError, match=f"is no entry .*; there is {NAME}"):
         record(workspace.root, "2026-11-22_other", [], "A")

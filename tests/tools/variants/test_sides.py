@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from tools.archive.ledger import parse
+from tools.common.errors import ToolError
+from tools.ledger.ledger import parse
 from tools.variants.__main__ import main
-from tools.variants.sides import Side, SidesError, sides
+from tools.variants.sides import Side, sides
 
 LEDGER = """
 ## base
@@ -76,7 +77,7 @@ def test_without_a_recorded_origin_there_is_no_other_side():
     ],
 )
 def test_what_there_is_not(variant, against, message):
-    with pytest.raises(SidesError, match=message):
+    with pytest.raises(ToolError, match=message):
         of(variant, against)
 
 

@@ -13,7 +13,7 @@ VARIANT = {
     "accelerators": ["cpu"],
     "locks": ["tools/locks/cpu.lock"],
     "contract": True,
-    "facts": {"files": 2, "lines": 1234, "added": 20, "deleted": 3},
+    "facts": {"files": 2, "lines": 1234, "added": 20, "deleted": 3, "own_plumbing": 0},
 }
 REQUEST = {"variants": [VARIANT], "changed": None, "suite": "tests/contract"}
 LEDGER = """
@@ -52,6 +52,26 @@ def test_changed_added_and_missing_files_count():
     copy = {"same.py": b"1\n", "edited.py": b"1\n9\n3\n4\n", "new.py": b"1\n"}
     assert compare(copy, base, NAMES).changed == Counts(added=3, deleted=3)
     assert compare(copy, None, NAMES).changed is None
+
+
+def test_plumbing_is_the_origins_or_files_of_its_own():
+    base = {"model.py": b"1\n", "plumbing/data.py": b"1\n", "planning/plan.py": b"1\n"}
+    assert compare({**base, "model.py": b"2\n"}, base, NAMES).own_plumbing == 0
+    other = {**base, "plumbing/data.py": b"2\n", "plumbing/new.py": b""}
+    del other["planning/plan.py"]
+    assert compare(other, base, NAMES).own_plumbing == 3
+    assert compare(base, None, NAMES).own_plumbing is None
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"), [(0, "the origin's"), (1, "1 file of its own"), (2, "2 files of its own")]
+)
+def test_the_table_says_whose_the_plumbing_is(own, shown):
+    facts = {"files": 2, "lines": 1, "added": 0, "deleted": 0, "own_plumbing": own}
+    variant = {**VARIANT, "facts": facts}
+    heading, line = listing({**REQUEST, "variants": [variant]}, [], "table").splitlines()
+    start = heading.index("plumbing")
+    assert line[start:].startswith(shown)
 
 
 @pytest.mark.parametrize(
@@ -136,5 +156,5 @@ def test_facts_of_directories(tmp_path, capsys, monkeypatch):
         (tmp_path / "experiments/grug" / name).mkdir(parents=True)
         (tmp_path / "experiments/grug" / name / "model.py").write_text(text)
     assert main(["facts", *NAMES]) == 0
-    expected = {"files": 1, "lines": 3, "added": 2, "deleted": 1}
+    expected = {"files": 1, "lines": 3, "added": 2, "deleted": 1, "own_plumbing": 0}
     assert json.loads(capsys.readouterr().out) == expected

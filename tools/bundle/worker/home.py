@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 
-from tools.bundle.errors import BundleError
+from tools.bundle.worker.errors import WorkerError
 from tools.bundle.worker.say import say
 
 
@@ -21,11 +21,11 @@ def home_of_venvs() -> str:
                 pass
         except OSError as error:
             if error.errno == errno.ENOSPC or place == places[-1]:
-                raise BundleError(advice(place, error)) from error
+                raise WorkerError(advice(place, error)) from error
             say(f"{place}: {error.strerror}; using {places[-1]}")
             continue
         if place == places[-1] and not named and os.lstat(place).st_uid != os.getuid():
-            raise BundleError(f"{place} belongs to another user: name a directory in GRUG_VENVS")
+            raise WorkerError(f"{place} belongs to another user: name a directory in GRUG_VENVS")
         return os.path.abspath(place)
     raise AssertionError
 
@@ -35,6 +35,7 @@ def _temporary_home() -> str:
 
 
 def advice(place: str, error: OSError) -> str:
+    """What is wrong with a home of environments, and the remedy."""
     return (
         f"{place}: {error.strerror}: name a directory with room that can be written in GRUG_VENVS"
     )

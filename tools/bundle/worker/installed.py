@@ -7,14 +7,14 @@ import platform
 import re
 import sys
 
-from tools.bundle.errors import BundleError
+from tools.bundle.worker.errors import WorkerError
 
 
-def check_installed(path: str, requirements: str) -> list:
+def check_installed(path: str, requirements: str) -> list[str]:
     """The files by which each distribution that is locked for this machine is known to be there.
 
     Raises:
-        BundleError: one is not in the environment at `path`, has another version or lacks files.
+        WorkerError: one is not in the environment at `path`, has another version or lacks files.
     """
     import csv
     import importlib.metadata
@@ -26,20 +26,20 @@ def check_installed(path: str, requirements: str) -> list:
     known = []
     for name, version in pinned(requirements).items():
         if name not in found:
-            raise BundleError(f"the installer left no {name} in the environment")
+            raise WorkerError(f"the installer left no {name} in the environment")
         if found[name].version != version:
-            raise BundleError(f"the installer left {name} {found[name].version}, not {version}")
+            raise WorkerError(f"the installer left {name} {found[name].version}, not {version}")
         # Not `files`, which leaves out those that are not there.
         record = csv.reader((found[name].read_text("RECORD") or "").splitlines())
         files = [os.path.join(site, row[0]) for row in record if row]
         lost = [file for file in files if not os.path.exists(os.path.join(path, file))]
         if lost or not files:
-            raise BundleError(f"the installer left {name} without {(lost or ['its files'])[0]}")
+            raise WorkerError(f"the installer left {name} without {(lost or ['its files'])[0]}")
         known += [file for file in files if file.endswith(".dist-info/METADATA")]
     return known
 
 
-def pinned(requirements: str) -> dict:
+def pinned(requirements: str) -> dict[str, str]:
     """The version of each distribution that this machine needs, by canonical name.
 
     tools/bundle/lock.py writes such files: NAME==VERSION, and the Pythons and processors for which
@@ -59,8 +59,10 @@ def pinned(requirements: str) -> dict:
 
 
 def site_packages() -> str:
+    """Where packages lie in an environment of this Python."""
     return "lib/python{}.{}/site-packages".format(*sys.version_info)
 
 
 def canonical(name: str) -> str:
+    """The one spelling of a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -13,8 +13,9 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable, Generator
 
-from tools.bundle.errors import BundleError
+from tools.bundle.worker.errors import WorkerError
 from tools.bundle.worker.say import say
 
 LOCK_WAIT = 1800.0  # seconds for another process to make the environment
@@ -25,20 +26,21 @@ DAY = 86400.0  # seconds; no installation takes as long
 SEAL = "complete.json"  # written last: the files without which a cached directory is not whole
 PARTIAL = r"(.+-[0-9a-f]{16})\.(.+)\.[0-9]+(\.old)?(\.partial)+"  # see made_once
 
-HELD: set = set()  # descriptors of the locks that this process holds
+HELD: set[int] = set()  # descriptors of the locks that this process holds
 
 
 def host() -> str:
+    """This machine's name, by which others on a shared home know whose a file is."""
     return os.uname().nodename
 
 
 @contextlib.contextmanager
-def locked(path: str, wait: bool = True):
+def locked(path: str, wait: bool = True) -> Generator[bool]:
     """Whether this process alone holds path.lock. By flock; where there is none, by path.owner."""
     with open(path + ".lock", "w") as file, contextlib.ExitStack() as held:
         mine = True
         try:
-            mine = _flock(file, path, wait)
+            mine = _flock(file.fileno(), path, wait)
         except OSError as error:
             if error.errno not in NO_FLOCK:
                 raise
@@ -56,20 +58,19 @@ def locked(path: str, wait: bool = True):
                     fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _flock(file, path: str, wait: bool) -> bool:
+def _flock(descriptor: int, path: str, wait: bool) -> bool:
     with contextlib.suppress(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     if wait:
         say(f"waiting for another process, which makes {path}")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     return wait
 
 
 @contextlib.contextmanager
-def owned(path: str):
+def owned(path: str) -> Generator[None]:
     """Holds `path`, which names its owner and is touched while it lives; takes a dead one's."""
-    beat = None
     deadline = time.monotonic() + LOCK_WAIT
     while True:
         try:
@@ -78,7 +79,7 @@ def owned(path: str):
         except FileExistsError:
             _drop_if_stale(path)
         if time.monotonic() > deadline:
-            raise BundleError(
+            raise WorkerError(
                 f"{path} is held for {LOCK_WAIT:.0f} s: if nobody installs, delete it"
             )
         time.sleep(0.2)
@@ -86,16 +87,16 @@ def owned(path: str):
         me = f"{host()} {os.getpid()}"
         os.write(descriptor, me.encode())
         os.close(descriptor)
-        beat = _keep_alive(path)
-        yield
+        with _kept_alive(path):
+            yield
     finally:
-        if beat:
-            beat.set()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
-def _keep_alive(path: str):
+@contextlib.contextmanager
+def _kept_alive(path: str) -> Generator[None]:
+    """Touches the file again and again."""
     import threading
 
     stop = threading.Event()
@@ -106,7 +107,10 @@ def _keep_alive(path: str):
                 os.utime(path)
 
     threading.Thread(target=touch, daemon=True).start()
-    return stop
+    try:
+        yield
+    finally:
+        stop.set()
 
 
 def _drop_if_stale(path: str) -> None:
@@ -135,7 +139,7 @@ def _drop_if_stale(path: str) -> None:
         os.unlink(aside)
 
 
-def made_once(home: str, name: str, make) -> str:
+def made_once(home: str, name: str, make: Callable[[str], None]) -> str:
     """home/name, which make(DIRECTORY) makes and seals under another name; then it is renamed.
 
     What is there without a seal, or lacks a file that the seal names, is made anew.
@@ -163,7 +167,7 @@ def made_once(home: str, name: str, make) -> str:
     return path
 
 
-def seal(path: str, names: list) -> None:
+def seal(path: str, names: list[str]) -> None:
     """Marks a directory as complete, as long as the files `names` are in it."""
     with open(os.path.join(path, SEAL), "w", encoding="utf-8") as file:
         json.dump(sorted(names), file)

@@ -7,5 +7,6 @@ import sys
 
 
 def say(line: str) -> None:
+    """Prints a line to stderr."""
     with contextlib.suppress(OSError):  # a full disk may hold the log too
         print(f"bundle: {line}", file=sys.stderr, flush=True)

@@ -8,9 +8,10 @@ import os
 import platform
 import sys
 from functools import partial
+from typing import Any
 
-from tools.bundle.errors import BundleError
 from tools.bundle.worker.check import check_machine
+from tools.bundle.worker.errors import WorkerError
 from tools.bundle.worker.home import advice, home_of_venvs
 from tools.bundle.worker.locks import made_once, seal, sweep
 from tools.bundle.worker.say import say
@@ -32,7 +33,7 @@ def unpack(bundle: str, path: str) -> None:
         seal(path, archive.namelist())
 
 
-def imported(bundle: str) -> list:
+def imported(bundle: str) -> list[str]:
     """The top-level modules that the program's own modules import as they are loaded."""
     import ast
     import zipfile
@@ -59,7 +60,7 @@ def install(bundle: str, path: str) -> None:
     make_venv(path, *(os.path.join(bundle, name) for name in names), modules=imported(bundle))
 
 
-def environment(manifest: dict) -> dict:
+def environment(manifest: dict[str, Any]) -> dict[str, str]:
     """The program's: what the bundle sets, unless the user did; flags of both, the user's last.
 
     Nothing in it leads Python to code that is neither the bundle's nor locked.
@@ -76,7 +77,7 @@ def environment(manifest: dict) -> dict:
     return result
 
 
-def arguments(bundle: str, manifest: dict, given: list) -> list:
+def arguments(bundle: str, manifest: dict[str, Any], given: list[str]) -> list[str]:
     """The bundle's, then the user's; the sample of text where neither names any data."""
     every = [*manifest["args"], *given]
     if manifest["sample"] and not any(a.partition("=")[0] in NEEDS_NO_DATA for a in every):
@@ -85,8 +86,8 @@ def arguments(bundle: str, manifest: dict, given: list) -> list:
     return every
 
 
-def main(bundle: str, manifest: dict, given: list) -> None:
-    """Becomes the program. Raises BundleError where it cannot be started."""
+def main(bundle: str, manifest: dict[str, Any], given: list[str]) -> None:
+    """Becomes the program. Raises WorkerError where it cannot be started."""
     check_machine(bundle, manifest)
     home = home_of_venvs()
     files = manifest["files"]
@@ -101,10 +102,10 @@ def main(bundle: str, manifest: dict, given: list) -> None:
         app = made_once(home, f"app-{files['app.pex']['sha256'][:16]}", partial(unpack, bundle))
         venv = made_once(home, venv_name, partial(install, bundle))
     except OSError as error:
-        raise BundleError(advice(home, error)) from error
+        raise WorkerError(advice(home, error)) from error
     program = os.path.join(venv, "bin", "python")
     if not os.access(program, os.X_OK):
-        raise BundleError(f"{venv} holds no Python that runs: delete it, and it is made again")
+        raise WorkerError(f"{venv} holds no Python that runs: delete it, and it is made again")
     env = environment(manifest)
     env["PYTHONPATH"] = app
     env["GRUG_BUNDLE"] = bundle

@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tools.bundle.errors import BundleError
+from tools.bundle.worker.errors import WorkerError
 from tools.bundle.worker.installed import check_installed, pinned, site_packages
 from tools.bundle.worker.locks import HELD, made_once, remove, seal
 from tools.bundle.worker.say import say
@@ -58,14 +59,16 @@ class Mirrors:
             **dict(self.machine.caches),
         }
 
-    def silences(self) -> list:
+    def silences(self) -> list[str]:
         """Of each mirror that does not answer why, for a message; the one in use is asked now."""
         here = self.machine
         silent = self.silent or ask(here, here.indexes, here.find_links, self.project)
         return [f"{without_logins(url)} does not answer ({why})" for url, why in silent.items()]
 
 
-def make_venv(path: str, requirements: str, installer: str, wheels: str, modules=()) -> None:
+def make_venv(
+    path: str, requirements: str, installer: str, wheels: str, modules: Iterable[str] = ()
+) -> None:
     """A virtual environment at `path`, to be moved to its place after, of pinned wheels alone.
 
     With the uv at hand, else with the one that the file `installer` pins and pip fetches to a
@@ -73,7 +76,7 @@ def make_venv(path: str, requirements: str, installer: str, wheels: str, modules
     is asked instead of any index. Those of `modules` that were installed are imported once.
 
     Raises:
-        BundleError: no installer could, or what it left is not what is locked or does not import.
+        WorkerError: no installer could, or what it left is not what is locked or does not import.
         OSError: the disk is full.
     """
     began = time.monotonic()
@@ -90,7 +93,7 @@ def make_venv(path: str, requirements: str, installer: str, wheels: str, modules
     say(f"installed in {time.monotonic() - began:.1f} s")
 
 
-def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> list:
+def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> list[str]:
     """check_installed's files; none where there is no uv or it failed, and one line says why."""
     named = os.environ.get("GRUG_UV") or shutil.which("uv")
     if not named and not os.path.exists(installer):
@@ -113,7 +116,7 @@ def with_uv(path: str, requirements: str, installer: str, mirrors: Mirrors) -> l
         what = [*STRICT, *flags, "-r", requirements, "--python", python]
         run([uv, "pip", "install", *alone, *what], mirrors, env, loud=False)
         return check_installed(path, requirements)
-    except BundleError as error:
+    except WorkerError as error:
         say(f"not with uv ({error}): installing with pip...")
         remove(path)
         return []
@@ -126,7 +129,7 @@ def fetched_uv(home: str, installer: str, mirrors: Mirrors) -> str:
         what = [*STRICT, "--no-compile", "-r", installer, "--target", path]
         run([*_pip(), "install", *QUIET, *what], mirrors, loud=False)
         if not os.path.exists(os.path.join(path, "bin", "uv")):
-            raise BundleError("pip says that it installed uv, but it did not")
+            raise WorkerError("pip says that it installed uv, but it did not")
         seal(path, ["bin/uv"])
 
     digest = hashlib.sha256(Path(installer).read_bytes()).hexdigest()
@@ -134,7 +137,7 @@ def fetched_uv(home: str, installer: str, mirrors: Mirrors) -> str:
     return os.path.join(made_once(home, name, fetch), "bin", "uv")
 
 
-def with_pip(path: str, requirements: str, mirrors: Mirrors) -> list:
+def with_pip(path: str, requirements: str, mirrors: Mirrors) -> list[str]:
     """check_installed's files. pip stays outside of the environment, where there is one."""
     python = os.path.join(path, "bin", "python")
     bare = ["--without-pip"] if _pip_version(mirrors) >= OUTSIDE else []
@@ -143,24 +146,24 @@ def with_pip(path: str, requirements: str, mirrors: Mirrors) -> list:
     try:
         # Bytecode is written by whoever imports first: far less than all of it.
         run([*pip, "install", *QUIET, "--no-compile", *STRICT, "-r", requirements], mirrors)
-    except BundleError as error:
-        raise BundleError("; ".join([str(error), *mirrors.silences()])) from error
+    except WorkerError as error:
+        raise WorkerError("; ".join([str(error), *mirrors.silences()])) from error
     return check_installed(path, requirements)
 
 
-def _pip_version(mirrors: Mirrors) -> tuple:
+def _pip_version(mirrors: Mirrors) -> tuple[int, ...]:
     """(22, 3) of pip 22.3.1; () where there is none. A tenth of what starting it takes."""
     done = _start([sys.executable, "-I", "-c", "import pip; print(pip.__version__)"], mirrors)
     found = re.match(r"(\d+)\.(\d+)", done.stdout)
     return (int(found[1]), int(found[2])) if found and done.returncode == 0 else ()
 
 
-def _pip() -> list:
+def _pip() -> list[str]:
     """pip, without what the working directory, the user's site or PYTHONPATH hold."""
     return [sys.executable, "-I", "-m", "pip"]
 
 
-def check_imports(path: str, modules, mirrors: Mirrors) -> None:
+def check_imports(path: str, modules: Iterable[str], mirrors: Mirrors) -> None:
     """Imports those of `modules` that are in the environment at `path`, as the program will."""
     site = os.path.join(path, site_packages())
     there = {entry.partition(".")[0] for entry in os.listdir(site)}
@@ -170,7 +173,13 @@ def check_imports(path: str, modules, mirrors: Mirrors) -> None:
     run(command, mirrors, failed="the locked packages were installed, but do not import here")
 
 
-def run(command: list, mirrors: Mirrors, env=None, loud: bool = True, failed: str = "") -> None:
+def run(
+    command: list[str],
+    mirrors: Mirrors,
+    env: Mapping[str, str] | None = None,
+    loud: bool = True,
+    failed: str = "",
+) -> None:
     """Runs an installer; a failure becomes one line, after all that it said where that is loud."""
     done = _start(command, mirrors, env)
     if done.returncode == 0:
@@ -179,7 +188,7 @@ def run(command: list, mirrors: Mirrors, env=None, loud: bool = True, failed: st
     if any(sign in said for sign in DISK_FULL):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if "ensurepip" in said:
-        raise BundleError(
+        raise WorkerError(
             f"{sys.executable} has neither pip nor ensurepip: install uv, or your system's "
             "packages python3-venv and python3-pip"
         )
@@ -187,7 +196,7 @@ def run(command: list, mirrors: Mirrors, env=None, loud: bool = True, failed: st
     if loud:
         with contextlib.suppress(OSError):
             print(said, file=sys.stderr)
-    raise BundleError(f"{failed or 'the locked packages could not be installed'}: {told}")
+    raise WorkerError(f"{failed or 'the locked packages could not be installed'}: {told}")
 
 
 def _told(said: str) -> str:
@@ -202,7 +211,9 @@ def _last_line(said: str) -> str:
     return said.rpartition("\n")[2].strip() or "it said nothing"
 
 
-def _start(command: list, mirrors: Mirrors, env=None) -> subprocess.CompletedProcess:
+def _start(
+    command: list[str], mirrors: Mirrors, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs it where no project, pip.py or .python-version of a working directory has a say."""
     try:
         return subprocess.run(
@@ -216,4 +227,4 @@ def _start(command: list, mirrors: Mirrors, env=None) -> subprocess.CompletedPro
             pass_fds=tuple(HELD),  # if this process is killed, its lock lasts as long as these
         )
     except OSError as error:
-        raise BundleError(f"{command[0]} cannot be run: {error.strerror}") from error
+        raise WorkerError(f"{command[0]} cannot be run: {error.strerror}") from error

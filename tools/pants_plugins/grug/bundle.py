@@ -62,8 +62,6 @@ from grug.workspace import GrugSubsystem
 
 # What tools/bundle/ and tools/corpus/ import.
 REQUIREMENTS = ("packaging",)
-# Where the files lie that a worker installs with, which tools/bundle/ packs.
-WORKER = ("bundle/worker", "start")
 CORPUS_REQUIREMENTS = ("numpy", "tensorstore", "tokenizers", "tyro")
 # A share of the text that leaves some to evaluate on, and ids that the smallest preset knows.
 SAMPLE = ("--heldout-fraction=0.2", "--vocab-size=1024")
@@ -80,8 +78,8 @@ class BundleSubsystem(Subsystem):
 
     wheels = BoolOption(
         default=False,
-        help="Add the wheels, for workers that reach no package index: 180 MB for the CPU, "
-        "gigabytes for a GPU.",
+        help="Add the wheels, for workers that reach no package index: hundreds of megabytes for "
+        "the CPU, gigabytes for a GPU.",
     )
     wheels_python = StrOption(
         default="",
@@ -378,7 +376,6 @@ async def package_bundle(
             ),
             description=f"Pack {name}",
             input_digest=await Get(Digest, MergeDigests(digests)),
-            uses=WORKER,
             requirements=REQUIREMENTS,
             output_files=(f"{output}.tar.gz",),
             output_directories=(output,),

@@ -43,7 +43,7 @@ from pants.option.subsystem import Subsystem
 from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
-from grug.target_types import ContractVariantField
+from grug.target_types import ContractSuiteField, ContractVariantField
 from grug.workspace import GrugSubsystem
 
 
@@ -60,6 +60,7 @@ class ContractFieldSet(TestFieldSet):
     required_fields = (ContractVariantField,)
 
     variant: ContractVariantField
+    suite: ContractSuiteField
     interpreter_constraints: InterpreterConstraintsField
     resolve: PythonResolveField
     extra_env_vars: PythonTestsExtraEnvVarsField
@@ -87,16 +88,17 @@ async def set_up_contract(
 ) -> TestSetup:
     """The suite's files, run by Pants' own pytest rule as if the variant owned them."""
     field_set = request.field_set
-    tests = await Get(Paths, PathGlobs([f"{grug.contract}/test_*.py"]))
-    suite = Address(grug.contract)
+    directory = field_set.suite.value or grug.contract
+    tests = await Get(Paths, PathGlobs([f"{directory}/test_*.py"]))
+    suite = Address(directory)
     # Pants adds up the times of the files in one process.
     whole = field_set.timeout.value or test_subsystem.timeout_default
     each = math.ceil(whole / max(1, len(tests.files))) if whole else None
     elements = tuple(
         PythonTestFieldSet(
             address=field_set.address,
-            sources=PythonTestSourceField(path[len(grug.contract) + 1 :], suite),
-            source=PythonTestSourceField(path[len(grug.contract) + 1 :], suite),
+            sources=PythonTestSourceField(path[len(directory) + 1 :], suite),
+            source=PythonTestSourceField(path[len(directory) + 1 :], suite),
             interpreter_constraints=field_set.interpreter_constraints,
             timeout=PythonTestsTimeoutField(each, suite),
             runtime_package_dependencies=RuntimePackageDependenciesField(None, suite),

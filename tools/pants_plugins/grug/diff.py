@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from pants.base.build_environment import get_buildroot
 from pants.base.specs import Specs
@@ -38,7 +39,6 @@ from pants.util.logging import LogLevel
 
 from grug.tool import OwnTool
 from grug.variants import (
-    USES,
     AllVariants,
     Ledger,
     SelectedVariants,
@@ -179,11 +179,30 @@ async def find_closest(request: ClosestRequest) -> Closest:
             (request.path, *request.others),
             description=f"Find the variant closest to {request.path}",
             input_digest=await Get(Digest, MergeDigests(digests)),
-            uses=("archive",),
             requirements=REQUIREMENTS,
         ),
     )
     return Closest(json.loads(result.stdout)["closest"])
+
+
+async def _find_sides(
+    request: DiffRequest, ledger: Ledger, directories: tuple[str, ...], grug: GrugSubsystem
+) -> dict[str, Any]:
+    """What tools/variants/ says that the variant is held against: `name`, `new` and `old`."""
+    argv = ("sides", grug.ledger, request.variant, f"--against={request.against}")
+    asked = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "variants",
+            (*argv, "--directories", *directories),
+            description=f"Find what {request.variant} is held against",
+            input_digest=ledger.digest,
+        ),
+    )
+    if asked.exit_code:
+        raise DiffError(asked.stderr.decode().strip())
+    sides: dict[str, Any] = json.loads(asked.stdout)
+    return sides
 
 
 @rule(desc="Compare a variant with its origin", level=LogLevel.DEBUG)
@@ -193,74 +212,56 @@ async def report_diff(
     if ledger.faults:
         raise DiffError(ledger.faults)
     directories = tuple(target.address.spec_path for target in every)
-    asked = await Get(
-        FallibleProcessResult,
-        OwnTool(
-            "variants",
-            (
-                "sides",
-                grug.ledger,
-                request.variant,
-                f"--against={request.against}",
-                "--directories",
-                *directories,
-            ),
-            description=f"Find what {request.variant} is held against",
-            input_digest=ledger.digest,
-            uses=USES,
-        ),
-    )
-    if asked.exit_code:
-        raise DiffError(asked.stderr.decode().strip())
-    found = json.loads(asked.stdout)
-    new, old = found["new"], found["old"]
+    sides = await _find_sides(request, ledger, directories, grug)
+    new, old = sides["new"], sides["old"]
     new_path = new["source"].rpartition(":")[2]
     new_tree = await Get(Tree, TreeRequest(new["source"]))
     recorded = old is not None
     if old is None:
-        others = [path for path in directories if path != new_path]
-        closest = await Get(Closest, ClosestRequest(new_path, new_tree, tuple(others)))
+        others = tuple(path for path in directories if path != new_path)
+        closest = await Get(Closest, ClosestRequest(new_path, new_tree, others))
         old = {"source": closest.path, "label": posixpath.basename(closest.path), "commit": ""}
     old_path = old["source"].rpartition(":")[2]
     old_tree = await Get(Tree, TreeRequest(old["source"]))
     sizes = await MultiGet(
         Get(Sizes, SizesRequest(old_tree, old_path)), Get(Sizes, SizesRequest(new_tree, new_path))
     )
-    written = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
-    output = f"{found['name']}.{ENDINGS[request.form]}"
+    both = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
     digests = await MultiGet(
         Get(Digest, AddPrefix(old_tree.digest, "old")),
         Get(Digest, AddPrefix(new_tree.digest, "new")),
         Get(Digest, PathGlobs([grug.buckets])),
-        Get(Digest, CreateDigest([FileContent("sizes.json", written.encode())])),
+        Get(Digest, CreateDigest([FileContent("sizes.json", both.encode())])),
     )
-    flags = [
-        f"--format={request.form}",
-        f"--out={output}",
-        f"--old-label={old['label']}",
-        f"--new-label={new['label']}",
-        f"--buckets={grug.buckets}",
-        "--sizes=sizes.json",
-        f"--cache={CACHE}",
-    ]
-    flags += [f"--old-commit={old['commit']}"] if old["commit"] else []
-    flags += [f"--new-commit={new['commit']}"] if new["commit"] else []
-    flags += [] if recorded else ["--found"]
-    flags += ["--fragment"] if request.fragment else []
+    output = f"{sides['name']}.{ENDINGS[request.form]}"
+    flags = [f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, old, new)]
     result = await Get(
         ProcessResult,
         OwnTool(
             "diff",
-            (f"old/{old_path}", f"new/{new_path}", *flags),
+            (f"old/{old_path}", f"new/{new_path}", *flags, *(() if recorded else ("--found",))),
             description=f"Compare {new['label']} with {old['label']}",
             input_digest=await Get(Digest, MergeDigests(digests)),
-            uses=("archive",),
             requirements=REQUIREMENTS,
             cache=CACHE,
             output_files=(output,),
         ),
     )
-    return DiffReport(found["name"], result.output_digest, output)
+    return DiffReport(sides["name"], result.output_digest, output)
+
+
+def _flags(request: DiffRequest, old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Flags of tools/diff/ that say what the two sides are called and what is written."""
+    flags = [
+        f"--format={request.form}",
+        f"--old-label={old['label']}",
+        f"--new-label={new['label']}",
+        "--sizes=sizes.json",
+        f"--cache={CACHE}",
+    ]
+    flags += [f"--old-commit={old['commit']}"] if old["commit"] else []
+    flags += [f"--new-commit={new['commit']}"] if new["commit"] else []
+    return [*flags, "--fragment"] if request.fragment else flags
 
 
 class DiffFormat(Enum):

@@ -110,8 +110,11 @@ async def fork(console: Console, subsystem: ForkSubsystem, specs: Specs) -> Fork
         console.print_stderr(origin.fault)
         return Fork(exit_code=1)
     argv = (
-        *("fork", origin.path, f"--name={subsystem.name_}"),
-        *(f"--bucket={subsystem.bucket}", f"--purpose={subsystem.purpose}"),
+        "fork",
+        origin.path,
+        f"--name={subsystem.name_}",
+        f"--bucket={subsystem.bucket}",
+        f"--purpose={subsystem.purpose}",
     )
     return Fork(exit_code=await run_command(argv))
 
@@ -128,7 +131,12 @@ class DriftSubsystem(GoalSubsystem):
         "by hunk, as it would fit. All variants, or those named."
     )
 
-    apply = StrListOption(help="Port this commit of the origin into the copies, by git's merge.")
+    apply = StrListOption(
+        help=(
+            "Port this commit of the origin into the copies, by git's merge. `plumbing` brings "
+            "what the origin's plumbing once was to what it is now."
+        )
+    )
     format = EnumOption(default=DriftFormat.text, help="For people, or json for machines.")
 
 

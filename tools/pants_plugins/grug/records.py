@@ -24,8 +24,8 @@ from pants.util.logging import LogLevel
 from grug.tool import OwnTool
 from grug.workspace import GrugSubsystem
 
-# Their command `check` is asked: archive holds the ledger and the run summaries.
-TOOLS = ("archive", "speedrun")
+# Their command `check` is asked: runs checks the ledger and the run summaries.
+TOOLS = ("runs", "speedrun")
 
 
 class RecordsSubsystem(Subsystem):
@@ -45,7 +45,7 @@ class RecordsRequest(LintFilesRequest):
 async def partition_records(
     request: RecordsRequest.PartitionRequest, subsystem: RecordsSubsystem, grug: GrugSubsystem
 ) -> Partitions:
-    """One partition: a variant, the ledger and the summaries can each belie the others."""
+    """One partition: a variant, the ledger and the summaries can contradict each other."""
     places = (grug.ledger, f"{grug.runs}/", *(f"{root}/" for root in grug.roots))
     files = [file for file in request.files if file.startswith(places)]
     return Partitions() if subsystem.skip or not files else Partitions.single_partition(files)
@@ -61,7 +61,6 @@ async def lint_records(request: RecordsRequest.Batch[str, Any], git: GitBinary) 
                 tool,
                 argv,
                 description=f"Check with tools/{tool}",
-                uses=("archive",),
                 path=(posixpath.dirname(git.path),),
                 fresh=True,
             ),

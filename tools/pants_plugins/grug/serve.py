@@ -57,7 +57,7 @@ async def serve_site(
         description_of_origin=f"the `site` of {field_set.address}",
     )
     (site,) = await Get(Targets, UnparsedAddressInputs, served)
-    script = f"{grug.tools}/archive/serve.py"
+    script = f"{grug.tools}/site/serve.py"
     package, code, python = await MultiGet(
         Get(BuiltPackage, SiteFieldSet, SiteFieldSet.create(site)),
         Get(Digest, PathGlobs([script])),

@@ -47,8 +47,8 @@ from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
 
 SITE_RESOLVE = "docs"
-# What tools/archive/ uses to tell chance from effect.
-ARCHIVE_REQUIREMENTS = ("numpy", "scipy")
+# What tools/runs/ uses to tell chance from effect.
+STATISTICS = ("numpy", "scipy")
 
 
 class SiteError(Exception):
@@ -135,47 +135,24 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
             ("--root=.", "--out=tree/docs"),
             description="Write the leaderboard",
             input_digest=entries.digest,
-            uses=("archive",),
-            requirements=ARCHIVE_REQUIREMENTS,
+            requirements=STATISTICS,
             output_directories=("tree",),
         ),
     )
     return Leaderboard(pages.output_digest)
 
 
-@rule(desc="Build the site", level=LogLevel.DEBUG)
-async def package_site(
-    field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
-) -> BuiltPackage:
-    paths = tuple(target.address.spec_path for target in every)
-    listed, leaderboard, sources, config, mkdocs = await MultiGet(
-        Get(VariantList, VariantListRequest(paths, None, "json")),
-        Get(Leaderboard, LeaderboardRequest()),
-        Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
-        Get(Digest, PathGlobs([field_set.config.value or ""])),
-        Get(VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)),
+async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
+    """dist/site/ as MkDocs builds it. Raises SiteError."""
+    mkdocs = await Get(
+        VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)
     )
-    facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
-    inputs = (sources.snapshot.digest, config, facts, fragments.digest)
-    pages = await Get(
-        ProcessResult,
-        OwnTool(
-            "archive.pages",
-            ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
-            description="Write the archive's pages",
-            input_digest=await Get(Digest, MergeDigests(inputs)),
-            requirements=ARCHIVE_REQUIREMENTS,
-            output_directories=("tree",),
-        ),
-    )
-    written = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
-    tree = await Get(Digest, RemovePrefix(written, "tree"))
     built = await Get(
         FallibleProcessResult,
         VenvPexProcess(
             mkdocs,
             argv=("build", "--strict", "--quiet", f"--config-file={field_set.config.value}"),
-            input_digest=await Get(Digest, MergeDigests((tree, config))),
+            input_digest=sources,
             output_directories=("dist/site",),
             # The date in the sitemap: the same bytes on every day.
             extra_env={"SOURCE_DATE_EPOCH": "0"},
@@ -184,20 +161,25 @@ async def package_site(
     )
     if built.exit_code:
         raise SiteError(f"MkDocs: {(built.stderr or built.stdout).decode().strip()}")
+    return built.output_digest
+
+
+async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
+    """dist/site/ with the diff reports, all of whose links lead somewhere. Raises SiteError."""
     spliced = await Get(
         ProcessResult,
         OwnTool(
-            "archive.splice",
+            "site.splice",
             ("dist/site", "diffs"),
             description="Put the diff reports in",
-            input_digest=await Get(Digest, MergeDigests((built.output_digest, fragments.digest))),
+            input_digest=await Get(Digest, MergeDigests((site, fragments.digest))),
             output_directories=("dist/site",),
         ),
     )
     checked = await Get(
         FallibleProcessResult,
         OwnTool(
-            "archive.links",
+            "site.links",
             ("dist/site",),
             description="Check the site's links",
             input_digest=spliced.output_digest,
@@ -205,10 +187,40 @@ async def package_site(
     )
     if checked.exit_code:
         raise SiteError(checked.stderr.decode().strip())
-    site = await Get(Digest, RemovePrefix(spliced.output_digest, "dist/site"))
+    return spliced.output_digest
+
+
+@rule(desc="Build the site", level=LogLevel.DEBUG)
+async def package_site(
+    field_set: SiteFieldSet, every: AllVariants, fragments: DiffFragments
+) -> BuiltPackage:
+    paths = tuple(target.address.spec_path for target in every)
+    listed, leaderboard, sources, config = await MultiGet(
+        Get(VariantList, VariantListRequest(paths, None, "json")),
+        Get(Leaderboard, LeaderboardRequest()),
+        Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
+        Get(Digest, PathGlobs([field_set.config.value or ""])),
+    )
+    facts = await Get(Digest, CreateDigest([FileContent("facts.json", listed.text.encode())]))
+    inputs = (sources.snapshot.digest, config, facts, fragments.digest)
+    pages = await Get(
+        ProcessResult,
+        OwnTool(
+            "site.pages",
+            ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
+            description="Write the archive's pages",
+            input_digest=await Get(Digest, MergeDigests(inputs)),
+            requirements=STATISTICS,
+            output_directories=("tree",),
+        ),
+    )
+    written = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
+    tree = await Get(Digest, RemovePrefix(written, "tree"))
+    built = await _run_mkdocs(field_set, await Get(Digest, MergeDigests((tree, config))))
+    finished = await _put_diffs_in(built, fragments)
+    site = await Get(Digest, RemovePrefix(finished, "dist/site"))
     output = field_set.output_path.value_or_default(file_ending=None)
-    site = await Get(Digest, AddPrefix(site, output))
-    return BuiltPackage(site, (BuiltPackageArtifact(output),))
+    return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))
 
 
 def target_types() -> Iterable[type[Target]]:

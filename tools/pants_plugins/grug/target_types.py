@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pants.backend.python.subsystems.setup import PythonSetup
@@ -18,7 +19,9 @@ from pants.backend.python.target_types import (
     PythonTestTarget,
 )
 from pants.core.goals.package import OutputPathField
-from pants.engine.rules import Get, Rule, collect_rules, rule
+from pants.engine.addresses import Address
+from pants.engine.fs import Digest, PathGlobs, RemovePrefix, Snapshot
+from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
     Dependencies,
@@ -40,6 +43,8 @@ from grug.workspace import GrugSubsystem
 TEST_PREFIX, TEST_SUFFIX = "test_", "_test.py"
 # What the template is made of: a directory with all three is held to the contract.
 TEMPLATE_FILES = ("model.py", "train.py", "launch.py")
+# Its directories that a copy is not expected to edit.
+PLUMBING = ("plumbing", "planning")
 
 
 class VariantSourcesField(PythonGeneratingSourcesBase):
@@ -80,7 +85,7 @@ class LaunchArgsField(StringSequenceField):
 
 class RecordedByField(StringSequenceField):
     alias = "recorded_by"
-    default = ("record.py",)
+    default = ("plumbing/record.py",)
     help = (
         "Files that read all of the variant's sources and its lock when they run, because a run's "
         "record holds them: whoever uses one of these files has the others at hand."
@@ -94,8 +99,9 @@ class GrugVariant(TargetGenerator):
         "third-party requirements.\n\n"
         "Makes a `python_source` of each file, a `python_test` of each `test_*.py`, and, where the "
         "directory holds model.py, train.py and launch.py, `#contract`: the tests that every "
-        "variant must pass, and a launch bundle for each accelerator. A speedrun of one file is a "
-        "`grug_variant` too."
+        "variant must pass, and a launch bundle for each accelerator. Where plumbing/ or planning/ "
+        "differ from the template's, and in the template, `#plumbing` runs the tests of these. A "
+        "speedrun of one file is a `grug_variant` too."
     )
     generated_target_cls = PythonSourceTarget
     core_fields = (
@@ -122,6 +128,11 @@ class ContractVariantField(StringField):
     help = "The directory of the variant that is tested."
 
 
+class ContractSuiteField(StringField):
+    alias = "suite"
+    help = "The directory of the tests: `test_*.py`."
+
+
 class ContractDependenciesField(Dependencies):
     pass
 
@@ -132,6 +143,7 @@ class GrugContract(Target):
     core_fields = (
         *COMMON_TARGET_FIELDS,
         ContractDependenciesField,
+        ContractSuiteField,
         ContractVariantField,
         InterpreterConstraintsField,
         PythonResolveField,
@@ -192,6 +204,33 @@ def is_support(path: str) -> bool:
     return is_test(path) or posixpath.basename(path) == "conftest.py"
 
 
+@dataclass(frozen=True)
+class PlumbingRequest:
+    """Asks whether a variant's plumbing is the template's."""
+
+    variant: str
+
+
+@dataclass(frozen=True)
+class Plumbing:
+    is_the_templates: bool
+
+
+@rule
+async def compare_plumbing(request: PlumbingRequest, grug: GrugSubsystem) -> Plumbing:
+    """By digest of all that lies in the directories of PLUMBING."""
+    directories = (request.variant, grug.template)
+    snapshots = await MultiGet(
+        Get(Snapshot, PathGlobs(f"{directory}/{part}/**" for part in PLUMBING))
+        for directory in directories
+    )
+    digests = await MultiGet(
+        Get(Digest, RemovePrefix(snapshot.digest, directory))
+        for snapshot, directory in zip(snapshots, directories)
+    )
+    return Plumbing(digests[0] == digests[1])
+
+
 @rule
 async def generate_from_grug_variant(
     request: GenerateFromGrugVariant,
@@ -200,12 +239,7 @@ async def generate_from_grug_variant(
     union_membership: UnionMembership,
 ) -> GeneratedTargets:
     generator, address = request.generator, request.template_address
-    for name in generator[AcceleratorsField].value or ():
-        if name not in grug.accelerators:
-            raise InvalidFieldException(
-                f"{generator.address}: `accelerators` names {name!r}; `[grug].accelerators` has "
-                f"{', '.join(grug.accelerators)}"
-            )
+    _refuse_unknown_accelerators(generator, grug)
     paths = await Get(SourcesPaths, SourcesPathsRequest(generator[VariantSourcesField]))
     files = [posixpath.relpath(path, address.spec_path) for path in paths.files]
     sources = [file for file in files if not is_support(file)]
@@ -230,31 +264,52 @@ async def generate_from_grug_variant(
         at = address.create_file(file)
         targets.append(make(target_type, at, source=file, dependencies=tuple(needs)))
     if all(file in files for file in TEMPLATE_FILES):
-        targets.append(
-            make(
-                GrugContract,
-                address.create_generated("contract"),
-                variant=address.spec_path,
-                dependencies=(*own, grug.contract_target),
-            )
-        )
-        # Its imports bring the rest of what a bundle needs.
-        entry = address.create_file("launch.py").spec
-        resolves = {"cpu": resolve, **(generator[BundleResolvesField].value or {})}
-        topologies = generator[TopologiesField].value or {}
+        suites = {"contract": grug.contract}
+        plumbing = await Get(Plumbing, PlumbingRequest(address.spec_path))
+        if not plumbing.is_the_templates or address.spec_path == grug.template:
+            suites["plumbing"] = grug.plumbing_contract
         targets += [
             make(
-                LaunchBundle,
-                address.create_generated(f"launch-{name}"),
-                accelerator=name,
-                bundle_resolve=resolves.get(name, name),
-                dependencies=(entry,),
-                launch_args=generator[LaunchArgsField].value,
-                topology=topologies.get(name, ""),
+                GrugContract,
+                address.create_generated(name),
+                variant=address.spec_path,
+                suite=suite,
+                dependencies=(*own, grug.contract_target),
             )
-            for name in generator[AcceleratorsField].value or ()
+            for name, suite in suites.items()
+        ]
+        targets += [
+            make(
+                LaunchBundle, address.create_generated(f"launch-{fields['accelerator']}"), **fields
+            )
+            for fields in _bundles(generator, address, resolve)
         ]
     return GeneratedTargets(generator, targets)
+
+
+def _bundles(generator: Target, address: Address, resolve: str) -> Iterable[dict[str, Any]]:
+    """The fields of a launch bundle for each accelerator that the variant names."""
+    # Its imports bring the rest of what a bundle needs.
+    entry = address.create_file("launch.py").spec
+    resolves = {"cpu": resolve, **(generator[BundleResolvesField].value or {})}
+    topologies = generator[TopologiesField].value or {}
+    for name in generator[AcceleratorsField].value or ():
+        yield {
+            "accelerator": name,
+            "bundle_resolve": resolves.get(name, name),
+            "dependencies": (entry,),
+            "launch_args": generator[LaunchArgsField].value,
+            "topology": topologies.get(name, ""),
+        }
+
+
+def _refuse_unknown_accelerators(generator: Target, grug: GrugSubsystem) -> None:
+    for name in generator[AcceleratorsField].value or ():
+        if name not in grug.accelerators:
+            raise InvalidFieldException(
+                f"{generator.address}: `accelerators` names {name!r}; `[grug].accelerators` has "
+                f"{', '.join(grug.accelerators)}"
+            )
 
 
 def target_types() -> Iterable[type[Target]]:

@@ -28,6 +28,17 @@ from grug.workspace import GrugSubsystem
 TOOLS_RESOLVE = "tools"
 # The resolve whose packages the workspace's own tools may use.
 RUNS_IN = "cpu"
+# What each package of tools that runs here imports of the others, directly or through them.
+IMPORTS = {
+    "bundle": ("common", "start"),
+    "corpus": ("common",),
+    "diff": ("common", "ledger"),
+    "isolation": (),
+    "runs": ("common", "ledger"),
+    "site": ("common", "ledger", "runs"),
+    "speedrun": ("common", "ledger", "runs", "site"),
+    "variants": ("common", "diff", "ledger"),
+}
 
 
 def tool_pex(distribution: str, script: str, *, resolve: str = TOOLS_RESOLVE) -> PexRequest:
@@ -52,7 +63,6 @@ class OwnTool:
     argv: tuple[str, ...]
     description: str
     input_digest: Digest = EMPTY_DIGEST
-    uses: tuple[str, ...] = ()  # other tools that it imports
     requirements: tuple[str, ...] = ()  # distributions from the lock of RUNS_IN; none is fastest
     whole_resolve: str = ""  # instead of these, all that this resolve's lock names
     cache: str = ""  # a directory that is kept from run to run, and never changes an output
@@ -66,33 +76,19 @@ class OwnTool:
         return FrozenDict({"PATH": ":".join(self.path)} if self.path else {})
 
     @property
+    def caches(self) -> FrozenDict[str, str]:
+        return FrozenDict({f"grug_{self.cache}": self.cache} if self.cache else {})
+
+    @property
     def cache_scope(self) -> ProcessCacheScope:
         scope = ProcessCacheScope
         return scope.PER_SESSION if self.fresh else scope.SUCCESSFUL
 
 
-@rule
-async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
-    """Straight from its sources: no Pex of it to build, a start takes hundredths of a second."""
-    constraints = InterpreterConstraints(python_setup.interpreter_constraints)
-    names = (request.module.split(".")[0], *request.uses)
-    sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
-    digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
-    caches = FrozenDict({f"grug_{request.cache}": request.cache} if request.cache else {})
-    argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
-    if not (request.requirements or request.whole_resolve):
-        python = await Get(PythonExecutable, InterpreterConstraints, constraints)
-        return Process(
-            (python.path, "-B", *argv),
-            input_digest=digest,
-            description=request.description,
-            output_files=request.output_files,
-            output_directories=request.output_directories,
-            append_only_caches=caches,
-            env=request.env,
-            cache_scope=request.cache_scope,
-            level=LogLevel.DEBUG,
-        )
+async def _with_packages(
+    request: OwnTool, argv: tuple[str, ...], digest: Digest, constraints: InterpreterConstraints
+) -> Process:
+    """The tool in an environment of the packages that it needs."""
     whole = bool(request.whole_resolve)
     pex = await Get(
         VenvPex,
@@ -123,7 +119,33 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
     )
     # VenvPexProcess takes no cache.
     return dataclasses.replace(
-        process, append_only_caches=FrozenDict({**process.append_only_caches, **caches})
+        process,
+        append_only_caches=FrozenDict({**process.append_only_caches, **request.caches}),
+    )
+
+
+@rule
+async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
+    """Straight from its sources: no Pex of it to build, a start takes hundredths of a second."""
+    package = request.module.split(".")[0]
+    names = (package, *IMPORTS[package])
+    sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/**/*.py" for name in names]))
+    digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
+    argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
+    constraints = InterpreterConstraints(python_setup.interpreter_constraints)
+    if request.requirements or request.whole_resolve:
+        return await _with_packages(request, argv, digest, constraints)
+    python = await Get(PythonExecutable, InterpreterConstraints, constraints)
+    return Process(
+        (python.path, "-B", *argv),
+        input_digest=digest,
+        description=request.description,
+        output_files=request.output_files,
+        output_directories=request.output_directories,
+        append_only_caches=request.caches,
+        env=request.env,
+        cache_scope=request.cache_scope,
+        level=LogLevel.DEBUG,
     )
 
 

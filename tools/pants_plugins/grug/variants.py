@@ -37,8 +37,6 @@ from grug.target_types import (
 from grug.tool import OwnTool
 from grug.workspace import GrugSubsystem
 
-USES = ("archive", "diff")  # the other tools that tools/variants/ imports
-
 
 class AllVariants(Collection[Target]):
     """Every `grug_variant` of the workspace, by address."""
@@ -91,7 +89,7 @@ class VariantFacts:
 
 @rule(desc="Count a variant's lines", level=LogLevel.DEBUG)
 async def count_variant(request: VariantFactsRequest) -> VariantFacts:
-    """A process a variant, so that an edit counts that variant alone anew."""
+    """One process per variant, so an edit recounts only that one."""
     compared = [t for t in (request.variant, request.origin) if t is not None]
     sources = await MultiGet(
         Get(HydratedSources, HydrateSourcesRequest(t[VariantSourcesField])) for t in compared
@@ -105,7 +103,6 @@ async def count_variant(request: VariantFactsRequest) -> VariantFacts:
             ("facts", *paths),
             description=f"Count the lines of {paths[0]}",
             input_digest=digest,
-            uses=USES,
         ),
     )
     return VariantFacts(result.stdout.decode())
@@ -152,7 +149,6 @@ async def read_ledger(grug: GrugSubsystem) -> Ledger:
             ("origins", grug.ledger),
             description="Read the ledger",
             input_digest=digest,
-            uses=USES,
         ),
     )
     if result.exit_code:
@@ -246,7 +242,6 @@ async def compose_list(
             ("list", content.path, grug.ledger, f"--format={request.form}"),
             description="List the variants",
             input_digest=await Get(Digest, MergeDigests((question, ledger.digest))),
-            uses=USES,
         ),
     )
     return VariantList(result.stdout.decode())

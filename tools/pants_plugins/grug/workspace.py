@@ -17,6 +17,10 @@ class GrugSubsystem(Subsystem):
         default=["experiments/grug", "experiments/speedrun"],
         help="Directories whose subdirectories are variants.",
     )
+    template = StrOption(
+        default="experiments/grug/base",
+        help="The variant of which all others are copies; its plumbing is theirs.",
+    )
     requirements = StrOption(
         default="tools/locks",
         help="The directory of the third-party requirements and their locks.",
@@ -32,6 +36,10 @@ class GrugSubsystem(Subsystem):
     contract = StrOption(
         default="tests/contract",
         help="The directory of the tests that every variant must pass: `test_*.py`.",
+    )
+    plumbing_contract = StrOption(
+        default="tests/contract/plumbing",
+        help="The directory of the tests of the template's plumbing, and of any other's.",
     )
     contract_target = StrOption(
         default="tests/contract:suite", help="The target that owns what those tests need."

@@ -1,0 +1,141 @@
+"""Files and objects by one name: a local path, s3://bucket/path or gs://bucket/path.
+
+TensorStore does all reading and writing. S3 is set
+up by AWS's own variables (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...), GCS by the default
+credentials of Google's tools; TENSORSTORE_GCS_HTTP_URL names an emulator.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+
+# A transfer that gives less than 1 byte a second for so long is cut, and tried again; TensorStore's
+# own default is to wait for ever.
+os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", "20")
+os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
+# A request is given up after about a minute of errors; TensorStore's default is 15 minutes.
+RETRIES = {"max_retries": 8, "initial_delay": "500ms", "max_delay": "16s"}
+CONTEXT = ts.Context(
+    {
+        "cache_pool": {"total_bytes_limit": 1 << 28},
+        "s3_request_retries": RETRIES,
+        "gcs_request_retries": RETRIES,
+    }
+)
+
+
+class StorageError(ValueError):
+    """A file or an object cannot be read or written; one line that names the remedy."""
+
+
+def spec(url: str) -> dict[str, Any]:
+    """TensorStore's key-value spec of a local path or a file:, gs: or s3: URL, read as a folder."""
+    scheme, given, rest = url.partition("://")
+    local = scheme == "file" if given else not re.match("(file|gs|s3):", url)
+    if local:
+        path = os.path.abspath(os.path.expanduser(rest if given else url))
+        return {"driver": "file", "path": path.rstrip("/") + "/"}
+    bucket, _, path = rest.partition("/")
+    if scheme not in ("gs", "s3") or not bucket:  # s3:/b is what pathlib makes of s3://b
+        raise StorageError(f"{url}: give a local path, s3://bucket/path or gs://bucket/path")
+    prefix = path.strip("/") + "/" if path.strip("/") else ""
+    if scheme == "gs":
+        return {"driver": "gcs", "bucket": bucket, "path": prefix}
+    found: dict[str, Any] = {"driver": "s3", "bucket": bucket, "path": prefix}
+    env = os.environ.get
+    endpoint = env("AWS_ENDPOINT_URL_S3") or env("AWS_ENDPOINT_URL")
+    region = env("AWS_REGION") or env("AWS_DEFAULT_REGION")
+    if endpoint:
+        found |= {"endpoint": endpoint, "aws_region": region or "us-east-1"}
+    elif region:
+        found["aws_region"] = region
+    if env("AWS_ACCESS_KEY_ID"):  # else AWS's chain: profiles, containers, the machine's own role
+        found["aws_credentials"] = {"type": "environment"}
+    return found
+
+
+def brief(error: Exception) -> str:
+    """TensorStore's message without its dump of the spec and of the server's answer."""
+    return str(error).partition(" [")[0]
+
+
+DENIED = re.compile("PERMISSION_DENIED|UNAUTHENTICATED|get credentials|code='40[13]'")
+SILENT = re.compile("ABORTED|UNAVAILABLE|DEADLINE_EXCEEDED")
+
+
+def refused(error: Exception) -> bool:
+    """Whether the store denied access or did not answer: nothing is known of what it holds."""
+    return bool(DENIED.search(str(error)) or SILENT.match(str(error)))
+
+
+def explain(error: Exception, url: str) -> str:
+    """What went wrong at `url`, in one line, and what to do about it."""
+    said, s3 = brief(error), url.startswith("s3:")
+    if not url.startswith(("s3:", "gs:")):
+        return f"{url}: {said}"
+    endpoint = "AWS_ENDPOINT_URL" if s3 else "TENSORSTORE_GCS_HTTP_URL"
+    if DENIED.search(str(error)):
+        keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)"
+        google = "GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login,"
+        return (
+            f"{url}: access refused ({said}): set {keys if s3 else google} of an account that may"
+        )
+    if said.startswith("NOT_FOUND"):
+        return f"{url}: no such bucket ({said}): make it, or correct its name or {endpoint}"
+    if SILENT.match(said):
+        at = os.environ.get(endpoint, f"its public address; {endpoint} names another")
+        return f"{url}: the store does not answer ({said}) at {at}: check the address and network"
+    return f"{url}: {said}"
+
+
+class Folder:
+    """A directory, or a prefix in a bucket. Every method may raise StorageError."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.spec = spec(os.fspath(path))
+        self.url = os.fspath(path).rstrip("/") + "/"
+        self.local = Path(self.spec["path"]) if self.spec["driver"] == "file" else None
+        self.kv = self.wait(ts.KvStore.open(self.spec, context=CONTEXT))
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(self.url + name)
+
+    def wait(self, future: Any) -> Any:
+        """The result of a TensorStore future, whose errors are explained."""
+        try:
+            return future.result()
+        except ValueError as error:  # what TensorStore raises, whatever went wrong
+            raise StorageError(explain(error, self.url)) from error
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None if there is no such file."""
+        found = self.wait(self.kv.read(name))
+        return bytes(found.value) if found.state == "value" else None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a whole file: a reader sees the old one or the new one."""
+        self.wait(self.kv.write(name, content))
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names, relative to the folder, of the files that begin with `prefix`, at any depth."""
+        found = self.wait(self.kv.list(_range(prefix) if prefix else ts.KvStore.KeyRange()))
+        return sorted(key.decode() for key in found)
+
+    def empty(self) -> bool:
+        return not (any(self.local.glob("*")) if self.local else self.names())
+
+    def remove(self, prefix: str) -> None:
+        """Removes the files whose names begin with `prefix`."""
+        self.wait(self.kv.delete_range(_range(prefix)))
+
+    def array(self, name: str, **options: Any) -> Any:
+        """The future of the zarr3 array at `name`, opened with TensorStore's `options`."""
+        kvstore = {**self.spec, "path": f"{self.spec['path']}{name}/"}
+        return ts.open({"driver": "zarr3", "kvstore": kvstore, **options}, context=CONTEXT)
+
+
+def _range(prefix: str) -> ts.KvStore.KeyRange:
+    return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))

@@ -1,0 +1,235 @@
+"""Checkpoints by TensorStore alone.
+
+    RUN/checkpoints/step-00000100/<path of a leaf>/    one zarr3 array, one chunk a device shard
+    RUN/checkpoints/step-00000100/COMMIT               JSON, written last: without it there is none
+
+Nothing is pickled. RUN may be in a bucket; there the processes meet too, so that a save needs no
+barrier between devices.
+"""
+
+import collections
+import contextlib
+import json
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .arrays import (
+    HostCopy,
+    describe,
+    host_copy,
+    leaves_by_name,
+    read_arrays,
+    write_arrays,
+)
+from .processes import from_first
+from .storage import Folder, StorageError, brief, explain, refused
+
+CHECKPOINT_SCHEMA = 1
+MOST_FAILURES = 3  # saves in a row; then the run stops
+PATIENCE = 300.0  # seconds that a process waits for the others' parts of a save
+FAILED = "-failed"
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be read or written, or is not of this run; the message says why."""
+
+
+def folder_of(step: int) -> str:
+    return f"step-{step:08d}/"
+
+
+class Checkpoints:
+    """The newest `keep` checkpoints of a run. A save copies, then a thread writes while it goes on.
+
+    Every process makes one and calls `save` and `wait` at the same steps. A process that has
+    written its shards leaves a note in the store; when process 0 has seen them all, it commits.
+    """
+
+    def __init__(self, run_dir: str | Path, *, keep: int):
+        self.folder = Folder(run_dir) / "checkpoints"
+        self.url, self.keep = self.folder.url, keep
+        self.failures = 0
+        self._token = 0  # of the notes of this start of the run: a killed one may have left some
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: tuple[int, Future[None]] | None = None
+
+    def _listing(self) -> dict[int, set[str]]:
+        """The names in each step's folder."""
+        found = collections.defaultdict(set)
+        for name in self.folder.names():
+            if match := re.match(r"step-(\d{8,})/(.+)", name):
+                found[int(match[1])].add(match[2])
+        return found
+
+    def steps(self) -> list[int]:
+        """Steps of the committed checkpoints, oldest first."""
+        return sorted(step for step, names in self._listing().items() if "COMMIT" in names)
+
+    def latest(self) -> int | None:
+        """The newest committed step; as process 0 sees it, so that all restore the same one."""
+        newest = max(self.steps(), default=-1) if jax.process_index() == 0 else -1
+        step = from_first(newest)
+        return None if step < 0 else step
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        """Starts to write arrays and `meta` (JSON with "config"); nothing if `step` exists.
+
+        Raises:
+            CheckpointError: the third save in a row failed; fewer are but reported.
+        """
+        self._finish()
+        if not self._token and not self._start(step):
+            return
+        leaves = leaves_by_name(state)
+        shapes = {name: describe(x) for name, x in leaves.items()}
+        commit = {"schema_version": CHECKPOINT_SCHEMA, "step": step, "leaves": shapes, **meta}
+        copies = {name: host_copy(x) for name, x in leaves.items()}
+        written = json.dumps(commit, sort_keys=True).encode()
+        self._pending = (step, self._thread.submit(self._write, step, copies, written))
+
+    def _start(self, step: int) -> bool:
+        """Removes what a killed run left half-written, before any process writes."""
+        token, error = 0, None
+        if jax.process_index() == 0:
+            try:
+                self._tidy()
+                token = 1 + secrets.randbelow(2**31 - 1)
+            except StorageError as caught:
+                error = caught
+        self._token = from_first(token)  # no process goes on before the first is done
+        if not self._token:
+            self._failed(step, error or CheckpointError("process 0 cannot reach the store"))
+        return self._token > 0
+
+    def _write(self, step: int, copies: dict[str, HostCopy], commit: bytes) -> None:
+        here, name = folder_of(step), folder_of(step) + "COMMIT"
+        note = f"{here}NOTE-{self._token}-{jax.process_index()}"
+        if self.folder.read(name) is not None:
+            return
+        try:
+            write_arrays(self.folder / here, copies)
+            if jax.process_index() > 0:
+                self.folder.write(note, b"")
+                self._await_others(here, lambda notes: self.folder.read(name) is not None)
+                return
+            self._await_others(here, lambda notes: len(notes) == jax.process_count() - 1)
+            self.folder.write(name, commit)
+        except (StorageError, CheckpointError) as error:
+            if jax.process_count() > 1:
+                with contextlib.suppress(StorageError):
+                    self.folder.write(note + FAILED, str(error).encode())
+            raise
+        try:
+            self._tidy(step)
+        except StorageError as error:
+            print(f"old checkpoints not removed, to be tried again: {error}", file=sys.stderr)
+
+    def _await_others(self, here: str, done: Callable[[list[str]], bool]) -> None:
+        """Waits until `done` of the processes' notes. Raises what one of them says has failed."""
+        prefix, pause, end = f"{here}NOTE-{self._token}-", 0.02, time.monotonic() + PATIENCE
+        while jax.process_count() > 1:
+            notes = self.folder.names(prefix)
+            for note in (n for n in notes if n.endswith(FAILED)):
+                who, said = note.removeprefix(prefix), self.folder.read(note) or b""
+                raise CheckpointError(f"process {who.removesuffix(FAILED)}: {said.decode()}")
+            if done(notes):
+                return
+            if time.monotonic() > end:
+                raise CheckpointError(
+                    f"{self.url}{here}: the other processes' parts have not come in {PATIENCE:.0f} "
+                    "s: --run-dir must be in storage that all processes share"
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    def _tidy(self, saved: int | None = None) -> None:
+        """Removes notes, all but the newest checkpoints, and what was never committed.
+
+        After the save of step `saved`: others may have begun to write a later one.
+        """
+        listing = self._listing()
+        kept = sorted(step for step, names in listing.items() if "COMMIT" in names)[-self.keep :]
+        for step, names in listing.items():
+            here = folder_of(step)
+            if step in kept and any(name.startswith("NOTE-") for name in names):
+                self.folder.remove(here + "NOTE-")
+            if step not in kept and (saved is None or step < saved):
+                self.folder.remove(here + "COMMIT")  # first, so that no half of it is loaded
+                self.folder.remove(here)
+
+    def poll(self) -> None:
+        """Notes the end of the save under way, if it has ended; never waits."""
+        if self._pending and self._pending[1].done():
+            self._finish()
+
+    def wait(self) -> None:
+        """Waits for the save under way. Raises CheckpointError if the last one failed."""
+        self._finish()
+        if self.failures:
+            raise CheckpointError(f"the last save failed: {self._error}")
+
+    def _finish(self) -> None:
+        if self._pending:
+            (step, future), self._pending = self._pending, None
+            error = future.exception()
+            if error is None:
+                self.failures = 0
+            elif isinstance(error, StorageError | CheckpointError):
+                self._failed(step, error)
+            else:
+                raise error
+
+    def _failed(self, step: int, error: Exception) -> None:
+        self.failures, self._error = self.failures + 1, error
+        if self.failures == MOST_FAILURES:
+            raise CheckpointError(f"{MOST_FAILURES} saves in a row failed: {error}") from error
+        print(f"checkpoint of step {step} not saved: {error}", file=sys.stderr, flush=True)
+
+    def restore(self, step: int, like: Any, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """(state, meta) of a step, laid out on the mesh as `like`: what jax.eval_shape gives.
+
+        Raises:
+            CheckpointError: unreadable, or its config or shapes are not those given.
+        """
+        wanted, here = leaves_by_name(like), folder_of(step)
+        where = f"checkpoint of step {step} in {self.url}"
+        content = self.folder.read(here + "COMMIT")
+        try:
+            meta = json.loads(content or b"")
+            saved = {k: meta[k] for k in ("schema_version", "config", "leaves")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{where}: its COMMIT is unreadable: {error!r}") from error
+        shapes = {name: describe(x) for name, x in wanted.items()}
+        ours = {"schema_version": CHECKPOINT_SCHEMA, "config": config, "leaves": shapes}
+        if changes := differences(saved, ours):
+            raise CheckpointError(
+                f"{where} is of another run: {'; '.join(changes)}. Give the run's own values to "
+                "resume it, or another --run-dir to start anew"
+            )
+        try:
+            arrays = read_arrays(self.folder / here, wanted)
+        except ValueError as error:  # what TensorStore raises
+            if refused(error):
+                raise CheckpointError(f"{where}: {explain(error, self.url)}") from error
+            raise CheckpointError(
+                f"{where} is damaged: {brief(error)}. Delete its folder to go on from an older one "
+                f"(there are {self.steps()})"
+            ) from error
+        return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
+
+
+def differences(saved: Any, ours: Any, name: str = "") -> list[str]:
+    """`name: saved -> ours` for every entry that differs, of nested dicts."""
+    if not (isinstance(saved, dict) and isinstance(ours, dict)):
+        return [] if saved == ours else [f"{name}: {saved} -> {ours}"]
+    keys = sorted(saved.keys() | ours.keys())
+    pairs = ((k, saved.get(k, "absent"), ours.get(k, "absent")) for k in keys)
+    return [d for k, a, b in pairs for d in differences(a, b, f"{name}.{k}" if name else k)]

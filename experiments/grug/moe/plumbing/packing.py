@@ -1,0 +1,143 @@
+"""Rows of packed documents, and the order in which a run reads them.
+
+grain shuffles, prefetches and keeps the position that a checkpoint saves. `axes` are the mesh axes
+that split the rows of a batch.
+"""
+
+import bisect
+from collections.abc import Iterable
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import tensorstore as ts
+from jax.sharding import PartitionSpec as P
+
+from .data import Batch, DataError, TokenStore
+from .storage import explain
+
+DTYPES = ("int32", "int32", "int32", "int32", "float32")  # of a Batch's arrays
+
+
+class PackedRows:
+    """Random access to the rows of one split, packed by a plan that depends on lengths alone.
+
+    A document of n tokens gives n - 1 positions, cut into pieces of at most S; every target is in
+    exactly one row. Shorter pieces share rows by best fit; the model lets none see another.
+    """
+
+    def __init__(self, store: TokenStore, split: str, sequence_length: int):
+        self.tokens, self.url = store.array(f"{split}/tokens"), store.url
+        offsets = np.asarray(store.array(f"{split}/offsets").read().result()).astype(np.int64)
+        self.length = sequence_length
+        positions = np.maximum(np.diff(offsets) - 1, 0)
+        pieces = -(-positions // sequence_length)
+        document = np.repeat(np.arange(len(positions)), pieces)
+        index = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        self.starts = offsets[document] + index * sequence_length
+        self.lengths = np.minimum(positions[document] - index * sequence_length, sequence_length)
+        self.full = np.flatnonzero(self.lengths == sequence_length)
+        self.shared = best_fit(self.lengths, sequence_length)
+
+    def __len__(self) -> int:
+        return len(self.full) + len(self.shared)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Row `index` as arrays of shape (S,)."""
+        return Batch(*(x[0] for x in self.batch([index])))
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        """These rows as arrays of shape (B, S). All reads go out at once: a store may be far."""
+        rows = [self._read(int(index)) for index in indices]
+        arrays: list[Any] = [np.zeros((len(rows), self.length), t) for t in DTYPES]
+        for row, reads in enumerate(rows):
+            fill(Batch(*(x[row] for x in arrays)), [self._wait(read) for read in reads])
+        return Batch(*arrays)
+
+    def _read(self, index: int) -> list[ts.Future]:
+        alone = index < len(self.full)
+        pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
+        spans = [(int(self.starts[p]), int(self.lengths[p])) for p in pieces]
+        return [self.tokens[start : start + n + 1].read() for start, n in spans]
+
+    def _wait(self, read: ts.Future) -> np.ndarray:
+        try:
+            return read.result()
+        except ValueError as error:
+            raise DataError(f"token store {explain(error, self.url)}") from error
+
+
+def fill(row: Batch, pieces: list[np.ndarray]) -> None:
+    """Puts pieces, each its n tokens and the target of the last, one after another into a row."""
+    start = 0
+    for segment, piece in enumerate(pieces, start=1):
+        n = len(piece) - 1
+        span = slice(start, start + n)
+        row.tokens[span], row.targets[span] = piece[:-1], piece[1:]
+        row.segment_ids[span] = segment
+        row.positions[span] = np.arange(n)
+        row.loss_weights[span] = 1.0
+        start += n
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
+    """Groups the items shorter than `capacity` into bins, each filled with the longest that fit."""
+    by_length: dict[int, list[int]] = {}
+    for item in np.flatnonzero(lengths < capacity).tolist():
+        by_length.setdefault(int(lengths[item]), []).append(item)
+    left, bins = sorted(by_length), []
+    while left:
+        room, items = capacity, []
+        while (at := bisect.bisect_right(left, room) - 1) >= 0:
+            items.append(by_length[left[at]].pop())
+            room -= left[at]
+            if not by_length[left[at]]:
+                del left[at]
+        bins.append(items)
+    return bins
+
+
+def local_rows(batch_size: int, axes: tuple[str, ...]) -> list[int]:
+    """Which rows of a global batch this process's devices hold under the current mesh, in order."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return list(range(batch_size))
+    split = jax.sharding.NamedSharding(mesh, P(axes))
+    spans = split.devices_indices_map((batch_size,)).items()
+    own = {
+        span.indices(batch_size) for d, (span,) in spans if d.process_index == jax.process_index()
+    }
+    return sorted(row for span in own for row in range(*span))
+
+
+def loader(
+    store: TokenStore,
+    split: str,
+    batch_size: int,
+    sequence_length: int,
+    axes: tuple[str, ...],
+    *,
+    seed: int,
+) -> Any:
+    """An endless iterator of this process's rows of each global batch, with get/set_state.
+
+    Step s of a run reads the same batch whatever the number of processes and the mesh; the state
+    is the number of batches read, the same in every process.
+    """
+    rows = PackedRows(store, split, sequence_length)
+    if len(rows) < batch_size:
+        raise DataError(
+            f"{store.url}: {split} gives {len(rows)} rows of {sequence_length} positions, less "
+            f"than one batch of {batch_size}; add text, or lower --batch-size"
+        )
+    own = local_rows(batch_size, axes)
+    indices = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch_size)
+    dataset = indices.map(lambda batch: rows.batch(batch[own]))
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def to_devices(batch: Batch, axes: tuple[str, ...]) -> Batch:
+    """This process's rows as global arrays, split over `axes` of the current mesh."""
+    sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), P(axes, None))
+    return Batch(*(jax.make_array_from_process_local_data(sharding, x) for x in batch))

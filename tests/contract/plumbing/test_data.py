@@ -1,0 +1,138 @@
+"""Packing, the order of the data and what goes wrong with a token store."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.contract.harness import under_test
+
+packing = under_test().packing
+DataError, TokenStore = under_test().data.DataError, under_test().data.TokenStore
+PackedRows, best_fit, loader = packing.PackedRows, packing.best_fit, packing.loader
+LENGTH = 16
+
+
+def read(store: str, split: str) -> list[list[int]]:
+    """The documents of a split, straight from its arrays."""
+    opened = TokenStore.open(store)
+    tokens = opened.array(f"{split}/tokens").read().result()
+    offsets = opened.array(f"{split}/offsets").read().result()
+    return [tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)]
+
+
+def test_every_target_is_in_exactly_one_row(store):
+    rows = PackedRows(TokenStore.open(store), "train", LENGTH)
+    pairs = []
+    for row in (rows[i] for i in range(len(rows))):
+        real = row.loss_weights > 0
+        pairs += zip(row.tokens[real].tolist(), row.targets[real].tolist(), strict=True)
+    expected = [pair for doc in read(store, "train") for pair in itertools.pairwise(doc)]
+    assert sorted(pairs) == sorted(expected)
+
+
+def test_segments_are_pieces_of_documents_and_positions_restart(store):
+    rows = PackedRows(TokenStore.open(store), "train", LENGTH)
+    text = ["".join(map(chr, doc)) for doc in read(store, "train")]
+    shared = 0
+    for row in (rows[i] for i in range(len(rows))):
+        segments = sorted(set(row.segment_ids.tolist()) - {0})
+        shared += len(segments) > 1
+        for segment in segments:
+            here = np.flatnonzero(row.segment_ids == segment)
+            assert row.positions[here].tolist() == list(range(len(here)))
+            piece = [*row.tokens[here].tolist(), int(row.targets[here[-1]])]
+            assert any("".join(map(chr, piece)) in document for document in text)
+        assert (row.segment_ids[row.loss_weights == 0] == 0).all()
+    assert shared > 10
+
+
+def test_packing_leaves_little_padding(store):
+    rows = PackedRows(TokenStore.open(store), "train", 128)
+    filled = np.mean([rows[i].loss_weights.mean() for i in range(len(rows) - 1)])
+    assert filled > 0.95
+
+
+def test_best_fit_puts_each_item_in_one_bin_within_capacity():
+    lengths = np.random.default_rng(0).integers(1, 20, 300)
+    bins = best_fit(lengths, 20)
+    assert sorted(i for b in bins for i in b) == list(range(300))
+    assert max(sum(lengths[b]) for b in bins) <= 20
+
+
+def take(batches, n: int) -> list[np.ndarray]:
+    return [next(batches).tokens for _ in range(n)]
+
+
+SIZES = {"batch_size": 8, "sequence_length": LENGTH, "axes": under_test().model.BATCH}
+
+
+def test_the_order_follows_the_seed_and_shuffles(store):
+    opened = TokenStore.open(store)
+    first, again, other = (take(loader(opened, "train", **SIZES, seed=s), 3) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (np.array(first) != np.array(other)).any()
+    rows = PackedRows(opened, "train", LENGTH)
+    assert (first[0] != np.stack([rows[i].tokens for i in range(8)])).any()
+
+
+def test_an_epoch_reads_every_row_once(store):
+    opened = TokenStore.open(store)
+    n = len(PackedRows(opened, "train", LENGTH))
+    rows = np.concatenate(take(loader(opened, "train", **SIZES, seed=0), 2 * n // 8))
+    expected = [PackedRows(opened, "train", LENGTH)[i].tokens.tolist() for i in range(n)]
+    assert sorted(rows[:n].tolist()) == sorted(expected)
+    assert rows[:n].tolist() != rows[n : 2 * n].tolist()  # another order in the next epoch
+
+
+def test_state_goes_through_json_and_continues_in_place(store):
+    opened = TokenStore.open(store)
+    batches = loader(opened, "train", **SIZES, seed=0)
+    take(batches, 5)
+    state = json.loads(json.dumps(batches.get_state()))
+    expected = take(batches, 4)
+    resumed = loader(opened, "train", **SIZES, seed=0)
+    resumed.set_state(state)
+    np.testing.assert_array_equal(take(resumed, 4), expected)
+
+
+def test_processes_share_each_batch_in_order_and_each_others_position(store, monkeypatch):
+    opened = TokenStore.open(store)
+    whole = take(loader(opened, "train", **SIZES, seed=0), 5)
+    for count in (2, 4):
+        parts, states = [], []
+        for process in range(count):
+            rows = [*range(8)][process * 8 // count :][: 8 // count]
+            monkeypatch.setattr(packing, "local_rows", lambda n, axes, r=rows: r)
+            batches = loader(opened, "train", **SIZES, seed=0)
+            parts.append(take(batches, 3))
+            states.append(batches.get_state())
+        for step in range(3):
+            np.testing.assert_array_equal(np.concatenate([p[step] for p in parts]), whole[step])
+        monkeypatch.undo()
+        for state in states:  # of one process of several, for one process alone
+            alone = loader(opened, "train", **SIZES, seed=0)
+            alone.set_state(state)
+            np.testing.assert_array_equal(take(alone, 2), whole[3:])
+
+
+def test_what_is_no_store_is_named(tmp_path, store):
+    with pytest.raises(DataError, match="no token store here"):
+        TokenStore.open(str(tmp_path))
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read"):
+        TokenStore.open(str(tmp_path))
+    (tmp_path / "manifest.json").write_text('{"schema_version": 99}')
+    with pytest.raises(DataError, match="schema 99, this reads 1"):
+        TokenStore.open(str(tmp_path))
+    (tmp_path / "manifest.json").write_text((Path(store) / "manifest.json").read_text())
+    with pytest.raises(DataError, match="train/tokens: cannot be read: NOT_FOUND"):
+        PackedRows(TokenStore.open(str(tmp_path)), "train", LENGTH)
+
+
+def test_too_little_text_for_a_batch(make_store):
+    opened = TokenStore.open(make_store(train=[[1, 2, 3]], heldout=[[1, 2]]))
+    with pytest.raises(DataError, match="gives 1 rows .* less than one batch of 8"):
+        loader(opened, "train", **SIZES, seed=0)

@@ -1,0 +1,532 @@
+"""Pairs with planted truth: what the comparison must say of each, and must not."""
+
+import textwrap
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tools.common.files import File
+from tools.diff import buckets, words
+from tools.diff.compare_trees import MAX_STEPS, compare
+from tools.diff.histogram import Budget, Counts, count
+from tools.diff.model import KINDS
+from tools.diff.read_trees import Source
+
+OLD, NEW = "experiments/grug/base", "experiments/grug/copy"
+
+MODEL = '''
+import jax
+
+WIDTH = 64
+
+
+class Attention:
+    """Looks back."""
+
+    def __call__(self, x, mask):
+        scores = self.project(x) @ self.keys(x)
+        return softmax(scores + mask) @ self.values(x)
+
+
+class MLP:
+    """Two matrices."""
+
+    def __call__(self, x):
+        hidden = jax.nn.relu(self.up(x))
+        return self.down(hidden)
+
+
+class Block:
+    """Norm, attention, norm, MLP."""
+
+    def __call__(self, x, mask):
+        x = x + self.attn(self.attn_norm(x), mask)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+def loss(logits, targets):
+    picked = logits[targets]
+    return logsumexp(logits) - picked
+
+
+def make_optimizer(cfg):
+    schedule = cosine(cfg.learning_rate)
+    return adamw(schedule, cfg.weight_decay)
+'''
+KNOWN = {
+    "model.py": buckets.Files(
+        "block wiring/norm ordering",
+        {
+            "Attention": "attention/masking",
+            "MLP": "MLP/activation",
+            "Block": "block wiring/norm ordering",
+            "loss": "loss kernel",
+            "make_optimizer": "optimizer/training loop",
+            "WIDTH": "launch/config",
+        },
+    )
+}
+
+
+def tree(files, name=NEW):
+    contents = {
+        path: content if isinstance(content, File) else File(_bytes(content))
+        for path, content in files.items()
+    }
+    return Source(name, contents)
+
+
+def _bytes(content):
+    return content if isinstance(content, bytes) else content.encode()
+
+
+def compared(old, new, **options):
+    """Of single files or of trees."""
+    old, new = (x if isinstance(x, dict) else {"model.py": x} for x in (old, new))
+    return compare(tree(old, OLD), tree(new), KNOWN, **options)
+
+
+def lines(comparison):
+    """How many lines became what, over all files: new + old."""
+    found = {}
+    for kind in KINDS:
+        counts = sum((file.lines(kind) for file in comparison.files), Counts(0, 0))
+        if kind != "same" and counts != Counts(0, 0):
+            found[kind] = (counts.added, counts.deleted)
+    return found
+
+
+def edit(old, *replacements):
+    for before, after in replacements:
+        assert before in old
+        old = old.replace(before, after)
+    return old
+
+
+# -- change buckets ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "before, after, bucket, name",
+    [
+        ("scores + mask", "scores * mask", "attention/masking", "Attention.__call__"),
+        ("self.down(hidden)", "self.down(2 * hidden)", "MLP/activation", "MLP.__call__"),
+        ("x + self.mlp(", "x - self.mlp(", "block wiring/norm ordering", "Block.__call__"),
+        ("- picked", "+ picked", "loss kernel", "loss"),
+        ("adamw(", "lion(", "optimizer/training loop", "make_optimizer"),
+        ("WIDTH = 64", "WIDTH = 128", "launch/config", "WIDTH"),
+    ],
+)
+def test_each_bucket(before, after, bucket, name):
+    found = compared(MODEL, edit(MODEL, (before, after)))
+    assert [(c.name, c.how, c.bucket, c.decided) for c in found.changes] == [
+        (name, "changed", bucket, "map")
+    ]
+    assert found.buckets == (bucket,)
+    assert found.substantive == Counts(1, 1)
+
+
+def test_an_added_definition_is_guessed_by_its_name_or_by_its_users():
+    new = MODEL + "\n\nclass ExpertMLP:\n    x = helper()\n\n\ndef helper():\n    return 1\n"
+    found = {c.name: (c.bucket, c.decided) for c in compared(MODEL, new).changes}
+    assert found == {
+        "ExpertMLP": ("MLP/activation", "guess"),
+        "helper": ("MLP/activation", "guess"),
+    }
+
+
+def test_a_docstring_or_an_added_import_is_no_change_of_what_is_computed():
+    new = edit(MODEL, ("Looks back.", "Looks far back."), ("import jax", "import jax\nimport os"))
+    found = compared(MODEL, new)
+    assert {(c.name, c.how) for c in found.changes} == {
+        ("Attention", "docs"),
+        ("<imports>", "imports"),
+    }
+    assert found.buckets == ()
+
+
+def test_an_import_from_elsewhere_under_the_same_name_counts():
+    old = "from jax.nn import relu as act\n" + MODEL
+    found = compared(old, edit(old, ("relu as", "gelu as")))
+    assert [(c.name, c.how) for c in found.changes] == [("<imports>", "changed")]
+
+
+def test_knobs_and_call_order():
+    old = MODEL + (
+        "\n\nclass Config:\n    d_ff: int = 512\n\n"
+        'PRESETS = {"tiny": Config(d_ff=64, model=Model(heads=2))}\n\n'
+        "def train(cfg, *, steps=10): pass\n"
+    )
+    added = "\n\nclass Another:\n    size: int = 3\n"
+    new = edit(
+        old,
+        ("d_ff: int = 512", "d_ff: int = 256\n    top_k: int = 2"),
+        ("heads=2", "heads=4"),
+        ("steps=10", "steps=20"),
+        ("x + self.attn(self.attn_norm(x), mask)", "self.attn_norm(x + self.attn(x, mask))"),
+    )
+    found = compared(old, new + added)
+    assert {(k.name, k.old, k.new) for k in found.knobs} == {
+        ("Config.d_ff", "512", "256"),
+        ("Config.top_k", None, "2"),
+        ("PRESETS['tiny'].model.heads", "2", "4"),
+        ("train(steps)", "10", "20"),
+    }
+    (calls,) = found.calls
+    assert calls.old == ("attn_norm", "attn", "mlp_norm", "mlp")
+    assert calls.new == ("attn", "attn_norm", "mlp_norm", "mlp")
+
+
+def test_a_knob_with_a_role_is_its_default():
+    old = (
+        MODEL + '\n\nclass Config:\n    mesh: tuple = role("cadence", (1, -1))\n    seed: int = 0\n'
+    )
+    new = edit(old, ("(1, -1)", "(2, -1)"), ("seed: int = 0", 'seed: int = role("replicate", 0)'))
+    assert {(k.name, k.old, k.new) for k in compared(old, new).knobs} == {
+        ("Config.mesh", "(1, -1)", "(2, -1)"),
+        ("Config.seed.role", None, "'replicate'"),
+    }
+
+
+# -- renames ----------------------------------------------------------------------------------
+
+NAMED = textwrap.dedent("""
+    def attend(n_embd, key):
+        width = n_embd // 2
+        check(n_embd, width)
+        other = n_embd + 1
+        return width, key, other
+    """)
+
+
+def test_a_consistent_rename_is_no_change():
+    found = compared(NAMED, NAMED.replace("n_embd", "d_model"))
+    assert found.renames == (("n_embd", "d_model"),)
+    assert lines(found) == {"rename": (4, 4)}
+    assert found.changes == ()
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        # A library's function is replaced by another one.
+        ("a = nn.relu(x)\nb = nn.relu(y)\nc = nn.relu(z)\n",) * 2,
+        # The old name stays in use.
+        (NAMED + "\n\ndef keep(n_embd):\n    return n_embd\n",) * 2,
+        # Two names become one: they meant different things.
+        (NAMED + "\n\ndef more(d_model):\n    return d_model + 1, d_model * 2, d_model\n",) * 2,
+    ],
+    ids=["not its own name", "still in use", "taken"],
+)
+def test_false_renames(old, new):
+    if "relu" in old:
+        new = new.replace("relu", "gelu")
+    else:
+        head, _, tail = new.partition("\n\ndef ")
+        new = head.replace("n_embd", "d_model") + "\n\ndef " + tail
+    found = compared(old, new)
+    assert found.renames == ()
+    assert found.substantive.added >= 3
+
+
+def test_a_rename_seen_twice_is_not_believed():
+    old = "def f(aa):\n    return aa\n"
+    found = compared(old, old.replace("aa", "bb"))
+    assert found.renames == () and found.substantive == Counts(2, 2)
+
+
+# -- moves ------------------------------------------------------------------------------------
+
+BLOCK = (
+    "def rotate(x, angles):\n    left, right = split(x)\n"
+    "    turned = left * cos(angles) - right * sin(angles)\n    return join(turned)\n"
+)
+
+
+def test_a_block_that_moved_to_another_file_is_linked_both_ways():
+    rest = "\n\ndef other():\n    return 1\n"
+    found = compared({"a.py": BLOCK + rest, "b.py": rest}, {"a.py": rest, "b.py": rest + BLOCK})
+    moved = [(at, row) for at, file in enumerate(found.files) for row in file.rows]
+    went = [(at, r.old, r.link) for at, r in moved if r.kind == "moved" and r.old is not None]
+    came = [(at, r.new, r.link) for at, r in moved if r.kind == "moved" and r.new is not None]
+    assert [(at, line) for at, line, _ in went] == [link for *_, link in came]
+    assert len(went) == len(came) == 4
+    assert found.substantive == Counts(0, 0)
+    assert [(c.path, c.name, c.how, c.old_name) for c in found.changes] == [
+        ("b.py", "rotate", "moved", "a.py: rotate")
+    ]
+    assert found.buckets == ()
+
+
+@pytest.mark.parametrize(
+    "block, moves",
+    [
+        ("first = compute_first(1)\nsecond = compute_second(2)\n", False),  # two lines
+        ("ab = 1\nbc = 2\ncd = 3\nde = 4\n", False),  # 16 characters
+        ("first = compute(1)\nsecond = compute(2)\nthird = compute(3)\n", True),
+    ],
+)
+def test_short_blocks_are_not_moves(block, moves):
+    old = {"a.py": block + "x = 1\n", "b.py": "y = 1\n"}
+    found = compared(old, {"a.py": "x = 1\n", "b.py": block + "y = 1\n"})
+    assert ("moved" in lines(found)) == moves
+
+
+def test_an_edited_class_that_moved_is_not_shredded():
+    """It is matched by its name: one changed line, and a note where it stood."""
+    start, end = MODEL.index("class Attention"), MODEL.index("class MLP")
+    attention = MODEL[start:end]
+    at = MODEL.index("def loss")
+    new = MODEL[:start] + MODEL[end:at] + attention.replace("+ mask", "* mask") + MODEL[at:]
+    found = compared(MODEL, new)
+    assert found.substantive == Counts(1, 1)
+    (file,) = found.files
+    (row,) = [row for row in file.rows if row.kind == "changed"]
+    assert "+ mask" in file.old[row.old] and "* mask" in file.new[row.new]
+    names = [(marker.name, marker.came) for marker in file.markers]
+    assert sorted(names) == [("Attention", False), ("Attention", True)]
+    assert [c.name for c in found.changes] == ["Attention.__call__"]
+
+
+# -- layout -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("f(a, b)\n", "f(\n    a,\n    b,\n)\n"),
+        ("f(a)\n", "f(\n    a,\n)\n"),
+        ("x = 'a'\n", 'x = "a"\n'),
+        ("x = f'a{b}'\n", 'x = f"a{b}"\n'),
+        ("x = (1 +\n     2)\n", "x = (1\n     + 2)\n"),
+        ("x = (a)\ndef f():\n    return (a)\n", "x = (a)\ndef f():\n    return a\n"),
+        ("a = 1\nb = 2\n", "a = 1\n\n\nb = 2\n"),
+        ("a = 1 \n", "a = 1\n"),
+    ],
+)
+def test_layout_alone_is_no_change(old, new):
+    found = compared(old, new)
+    assert found.substantive == Counts(0, 0), lines(found)
+    assert found.counts != Counts(0, 0)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("x = (a,)\n", "x = (a)\n"),
+        ("x = y[a,]\n", "x = y[a]\n"),
+        ("x = 'a b'\n", "x = 'ab'\n"),
+        ("x = '\"'\n", 'x = "\'"\n'),
+        (
+            "def f():\n    for x in y:\n        g()\n        h()\n",
+            "def f():\n    for x in y:\n        g()\n    h()\n",
+        ),
+        ('x = """\n  a\n"""\n', 'x = """\n a\n"""\n'),
+        ("notx = 1\n", "not x == 1\n"),
+        ("x = 1  # why\n", "x = 1  # how\n"),
+    ],
+)
+def test_what_looks_like_layout_and_is_not(old, new):
+    assert compared(old, new).substantive.added > 0
+
+
+def test_prose_and_data():
+    old = {"a.md": "one two\nthree\n", "b.json": '{"a": 1, "b": 2}\n', "c.md": "one\n"}
+    new = {"a.md": "one\ntwo three\n", "b.json": '{\n "a": 1,\n "b": 2\n}\n', "c.md": "two\n"}
+    found = compared(old, new)
+    assert [f.lines("changed") for f in found.files] == [Counts(0, 0), Counts(0, 0), Counts(1, 1)]
+
+
+# -- bytes ------------------------------------------------------------------------------------
+
+
+def only_file(old, new):
+    (file,) = compared({"a.txt": old}, {"a.txt": new}).files
+    return file
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        (b"a\nb\n", b"a\r\nb\r\n", "differs in line endings only"),
+        (b"a\nb\n", b"\xef\xbb\xbfa\nb\n", "byte order mark added"),
+        (b"a\nb\n", b"a\nb", "newline at the end removed"),
+        (b"a\nb\n", b"a \nb\t\n", "differs in trailing whitespace only"),
+        (b"a \n", b"a\t\n", "differs in trailing whitespace only"),
+        (b"ab\n", "a\u200bb\n".encode(), "hidden characters added: U+200B"),
+        (b"ab\n", "a\u202eb\n".encode(), "differs in hidden characters only"),
+        (b"\xff\n", b"\xfe\n", "bytes that are not UTF-8 added: \\xfe"),
+        (b"a\0b", b"a\0c", "binary, 3 bytes"),
+        (b"", b"a\n", ""),
+    ],
+)
+def test_what_cannot_be_seen_is_said(old, new, said):
+    file = only_file(old, new)
+    assert file.status == "changed"
+    assert any(said in note for note in file.notes) or not said
+
+
+def test_line_endings_count_as_git_counts_them_but_are_not_substantive():
+    file = only_file(b"a\nb\n", b"a\r\nb\r\n")
+    assert file.counts == Counts(2, 2) and file.lines("changed") == Counts(0, 0)
+
+
+def test_invalid_bytes_are_substantive():
+    assert only_file(b"\xff\n", b"\xfe\n").lines("changed") == Counts(1, 1)
+
+
+def test_links_modes_huge_and_empty_files():
+    old = {"a": File(b"x"), "b": File(b"x"), "c": b"y" * (2**21 + 1), "e": b""}
+    new = {
+        "a": File(b"x", "link"),
+        "b": File(b"x", "executable"),
+        "c": b"z" * (2**21 + 1),
+        "f": b"",
+    }
+    found = {file.path: file for file in compared(old, new).files}
+    assert "mode: file before, link now" in found["a"].notes
+    assert "mode: file before, executable now" in found["b"].notes
+    assert any("too large" in note for note in found["c"].notes) and not found["c"].rows
+    assert (found["e"].status, found["f"].status) == ("removed", "added")
+    assert all(found[name].status == "changed" for name in "abc")
+
+
+def test_broken_python_is_compared_as_text():
+    (file,) = compared("def f(:\n", "def g(:\n").files
+    assert file.lines("changed") == Counts(1, 1)
+    assert any("cannot be read as Python" in note for note in file.notes)
+
+
+def test_deep_nesting_is_compared_as_text():
+    deep = "x = " + "(" * 5000 + ")" * 5000 + "\n"
+    assert compared(deep, deep.replace("x", "y")).counts == Counts(1, 1)
+
+
+# -- files and names --------------------------------------------------------------------------
+
+
+def test_renamed_files_are_paired():
+    many = "".join(f"line {n}\n" for n in range(20))
+    old = {"exact.txt": "same\n", "like.txt": many, "gone.txt": "old\n"}
+    new = {"moved.txt": "same\n", "near.txt": many + "more\n", "come.txt": "new\n"}
+    found = {(f.old_path, f.new_path, f.status) for f in compared(old, new).files}
+    assert found == {
+        ("exact.txt", "moved.txt", "renamed"),
+        ("like.txt", "near.txt", "renamed"),
+        ("gone.txt", None, "removed"),
+        (None, "come.txt", "added"),
+    }
+
+
+def test_the_variants_own_name_is_no_change():
+    old = "from experiments.grug.base.model import A\n# experiments/grug/base/model.py\n"
+    found = compared(old, old.replace("base", "copy"))
+    assert found.counts == found.substantive == Counts(0, 0)
+    assert lines(found) == {"name": (2, 2)}
+    assert found.files[0].status == "changed" and found.changes == ()
+
+
+def test_a_renamed_function_is_one_change():
+    found = compared(MODEL, edit(MODEL, ("def loss(", "def objective(")))
+    assert [(c.name, c.old_name, c.how, c.bucket) for c in found.changes] == [
+        ("objective", "loss", "renamed", "loss kernel")
+    ]
+
+
+# -- properties -------------------------------------------------------------------------------
+
+LINE = st.sampled_from(
+    [BLOCK, BLOCK.replace("rotate", "turn"), "class C:\n    x = 1\n    def g(self): return 2\n",
+     "def f(a):\n", "    return a\n", "class C:\n", "    def g(self):\n", "        pass\n", "\n",
+     "x = 1\n", "x = (1,\n", "2)\n", "# c\n", 'y = """\n', "y = 'q'\n", 'y = "q"\n',
+     "\ufeff\u202e\n", "\tz\r\n"]
+)  # fmt: skip
+SOURCE = st.lists(LINE, max_size=40).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SOURCE, SOURCE, st.sampled_from(["a.py", "a.md", "a.txt"]))
+def test_both_sides_can_be_rebuilt_and_no_more_is_substantive_than_changed(old, new, path):
+    found = compared({path: old}, {path: new})
+    (file,) = found.files
+    for side, source in (("old", old), ("new", new)):
+        at = [getattr(row, side) for row in file.rows if getattr(row, side) is not None]
+        assert sorted(at) == list(range(len(at)))
+        assert "".join(getattr(file, side)[n] for n in sorted(at)) == source
+    assert [r.new for r in file.rows if r.new is not None] == list(range(len(file.new)))
+    assert file.counts == count(file.old, file.new)
+    left = file.lines("changed")
+    assert left.added <= file.counts.added and left.deleted <= file.counts.deleted
+    for row in file.rows:
+        if row.kind == "same":
+            assert file.old[row.old] == file.new[row.new]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_any_bytes_are_never_called_unchanged(old, new):
+    (file,) = compared({"a.py": old}, {"a.py": new}).files
+    assert (file.status == "unchanged") == (old == new)
+
+
+# -- bounds -----------------------------------------------------------------------------------
+
+
+def similar(word):
+    return "".join(f"value_{n} = compute({n}, {word}) + offset[{n}]\n" for n in range(1000))
+
+
+@pytest.mark.parametrize(
+    "old, new, steps",
+    [
+        (similar("alpha"), similar("beta"), 200_000),
+        ("x\n" * 5000 + "y\n", "y\n" + "x\n" * 4990, MAX_STEPS),
+        (
+            "".join(f"{n % 2}{n % 3}\n" for n in range(3000)),
+            "".join(f"{n % 3}{n % 2}\n" for n in range(3000)),
+            MAX_STEPS,
+        ),
+        (
+            "".join(f"def f{n}(): pass\n" for n in range(2000)),
+            "".join(f"def f{n}(): pass\n" for n in reversed(range(2000))),
+            2_000_000,
+        ),
+        ("word " * 20_000, "drow " * 20_000, 2_000_000),
+        (" " * 10**6 + "x", " " * 10**6 + "y", 2_000_000),
+    ],
+    ids=["similar", "common", "periodic", "reversed", "long line", "spaces"],
+)
+def test_work_is_bounded(old, new, steps):
+    budget = Budget(MAX_STEPS)
+    compared(old, new, budget=budget)
+    assert budget.spent <= min(steps, MAX_STEPS)
+
+
+def test_common_lines_alone_spend_a_budget_instead_of_time():
+    """difflib would take minutes here; the refusal shows that it was asked for less."""
+    old = "".join(f"{n % 2}{n % 3}\n" for n in range(3000))
+    new = "".join(f"{n % 3}{n % 2}\n" for n in range(3000))
+    budget = Budget(300_000)
+    assert compared({"a.txt": old}, {"a.txt": new}, budget=budget).notes
+    assert budget.refused
+
+
+def test_large_blocks_are_paired_by_position(monkeypatch):
+    calls = 0
+
+    def likeness(a, b):
+        nonlocal calls
+        calls += 1
+        return 1.0
+
+    monkeypatch.setattr(words, "_likeness", likeness)
+    words.pair(["a"] * 1000, ["b"] * 1001, Budget())
+    assert calls == 0
+    words.pair(["a"] * 100, ["b"] * 100, Budget())
+    assert calls == 10_000
+
+
+def test_a_spent_budget_is_said():
+    found = compared(similar("alpha"), similar("beta"), budget=Budget(100))
+    assert found.notes and found.substantive.added <= 1000

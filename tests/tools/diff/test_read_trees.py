@@ -1,0 +1,200 @@
+"""Where trees come from, and the command line around it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.common.errors import ToolError
+from tools.diff import __main__ as cli
+from tools.diff import closest, read_trees, sizes
+from tools.diff.buckets import BUCKETS, parse
+
+FILES = {"model.py": "a = 1\n", "sub/data.py": "b = 2\n", "odd\nname.txt": "c\n"}
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository whose second commit deletes experiments/grug/gone."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    git("init", "-q")
+    for path, text in FILES.items():
+        write(tmp_path / "experiments/grug/gone" / path, text)
+    write(tmp_path / "experiments/grug/base/model.py", "a = 1\n")
+    (tmp_path / "experiments/grug/gone/link").symlink_to("model.py")
+    (tmp_path / "experiments/grug/gone/sub/data.py").chmod(0o755)
+    git("add", "-A")
+    commit("one")
+    git("rm", "-q", "-r", "experiments/grug/gone")
+    commit("two")
+    return tmp_path
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def commit(message):
+    git("-c", "user.name=n", "-c", "user.email=e@example", "commit", "-q", "-m", message)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_deleted_directory_is_read_from_a_commit(repository):
+    source = read_trees.read("HEAD~1:experiments/grug/gone/")
+    assert source.name == "experiments/grug/gone"
+    assert {path: file.content.decode() for path, file in source.tree.items()} == {
+        **FILES,
+        "link": "model.py",
+    }
+    assert source.tree["link"].mode == "link" and source.tree["sub/data.py"].mode == "executable"
+
+
+def test_git_and_directory_agree(repository):
+    git("checkout", "-q", "HEAD~1")
+    write(repository / "experiments/grug/gone/__pycache__/x.pyc", "x")
+    assert read_trees.read("experiments/grug/gone") == read_trees.read("HEAD:experiments/grug/gone")
+
+
+def test_a_git_directory_elsewhere(repository, monkeypatch):
+    monkeypatch.chdir("/")
+    source = read_trees.read("HEAD~1:experiments/grug/gone", str(repository / ".git"))
+    assert source.tree["model.py"].content == b"a = 1\n"
+
+
+def test_a_single_file(repository):
+    assert list(read_trees.read("HEAD~1:experiments/grug/gone/model.py").tree) == ["model.py"]
+    assert list(read_trees.read("experiments/grug/base/model.py").tree) == ["model.py"]
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ("nowhere", "no such file or directory; for one that was deleted write COMMIT:nowhere"),
+        ("v9:experiments", "git knows no commit 'v9'"),
+        ("HEAD:experiments/grug/gone", "the commit has no such path; `git log --all --"),
+        ("--upload-pack=x:y", "is no commit"),
+        (":x", "is no commit"),
+    ],
+)
+def test_what_is_missing_is_one_line_with_a_remedy(repository, given, said, capsys):
+    with pytest.raises(ToolError, match="^[^\n]+$") as error:
+        read_trees.read(given)
+    assert said in str(error.value)
+    assert cli.main(["--", given, "experiments/grug/base"]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_no_absolute_path_is_shown(repository, tmp_path):
+    old, new = tmp_path / "experiments/grug/base", tmp_path / "out"
+    write(new / "model.py", "a = 2\n")
+    for form in ("html", "json", "markdown"):
+        assert cli.main([str(old), str(new), "--format", form, "--out", "report"]) == 0
+        text = Path("report").read_text()
+        assert "experiments/grug/base" in text and str(tmp_path) not in text
+
+
+def test_the_command_line_writes_what_it_is_told(repository):
+    write(repository / "sizes.json", '{"old": {"parameters": 5}, "new": {"error": "why"}}')
+    command = ["HEAD~1:experiments/grug/gone", "experiments/grug/base", "--format", "json"]
+    command += ["--old-label", "A", "--new-label", "B", "--old-commit", "c0", "--new-commit", "c1"]
+    assert cli.main([*command, "--found", "--sizes", "sizes.json", "--out", "r.json"]) == 0
+    report = json.loads(Path("r.json").read_text())
+    assert report["old"] == {"label": "A", "commit": "c0"}
+    assert report["new"] == {"label": "B", "commit": "c1"}
+    assert report["origin_found"] is True
+    assert report["sizes"]["old"]["parameters"] == 5 and report["sizes"]["new"]["error"] == "why"
+
+
+@pytest.mark.parametrize(
+    "option, content, said",
+    [
+        ("--sizes", "[]", "holds no sizes"),
+        ("--sizes", '{"old": {"parameters": "5"}, "new": {}}', "holds no sizes"),
+        ("--sizes", None, "No such file"),
+        ("--buckets", "{", "is no JSON"),
+        ("--buckets", '{"schema_version": 2}', "schema_version must be 1"),
+        ("--buckets", '{"schema_version": 1, "files": {"a": {"default": "x"}}}', "unknown bucket"),
+        ("--buckets", '{"schema_version": 1, "files": {"a": []}}', "write {"),
+    ],
+)
+def test_bad_inputs_are_one_line(repository, option, content, said, capsys):
+    if content is not None:
+        write(repository / "in.json", content)
+    base = "experiments/grug/base"
+    assert cli.main([base, base, option, "in.json"]) == 1
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+def test_an_output_that_cannot_be_written_is_one_line(repository, capsys):
+    base = "experiments/grug/base"
+    assert cli.main([base, base, "--out", "nowhere/x.html"]) == 1
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_closest(repository, capsys):
+    for name, text in (("near", "a = 1\nb = 2\n"), ("far", "x\ny\nz\n")):
+        write(repository / f"experiments/grug/{name}/model.py", text)
+    write(repository / "experiments/grug/new/model.py", "a = 1\nb = 3\n")
+    command = ["experiments/grug/new", "experiments/grug/far", "experiments/grug/near"]
+    assert closest.main([*command, "HEAD~1:experiments/grug/gone"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["closest"] == "experiments/grug/near"
+    assert answer["candidates"][0] == {"name": "experiments/grug/near", "added": 1, "deleted": 1}
+    assert closest.main(["nowhere", "experiments/grug/far"]) == 1
+
+
+# -- sizes ------------------------------------------------------------------------------------
+
+PLAN = '{"parameters": 3413760, "active_parameters": 1000, "flops_per_token": 1.52e7, "mesh": {}}'
+
+
+def test_a_plan_is_read():
+    size = sizes.read_plan(PLAN, "tiny")
+    assert (size.parameters, size.active_parameters) == (3413760, 1000)
+    assert size.flops_per_token == 1.52e7 and not size.error
+    assert sizes.read_plan(PLAN.replace("1000", "3413760"), "").active_parameters is None
+    for text in ("nothing", "{}", "[]", '{"parameters": 1, "active_parameters": 1}'):
+        assert "is not the JSON of one" in sizes.read_plan(text, "tiny").error
+
+
+@pytest.mark.parametrize(
+    "source, said",
+    [
+        (f"import sys\nassert sys.argv[-2:] == ['--plan', '--json']\nprint({PLAN!r})", None),
+        ("import tools.diff", "ModuleNotFoundError"),
+        ("raise ValueError('no\\ngood')", "good"),
+        ("import time; time.sleep(60)", "took more than 5 s"),
+        (None, "has no launch.py"),
+    ],
+    ids=["fine", "other trees are out of reach", "fails", "hangs", "no launch"],
+)
+def test_a_plan_is_run_in_its_own_tree(tmp_path, monkeypatch, capsys, source, said):
+    directory = tmp_path / "experiments/grug/some"
+    directory.mkdir(parents=True)
+    if source:
+        write(directory / "launch.py", source)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    code = sizes.main([str(directory), "--timeout", "5"])
+    answer = json.loads(capsys.readouterr().out)
+    if said:
+        assert code == 1 and said in answer["error"] and "\n" not in answer["error"]
+    else:
+        assert code == 0 and answer["parameters"] == 3413760 and "error" not in answer
+
+
+# -- the declared map -------------------------------------------------------------------------
+
+
+def test_only_known_buckets_are_declared():
+    text = '{"schema_version": 1, "files": {"a": {"default": "loss kernel", "names": {}}}}'
+    assert parse(text, "x")["a"].default in BUCKETS

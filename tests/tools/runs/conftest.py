@@ -1,0 +1,169 @@
+"""A small workspace to archive: its ledger, run directories and summaries."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.runs.kept_sources import digest_of, sha256
+from tools.runs.run_summary import OLD_ROLES, encode
+
+SOURCES = {"model.py": "WIDTH = 8\n", "train.py": "STEPS = 9\n"}
+DIGEST, OTHER = "a" * 64, "b" * 64
+COMMIT = "c" * 40
+GIT = ("git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
+
+
+def entry(name: str, **fields: str) -> str:
+    """An entry of the ledger; `forked_at` stands for `forked at`."""
+    known = {
+        "path": f"experiments/grug/{name}",
+        "origin": "base" if name != "base" else "none",
+        "status": "active",
+        "bucket": "MLP/activation",
+        "purpose": f"whether {name} pays",
+        "verdict": "pending",
+    } | fields
+    names = {key: key.replace("_", " ").replace("known good", "known-good") for key in known}
+    lines = (f"- {names[key]}: {value}\n" for key, value in known.items())
+    return f"\n## {name}\n\n{''.join(lines)}"
+
+
+class Workspace:
+    def __init__(self, root: Path):
+        self.root = root
+        self.ledger = root / "docs/reports/grug-archive.md"
+        self.write_ledger(entry("base"), entry("moe"))
+
+    def write_ledger(self, *entries: str) -> None:
+        self.ledger.parent.mkdir(parents=True, exist_ok=True)
+        self.ledger.write_text("# Archive\n" + "".join(entries), encoding="utf-8")
+
+    def write_run(
+        self,
+        name: str,
+        rows: list[dict[str, Any]],
+        *,
+        record: dict[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
+        earlier: tuple[str, ...] = (),
+        starts: tuple[int, ...] = (0,),
+        sources: dict[str, str] = SOURCES,
+        commit: str | None = COMMIT,
+    ) -> Path:
+        """A run directory as record.py and runlog.py of experiments/grug/base/plumbing write it.
+
+        Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`.
+        """
+        directory = self.root / "runs" / name
+        digests = {file: sha256(text.encode()) for file, text in sources.items()}
+        last = digest_of(digests)
+        copy = directory / "sources" / last[:16]
+        copy.mkdir(parents=True)
+        for file, text in sources.items():
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            (copy / file).write_text(text)
+        attempts = [
+            {
+                "from_step": start,
+                "sources_digest": digest,
+                "git": {"commit": commit, "dirty": False},
+                "command": ["--data", "/home/someone/store"],
+                "devices": {"kind": "cpu", "platform": "cpu", "count": 1, "processes": 1},
+                "versions": {"python": "3.11.7", "jax": "0.10.2", "scipy": "1"},
+            }
+            for start, digest in zip(starts, (*earlier, last), strict=True)
+        ]
+        settings = {
+            "seed": 0,
+            "steps": len(rows),
+            "data": "/home/someone/store",
+            "run_dir": f"/home/someone/{name}",
+            "learning_rate": 0.01,
+            "model": {"d_model": 128, "vocabulary": "gs://bucket/words"},
+        }
+        run = {
+            "schema_version": 2,
+            "variant": "base",
+            "attempts": attempts,
+            "config": settings | (config or {}),
+            "roles": {"data": "place", "run_dir": "place", "seed": "replicate"},
+            "data": {"digest": OTHER},
+            "sources": digests,
+            "lock": DIGEST,
+        }
+        (directory / "run.json").write_text(json.dumps(run | (record or {})))
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (directory / "metrics.jsonl").write_text(lines)
+        return directory
+
+    def write_summary(self, variant: str, run: str, /, **values: Any) -> dict[str, Any]:
+        """A summary with a straight curve from 5 to `end` and one held-out value, `bpb`."""
+        end, bpb = values.pop("end", 4.0), values.pop("bpb", 2.0)
+        tokens, time = values.pop("tokens", 10_000), values.pop("seconds", 100.0)
+        steps = values.pop("steps", 100)
+        curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
+                 for i in range(1, 11)]  # fmt: skip
+        summary = {
+            "schema_version": 2,
+            "variant": variant,
+            "run": run,
+            "seed": 0,
+            "config": {"steps": steps, "learning_rate": 0.01},
+            "roles": OLD_ROLES,
+            "data_digest": DIGEST,
+            "sources_digest": DIGEST,
+            "mixed_sources": False,
+            "lock": DIGEST,
+            "git": {"commit": COMMIT, "dirty": False},
+            "devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 1},
+            "versions": {"python": "3.11.7"},
+            "steps": steps,
+            "tokens": tokens,
+            "seconds": time,
+            "flops_per_token": 100.0,
+            "tokens_per_second": tokens / time,
+            "final": {
+                "train_loss": end,
+                "heldout_loss": end,
+                "heldout_bpb": bpb,
+                "ema_loss": None,
+                "ema_bpb": None,
+            },
+            "curve": curve,
+            "heldout": [
+                [steps / 2, tokens // 2, time / 2, end + 1, bpb + 1],
+                [steps, tokens, time, end, bpb],
+            ],
+        } | values
+        path = self.root / f"docs/reports/runs/{variant}/{run}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(summary))
+        return summary
+
+
+def row(step: int, **values: float) -> dict[str, float]:
+    """A line of metrics.jsonl; the first step compiled for ten seconds."""
+    return {
+        "step": step,
+        "train/loss": 5 - step / 1000,
+        "throughput/tokens_per_second": 1000.0,
+        "throughput/step_time": 10.0 if step == 1 else 0.5,
+        "throughput/total_tokens": 500 * step,
+        "throughput/flops_per_token": 7.0,
+    } | values
+
+
+def rows(count: int, every: int = 50) -> list[dict[str, float]]:
+    """A run's lines, with an evaluation every so many steps and at the end."""
+    found = []
+    for step in range(1, count + 1):
+        seen = {"eval/loss": 4.5, "eval/bpb": 2.0} if step % every == 0 or step == count else {}
+        found.append(row(step, **seen))
+    return found
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)

@@ -1,0 +1,252 @@
+"""What runs allow to be said: the test itself, and where two experiments are read."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from tools.common.errors import ToolError
+from tools.runs import claim as command
+from tools.runs import run_summary
+from tools.runs.claim import claims, render
+from tools.runs.compare_runs import AXES, amount, compare, groups, p_value, sentence
+from tools.runs.stats import Sample, value_at, welch
+
+samples = st.lists(st.floats(-100, 100), min_size=2, max_size=9)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")
+@settings(deadline=None)  # the machine may be busy
+@given(samples, samples)
+def test_welch_is_scipys(first, second):
+    found = welch(Sample(tuple(first)), Sample(tuple(second)))
+    if max(np.ptp(first), np.ptp(second)) < 1e-3:
+        return  # rounding alone
+    assert found is not None
+    expected = reference.ttest_ind(first, second, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    assert found.freedom == pytest.approx(expected.df, rel=1e-6)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
+
+
+def test_welch_of_a_known_pair():
+    found = welch(Sample((1.0, 2.0, 3.0)), Sample((2.0, 4.0, 6.0)))
+    assert found and (found.difference, found.freedom) == pytest.approx((-2.0, 50 / 17))
+    assert found.low == pytest.approx(-2 - found.high - 2)
+
+
+def test_the_interval_covers_and_the_test_errs_as_often_as_they_say():
+    """Three seeds a side, unequal spread: of 4,000 true nulls about 5% are called a difference."""
+    rng = np.random.default_rng(0)
+    missed = false = 0
+    for _ in range(4000):
+        first, second = rng.normal(2.0, 0.01, 3), rng.normal(2.0, 0.02, 4)
+        found = welch(Sample(tuple(first)), Sample(tuple(second)))
+        assert found is not None
+        missed += not found.low <= 0 <= found.high
+        false += found.p < 0.05
+    assert missed == false and 0.03 < false / 4000 < 0.07
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [((1.0,), (1.0, 2.0)), ((1.0, 2.0), (1.0,)), ((1.0, 1.0), (2.0, 2.0)), ((1.0,), (1.0,))],
+)
+def test_samples_that_allow_no_test(first, second):
+    assert welch(Sample(first), Sample(second)) is None
+
+
+def test_the_spread_of_one_is_unknown():
+    assert Sample((1.0,)).spread is None
+    assert Sample((1.0, 3.0)).spread == pytest.approx(math.sqrt(2))
+
+
+def test_reading_a_curve():
+    points = [(1.0, 5.0), (3.0, 3.0), (5.0, 2.0)]
+    assert [value_at(points, x) for x in (1, 2, 3, 4, 5)] == [5, 4, 3, 2.5, 2]
+    assert value_at(points, 0.9) is value_at(points, 5.1) is value_at([], 1) is None
+
+
+@pytest.fixture
+def seeds(workspace):
+    """Three seeds of base and of moe, which is lower by 0.1 and a quarter slower."""
+    for seed in range(3):
+        workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2.0 + seed / 1000)
+        workspace.write_summary(
+            "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, seconds=125.0
+        )
+    return workspace
+
+
+def readings(workspace):
+    (found,) = claims(workspace.root, "moe", "base")
+    return found.readings
+
+
+def test_a_claim(seeds):
+    found = readings(seeds)["tokens"]
+    assert (found.at, found.metric) == (10_000, "held-out bits per byte")
+    assert (found.variant.n, found.origin.n) == (3, 3)
+    assert found.test.difference == pytest.approx(-0.1)
+    assert found.test.p < 1e-4 and found.test.high < 0 and found.notes == ()
+    said = sentence(found, "moe", "base")
+    assert said.startswith("moe is lower; difference -0.1000 bits per byte (95% interval -0.1")
+    assert "n = 3 and 3, p < 0.0001" in said
+
+
+def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
+    found = readings(seeds)["time"]
+    assert found.at == 100.0
+    # moe after 100 of its 125 s: between its evaluations at 62.5 s and 125 s.
+    assert found.variant.values[0] == pytest.approx(1.9 + 25 / 62.5)
+    assert found.notes == (
+        "moe is read at 80% of its schedule, where its learning rate may not have decayed",
+    )
+    assert sentence(found, "moe", "base").startswith("moe is higher")
+
+
+def test_at_equal_flops(seeds):
+    for seed in range(3):
+        seeds.write_summary(
+            "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, flops_per_token=50.0
+        )
+    found = readings(seeds)["FLOPs"]
+    assert found.at == 500_000
+    assert found.origin.values[0] == pytest.approx(3.0)  # base at half its tokens
+    assert "base is read at 50% of its schedule" in found.notes[0]
+    seeds.write_summary("moe", "moe-0", flops_per_token=None)
+    assert readings(seeds)["FLOPs"] == "a run does not tell its FLOPs a token"
+
+
+def test_one_seed_is_no_claim(workspace):
+    workspace.write_summary("base", "base-1")
+    workspace.write_summary("moe", "moe-1", bpb=1.0)
+    for axis in AXES:
+        assert sentence(readings(workspace)[axis], "moe", "base").startswith("one seed: no claim; ")
+
+
+def test_a_seed_run_twice_counts_once(seeds):
+    seeds.write_summary("moe", "moe-again", seed=2, bpb=1.5)
+    assert readings(seeds)["tokens"].variant.n == 3
+    for name in ("moe-0", "moe-1"):
+        (seeds.root / f"docs/reports/runs/moe/{name}.json").unlink()
+    assert readings(seeds)["tokens"].variant.n == 1
+
+
+def test_seeds_without_spread_are_no_claim(workspace):
+    for seed in range(2):
+        workspace.write_summary("base", f"base-{seed}", seed=seed)
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1.0)
+    said = sentence(readings(workspace)["tokens"], "moe", "base")
+    assert said.startswith("no claim, the seeds do not differ; ")
+
+
+def test_no_difference_is_said_so(workspace):
+    for seed, noise in enumerate((0.0, 0.1, -0.1)):
+        workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2.0 + noise)
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=2.01 - noise)
+    assert sentence(readings(workspace)["tokens"], "moe", "base").startswith("no difference shown")
+
+
+def test_other_hardware_allows_no_claim_on_time(seeds):
+    devices = {"count": 8, "kind": "TPU v4", "platform": "tpu", "processes": 1}
+    seeds.write_summary("base", "base-0", devices=devices)
+    assert "different devices (1 × cpu, 8 × TPU v4)" in readings(seeds)["time"]
+
+
+def test_without_evaluations_the_training_loss_is_read(workspace):
+    for seed, end in enumerate((4.0, 4.1)):
+        workspace.write_summary("base", f"base-{seed}", seed=seed, end=end)
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, end=end - 1, heldout=[])
+    found = readings(workspace)["tokens"]
+    assert (found.metric, found.variant.mean) == ("training loss", pytest.approx(3.05))
+
+
+def test_only_runs_on_the_same_data_compare(seeds):
+    for seed in range(3):
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, data_digest="e" * 64)
+    with pytest.raises(ToolError, match="have no runs on the same data"):
+        claims(seeds.root, "moe", "base")
+
+
+def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
+    config = {"steps": 100, "learning_rate": 0.02}
+    seeds.write_summary("moe", "moe-a", seed=7, config=config)
+    seeds.write_summary("moe", "moe-b", seed=8, sources_digest="e" * 64)
+    seeds.write_summary("moe", "moe-c", seed=9, lock="e" * 64)
+    found = claims(seeds.root, "moe", "base")
+    assert [len(c.variant.runs) for c in found] == [3, 1, 1, 1]
+    assert {c.differs for c in found} == {
+        (),
+        ("learning_rate 0.01 → 0.02",),
+        ("packages (another lock)",),
+    }
+
+
+def test_the_origins_most_alike_group_is_compared(seeds):
+    config = {"steps": 100, "learning_rate": 0.02}
+    for seed in range(5):
+        seeds.write_summary("base", f"base-b{seed}", seed=seed, config=config)
+    runs, _ = run_summary.load_all(seeds.root)
+    moe = [run for run in runs if run.variant == "moe"]
+    base = [run for run in runs if run.variant == "base"]
+    (found,) = compare(moe, base)
+    assert len(found.origin.runs) == 3 and found.differs == ()
+    assert [len(group.runs) for group in groups(base)] == [5, 3]
+
+
+def test_the_order_of_runs_changes_nothing(seeds):
+    runs, _ = run_summary.load_all(seeds.root)
+    before = list(map(render, compare(runs, runs)))
+    random.Random(0).shuffle(runs)
+    assert list(map(render, compare(runs, runs))) == before
+
+
+def test_the_command(seeds, capsys):
+    arguments = ["moe", "--against", "base", "--root", str(seeds.root)]
+    assert command.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "moe (moe-0, moe-1, moe-2) against base (base-0, base-1, base-2)"
+    assert lines[1].startswith("  equal tokens (10K tokens): moe is lower; difference -0.1000")
+    assert [line.split("(")[0] for line in lines if line.startswith("  e")] == [
+        "  equal tokens ",
+        "  equal FLOPs ",
+        "  equal time ",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, against, message",
+    [
+        ("mo", "base", "no experiment is called 'mo'; did you mean 'moe'?"),
+        ("moe", "nothing", "no experiment is called 'nothing'; known: base, moe"),
+        ("moe", "moe", "is no other than itself"),
+        ("moe", "base", "has no run of moe; record one: ./pants run tools/runs:record"),
+    ],
+)
+def test_claims_that_cannot_be_asked_for(workspace, name, against, message):
+    with pytest.raises(ToolError) as raised:
+        claims(workspace.root, name, against)
+    assert message in str(raised.value)
+
+
+def test_a_malformed_summary_stops_a_claim(seeds):
+    seeds.write_summary("base", "base-9", curve=[])
+    with pytest.raises(ToolError, match="base-9.json:21: curve: is malformed"):
+        claims(seeds.root, "moe", "base")
+
+
+def test_amounts_and_p_values():
+    assert [amount("tokens", x) for x in (10, 2048, 2.6624e6, 3e9)] == [
+        "10 tokens",
+        "2.05K tokens",
+        "2.66M tokens",
+        "3B tokens",
+    ]
+    assert (amount("time", 61), amount("time", 7260)) == ("1 min 1 s", "2 h 1 min")
+    assert (p_value(0.0421), p_value(1e-9)) == ("p = 0.042", "p < 0.0001")

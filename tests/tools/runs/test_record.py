@@ -1,0 +1,253 @@
+"""A run directory becomes a summary, or one line says why not."""
+
+import json
+import math
+from statistics import fmean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tools.runs.conftest import COMMIT, DIGEST, OTHER, SOURCES, entry, row, rows
+from tools.common.errors import ToolError
+from tools.runs import record as command
+from tools.runs import run_summary
+from tools.runs.kept_sources import digest_of, sha256
+from tools.runs.record import pick, record
+from tools.runs.stats import thin
+
+RAN = digest_of({name: sha256(text.encode()) for name, text in SOURCES.items()})
+
+
+def refusal(workspace, *directories, **options):
+    """The message of a refusal, after which nothing was written."""
+    with pytest.raises(ToolError) as raised:
+        record(directories, workspace.root, **options)
+    assert not list((workspace.root / "docs/reports").rglob("*.json"))
+    return str(raised.value)
+
+
+def test_a_summary_holds_the_run(workspace):
+    run = workspace.write_run("base-1", rows(1000, every=300))
+    path, kept, ledger = record([run], workspace.root)
+    assert path == "docs/reports/runs/base/base-1.json"
+    assert (kept, ledger) == (f"docs/reports/sources/{RAN[:16]}", "docs/reports/grug-archive.md")
+    data = (workspace.root / path).read_bytes()
+    found = run_summary.load(workspace.root / path, path)
+    assert len(data) < run_summary.MAX_BYTES and found.path == path
+    assert (found.variant, found.run, found.seed, found.steps) == ("base", "base-1", 0, 1000)
+    assert (found.tokens, found.tokens_per_second) == (500_000, 1000.0)
+    # The first step compiled for 10 s: it counts as long as the median one.
+    assert found.seconds == 500.0
+    assert (found.git, found.lock) == ({"commit": COMMIT, "dirty": True}, DIGEST)
+    assert (found.data_digest, found.sources_digest) == (OTHER, RAN)
+    assert found.versions == {"jax": "0.10.2", "python": "3.11.7"}
+    assert found.final["train_loss"] == pytest.approx(4.0, abs=0.02)
+    assert (found.final["heldout_bpb"], found.final["ema_bpb"]) == (2.0, None)
+    assert [point[0] for point in found.heldout] == [300, 600, 900, 1000]
+    assert len(found.curve) == run_summary.MAX_POINTS
+
+
+def test_a_summary_names_no_machine_and_no_person(workspace):
+    run = workspace.write_run("base-1", rows(10), config={"note": "~/x", "list": ["/a", "b"]})
+    path, *_ = record([run], workspace.root)
+    text = (workspace.root / path).read_text()
+    assert not any(word in text for word in ("someone", "/home", "~", "gs://", str(workspace.root)))
+    assert json.loads(text)["config"]["list"] == ["b"]
+
+
+def test_the_same_run_gives_the_same_bytes(workspace, tmp_path_factory):
+    run = workspace.write_run("base-1", rows(500))
+    path, *_ = record([run], workspace.root)
+    first = (workspace.root / path).read_bytes()
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "base-1"
+    run.rename(elsewhere)
+    record([elsewhere], workspace.root)
+    assert (workspace.root / path).read_bytes() == first
+
+
+def test_a_last_line_cut_short_is_left_out(workspace):
+    run = workspace.write_run("base-1", rows(10))
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 11, "train/lo')
+    record([run], workspace.root)
+
+
+def test_an_ema_is_recorded(workspace):
+    lines = rows(10)
+    lines[-1] |= {"eval/ema/loss": 4.25, "eval/ema/bpb": 1.5}
+    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
+    final = run_summary.load(workspace.root / path, path).final
+    assert (final["ema_loss"], final["ema_bpb"]) == (4.25, 1.5)
+
+
+def test_a_run_is_recorded_under_the_ledgers_name(workspace):
+    workspace.write_ledger(entry("base"), entry("dense", path="experiments/speedrun/2026_dense"))
+    run = workspace.write_run("x-1", rows(10), record={"variant": "2026_dense"})
+    assert record([run], workspace.root)[0] == "docs/reports/runs/dense/x-1.json"
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"record": {"schema_version": 3}}, "schema_version is 3, this tool knows 1 and 2"),
+        ({"record": {"roles": {"seed": 1}}}, "roles is not what a run writes"),
+        ({"record": {"attempts": []}}, "attempts is not what a run writes"),
+        ({"record": {"attempts": [{}]}}, "attempts[0].from_step is not what a run writes"),
+        ({"record": {"variant": "../x"}}, "variant is not what a run writes"),
+        ({"record": {"variant": "nobody"}}, "is a run of 'nobody': add '## nobody' to docs/"),
+        ({"record": {"lock": "x"}}, "lock: is malformed"),
+        ({"config": {"seed": "0"}}, "config.seed is not what a run writes"),
+        ({"config": {"note": "x" * 5000}}, "config is not what a run writes"),
+        ({"config": {"steps": 11}}, "ended at step 10 of 11: go on with --resume, or"),
+        ({"earlier": (OTHER,), "starts": (0, 5)}, "ran 2 different sources: run it again"),
+    ],
+)
+def test_a_run_that_is_refused(workspace, options, message):
+    assert message in refusal(workspace, workspace.write_run("base-1", rows(10), **options))
+
+
+def test_what_may_be_recorded_as_it_is(workspace):
+    short = workspace.write_run("base-1", rows(10), config={"steps": 11})
+    mixed = workspace.write_run("base-2", rows(10), earlier=(OTHER,), starts=(0, 5))
+    paths = record([short, mixed], workspace.root, unfinished=True, mixed_sources=True)
+    first, second = (run_summary.load(workspace.root / path, path) for path in paths[:2])
+    assert (first.steps, first.config["steps"], first.mixed_sources) == (10, 11, False)
+    assert (second.sources_digest, second.mixed_sources) == (RAN, True)
+
+
+def test_a_run_says_which_settings_are_places(workspace):
+    config = {"cache": "here", "eval_every": 5}
+    roles = {"cache": "place", "eval_every": "cadence", "seed": "replicate"}
+    run = workspace.write_run("base-1", rows(10), config=config, record={"roles": roles})
+    path, *_ = record([run], workspace.root)
+    summary = run_summary.load(workspace.root / path, path)
+    assert "cache" not in summary.config
+    assert summary.roles == {"eval_every": "cadence", "seed": "replicate"}
+    assert summary.experiment().keys() & {"eval_every", "seed", "steps"} == {"steps"}
+
+
+def test_a_run_of_the_first_schema_is_read_as_before(workspace):
+    old = {"schema_version": 1, "roles": None}
+    config = {"wandb": True, "eval_every": 5, "resume": False}
+    run = workspace.write_run("base-1", rows(10), config=config, record=old)
+    path, *_ = record([run], workspace.root)
+    summary = run_summary.load(workspace.root / path, path)
+    assert summary.config.keys() & {"wandb", "resume", "data", "eval_every"} == {"eval_every"}
+    assert summary.roles == run_summary.OLD_ROLES
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ({"train/loss": math.nan}, "metrics.jsonl:5: is no usable JSON: NaN is not finite"),
+        ({"eval/loss": math.inf}, "metrics.jsonl:5: is no usable JSON: Infinity is not finite"),
+        ({"train/loss": 1e300}, "metrics.jsonl:5: 'train/loss' is beyond any measure"),
+        ({"train/loss": "4"}, "metrics.jsonl:5: 'train/loss' is no number"),
+        ({"step": 3}, "metrics.jsonl:5: step 3 does not follow the one before"),
+        ({"step": 5.5}, "metrics.jsonl:5: step 5.5 does not follow the one before"),
+    ],
+)
+def test_a_line_that_is_refused(workspace, line, message):
+    lines = rows(10)
+    lines[4] |= line
+    assert message in refusal(workspace, workspace.write_run("base-1", lines))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "has no line: the run has not made a step"),
+        ("[1]\n", "metrics.jsonl:1: is no object of metrics"),
+        ("{}\n", "metrics.jsonl:1: lacks 'step'"),
+        ('{"step": 1e999}\n', "metrics.jsonl:1: is no usable JSON: 1e999 is not finite"),
+        ("{\n", "metrics.jsonl:1: is no JSON"),
+        ("x" * 100_000, "metrics.jsonl:1: more than a run writes"),
+    ],
+)
+def test_metrics_that_are_refused(workspace, text, message):
+    run = workspace.write_run("base-1", rows(10))
+    (run / "metrics.jsonl").write_text(text)
+    assert message in refusal(workspace, run)
+
+
+def test_a_directory_that_is_no_run(workspace):
+    (workspace.root / "empty").mkdir()
+    assert "run.json: is not there: give the directory of a run" in refusal(
+        workspace, workspace.root / "empty"
+    )
+    odd = workspace.write_run("two words", rows(10))
+    assert "'two words' cannot name a summary" in refusal(workspace, odd)
+    assert "cannot name a summary" in refusal(workspace, workspace.write_run("..x", rows(10)))
+
+
+def test_all_or_none(workspace):
+    good = workspace.write_run("base-1", rows(10))
+    bad = workspace.write_run("base-2", rows(10), config={"steps": 11})
+    worse = workspace.write_run("base-3", rows(10), record={"schema_version": 0})
+    assert len(refusal(workspace, good, bad, worse).splitlines()) == 2
+    twin = workspace.write_run("other/base-1", rows(20))
+    assert "is also another's: rename the directory" in refusal(workspace, good, twin)
+
+
+def test_another_run_of_that_name_is_kept(workspace):
+    path, *_ = record([workspace.write_run("base-1", rows(10))], workspace.root)
+    before = (workspace.root / path).read_bytes()
+    other = workspace.write_run("again/base-1", rows(20))
+    with pytest.raises(ToolError, match="holds another run: rename the run's directory, or"):
+        record([other], workspace.root)
+    assert (workspace.root / path).read_bytes() == before
+    record([other], workspace.root, replace=True)
+    assert (workspace.root / path).read_bytes() != before
+
+
+def test_the_command_line(workspace, capsys):
+    run = workspace.write_run("base-1", rows(10))
+    assert command.main([str(run), "--root", str(workspace.root)]) == 0
+    assert capsys.readouterr().out.startswith("docs/reports/runs/base/base-1.json\n")
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--root", str(workspace.root)])
+    assert ended.value.code == 2
+
+
+def test_many_evaluations_and_long_numbers_fit(workspace):
+    lines = [
+        row(
+            step * 997,
+            **{"throughput/total_tokens": 123_456_789.0 * step, "throughput/step_time": 12.345678},
+            **{"train/loss": math.pi + 1 / step, "eval/loss": math.e, "eval/bpb": math.tau},
+        )
+        for step in range(1, 3001)
+    ]
+    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
+    found = run_summary.load(workspace.root / path, path)
+    assert found.heldout[0][0] == 997 and found.heldout[-1][0] == found.steps
+
+
+numbers = st.floats(-1e6, 1e6)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=700), st.integers(1, 200))
+def test_thinning(points, most):
+    found = thin(points, most)
+    assert len(found) == min(most, len(points))
+    if len(points) <= most:
+        assert found == [list(point) for point in points]
+    for column in range(2):
+        before, after = [p[column] for p in points], [p[column] for p in found]
+        assert min(before) - 1e-6 <= min(after) and max(after) <= max(before) + 1e-6
+    # Each point stands for as many as any other, give or take one.
+    sizes = [len(points) * (i + 1) // len(found) - len(points) * i // len(found)
+             for i in range(len(found))]  # fmt: skip
+    assert max(sizes) - min(sizes) <= 1 and sum(sizes) == len(points)
+    weighted = sum(size * point[1] for size, point in zip(sizes, found, strict=True))
+    assert weighted / len(points) == pytest.approx(fmean(p[1] for p in points), abs=1e-3)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.integers(1, 500), st.integers(2, 60))
+def test_picking_keeps_both_ends(count, most):
+    found = pick(range(count), most)
+    assert found == sorted(set(found)) and len(found) == min(count, most)
+    assert (found[0], found[-1]) == (0, count - 1)

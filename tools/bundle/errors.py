@@ -1,5 +1,0 @@
-"""What a user can mend: one line that says what is wrong and what to do."""
-
-
-class BundleError(Exception):
-    """An expected failure; its text is one line with the remedy."""

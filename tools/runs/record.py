@@ -1,0 +1,425 @@
+"""python -m tools.runs.record RUN_DIR... --root DIR
+
+Writes a summary of each run directory (docs/reference/run.md in the workspace) into
+docs/reports/runs/, sources that are no commit's into docs/reports/sources/, and what was measured
+into the ledger: all of it, or nothing. The same runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
+from tools.common.files import MIB
+from tools.common.jsonio import parse_json, read_json
+from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
+from tools.runs import kept_sources, results, run_summary
+from tools.runs.run_summary import (
+    MAX_BYTES,
+    MAX_POINTS,
+    OLD_ROLES,
+    SCHEMA_VERSION,
+    encode,
+    is_name,
+)
+from tools.runs.stats import thin
+
+RUN_SCHEMAS = (1, 2)  # the first says no roles of settings
+MAX_RECORD = 4 * MIB
+MAX_METRICS = 512 * MIB
+MAX_LINE = 64 * 1024
+MAX_CONFIG = 4096
+MAX_HELDOUT = 60
+# Where a run happened to read and write, and who listened: no part of its result. As a run of the
+# first schema would have said.
+OLD_PLACES = dict.fromkeys(("data", "run_dir", "resume", "tensorboard", "wandb"), "place")
+PACKAGES = ("python", "jax", "jaxlib")
+
+_ELSEWHERE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://")
+Row = dict[str, float]
+
+
+@dataclass
+class Metrics:
+    """The columns of a metrics.jsonl that a summary needs; a line each."""
+
+    step: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    tokens: list[float] = field(default_factory=list)
+    speed: list[float] = field(default_factory=list)
+    step_time: list[float] = field(default_factory=list)
+    flops: set[float | None] = field(default_factory=set)
+    evaluations: list[tuple[int, Row]] = field(default_factory=list)
+    """(index of the line, its eval/ values)."""
+
+
+def read_metrics(path: Path, name: str) -> Metrics:
+    """Reads metrics.jsonl. A last line cut short by a kill is left out.
+
+    Raises:
+        ToolError: a line that is not what a run writes, or a number that is not finite.
+    """
+    metrics = Metrics()
+    for number, row in _rows(path, name):
+        where = f"{name}:{number}"
+        try:
+            step = int(row["step"])
+            columns = (
+                row["train/loss"],
+                row["throughput/total_tokens"],
+                row["throughput/tokens_per_second"],
+                row["throughput/step_time"],
+            )
+        except KeyError as error:
+            raise ToolError(f"{where}: lacks {error}: is it a line of a run?") from error
+        if step != row["step"] or step <= (metrics.step[-1] if metrics.step else 0):
+            raise ToolError(f"{where}: step {row['step']:g} does not follow the one before")
+        metrics.step.append(step)
+        lists = (metrics.loss, metrics.tokens, metrics.speed, metrics.step_time)
+        for column, value in zip(lists, columns, strict=True):
+            column.append(value)
+        metrics.flops.add(row.get("throughput/flops_per_token"))
+        if {"eval/loss", "eval/bpb"} <= row.keys():
+            values = {key: value for key, value in row.items() if key.startswith("eval/")}
+            metrics.evaluations.append((len(metrics.step) - 1, values))
+    if not metrics.step:
+        raise ToolError(f"{name}: has no line: the run has not made a step")
+    return metrics
+
+
+def _rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ToolError(f"{name}: cannot be read: {error.strerror}") from error
+    read = 0
+    with file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
+            read += len(line)
+            if read > MAX_METRICS or (len(line) == MAX_LINE and not line.endswith(b"\n")):
+                raise ToolError(f"{name}:{number}: more than a run writes")
+            if not line.endswith(b"\n"):
+                return  # cut short by a kill
+            row = parse_json(line.decode(errors="replace").strip(), name, number)
+            if not isinstance(row, dict):
+                raise ToolError(f"{name}:{number}: is no object of metrics")
+            for key, value in row.items():
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    raise ToolError(f"{name}:{number}: {key[:60]!r} is no number")
+                if abs(value) >= 1e18:
+                    raise ToolError(f"{name}:{number}: {key[:60]!r} is beyond any measure")
+            yield number, {key: float(value) for key, value in row.items()}
+
+
+def pick(points: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the points, evenly spread, with the first and the last."""
+    if len(points) <= most:
+        return list(points)
+    return [points[i * (len(points) - 1) // (most - 1)] for i in range(most)]
+
+
+def seconds(metrics: Metrics, starts: Sequence[int]) -> list[float]:
+    """Training time at the end of each step. The first step after a start, which compiles, counts
+    as long as the median one; evaluations and saves do not count."""
+    median = statistics.median(metrics.step_time)
+    total, times = 0.0, []
+    for step, took in zip(metrics.step, metrics.step_time, strict=True):
+        total += min(took, median) if step - 1 in starts else took
+        times.append(total)
+    return times
+
+
+def portable(value: Any, roles: Mapping[str, str]) -> Any:
+    """A config without what names a machine: settings whose role is a place, paths, addresses."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if roles.get(k) != "place" and not _is_place(v)}
+        return {key: portable(item, roles) for key, item in kept.items()}
+    if isinstance(value, list):
+        return [portable(item, roles) for item in value if not _is_place(item)]
+    return value
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and bool(_ELSEWHERE.match(value))
+
+
+def rounded(value: float, digits: int = 6) -> float:
+    """A number with so many significant digits."""
+    return float(f"{value:.{digits}g}")
+
+
+def recorded_as(variant: str, entries: Sequence[Entry], name: str) -> Entry:
+    """The ledger's entry of what runs call `variant`, its directory's name.
+
+    Raises:
+        ToolError: the ledger has none, or several.
+    """
+    live = [
+        entry for entry in entries if entry.status != "deleted" and _last(entry.path) == variant
+    ]
+    found = live or [entry for entry in entries if entry.name == variant]
+    if len(found) != 1:
+        names = " and ".join(entry.name for entry in found)
+        have = f"{names} are in" if found else f"add '## {variant}' to"
+        raise ToolError(f"{name}: is a run of {variant!r}: {have} {LEDGER}")
+    return found[0]
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def summarize(
+    run_dir: Path, root: Path, entries: Sequence[Entry], *, unfinished: bool, mixed_sources: bool
+) -> tuple[str, bytes, dict[str, bytes]]:
+    """Path from the workspace's root and bytes of a run's summary; what is to be kept beside it.
+
+    Args:
+        run_dir: what the run left behind.
+        root: the workspace.
+        entries: the ledger.
+        unfinished: whether a run that stopped early will do.
+        mixed_sources: whether one that was resumed under other sources will do.
+    """
+    run, shown = run_dir.resolve().name, str(run_dir)
+    if not is_name(run):
+        raise ToolError(f"{shown}: {run!r} cannot name a summary: letters, digits, '.', '_', -")
+    record, where = read_record(run_dir / "run.json", f"{shown}/run.json")
+    config, attempts = record["config"], record["attempts"]
+    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
+    metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
+    if not unfinished:
+        refuse_unfinished(metrics, config["steps"], shown)
+    digests = {attempt["sources_digest"] for attempt in attempts}
+    if len(digests) > 1 and not mixed_sources:
+        remedy = "run it again from the start, or record it as it is with --mixed-sources"
+        raise ToolError(f"{where}: ran {len(digests)} different sources: {remedy}")
+    entry = recorded_as(record["variant"], entries, shown)
+    final = attempts[-1]
+    git, kept = trace(run_dir, root, entry.path, final, record.get("sources") or {})
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "variant": entry.name,
+        "run": run,
+        "seed": config["seed"],
+        "config": portable(config, roles),
+        "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
+        "data_digest": record["data"].get("digest"),
+        "sources_digest": final["sources_digest"],
+        "mixed_sources": len(digests) > 1,
+        "lock": record["lock"],
+        "git": git,
+        "devices": final["devices"],
+        "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
+    }
+    starts = [attempt["from_step"] for attempt in attempts]
+    data = b""
+    for most in (MAX_POINTS, 150, 100, 50):
+        data = encode(values | measured(metrics, starts, most))
+        if len(data) <= MAX_BYTES:
+            return f"{run_summary.RUNS}/{entry.name}/{run}.json", data, kept
+    raise ToolError(f"{shown}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
+
+
+def refuse_unfinished(metrics: Metrics, planned: int, name: str) -> None:
+    """Raises ToolError where a run ended before the `planned` steps."""
+    last = metrics.step[-1]
+    if last < planned:
+        remedy = "go on with --resume, or record it as it is with --unfinished"
+        raise ToolError(f"{name}: ended at step {last} of {planned}: {remedy}")
+
+
+def trace(
+    run_dir: Path, root: Path, path: str, attempt: Mapping[str, Any], listed: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Where the sources of the last attempt are to be found: a summary's `git`, and what to keep.
+
+    Raises:
+        ToolError: they are no commit's, and the run directory has no copy of them.
+    """
+    digest, recorded = attempt["sources_digest"], attempt["git"]["commit"]
+    wanted, copies = kept_sources.of_run(run_dir, digest, listed)
+    if commit := kept_sources.find_commit(root, path, wanted, recorded):
+        return {"commit": commit, "dirty": False}, {}
+    if not copies:
+        remedy = f"put {run_dir}/sources/{digest[:16]} back, or commit what ran"
+        raise ToolError(f"{run_dir}: no commit of {path} has the sources that ran: {remedy}")
+    kept = {f"{kept_sources.place(digest)}/{name}": data for name, data in copies.items()}
+    return {"commit": recorded, "dirty": True}, kept
+
+
+def measured(metrics: Metrics, starts: Sequence[int], most: int) -> dict[str, Any]:
+    """The keys of a summary that follow from the metrics; its curve has at most `most` points."""
+    times = seconds(metrics, starts)
+    points = list(zip(metrics.step, metrics.tokens, times, metrics.loss, strict=True))
+    warm = [
+        speed
+        for step, speed in zip(metrics.step, metrics.speed, strict=True)
+        if step - 1 not in starts
+    ]
+    tail = metrics.loss[-max(1, len(metrics.loss) // 50) :]
+    at_end = metrics.evaluations[-1][1] if metrics.evaluations else {}
+    if metrics.evaluations and metrics.evaluations[-1][0] != len(points) - 1:
+        at_end = {}  # the last step was not evaluated
+    names = ("eval/loss", "eval/bpb", "eval/ema/loss", "eval/ema/bpb")
+    ends = (rounded(at_end[name]) if name in at_end else None for name in names)
+    keys = ("heldout_loss", "heldout_bpb", "ema_loss", "ema_bpb")
+    flops = metrics.flops.pop() if len(metrics.flops) == 1 else None
+    return {
+        "steps": metrics.step[-1],
+        "tokens": int(metrics.tokens[-1]),
+        "seconds": rounded(times[-1], 7),
+        "flops_per_token": flops,
+        "tokens_per_second": rounded(statistics.median(warm or metrics.speed)),
+        "final": {
+            "train_loss": rounded(statistics.fmean(tail)),
+            **dict(zip(keys, ends, strict=True)),
+        },
+        "curve": [
+            [round(step, 1), int(tokens), rounded(time, 7), rounded(loss)]
+            for step, tokens, time, loss in thin(points, most)
+        ],
+        "heldout": [
+            [
+                metrics.step[i],
+                int(metrics.tokens[i]),
+                rounded(times[i], 7),
+                rounded(values["eval/loss"]),
+                rounded(values["eval/bpb"]),
+            ]
+            for i, values in pick(metrics.evaluations, MAX_HELDOUT * most // MAX_POINTS)
+        ],
+    }
+
+
+def read_record(path: Path, name: str) -> tuple[dict[str, Any], str]:
+    """A run's run.json, checked as far as a summary uses it, and its name.
+
+    Raises:
+        ToolError: there is none, or it is of another schema, or not what a run writes.
+    """
+    if not path.exists():
+        raise ToolError(f"{name}: is not there: give the directory of a run")
+    record = read_json(path, MAX_RECORD, name=name)
+    have = record.get("schema_version") if isinstance(record, dict) else None
+    if have not in RUN_SCHEMAS:
+        known = " and ".join(map(str, RUN_SCHEMAS))
+        raise ToolError(f"{name}:1: schema_version is {have!r}, this tool knows {known}")
+    for what, good in _record_checks(record):
+        if not good:
+            raise ToolError(f"{name}:1: {what} is not what a run writes")
+    return record, name
+
+
+def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """(part, whether it is what a run writes); what follows holds only where what precedes does."""
+    config, attempts = record.get("config") or {}, record.get("attempts") or []
+    yield "variant", isinstance(record.get("variant"), str) and is_name(record["variant"])
+    yield "config", isinstance(config, dict) and len(str(config)) <= MAX_CONFIG
+    for key in ("seed", "steps"):
+        value = config.get(key)
+        yield f"config.{key}", isinstance(value, int) and not isinstance(value, bool)
+    roles = record.get("roles") or {}
+    yield "roles", isinstance(roles, dict) and all(isinstance(x, str) for x in roles.values())
+    yield "lock", record.get("lock") is None or isinstance(record["lock"], str)
+    yield "data", isinstance(record.get("data"), dict)
+    listed = record.get("sources") or {}
+    yield "sources", isinstance(listed, dict) and all(isinstance(x, str) for x in listed.values())
+    yield "attempts", isinstance(attempts, list) and 0 < len(attempts) <= 10_000
+    for i, attempt in enumerate(attempts):
+        yield f"attempts[{i}]", isinstance(attempt, dict)
+        for key, kind in _ATTEMPT.items():
+            yield f"attempts[{i}].{key}", isinstance(attempt.get(key), kind)
+        for key, parts in (("git", _GIT), ("devices", _DEVICES)):
+            good = all(isinstance(attempt[key].get(k), v) for k, v in parts.items())
+            yield f"attempts[{i}].{key}", good and set(attempt[key]) == set(parts)
+
+
+_ATTEMPT = {"from_step": int, "sources_digest": str, "git": dict, "devices": dict, "versions": dict}
+_GIT: Mapping[str, Any] = {"commit": str | None, "dirty": bool | None}
+_DEVICES: Mapping[str, Any] = {"count": int, "kind": str, "platform": str, "processes": int}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="record", description="Record runs: write their summaries and what they measured."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument(
+        "--unfinished", action="store_true", help="record a run that stopped early, too"
+    )
+    parser.add_argument(
+        "--mixed-sources", action="store_true", help="record a run resumed under other sources, too"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite a different summary of that name"
+    )
+    options = parser.parse_args(arguments)
+    written = record(
+        options.runs,
+        options.root,
+        unfinished=options.unfinished,
+        mixed_sources=options.mixed_sources,
+        replace=options.replace,
+    )
+    print("\n".join(written))
+    return 0
+
+
+def record(
+    run_dirs: Sequence[Path],
+    root: Path,
+    *,
+    unfinished: bool = False,
+    mixed_sources: bool = False,
+    replace: bool = False,
+) -> list[str]:
+    """Writes what there is to record of all runs and gives its paths; on ToolError nothing is.
+
+    A summary each, in the given order; the directories of sources that are kept; the ledger.
+    """
+    text = read_ledger(root)
+    entries = load_ledger(root)
+    summaries: dict[str, bytes] = {}
+    kept: dict[str, bytes] = {}
+    runs: dict[str, run_summary.Run] = {run.path: run for run in run_summary.load_all(root)[0]}
+    faults: list[str] = []
+    for run_dir in run_dirs:
+        try:
+            path, data, own = summarize(
+                run_dir, root, entries, unfinished=unfinished, mixed_sources=mixed_sources
+            )
+            if path in summaries:
+                raise ToolError(f"{run_dir}: {path} is also another's: rename the directory")
+            old = root / path
+            if old.exists() and not replace and old.read_bytes() != data:
+                remedy = "rename the run's directory, or overwrite it with --replace"
+                raise ToolError(f"{run_dir}: {path} holds another run: {remedy}")
+            summaries[path] = data
+            kept |= own
+            runs[path] = run_summary.parse(data.decode(), path)
+        except ToolError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise ToolError("\n".join(faults))
+    for name in sorted({runs[path].variant for path in summaries}):
+        entry = next(entry for entry in parse(text, LEDGER) if entry.name == name)
+        text = results.with_results(text, entry, runs.values())
+    written = {**summaries, **kept, LEDGER: text.encode()}
+    files.write_all({root / path: data for path, data in written.items()})
+    uncommitted = (runs[path] for path in summaries if runs[path].git["dirty"])
+    directories = {kept_sources.place(run.sources_digest) for run in uncommitted}
+    return [*summaries, *sorted(directories), LEDGER]
+
+
+if __name__ == "__main__":
+    exit_with(main)

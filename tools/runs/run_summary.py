@@ -1,0 +1,249 @@
+"""A run's summary: docs/reports/runs/VARIANT/RUN.json, small enough to keep in git for ever.
+
+One key a line, in the order of KEYS, so that two summaries compare line by line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tools.common.errors import ToolError
+from tools.common.files import read_text
+from tools.common.jsonio import json_line, line_of, parse_json
+
+SCHEMA_VERSION = 2
+# Of the older summaries, in which a run did not say it itself.
+OLD_ROLES = {
+    "checkpoint_every": "cadence",
+    "eval_batches": "measure",
+    "eval_every": "cadence",
+    "keep_checkpoints": "cadence",
+    "mesh": "cadence",
+    "seed": "replicate",
+}
+# Settings in which runs of one experiment may differ: where and how often it looks and saves.
+FREE = ("cadence", "place", "replicate")
+RUNS = "docs/reports/runs"
+MAX_BYTES = 16 * 1024
+MAX_POINTS = 200
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
+LONGEST_NAME = 100
+
+Point = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A summary that was checked. What each key means: docs/reference/archive.md."""
+
+    schema_version: int
+    variant: str
+    run: str
+    seed: int
+    config: dict[str, Any]
+    roles: dict[str, str]
+    data_digest: str | None
+    sources_digest: str
+    mixed_sources: bool
+    lock: str | None
+    git: dict[str, Any]
+    devices: dict[str, Any]
+    versions: dict[str, str]
+    steps: int
+    tokens: int
+    seconds: float
+    flops_per_token: float | None
+    tokens_per_second: float
+    final: dict[str, float | None]
+    curve: tuple[Point, ...]
+    heldout: tuple[Point, ...]
+
+    @property
+    def path(self) -> str:
+        """Where the summary is, from the workspace's root."""
+        return f"{RUNS}/{self.variant}/{self.run}.json"
+
+    def experiment(self) -> dict[str, Any]:
+        """The settings that make it one experiment with others: those of no free role."""
+        return {k: v for k, v in self.config.items() if self.roles.get(k) not in FREE}
+
+
+KEYS = tuple(Run.__dataclass_fields__)
+FINAL = ("train_loss", "heldout_loss", "heldout_bpb", "ema_loss", "ema_bpb")
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by one name each: `model.d_model`."""
+    found: dict[str, Any] = {}
+    for key, value in sorted(config.items()):
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def is_name(text: str) -> bool:
+    """Whether it may name a run: a file name on any system, never a way out of a directory."""
+    return bool(NAME.fullmatch(text)) and len(text) <= LONGEST_NAME
+
+
+def is_commit(text: str) -> bool:
+    """Whether a text is all digits of a commit."""
+    return bool(_COMMIT.fullmatch(text))
+
+
+def encode(values: Mapping[str, Any]) -> bytes:
+    """The bytes of a summary; `values` has each of KEYS."""
+    lines = (f'"{key}": {json_line(values[key])}' for key in KEYS)
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def load(path: Path, name: str) -> Run:
+    """Reads RUNS/VARIANT/RUN.json, `name` from the workspace's root. Raises ToolError."""
+    return parse(read_text(path, MAX_BYTES, name=name), name)
+
+
+def parse(text: str, name: str) -> Run:
+    """The summary in a file of that name. Raises ToolError with every fault and its line."""
+    values = parse_json(text, name)
+    if isinstance(values, dict) and values.get("schema_version") == 1:
+        values.setdefault("roles", OLD_ROLES)
+    if not isinstance(values, dict) or set(values) != set(KEYS):
+        found = set(values) if isinstance(values, dict) else set()
+        wrong = ", ".join(sorted(found ^ set(KEYS))[:4])
+        raise ToolError(f"{name}:1: lacks or adds keys ({wrong}): {_AGAIN}")
+    place = (Path(name).parent.name, Path(name).stem)
+    if found := faults(values, place):
+        lines = text.splitlines()
+        raise ToolError(
+            "\n".join(f"{name}:{line_of(lines, key)}: {key}: {what}" for key, what in found)
+        )
+    for key in ("curve", "heldout"):
+        values[key] = tuple(tuple(map(float, point)) for point in values[key])
+    return Run(**values)
+
+
+_AGAIN = "write it again with ./pants run tools/runs:record"
+
+
+def load_all(root: Path) -> tuple[list[Run], list[str]]:
+    """Every summary below the workspace `root`, by path, and every fault found."""
+    runs: list[Run] = []
+    faults: list[str] = []
+    base = root / RUNS
+    for path in sorted(base.rglob("*")) if base.exists() else []:
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            faults.append(f"{name}:1: is a symbolic link: replace it by the file")
+        elif path.is_dir():
+            continue
+        elif len(path.relative_to(base).parts) != 2 or path.suffix != ".json":
+            faults.append(f"{name}:1: is no {RUNS}/VARIANT/RUN.json: remove it")
+        else:
+            try:
+                runs.append(load(path, name))
+            except ToolError as error:
+                faults += str(error).splitlines()
+    return runs, faults
+
+
+def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:
+    """What is wrong, as (key, message)."""
+    if values["schema_version"] not in (1, SCHEMA_VERSION):
+        have = values["schema_version"]
+        return [("schema_version", f"is {have!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
+    found = [
+        (key, f"is {values[key]!r}, its file says {own!r}")
+        for key, own in zip(("variant", "run"), place, strict=True)
+        if values[key] != own or not is_name(own)
+    ]
+    checks = {
+        "seed": _whole(values["seed"]),
+        "config": isinstance(values["config"], dict),
+        "roles": _is_strings(values["roles"]),
+        "data_digest": values["data_digest"] is None or _matches(_DIGEST, values["data_digest"]),
+        "sources_digest": _matches(_DIGEST, values["sources_digest"]),
+        "mixed_sources": isinstance(values["mixed_sources"], bool),
+        "lock": values["lock"] is None or _matches(_DIGEST, values["lock"]),
+        "git": _is_git(values["git"]),
+        "devices": _is_devices(values["devices"]),
+        "versions": _is_strings(values["versions"]),
+        "steps": _whole(values["steps"]) and values["steps"] > 0,
+        "tokens": _whole(values["tokens"]) and values["tokens"] > 0,
+        "seconds": _positive(values["seconds"]),
+        "flops_per_token": values["flops_per_token"] is None
+        or _positive(values["flops_per_token"]),
+        "tokens_per_second": _positive(values["tokens_per_second"]),
+        "final": _is_final(values["final"]),
+        "curve": _is_points(values["curve"], 4) and len(values["curve"]) > 0,
+        "heldout": _is_points(values["heldout"], 5),
+    }
+    return found + [(key, f"is malformed: {_AGAIN}") for key, good in checks.items() if not good]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and _number(value)
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
+def _matches(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and bool(pattern.fullmatch(value))
+
+
+def _is_git(git: Any) -> bool:
+    return (
+        isinstance(git, dict)
+        and set(git) == {"commit", "dirty"}
+        and (git["commit"] is None or _matches(_COMMIT, git["commit"]))
+        and (git["dirty"] is None or isinstance(git["dirty"], bool))
+    )
+
+
+def _is_devices(devices: Any) -> bool:
+    return (
+        isinstance(devices, dict)
+        and set(devices) == {"count", "kind", "platform", "processes"}
+        and all(isinstance(devices[key], str) for key in ("kind", "platform"))
+        and all(_whole(devices[key]) for key in ("count", "processes"))
+    )
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _is_final(final: Any) -> bool:
+    return (
+        isinstance(final, dict)
+        and set(final) == set(FINAL)
+        and all(value is None or _number(value) for value in final.values())
+        and final["train_loss"] is not None
+    )
+
+
+def _is_points(points: Any, width: int) -> bool:
+    """Rows of `width` numbers; the first three, what was spent, only grow."""
+    if not isinstance(points, list) or len(points) > MAX_POINTS:
+        return False
+    for point in points:
+        if not isinstance(point, list) or len(point) != width or not all(map(_number, point)):
+            return False
+    return all(
+        old[0] < new[0] and old[1] <= new[1] and old[2] <= new[2] for old, new in pairwise(points)
+    )

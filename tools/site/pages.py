@@ -1,0 +1,359 @@
+"""python -m tools.site.pages --root DIR --out DIR --facts FILE --diffs DIR
+
+The sources of the site: a copy of docs/ in which the ledger is a table with its lineage, and each
+experiment has a page, reports/variants/NAME.md. MkDocs builds it; tools/site/splice.py then puts
+the diffs where these pages hold a comment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.common.errors import ToolError, exit_with
+from tools.common.files import MIB
+from tools.common.jsonio import read_json
+from tools.ledger.ledger import BUCKETS, STATUSES, Entry, load_ledger
+from tools.runs import run_summary
+from tools.runs.compare_runs import groups
+from tools.runs.run_summary import Run
+from tools.runs.stats import Sample
+from tools.site.charts import runs_section
+from tools.site.markup import PAGES, PLACEHOLDER, clip, heading, inline, slug, text
+from tools.site.svg import Node, lineage
+
+FACTS_SCHEMA = 1
+MAX_FACTS = 16 * MIB
+INDEX = "reports/grug-archive.md"
+_COUNTS = ("files", "lines", "added", "deleted")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """All that the pages tell."""
+
+    entries: tuple[Entry, ...]
+    facts: Mapping[str, Mapping[str, Any]]
+    """What `./pants variants` knows, by path; experiments without a directory have none."""
+    runs: Mapping[str, tuple[Run, ...]]
+    diffs: frozenset[str]
+    """Names of experiments whose diff will be put in."""
+
+    def of(self, entry: Entry) -> Mapping[str, Any]:
+        """The facts of an experiment; none of a deleted one."""
+        return {} if entry.status == "deleted" else self.facts.get(entry.path, {})
+
+    def origin(self, entry: Entry) -> Entry | None:
+        """The entry of an experiment's origin, if it is recorded."""
+        return next((other for other in self.entries if other.name == entry.origin), None)
+
+
+def gather(root: Path, facts: Path, diffs: Path) -> Archive:
+    """Reads and checks it all. Raises ToolError."""
+    entries = load_ledger(root)
+    runs, faults = run_summary.load_all(root)
+    names = {entry.name for entry in entries}
+    faults += [f"{r.path}:3: {r.variant!r} is not recorded" for r in runs if r.variant not in names]
+    if faults:
+        raise ToolError("\n".join(faults))
+    by_name = {name: tuple(run for run in runs if run.variant == name) for name in names}
+    found = {path.stem for path in diffs.glob("*.html")}
+    return Archive(tuple(entries), read_facts(facts), by_name, frozenset(found & names))
+
+
+def read_facts(path: Path) -> dict[str, dict[str, Any]]:
+    """The facts of live variants by path, as tools/variants/listing.py writes them."""
+    value = read_json(path, MAX_FACTS)
+    schema = value.get("schema_version") if isinstance(value, dict) else None
+    if schema != FACTS_SCHEMA:
+        raise ToolError(f"{path}:1: schema_version is {schema!r}, not {FACTS_SCHEMA}")
+    found: dict[str, dict[str, Any]] = {}
+    for row in value.get("variants") or []:
+        good = isinstance(row, dict) and isinstance(row.get("path"), str)
+        counts = [row.get(key) for key in _COUNTS] if good else []
+        runs_on = row.get("accelerators") if good else None
+        if not (
+            good
+            and all(n is None or (isinstance(n, int) and not isinstance(n, bool)) for n in counts)
+            and isinstance(runs_on, list)
+            and all(isinstance(name, str) for name in runs_on)
+        ):
+            raise ToolError(f"{path}:1: a variant is malformed: {str(row)[:80]}")
+        found[row["path"]] = row
+    return found
+
+
+def render(archive: Archive) -> dict[str, str]:
+    """The generated pages by their path in docs/."""
+    pages = {INDEX: index_page(archive)}
+    for entry in archive.entries:
+        pages[f"{PAGES}/{entry.name}.md"] = variant_page(entry, archive)
+    return pages
+
+
+# -- one experiment -------------------------------------------------------------------------------
+
+
+def variant_page(entry: Entry, archive: Archive) -> str:
+    """The page of one experiment."""
+    blocks = [
+        f"---\ntitle: {json.dumps(entry.name)}\nhide: [navigation, toc]\n---",
+        f"# {heading(entry.name)}",
+        _tags(entry),
+        f'<p class="grug-lead">{inline(entry.purpose)}</p>',
+        _facts_table(entry, archive),
+        f"## Verdict\n\n<p>{inline(entry.verdict)}</p>",
+    ]
+    if entry.results:
+        blocks.append(f"<p>{inline(entry.results)}</p>")
+    if entry.notes:
+        said = "".join(f"<p>{inline(' '.join(p.split()))}</p>" for p in _paragraphs(entry.notes))
+        blocks.append(f"## Notes\n\n{said}")
+    origin = archive.origin(entry)
+    against = archive.runs.get(origin.name, ()) if origin else ()
+    blocks.append("## Runs\n\n" + runs_section(entry, archive.runs[entry.name], against))
+    blocks.append("## Diff\n\n" + _diff(entry, archive))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _paragraphs(notes: str) -> list[str]:
+    return [part for part in notes.replace("\n\n\n", "\n\n").split("\n\n") if part.strip()]
+
+
+def _tags(entry: Entry) -> str:
+    links = (
+        f'<a class="grug-tag {slug(value)}" href="../grug-archive.html#{kind}-{slug(value)}">'
+        f"{text(value)}</a>"
+        for kind, value in (("status", entry.status), ("bucket", entry.bucket))
+    )
+    return (
+        f'<p class="grug-tags">{" ".join(links)} <a href="../grug-archive.html#{entry.name}">'
+        "All experiments</a></p>"
+    )
+
+
+def _facts_table(entry: Entry, archive: Archive) -> str:
+    names = {other.name for other in archive.entries}
+    facts = archive.of(entry)
+    copies = [other.name for other in archive.entries if other.origin == entry.name]
+    rows = [
+        ("Path", f"<code>{text(entry.path)}</code>"),
+        ("Origin", _link(entry.origin, names) + _commit(" at ", entry.forked_at)),
+        ("Introduced", _commit("", entry.introduced)),
+        ("Last known-good", _commit("", entry.last_known_good)),
+        ("Superseded by", _link(entry.superseded_by, names)),
+        ("Size", _size(facts)),
+        ("Changed", _changed(facts)),
+        ("Runs on", text(", ".join(facts.get("accelerators", [])))),
+        ("Copies", ", ".join(_link(name, names) for name in copies)),
+        ("Discussed", inline(entry.issue)),
+        ("See also", inline(entry.fields.get("diff", ""))),
+    ]
+    body = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows if value)
+    return f'<dl class="grug-facts" data-search-exclude>{body}</dl>'
+
+
+def _link(name: str, names: set[str]) -> str:
+    if name in names:
+        return f'<a href="{name}.html">{text(name)}</a>'
+    return inline(name)
+
+
+def _commit(before: str, commit: str) -> str:
+    return f"{before}<code>{text(commit)}</code>" if commit else ""
+
+
+def _size(facts: Mapping[str, Any]) -> str:
+    if not facts.get("lines"):
+        return ""
+    return f"{facts['lines']:,} lines in {facts['files']} files"
+
+
+def _changed(facts: Mapping[str, Any]) -> str:
+    if facts.get("added") is None or facts.get("deleted") is None:
+        return ""
+    return f"+{facts['added']:,} −{facts['deleted']:,} lines"
+
+
+def _diff(entry: Entry, archive: Archive) -> str:
+    if entry.name in archive.diffs:
+        alone = f'<p><a href="{entry.name}.diff.html">The diff on a page of its own</a></p>'
+        # After the link: a comment between two blocks is a block of its own to Markdown.
+        return f"{alone}\n\n{PLACEHOLDER.format(name=entry.name)}"
+    if entry.origin == "none":
+        return "<p>Written from scratch: there is no origin to compare with.</p>"
+    if entry.status == "deleted":
+        commit = text(entry.last_known_good)
+        return f"<p>Deleted; <code>git show {commit}:{text(entry.path)}</code> lists it.</p>"
+    return "<p>None was made for this build of the site.</p>"
+
+
+# -- the index ------------------------------------------------------------------------------------
+
+
+def index_page(archive: Archive) -> str:
+    """The page with all experiments."""
+    entries = archive.entries
+    counts = ", ".join(
+        f"{n} {status}" for status in STATUSES if (n := sum(e.status == status for e in entries))
+    )
+    blocks = [
+        "---\ntitle: Archive of experiments\nhide: [navigation, toc]\n---",
+        "# Archive of experiments",
+        f"<p>What was tried, oldest first, negatives kept: {counts or 'nothing yet'}.</p>",
+        _table(archive),
+    ]
+    recorded = {entry.path for entry in entries if entry.status != "deleted"}
+    if missing := sorted(set(archive.facts) - recorded):
+        paths = ", ".join(f"<code>{text(path)}</code>" for path in missing)
+        blocks.append(f"<p>Not recorded yet: {paths}</p>")
+    nodes = [Node(e.name, e.origin, e.status, e.bucket) for e in entries]
+    tree = lineage(nodes, href="variants/{name}.html")
+    blocks += [
+        "## Lineage",
+        "<p>Each below the one it was copied from. A full dot is active, an open one superseded, "
+        "a cross deleted.</p>",
+        f'<div class="grug-scroll" data-search-exclude>{tree}</div>',
+        "## By status",
+        _lists("status", STATUSES, {e.name: e.status for e in entries}),
+        "## By change bucket",
+        _lists("bucket", BUCKETS, {e.name: e.bucket for e in entries}),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+_COLUMNS = ("#", "Name", "Origin", "Status", "Bucket", "Purpose", "Verdict", "Changed", "Held out")
+
+
+def _table(archive: Archive) -> str:
+    heads = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
+    names = {entry.name for entry in archive.entries}
+    rows = "".join(_row(i, e, archive, names) for i, e in enumerate(archive.entries, start=1))
+    return (
+        '<table class="grug-index" data-search-exclude><thead><tr>'
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        '<p class="grug-note" data-search-exclude>Changed: lines added and deleted against the '
+        "origin. Held out: bits per byte at the end, mean over the seeds of the settings with most "
+        "seeds. They compare only on equal data and settings; see each page.</p>"
+    )
+
+
+def _row(place: int, entry: Entry, archive: Archive, names: set[str]) -> str:
+    facts = archive.of(entry)
+    origin = entry.origin if entry.origin in names else ""
+    added, deleted = facts.get("added"), facts.get("deleted")
+    changed = (added or 0) + (deleted or 0) if added is not None else ""
+    result, order = _result(archive.runs[entry.name])
+    cells = (
+        ("#", place, f"{place}"),
+        ("Name", "", f'<a href="variants/{entry.name}.html">{text(entry.name)}</a>'),
+        ("Origin", "", f'<a href="variants/{origin}.html">{text(origin)}</a>' if origin else ""),
+        ("Status", "", f'<span class="grug-tag {entry.status}">{entry.status}</span>'),
+        ("Bucket", "", text(entry.bucket).replace("/", "/<wbr>")),
+        ("Purpose", "", inline(clip(entry.purpose, 200))),
+        ("Verdict", "", inline(clip(entry.verdict, 200))),
+        ("Changed", changed, _changed(facts).removesuffix(" lines")),
+        ("Held out", order, result),
+    )
+    body = "".join(
+        f'<td data-label="{label}"'
+        + (f' data-sort="{sort}"' if sort != "" else "")
+        + f">{shown}</td>"
+        for label, sort, shown in cells
+    )
+    return f'<tr id="{entry.name}">{body}</tr>'
+
+
+def _result(runs: Sequence[Run]) -> tuple[str, str]:
+    """(what to show, what to sort by) of the held-out bits per byte."""
+    for group in groups(runs):
+        ends = [run.final["heldout_bpb"] for run in group.runs]
+        values = Sample(tuple(end for end in ends if end is not None))
+        if values.n == len(ends):
+            spread = f" ± {values.spread:.3f}" if values.spread is not None else ""
+            return f"{values.mean:.3f}{spread} (n = {values.n})", f"{values.mean:.6f}"
+    return "", ""
+
+
+def _lists(kind: str, known: Sequence[str], values: Mapping[str, str]) -> str:
+    """Names by value, each value with an anchor, for the tags to lead to."""
+    found = []
+    for value in known:
+        links = ", ".join(
+            f'<a href="variants/{name}.html">{text(name)}</a>'
+            for name, own in values.items()
+            if own == value
+        )
+        found.append(f'<dt id="{kind}-{slug(value)}">{text(value)}</dt><dd>{links or "none"}</dd>')
+    return f'<dl class="grug-lists" data-search-exclude>{"".join(found)}</dl>'
+
+
+# -- the tree -------------------------------------------------------------------------------------
+
+
+def write(root: Path, out: Path, archive: Archive) -> int:
+    """Makes `out`, all or nothing, and gives the number of generated pages.
+
+    Raises:
+        ToolError: `out` holds something already, or docs/ a link that leads out of it.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ToolError(f"{out}: is not empty: remove it, or give another --out")
+    pages = render(archive)
+    building = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
+    try:
+        building.mkdir(parents=True)
+        for path in sorted((root / "docs").rglob("*")):
+            inside = path.relative_to(root / "docs")
+            if path.is_symlink():
+                raise ToolError(f"docs/{inside}: is a symbolic link: replace it by the file")
+            if any(part.startswith(".") for part in inside.parts) or path.name == "BUILD":
+                continue
+            target = building / inside
+            if path.is_dir():
+                target.mkdir()
+            else:
+                shutil.copyfile(path, target)
+        for name, page in pages.items():
+            target = building / name
+            if target.exists() and name != INDEX:
+                raise ToolError(f"docs/{name}: is generated: remove the file")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(page, encoding="utf-8", newline="\n")
+        os.replace(building, out)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return len(pages)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="pages", description="Write the sources of the site.")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="directory to make: docs/ of the site"
+    )
+    parser.add_argument(
+        "--facts",
+        type=Path,
+        required=True,
+        help="output of ./pants variants --variants-format=json",
+    )
+    parser.add_argument(
+        "--diffs", type=Path, required=True, help="directory with NAME.html for each diff"
+    )
+    options = parser.parse_args(arguments)
+    archive = gather(options.root, options.facts, options.diffs)
+    print(f"{options.out}: {write(options.root, options.out, archive)} pages")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_with(main)

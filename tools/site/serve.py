@@ -1,0 +1,99 @@
+"""python tools/site/serve.py SITE [--port 8000]
+
+Serves a built site on this machine alone. An open page reloads itself once the server has come back
+with another site. Standard library only: it runs as a script, beside the site.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import http.server
+import sys
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+VERSION = "/-/version"
+# While the server is away, being given the next site, there is no answer: ask again.
+RELOAD = """<script>(() => {
+  let seen;
+  setInterval(async () => {
+    try {
+      const answer = await (await fetch("/-/version")).text();
+      seen ??= answer;
+      if (answer !== seen) location.reload();
+    } catch {}
+  }, 1000);
+})()</script>"""
+
+
+def version(site: Path) -> str:
+    """A digest of the site's names and bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in site.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(site).as_posix()}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """The site's files; pages get the script that reloads them."""
+
+    def __init__(self, *args: Any, site: Path, version: str) -> None:
+        self.version = version
+        super().__init__(*args, directory=str(site))
+
+    def do_GET(self) -> None:
+        """Answers with a file, a page that reloads itself, or the site's version."""
+        if self.path == VERSION:
+            return self.answer(self.version.encode(), "text/plain")
+        name = self.translate_path(self.path)
+        page = Path(name, "index.html") if name.endswith("/") else Path(name)
+        if page.suffix != ".html" or not page.is_file():
+            return super().do_GET()
+        head, end, tail = page.read_text(encoding="utf-8").rpartition("</body>")
+        self.answer(f"{head}{RELOAD if end else ''}{end}{tail}".encode(), "text/html")
+
+    def answer(self, body: bytes, kind: str) -> None:
+        """Sends a body that must not be cached."""
+        self.send_response(200)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Only what could not be served is worth a line, and log_error writes that."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="serve", description="Serve a built site on this machine."
+    )
+    parser.add_argument("site", type=Path, help="directory that holds index.html")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0 takes any that is free"
+    )
+    options = parser.parse_args(arguments)
+    if not (options.site / "index.html").is_file():
+        parser.exit(1, f"{options.site}: no index.html: build it with ./pants package docs:site\n")
+    handler = functools.partial(Handler, site=options.site, version=version(options.site))
+    try:
+        server = http.server.ThreadingHTTPServer((HOST, options.port), handler)
+    except OSError as error:
+        parser.exit(1, f"port {options.port}: {error.strerror}: choose another with --port N\n")
+    with server:
+        print(f"http://{HOST}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

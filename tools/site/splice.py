@@ -1,0 +1,106 @@
+"""python -m tools.site.splice SITE DIFFS
+
+Puts each DIFFS/NAME.html, a fragment, where MkDocs left the comment for it in
+SITE/reports/variants/NAME.html, and on a page of its own, NAME.diff.html. MkDocs never sees the
+diffs: as Markdown they would take it a minute and fill the search index. A DIFFS/diff.css goes to
+SITE/assets/ and is linked from these pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from tools.common import files
+from tools.common.errors import ToolError, exit_with
+from tools.common.files import MIB, read_text
+from tools.ledger.ledger import NAME
+from tools.site.markup import PAGES, PLACEHOLDER, text
+
+MAX_DIFF = 8 * MIB
+MAX_PAGE = 2 * MAX_DIFF
+STYLE = "diff.css"
+_LEFT = re.compile(r"<!-- grug:diff ([^>]*) -->")
+_DOCUMENT = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
+
+ALONE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="robots" content="noindex">
+<link rel="icon" href="data:,">
+<title>{name}: diff</title>
+<style>body {{ margin: 0; }} main.gd {{ min-height: 100vh; padding: 16px; }}</style>{style}
+</head>
+<body>
+<main class="gd">
+<nav aria-label="Breadcrumb"><a href="../grug-archive.html">Archive</a> / \
+<a href="{name}.html">{name}</a></nav>
+<h1 class="h">{name}: diff</h1>
+{fragment}
+</main>
+</body>
+</html>
+"""
+
+
+def splice(site: Path, diffs: Path) -> int:
+    """Gives the number of diffs put in; all of them or, with an ToolError, none."""
+    changed: dict[Path, bytes] = {}
+    faults: list[str] = []
+    style = ""
+    if (diffs / STYLE).exists():
+        changed[site / "assets" / STYLE] = (diffs / STYLE).read_bytes()
+        style = f'\n<link rel="stylesheet" href="../../assets/{STYLE}">'
+    fragments = {path.stem: path for path in sorted(diffs.glob("*.html"))}
+    for name, path in fragments.items():
+        try:
+            fragment = read_fragment(path, name)
+            page = site / PAGES / f"{name}.html"
+            before = read_text(page, MAX_PAGE, name=str(page))
+            place = PLACEHOLDER.format(name=name)
+            if before.count(place) != 1:
+                count = before.count(place)
+                raise ToolError(f"{page}: holds {count} places for its diff: build it again")
+            whole = before.replace(place, fragment).replace("</head>", f"{style}</head>", 1)
+            changed[page] = whole.encode()
+            alone = ALONE.format(name=text(name), style=style, fragment=fragment)
+            changed[page.with_name(f"{name}.diff.html")] = alone.encode()
+        except ToolError as error:
+            faults.append(str(error))
+    for page in sorted((site / PAGES).glob("*.html")):
+        if page not in changed:
+            for left in _LEFT.findall(page.read_text(encoding="utf-8")):
+                faults.append(f"{page}: waits for the diff {left!r}: there is no {left}.html")
+    if faults:
+        raise ToolError("\n".join(faults))
+    files.write_all(changed)
+    return len(fragments)
+
+
+def read_fragment(path: Path, name: str) -> str:
+    """Raises ToolError for one that no experiment can have, or that is no fragment."""
+    if not NAME.fullmatch(name):
+        raise ToolError(f"{path}: {name!r} names no experiment")
+    fragment = read_text(path, MAX_DIFF)
+    if _DOCUMENT.search(fragment):
+        raise ToolError(f"{path}: is a whole document: a fragment is needed")
+    return fragment
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="splice", description="Put the diffs into the site.")
+    parser.add_argument("site", type=Path, metavar="SITE")
+    parser.add_argument("diffs", type=Path, metavar="DIFFS")
+    options = parser.parse_args(arguments)
+    print(f"{options.site}: {splice(options.site, options.diffs)} diffs")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_with(main)
