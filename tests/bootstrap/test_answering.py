@@ -108,6 +108,13 @@ def test_find_links_that_are_gone_are_left_out(tmp_path: Path) -> None:
     assert silent == {gone: "No such file or directory"} and len(said) == 1
 
 
+def test_an_index_that_is_a_directory_need_not_have_the_page(tmp_path: Path) -> None:
+    (tmp_path / "simple").mkdir()
+    here, gone = (tmp_path / "simple").as_uri(), (tmp_path / "gone").as_uri()
+    left, silent, _ = answering(Machine(index=here, extra_indexes=(gone,)))
+    assert (left.indexes, list(silent)) == ((here,), [gone])
+
+
 def test_an_index_that_is_gone_leaves_none(tmp_path: Path) -> None:
     left, _, _ = answering(Machine(index=dead(), find_links=(tmp_path.as_uri(),)))
     assert left.no_index and left.find_links == (tmp_path.as_uri(),)

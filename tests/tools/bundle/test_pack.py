@@ -38,15 +38,19 @@ def test_the_manifest_names_every_file_and_itself(contents):
 
 
 def test_the_parts_are_the_workspaces_own(contents):
-    """All of tools/bundle/worker, and what it imports: nothing but these and Python's library."""
+    """All of tools/bundle/worker, and what run.py imports: only these and Python's library."""
     files = worker_files()
     assert files.items() <= bundle(contents).items()
     worker = {path.relative_to(ROOT) for path in (ROOT / "tools/bundle/worker").glob("*.py")}
     assert {f"parts/{path}" for path in worker} <= set(files)
+    needed = {"run.py"}
     for name, data in files.items():
         for module in imported(data):
-            own = f"parts/{module.replace('.', '/')}.py" in files
+            part = f"parts/{module.replace('.', '/')}.py"
+            needed.add(part)
+            own = part in files
             assert own or module.split(".")[0] in sys.stdlib_module_names, (name, module)
+    assert set(files) <= needed
 
 
 def imported(source: bytes) -> Iterator[str]:

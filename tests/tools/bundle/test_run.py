@@ -579,6 +579,18 @@ def test_the_lock_file_holds_where_flock_does_not(tmp_path):
     assert count.read_text() == "6" and not lock.exists()
 
 
+def test_the_lock_files_owner_shows_that_it_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "LOCK_BEAT", 0.01)
+    lock = tmp_path / "x.owner"
+    with locks.owned(str(lock)):
+        os.utime(lock, (0, 0))
+        deadline = time.monotonic() + 30
+        while not lock.stat().st_mtime and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lock.stat().st_mtime
+    assert not lock.exists()
+
+
 def test_a_dead_owner_loses_the_lock_a_living_one_keeps_it(tmp_path, monkeypatch):
     lock = tmp_path / "x.owner"
     ended = subprocess.Popen([sys.executable, "-c", ""])
