@@ -20,7 +20,7 @@ from tests.bootstrap.checkout import (
     make_packages,
 )
 from tests.bootstrap.servers import Authority, Index, Proxy
-from tools.start import interpreters
+from tools.start import interpreters, machine, settings
 
 
 @pytest.fixture(scope="session")
@@ -31,17 +31,23 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         pytest.skip("openssl, which makes the certificates, is not on PATH")
 
 
+def read(environ: dict[str, str], prefix: str | None = None) -> machine.Machine:
+    """What `environ` and the files that it names say, none of which is broken."""
+    return machine.read(environ, pytest.fail, prefix)
+
+
 @pytest.fixture
 def quiet_etc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the files read, those below a test's own directory count, none of this machine's /etc."""
-    original = Path.read_text
+    original, exists = settings.text_of, os.path.exists
 
-    def read_text(path: Path, *arguments: Any, **options: Any) -> str:
-        if path.is_relative_to("/etc") or path.is_relative_to("/Library"):
+    def text_of(path: str) -> str:
+        if path.startswith(("/etc/", "/Library/")):
             raise FileNotFoundError(path)
-        return original(path, *arguments, **options)
+        return original(path)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(settings, "text_of", text_of)
+    monkeypatch.setattr(os.path, "exists", lambda path: exists(path) and path != "/etc/uv/uv.toml")
 
 
 @pytest.fixture
@@ -101,19 +107,44 @@ def packages(tmp_path_factory: pytest.TempPathFactory, uv: Path) -> Packages:
 @pytest.fixture
 def bare(tmp_path: Path, packages: Packages) -> Checkout:
     """A machine with no Python and no uv on PATH, and none named."""
-    checkout = make_checkout(tmp_path, packages)
+    return make_bare(tmp_path, packages)
+
+
+def make_bare(directory: Path, packages: Packages) -> Checkout:
+    checkout = make_checkout(directory, packages)
     checkout.env.update(PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL=packages.index)
-    checkout.env["XDG_CONFIG_DIRS"] = str(tmp_path / "xdg")
+    checkout.env["XDG_CONFIG_DIRS"] = str(directory / "xdg")
     return checkout
 
 
 @pytest.fixture
 def checkout(bare: Checkout, uv: Path, python39: str) -> Checkout:
     """A machine that has all that ./pants looks for, and names it, so that nothing is searched."""
-    bare.link("uv", uv)
-    bare.link("python3", base_python())
-    bare.env.update(PANTS_PYTHON39=python39, PANTS_PYTHON=base_python())
-    return bare
+    return equip(bare, uv, python39)
+
+
+def equip(checkout: Checkout, uv: Path, python39: str) -> Checkout:
+    checkout.link("uv", uv)
+    checkout.link("python3", base_python())
+    checkout.env.update(PANTS_PYTHON39=python39, PANTS_PYTHON=base_python())
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, packages: Packages, uv: Path, python39: str
+) -> Path:
+    """Where the ./pants that every checkout is a copy of is installed already."""
+    checkout = equip(make_bare(tmp_path_factory.mktemp("first"), packages), uv, python39)
+    checkout.run().check()
+    return checkout.home / ".cache/grug"
+
+
+@pytest.fixture
+def installed(checkout: Checkout, installation: Path) -> Checkout:
+    """For tests of later starts alone: the first one was another checkout's."""
+    checkout.env["GRUG_CACHE"] = str(installation)
+    return checkout
 
 
 @pytest.fixture

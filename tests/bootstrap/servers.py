@@ -121,8 +121,9 @@ class QuietServer(ThreadingHTTPServer):
 class Index(QuietServer):
     """Serves the files of a directory, and does what `faults` says once for each entry.
 
-    A fault is a status, "truncated", "silence", or a URL to redirect to. `asked` holds the paths
-    that were asked for; `seen` the Authorization header, if any, beside each.
+    A fault is a status, "truncated", "silence", "drip" (headers without end), or a URL to redirect
+    to. `asked` holds the paths that were asked for; `seen` the Authorization header, if any, beside
+    each.
     """
 
     def __init__(
@@ -171,6 +172,14 @@ class IndexHandler(SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "100000")
             self.end_headers()
             self.wfile.write(b"a part of it")
+        elif fault == "drip":
+            self.send_response(200)
+            with contextlib.suppress(OSError):
+                for _ in range(20):
+                    self.flush_headers()
+                    self.send_header("X-More", "1")
+                    time.sleep(0.2)
+            self.close_connection = True
         elif fault == "silence":
             time.sleep(2)
             self.close_connection = True

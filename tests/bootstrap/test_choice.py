@@ -37,6 +37,13 @@ def unnamed(checkout: Checkout, python39: str) -> Checkout:
     return checkout
 
 
+@pytest.fixture
+def free(unnamed: Checkout, installation: Path) -> Checkout:
+    """Likewise, and Pants is installed: only the interpreter for the code is looked for."""
+    unnamed.env["GRUG_CACHE"] = str(installation)
+    return unnamed
+
+
 def stand_in(checkout: Checkout, minor: int) -> Path:
     """An interpreter that no machine has, as far as its answer goes."""
     path = checkout.bin / f"python3.{minor}"
@@ -73,56 +80,56 @@ def test_pyenvs_shims_without_its_variable(unnamed: Checkout, python39: str) -> 
     assert "command not found" not in told.errors
 
 
-def test_newest_in_range_is_pinned(unnamed: Checkout) -> None:
-    set_range(unnamed.root, MINOR, 63)
-    wanted = stand_in(unnamed, 62)
+def test_newest_in_range_is_pinned(free: Checkout) -> None:
+    set_range(free.root, MINOR, 63)
+    wanted = stand_in(free, 62)
     for minor in (61, 63):
-        stand_in(unnamed, minor)
-    assert searched(unnamed.run().check())[1] == str(wanted)
+        stand_in(free, minor)
+    assert searched(free.run().check())[1] == str(wanted)
     # One that comes later changes nothing: all is built already for the other.
     wanted.unlink()
-    stand_in(unnamed, 62)
-    assert searched(unnamed.run().check())[1] == str(wanted)
+    stand_in(free, 62)
+    assert searched(free.run().check())[1] == str(wanted)
 
 
-def test_pinned_one_stays_until_it_is_gone(unnamed: Checkout) -> None:
-    set_range(unnamed.root, MINOR, 63)
-    old = stand_in(unnamed, 61)
-    assert searched(unnamed.run().check())[1] == str(old)
-    new = stand_in(unnamed, 62)
-    assert searched(unnamed.run().check())[1] == str(old)
+def test_pinned_one_stays_until_it_is_gone(free: Checkout) -> None:
+    set_range(free.root, MINOR, 63)
+    old = stand_in(free, 61)
+    assert searched(free.run().check())[1] == str(old)
+    new = stand_in(free, 62)
+    assert searched(free.run().check())[1] == str(old)
     old.unlink()
-    assert searched(unnamed.run().check())[1] == str(new)
-    set_range(unnamed.root, MINOR, MINOR + 1)
-    assert searched(unnamed.run().check())[1] == base_python()
+    assert searched(free.run().check())[1] == str(new)
+    set_range(free.root, MINOR, MINOR + 1)
+    assert searched(free.run().check())[1] == base_python()
 
 
 @pytest.mark.parametrize("text", ["", "rubble", "/bin/sh\nnot a number\n", "\xff"])
-def test_broken_pin_heals(text: str, unnamed: Checkout) -> None:
-    pin = unnamed.root / ".pants.d/python"
+def test_broken_pin_heals(text: str, free: Checkout) -> None:
+    pin = free.root / ".pants.d/python"
     pin.parent.mkdir()
     pin.write_text(text, encoding="latin-1")
-    assert searched(unnamed.run().check())[1] == base_python()
+    assert searched(free.run().check())[1] == base_python()
 
 
-def test_named_one_overrides_the_pin(unnamed: Checkout, tmp_path: Path) -> None:
-    set_range(unnamed.root, MINOR, 63)
-    pinned, named = stand_in(unnamed, 62), stand_in(unnamed, 61)
-    assert searched(unnamed.run().check())[1] == str(pinned)
+def test_named_one_overrides_the_pin(free: Checkout, tmp_path: Path) -> None:
+    set_range(free.root, MINOR, 63)
+    pinned, named = stand_in(free, 62), stand_in(free, 61)
+    assert searched(free.run().check())[1] == str(pinned)
     for name in ("python3.61", str(named)):
-        assert searched(unnamed.run(PANTS_PYTHON=name).check())[1] == str(named)
-    told = unnamed.run(PANTS_PYTHON="./python3.61", cwd=unnamed.bin).check()
+        assert searched(free.run(PANTS_PYTHON=name).check())[1] == str(named)
+    told = free.run(PANTS_PYTHON="./python3.61", cwd=free.bin).check()
     assert searched(told)[1] == str(named)
-    assert searched(unnamed.run().check())[1] == str(pinned)
+    assert searched(free.run().check())[1] == str(pinned)
     # Of a virtual environment it is the base.
     venv.create(tmp_path / "venv", symlinks=True)
-    told = unnamed.run(PANTS_PYTHON=str(tmp_path / "venv/bin/python")).check()
+    told = free.run(PANTS_PYTHON=str(tmp_path / "venv/bin/python")).check()
     assert searched(told)[1] == base_python()
 
 
 @pytest.mark.parametrize("name", ["/no/such/python", "no-such-python", "python3.9", "cat"])
-def test_wrong_one_is_named(name: str, unnamed: Checkout) -> None:
-    told = unnamed.run(PANTS_PYTHON=name)
+def test_wrong_one_is_named(name: str, free: Checkout) -> None:
+    told = free.run(PANTS_PYTHON=name)
     told.check_failed(f"PANTS_PYTHON={name}", f"at least 3.{MINOR}", "correct or unset it")
 
 
@@ -133,18 +140,18 @@ def test_wrong_one_for_pants_is_named(name: str, unnamed: Checkout) -> None:
     assert unnamed.leftovers == []
 
 
-def test_none_in_range_and_none_to_fetch(unnamed: Checkout) -> None:
-    set_range(unnamed.root, 60, 61)
-    told = unnamed.run()
+def test_none_in_range_and_none_to_fetch(free: Checkout) -> None:
+    set_range(free.root, 60, 61)
+    told = free.run()
     told.check_failed("at least 3.60 and below 3.61", "none was found", "PANTS_PYTHON")
     assert "pants: fetching CPython 3.60 with uv\n" in told.errors
-    assert not (unnamed.root / ".pants.d/python").exists()
+    assert not (free.root / ".pants.d/python").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[python]\ninterpreter_constraints = ['CPython==3.12.*']\n"])
-def test_range_that_is_not_read_is_told(text: str, unnamed: Checkout) -> None:
-    (unnamed.root / "pants.toml").write_text(text)
-    unnamed.run().check_failed("pants.toml", "interpreter_constraints")
+def test_range_that_is_not_read_is_told(text: str, free: Checkout) -> None:
+    (free.root / "pants.toml").write_text(text)
+    free.run().check_failed("pants.toml", "interpreter_constraints")
 
 
 @pytest.fixture

@@ -20,10 +20,16 @@ from tools.start import environment
 from tools.start.machine import Machine
 
 
+@pytest.fixture(scope="session")
+def venv(tmp_path_factory: pytest.TempPathFactory, python39: str) -> Path:
+    place = tmp_path_factory.mktemp("venv")
+    subprocess.run([python39, "-m", "venv", "--without-pip", place], check=True)
+    return place
+
+
 @pytest.fixture
-def home(tmp_path: Path, uv: Path, python39: str) -> Home:
-    subprocess.run([python39, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    return make_home(tmp_path, tmp_path / "venv", uv)
+def home(tmp_path: Path, uv: Path, venv: Path) -> Home:
+    return make_home(tmp_path, venv, uv)
 
 
 @pytest.fixture

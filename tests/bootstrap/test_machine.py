@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.start import machine
+from tests.bootstrap.conftest import read
+from tests.bootstrap.servers import Authority
+from tools.start import installers, machine, settings
 
 pytestmark = pytest.mark.usefixtures("quiet_etc")
 
@@ -76,7 +79,7 @@ def configure(level: str, user_home: Path, environ: dict[str, str], key: str, va
 @pytest.mark.parametrize("level", PIP_LEVELS)
 def test_pip_is_heard_at_every_level(level: str, user_home: Path, environ: dict[str, str]) -> None:
     configure(level, user_home, environ, "index-url", "https://packages.example/simple")
-    assert machine.read(environ).index == "https://packages.example/simple"
+    assert read(environ).index == "https://packages.example/simple"
 
 
 @pytest.mark.parametrize(("lower", "upper"), list(itertools.combinations(PIP_LEVELS, 2)))
@@ -87,7 +90,7 @@ def test_pips_levels_outrank_each_other(
         configure(
             level, user_home, environ, "index-url", f"https://{level.replace(' ', '-')}.example"
         )
-    assert machine.read(environ).index == f"https://{upper.replace(' ', '-')}.example"
+    assert read(environ).index == f"https://{upper.replace(' ', '-')}.example"
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,7 @@ def pips_settings(pip: list[str], environ: dict[str, str]) -> dict[str, str]:
     values = {}
     for section in ("global", "install", ":env:"):
         for name, value in listed.items():
-            if name.startswith(f"{section}."):
+            if name.startswith(f"{section}.") and value != "''":
                 values[name[len(section) + 1 :]] = ast.literal_eval(value)
     return values
 
@@ -133,7 +136,7 @@ def test_levels_are_those_of_pip(
         configure(
             level, user_home, environ, "index-url", f"https://{level.replace(' ', '-')}.example"
         )
-    assert machine.read(environ).index == pips_settings(pip, environ)["index-url"]
+    assert read(environ).index == pips_settings(pip, environ)["index-url"]
 
 
 def test_named_file_replaces_the_users(
@@ -142,7 +145,7 @@ def test_named_file_replaces_the_users(
     configure("user", user_home, environ, "extra-index-url", "https://dead.example/simple")
     configure("named file", user_home, environ, "index-url", "https://alive.example/simple")
     assert "extra-index-url" not in pips_settings(pip, environ)
-    assert machine.read(environ).extra_indexes == ()
+    assert read(environ).extra_indexes == ()
 
 
 def test_section_of_the_command_outranks_the_global_one(
@@ -152,13 +155,13 @@ def test_section_of_the_command_outranks_the_global_one(
     write(user_home / ".config/pip/pip.conf", "[global]\nindex-url = https://global.example\n")
     write(user_home / "xdg one/pip/pip.conf", "[install]\nindex_url = https://install.example\n")
     assert pips_settings(pip, environ)["index-url"] == "https://install.example"
-    assert machine.read(environ).index == "https://install.example"
+    assert read(environ).index == "https://install.example"
 
 
 def test_null_file_means_no_files_of_pip(user_home: Path, environ: dict[str, str]) -> None:
     configure("user", user_home, environ, "index-url", "https://packages.example/simple")
     environ["PIP_CONFIG_FILE"] = os.devnull
-    assert machine.read(environ).index == ""
+    assert read(environ).index == ""
 
 
 def test_everything_that_fetching_needs_is_read_from_pip(
@@ -180,12 +183,12 @@ client-cert = /etc/client certificate.pem
 proxy = http://proxy.example:3128
 """,
     )
-    assert machine.read(environ) == machine.Machine(
+    assert read(environ) == machine.Machine(
         index="https://user:secret@packages.example/simple",
         extra_indexes=("https://one.example/simple", "https://two.example/simple"),
-        find_links=("/opt/wheels", "https://links.example/all.html"),
+        find_links=("file:///opt/wheels", "https://links.example/all.html"),
         trusted_hosts=("packages.example", "one.example:8443"),
-        certificate=f"{user_home}/certificates/all of us.pem",
+        certificates=(f"{user_home}/certificates/all of us.pem",),
         client_certificate="/etc/client certificate.pem",
         proxies=(
             ("http_proxy", "http://proxy.example:3128"),
@@ -197,30 +200,47 @@ proxy = http://proxy.example:3128
 @pytest.mark.parametrize(
     ("value", "is_set"), [("1", True), ("true", True), ("yes", True), ("0", False), ("no", False)]
 )
-def test_no_index(value: str, is_set: bool, environ: dict[str, str]) -> None:
-    settings = machine.read(
-        {**environ, "PIP_NO_INDEX": value, "PIP_INDEX_URL": "https://a.example"}
-    )
-    assert settings.no_index is is_set
-    assert settings.indexes == (() if is_set else ("https://a.example",))
+def test_no_index(value: str, is_set: bool, user_home: Path, environ: dict[str, str]) -> None:
+    """By a variable: of either tool no index; what the links are stays."""
+    write(user_home / ".config/uv/uv.toml", 'index-url = "https://b.example"\n')
+    environ.update(PIP_INDEX_URL="https://a.example", PIP_FIND_LINKS="/")
+    for name in ("PIP_NO_INDEX", "UV_NO_INDEX"):
+        found = read({**environ, name: value})
+        assert found.no_index is is_set
+        assert found.indexes == (() if is_set else ("https://a.example", "https://b.example"))
+        assert found.find_links == ("file:///",)
+        assert not found.spare
+
+
+def test_no_index_in_a_file_is_of_that_tool_alone(user_home: Path, environ: dict[str, str]) -> None:
+    configure("user", user_home, environ, "no-index", "yes")
+    assert read(environ).indexes == ()
+    write(user_home / ".config/uv/uv.toml", 'index-url = "https://uv.example"\n')
+    found = read(environ)
+    assert (found.indexes, found.spare) == (("https://uv.example",), "")
 
 
 def test_without_settings_the_index_is_pypi(environ: dict[str, str]) -> None:
-    assert machine.read(environ) == machine.Machine()
+    assert read(environ) == machine.Machine()
     assert machine.Machine().indexes == ("https://pypi.org/simple",)
 
 
-def test_environment_outranks_pips_files_and_those_uvs(
-    user_home: Path, environ: dict[str, str]
-) -> None:
+def test_indexes_of_both_tools_are_put_together(user_home: Path, environ: dict[str, str]) -> None:
+    """Those that the environment names first; else pip's first. Each tool weighs its own."""
+    write(user_home / "xdg one/uv/uv.toml", 'index-url = "https://site.example"\n')
     write(user_home / ".config/uv/uv.toml", 'index-url = "https://uv-file.example"\n')
-    assert machine.read(environ).index == "https://uv-file.example"
+    found = read(environ)
+    assert (found.indexes, found.spare) == (("https://uv-file.example",), machine.PYPI)
     configure("site", user_home, environ, "index-url", "https://pip-file.example")
-    assert machine.read(environ).index == "https://pip-file.example"
+    found = read(environ)
+    assert found.indexes == ("https://pip-file.example", "https://uv-file.example")
+    assert not found.spare
     environ["UV_INDEX_URL"] = "https://uv.example"
-    assert machine.read(environ).index == "https://uv.example"
+    assert read(environ).indexes == ("https://uv.example", "https://pip-file.example")
     environ["PIP_INDEX_URL"] = "https://pip.example"
-    assert machine.read(environ).index == "https://pip.example"
+    assert read(environ).indexes == ("https://pip.example", "https://uv.example")
+    environ["PIP_EXTRA_INDEX_URL"] = environ["UV_INDEX"] = "https://more.example"
+    assert read(environ).extra_indexes == ("https://uv.example", "https://more.example")
 
 
 def test_proxies(environ: dict[str, str]) -> None:
@@ -231,33 +251,77 @@ def test_proxies(environ: dict[str, str]) -> None:
         ALL_PROXY="",
         NO_PROXY="localhost,.example",
     )
-    assert machine.read(environ).proxies == (
+    assert read(environ).proxies == (
         ("http_proxy", "http://plain.example:1"),
         ("https_proxy", "http://lower.example:1"),
         ("no_proxy", "localhost,.example"),
     )
     environ["PIP_PROXY"] = "http://pip.example:1"
-    assert dict(machine.read(environ).proxies) == {
+    assert dict(read(environ).proxies) == {
         "http_proxy": "http://pip.example:1",
         "https_proxy": "http://pip.example:1",
         "no_proxy": "localhost,.example",
     }
 
 
-CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
+def test_proxies_of_settings(user_home: Path, environ: dict[str, str]) -> None:
+    """pip's is for this alone and outranks the environment, uv's file does not."""
+    write(user_home / ".config/uv/uv.toml", 'https-proxy = "uv:1"\nno-proxy = ["a", "b"]\n')
+    both = (("https_proxy", "http://uv:1"), ("no_proxy", "a,b"))
+    assert read(environ).proxies == both
+    environ["all_proxy"] = "http://all:1"
+    assert read(environ).proxies == (("all_proxy", "http://all:1"),)
+    assert read({**environ, "PIP_NO_PROXY_ENV": "1"}).proxies == (("no_proxy", "*"),)
+    assert dict(read({**environ, "PIP_PROXY": "pip:1"}).proxies) == {
+        "http_proxy": "http://pip:1",
+        "https_proxy": "http://pip:1",
+    }
 
 
-@pytest.mark.parametrize("count", range(1, 5))
-def test_certificates(count: int, environ: dict[str, str]) -> None:
-    """Each known alone is enough, and the more specific one outranks."""
-    last = CERTIFICATE_VARIABLES[count - 1]
-    assert machine.read({**environ, last: "/alone.pem"}).certificate == "/alone.pem"
-    for name in CERTIFICATE_VARIABLES[:count]:
-        environ[name] = f"/{name}.pem"
-    settings = machine.read(environ)
-    assert settings.certificate == f"/{last}.pem"
-    told = machine.environment(settings, environ)
-    assert {told[name] for name in CERTIFICATE_VARIABLES} == {f"/{last}.pem"}
+CERTIFICATE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+@pytest.mark.parametrize("variable", [*CERTIFICATE_VARIABLES, "SSL_CERT_DIR"])
+def test_certificates(variable: str, environ: dict[str, str]) -> None:
+    """Each known alone is enough."""
+    assert read({**environ, variable: "/alone.pem"}).certificates == ("/alone.pem",)
+
+
+def test_certificates_are_put_together(environ: dict[str, str]) -> None:
+    environ.update((name, f"/{name}.pem") for name in CERTIFICATE_VARIABLES)
+    environ["SSL_CERT_DIR"] = "/one:/two"
+    environ["CURL_CA_BUNDLE"] = environ["SSL_CERT_FILE"]
+    assert read(environ).certificates == (
+        *("/PIP_CERT.pem", "/REQUESTS_CA_BUNDLE.pem", "/SSL_CERT_FILE.pem", "/one", "/two"),
+    )
+
+
+def test_one_file_of_certificates(
+    tmp_path: Path, environ: dict[str, str], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that are named and the system's, each once; what cannot be read is left out."""
+    one, other = authority.certificate, tmp_path / "others/other.pem"
+    other.parent.mkdir()
+    text = one.read_text() + authority.server.read_text()
+    other.write_text(text)
+    (tmp_path / "system.pem").write_text(one.read_text())
+    monkeypatch.setattr(installers, "system_certificates", lambda: [str(tmp_path / "system.pem")])
+    said: list[str] = []
+    path = tmp_path / "certificates.pem"
+    nothing = installers.with_certificate(machine.Machine(), path, said.append)
+    assert nothing == machine.Machine() and not path.exists()
+    environ.update(PIP_CERT="/no/such.pem", SSL_CERT_FILE=str(one), SSL_CERT_DIR=str(other.parent))
+    found = installers.with_certificate(read(environ), path, said.append)
+    assert found.certificate == str(path)
+    assert said == ["certificates in /no/such.pem are left out: No such file or directory"]
+    assert path.read_text().count("BEGIN CERTIFICATE") == 2 and "PRIVATE" not in path.read_text()
+    assert one.read_text().strip() in path.read_text()
+    before = path.stat()
+    assert installers.with_certificate(read(environ), path, said.append) == found
+    assert path.stat() == before and len(list(tmp_path.glob("certificates.pem*"))) == 1
+    told = installers.environment(found, environ)
+    assert {told[name] for name in CERTIFICATE_VARIABLES} == {str(path)}
+    assert "SSL_CERT_DIR" not in told
 
 
 @pytest.fixture
@@ -279,27 +343,56 @@ def toml(settings: dict[str, str]) -> str:
 
 
 def test_nothing_else_reaches_what_fetches(all_forbidden: dict[str, str]) -> None:
-    settings = machine.read(all_forbidden)
-    assert settings == machine.Machine()
-    told = machine.environment(settings, all_forbidden)
-    assert {name: told[name] for name in told if name.startswith(("PIP_", "UV_", "PYTHON"))} == {
+    found = read(all_forbidden)
+    assert found == machine.Machine(timeout=7.0)
+    told = installers.environment(found, all_forbidden)
+    own = {name: told[name] for name in told if name.startswith(("PIP_", "UV_", "PYTHON"))}
+    keychain = {"UV_NATIVE_TLS": "1", "UV_SYSTEM_CERTS": "1"} if sys.platform == "darwin" else {}
+    assert own == {
         "PIP_CONFIG_FILE": os.devnull,
         "PYTHONNOUSERSITE": "1",
-        "UV_NATIVE_TLS": "1",
         "UV_NO_CONFIG": "1",
-        "UV_SYSTEM_CERTS": "1",
+        **keychain,
     }
     assert told["PATH"] == all_forbidden["PATH"]
     values = set(FORBIDDEN.values()) - {"1"}
-    assert not values.intersection([*told.values(), *machine.uv_arguments(settings, True)])
+    assert not values.intersection([*told.values(), *installers.sources(found).values()])
 
 
 def test_settings_survive_being_written(environ: dict[str, str]) -> None:
     environ.update(
         PIP_INDEX_URL="https://a.example",
         PIP_FIND_LINKS="/a /b",
+        PIP_CERT="/c",
         HTTPS_PROXY="http://proxy.example",
-        PIP_NO_INDEX="1",
+        UV_KEYRING_PROVIDER="subprocess",
+        UV_CACHE_DIR="/u",
+        UV_HTTP_TIMEOUT="99",
     )
-    settings = machine.read(environ)
-    assert machine.Machine.loads(settings.dumps()) == settings
+    found = read(environ)
+    assert found.proxies and found.keyring and found.caches and found.timeout == 99
+    assert machine.Machine.loads(found.dumps()) == found
+
+
+def test_weighed_as_pip_weighs_them(
+    user_home: Path, environ: dict[str, str], pip: list[str]
+) -> None:
+    """Each setting is said at another set of levels; pip itself tells which holds."""
+    levels = {"site": "xdg one/pip", "legacy": ".pip", "user": ".config/pip"}
+    texts = dict.fromkeys(levels, "")
+    for number in range(1, 8):
+        for bit, level in enumerate(texts):
+            if number >> bit & 1:
+                texts[level] += f"Name_{number} = {level}\n"
+    for level, text in texts.items():
+        lists = "[install]\nsome-list =\n  a\n  b\nempty =\n"
+        write(user_home / levels[level] / "pip.conf", f"[global]\n{text}{lists}")
+    write(user_home / "named", "[global]\nname-1 = named\n--name-9 = named\n")
+    environ.update(PIP_NAME_2="variable", PIP_NAME_3="")
+    for named in ({}, {"PIP_CONFIG_FILE": str(user_home / "named")}, {"PIP_CONFIG_FILE": "none"}):
+        told = pips_settings(pip, {**environ, **named})
+        # Not what this machine's own /etc/pip.conf says.
+        expected = {n: v for n, v in told.items() if n.startswith(("name-", "some-list"))}
+        found = settings.pip_values({**environ, **named}, "", pytest.fail)
+        assert {n: v for n, v in found.items() if n != "config-file"} == expected
+        assert len(expected) >= 7

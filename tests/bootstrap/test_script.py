@@ -34,8 +34,8 @@ def test_installs_then_hands_over(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("code", ["1", "141"])
-def test_hands_on_the_exit_code(code: str, checkout: Checkout) -> None:
-    assert checkout.run(TEST_EXIT=code).code == int(code)
+def test_hands_on_the_exit_code(code: str, installed: Checkout) -> None:
+    assert installed.run(TEST_EXIT=code).code == int(code)
 
 
 def test_points_pants_at_the_pex_it_installed(checkout: Checkout) -> None:

@@ -16,7 +16,9 @@ from tools.common.errors import ToolError
 from tools.common.files import MIB
 from tools.common.jsonio import json_line, json_text, read_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# In version 1 run.py was one file; all that the tools read is the same in both.
+READABLE = (1, SCHEMA_VERSION)
 MAX_MANIFEST = 16 * MIB
 VERSIONS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
 
@@ -100,12 +102,13 @@ def identity(body: Mapping[str, Any]) -> str:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """The bundle.json of a bundle's directory. Raises ToolError."""
+    """bundle.json in the directory of a bundle of any version that is read. Raises ToolError."""
     path = directory / "bundle.json"
     try:
         manifest = read_json(path, MAX_MANIFEST)
     except ToolError as error:
         raise ToolError(f"{error}; name a bundle's directory") from error
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise ToolError(f"{path} has another schema version than {SCHEMA_VERSION}: pack it anew")
+    if not isinstance(manifest, dict) or manifest.get("schema_version") not in READABLE:
+        known = " or ".join(map(str, READABLE))
+        raise ToolError(f"{path} has another schema version than {known}: pack it anew")
     return manifest

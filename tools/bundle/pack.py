@@ -20,6 +20,14 @@ from tools.bundle.topology import Topology
 from tools.common.errors import ToolError
 
 HERE = Path(__file__).parent
+# What run.py imports, by its path in the workspace, which it keeps in the bundle below parts/.
+PARTS = (
+    *(
+        f"tools/bundle/worker/{name}.py"
+        for name in ("check", "errors", "home", "installed", "locks", "say", "start", "venv")
+    ),
+    *(f"tools/start/{name}.py" for name in ("installers", "machine", "mirrors", "settings")),
+)
 SAMPLE, WHEELS = "sample", "wheels"
 INSTALLER = "uv"
 EXECUTABLE = ("run.py", "launch/local.sh", "launch/ssh.sh")
@@ -105,7 +113,7 @@ def bundle(contents: Contents) -> dict[str, bytes]:
         "app.pex": application(contents.sources, contents.entry),
         "lock.json": contents.lock.text.encode(),
         "requirements.txt": requirements_text(contents.pins(targets), targets).encode(),
-        "run.py": (HERE / "run.py").read_bytes(),
+        **worker_files(),
     }
     if installer := contents.installer(targets):
         files["installer.txt"] = requirements_text(installer, targets).encode()
@@ -114,6 +122,12 @@ def bundle(contents: Contents) -> dict[str, bytes]:
     files |= {f"launch/{name}": data for name, data in specs.render(settings).items()}
     files["bundle.json"] = manifest.render(files)
     return files
+
+
+def worker_files() -> dict[str, bytes]:
+    """run.py and its parts, by their paths in a bundle."""
+    files = {"run.py": (HERE / "run.py").read_bytes()}
+    return files | {f"parts/{part}": (HERE.parents[1] / part).read_bytes() for part in PARTS}
 
 
 def application(sources: Mapping[str, bytes], entry: str) -> bytes:

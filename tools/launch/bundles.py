@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from tools.bundle.manifest import describe, identity, read_manifest
-from tools.bundle.pack import HERE, write
+from tools.bundle.pack import worker_files, write
 from tools.bundle.specs import Settings, render
 from tools.common.errors import ToolError
 from tools.common.jsonio import json_text
@@ -44,8 +44,10 @@ def stale(root: Path, bundle: Path) -> str:
     digests = {hashlib.sha256(lock.read_bytes()).hexdigest() for lock in locks}
     if read_manifest(bundle)["lock"] not in digests:
         return "its lock in tools/locks/"
-    if (HERE / "run.py").read_bytes() != (bundle / "run.py").read_bytes():
-        return "tools/bundle/run.py"
+    for name, data in worker_files().items():
+        packed = bundle / name
+        if not packed.is_file() or packed.read_bytes() != data:
+            return "tools/bundle/run.py" if name == "run.py" else name.removeprefix("parts/")
     return ""
 
 

@@ -9,9 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.bundle import run as bundle
 from tools.bundle.imports import first_import, loaded
 from tools.bundle.lock import Lock, Target, requirements_text
+from tools.bundle.worker.errors import WorkerError
+from tools.bundle.worker.home import advice, home_of_venvs
+from tools.bundle.worker.locks import made_once
+from tools.bundle.worker.venv import make_venv
 from tools.common.errors import ToolError
 
 NOT_LOADED = ("test_", "conftest")  # the variant's files that no plan imports
@@ -28,11 +31,18 @@ def python_for(topology: str, root: Path) -> Path:
     Raises:
         ToolError: it cannot be made; one line with the remedy.
     """
-    accelerator = _resolve(topology)
-    text = requirements(root / f"tools/locks/{accelerator}.lock")
+    text = requirements(root / f"tools/locks/{_resolve(topology)}.lock")
+    try:
+        return Path(_environment(topology, text), "bin", "python")
+    except WorkerError as error:  # what travels in bundles has an error of its own
+        raise ToolError(str(error)) from error
+
+
+def _environment(topology: str, text: str) -> str:
+    """The directory of an environment of the pins in `text`. Raises WorkerError."""
+    accelerator, home = _resolve(topology), home_of_venvs()
     python = f"{platform.python_version()} {Path(sys.executable).resolve()}"
     key = hashlib.sha256(f"{text} {python}".encode()).hexdigest()
-    home = bundle.home_of_venvs()
     name = f"plan-{accelerator}-{key[:16]}"
     if not Path(home, name).is_dir():
         print(
@@ -46,18 +56,12 @@ def python_for(topology: str, root: Path) -> Path:
         with tempfile.TemporaryDirectory() as directory:
             listed = Path(directory, "requirements.txt")
             listed.write_text(text)
-            bundle.make_venv(path, str(listed), installer="", wheels="")
+            make_venv(path, str(listed), installer="", wheels="")
 
     try:
-        made = bundle.made_once(home, name, make)
+        return made_once(home, name, make)
     except OSError as error:
-        raise ToolError(
-            f"{home}: {error.strerror}: name a directory with room that can be written in "
-            "GRUG_VENVS"
-        ) from error
-    except bundle.BundleError as error:  # run.py, which travels alone, has its own
-        raise ToolError(str(error)) from error
-    return Path(made, "bin", "python")
+        raise WorkerError(advice(home, error)) from error
 
 
 def _resolve(topology: str) -> str:

@@ -28,7 +28,7 @@ PURPOSES = {
     "runs": "Records runs, checks what is recorded, and says what it allows to claim.",
     "site": "Writes the site's pages, puts the diffs in and checks the links.",
     "speedrun": "Records and checks speedruns and writes their leaderboard.",
-    "start": "Starts Pants on a machine that has only a Python.",
+    "start": "Starts Pants on a machine that has only a Python; reads where it gets packages.",
     "variants": "Lists the variants, their sizes, and what each is held against.",
 }
 Imports = Mapping[str, frozenset[str]]
@@ -41,9 +41,8 @@ def find_imports(root: Path) -> Imports:
     Raises:
         ToolError: a package has no purpose, or a purpose no package.
     """
-    files: dict[str, list[Path]] = {}
-    for path in sorted((root / "tools").glob("*/*.py")):
-        files.setdefault(path.parent.name, []).append(path)
+    tops = {path.parent for path in (root / "tools").glob("*/*.py")}
+    files = {top.name: sorted(top.rglob("*.py")) for top in tops}
     if differs := sorted(files.keys() ^ PURPOSES.keys()):
         raise ToolError(f"tools/{differs[0]}: say its purpose in {Path(__file__).name}, PURPOSES")
     return {

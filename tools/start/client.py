@@ -18,9 +18,9 @@ import tempfile
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Callable, Generator
+from typing import Any, Callable, Generator
 
-from tools.start import environment, handover, interpreters, machine
+from tools.start import environment, handover, installers, interpreters, machine
 from tools.start.uv import StartError, Uv, say
 
 DAEMON_SECONDS = 300.0  # for a daemon to start on a busy machine; Pants gives up after 60
@@ -38,7 +38,7 @@ def tell_repositories(settings: machine.Machine) -> None:
         more = repr(list(settings.extra_indexes))
         os.environ.setdefault("PANTS_PYTHON_REPOS_INDEXES", f"+{more}")
     if settings.find_links:
-        places = [machine.as_url(place) for place in settings.find_links]
+        places = repr(list(settings.find_links))
         os.environ.setdefault("PANTS_PYTHON_REPOS_FIND_LINKS", f"+{places}")
 
 
@@ -88,6 +88,7 @@ def choose_python(root: Path, cache: Path, settings: machine.Machine) -> str:
 
 
 def ask_path(command: str) -> interpreters.Python | None:
+    """What the interpreter at a path, or of this name on PATH, says of itself."""
     return interpreters.ask(shutil.which(command) or command)
 
 
@@ -182,13 +183,13 @@ def patch_daemon() -> None:
     for name in ("await_pid", "await_socket"):
         original = getattr(ProcessManager, name)
 
-        def patient(self, timeout: float, original=original):
+        def patient(self: Any, timeout: float, original: Callable[..., Any] = original) -> Any:
             return original(self, max(timeout, DAEMON_SECONDS))
 
         setattr(ProcessManager, name, patient)
     run = RemotePantsRunner.run
 
-    def run_or_fall_back(self, start_time: float):
+    def run_or_fall_back(self: Any, start_time: float) -> Any:
         try:
             return run(self, start_time)
         except ProcessManager.Timeout as error:
@@ -199,6 +200,7 @@ def patch_daemon() -> None:
 
 
 def exit_code(run: Callable[[], None]) -> int:
+    """The exit code of a program that may end by sys.exit."""
     try:
         run()
     except SystemExit as stop:
@@ -213,7 +215,8 @@ def main(arguments: list[str]) -> int:
         os.environ.pop(name, None)
     users_own = dict(os.environ)
     try:
-        settings = machine.read()
+        settings = machine.read(os.environ, say)
+        settings = installers.with_certificate(settings, cache / "certificates.pem", say)
         write_settings(cache, settings)
         tell_repositories(settings)
         tell_interpreters(root, cache, settings)

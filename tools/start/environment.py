@@ -20,7 +20,7 @@ import subprocess
 import time
 import zipfile
 from pathlib import Path
-from typing import Generator, Iterable
+from typing import Any, Generator, Iterable
 
 from tools.start.machine import Machine
 from tools.start.uv import StartError, Uv, say
@@ -55,19 +55,19 @@ def start_home() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def parse_lock(text: str) -> dict:
+def parse_lock(text: str) -> dict[str, Any]:
     """A Pex lock, without the header that Pants writes above it."""
     return json.loads("\n".join(line for line in text.splitlines() if not line.startswith("//")))
 
 
-def place_for(lock: dict, name: str, python: str, home: Path) -> Path:
+def place_for(lock: dict[str, Any], name: str, python: str, home: Path) -> Path:
     """The directory of this lock's packages for the interpreter at `python`."""
     status = os.stat(python)
     key = json.dumps([SCHEMA, lock, python, status.st_size, int(status.st_mtime)], sort_keys=True)
     return home / "environments" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def export(lock: dict, python: str, directory: Path) -> str:
+def export(lock: dict[str, Any], python: str, directory: Path) -> str:
     """The lock's part for this interpreter, as pip and uv read requirements: with digests."""
     directory = directory.resolve()
     source, target = directory / "lock.json", directory / "requirements.txt"
@@ -112,6 +112,7 @@ def make(requirements: str, python: str, place: Path, lock: str = "") -> None:
 
 
 def make_whole(requirements: str, python: str, place: Path, lock: str) -> None:
+    """Installs what is pinned into `place`, or leaves nothing there. Raises StartError."""
     partial, cache = (place.with_name(place.name + end) for end in (".partial", ".uv"))
     shutil.rmtree(partial, ignore_errors=True)
     names = versions(requirements)
@@ -123,6 +124,7 @@ def make_whole(requirements: str, python: str, place: Path, lock: str) -> None:
     try:
         Uv(home / "tools.lock", home.parent, settings()).install(
             f"install the packages of {lock}",
+            next(iter(names), ""),
             *("--target", str(partial), "--python", python, "--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "--link-mode", "hardlink", "-r", str(listed)),
             # Beside it, so that files are linked and not copied; nothing of it is kept.
@@ -156,6 +158,7 @@ def versions(requirements: str) -> dict[str, str]:
 
 
 def normalized(name: str) -> str:
+    """The one spelling of a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -173,6 +176,7 @@ def check(directory: Path, names: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None, None, None]:
+    """Holds the lock in the file `path`."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -209,6 +213,7 @@ def reference(requirements: str, python: str, place: Path, lock: str, directory:
 
 
 def record_of(text: str) -> str:
+    """The digest and the size of a file, as a wheel's RECORD has them."""
     data = text.encode()
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
     return f"sha256={digest},{len(data)}"

@@ -6,10 +6,8 @@ there, found by its name on the mirror's page of the project (PEP 503). Standard
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import html.parser
-import netrc
 import os
 import re
 import socket
@@ -22,13 +20,14 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from tools.start.machine import Machine, as_url, is_missing, without_secrets
+from tools.start.machine import Machine
+from tools.start.mirrors import open_url
+from tools.start.settings import location, without_logins
 
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; twice that before the third
 PART = 1 << 20
-GATEWAY = (502, 503, 504)  # what a proxy says of a server that it does not reach
 
 
 class FetchError(Exception):
@@ -55,12 +54,12 @@ def fetch(machine: Machine, url: str, sha256: str, path: str | Path, digest: Any
     finally:
         if os.path.exists(partial):
             os.unlink(partial)
-    places = (machine.index, *machine.extra_indexes, *machine.find_links)
     reason = "; ".join(reasons) or "no place to look for it is configured"
-    raise FetchError(without_secrets(f"{wanted} could not be fetched ({reason})", places))
+    raise FetchError(without_logins(f"{wanted} could not be fetched ({reason})"))
 
 
 def finish(partial: str, path: str | Path, digest: Any) -> None:
+    """Moves a file that is whole to its place, and lets `digest` have its bytes."""
     if digest is not None:
         with open(partial, "rb") as file:
             for part in iter(lambda: file.read(PART), b""):
@@ -99,6 +98,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def filename(url: str) -> str:
+    """The name of the file that a URL leads to."""
     return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
@@ -119,25 +119,28 @@ def candidates(machine: Machine, url: str, reasons: list[str]) -> Iterator[str]:
     wanted = filename(url)
     for index in (*([machine.index] if machine.index else []), *machine.extra_indexes):
         if not machine.no_index:
-            page = f"{as_url(index).rstrip('/')}/{project(wanted)}/"
+            page = f"{location(index).rstrip('/')}/{project(wanted)}/"
             yield from on_page(machine, page, wanted, reasons)
     for place in machine.find_links:
-        local = Path(urllib.request.url2pathname(urllib.parse.urlsplit(as_url(place)).path))
-        if as_url(place).startswith("file:") and local.is_dir():
+        local = Path(urllib.request.url2pathname(urllib.parse.urlsplit(location(place)).path))
+        if location(place).startswith("file:") and local.is_dir():
             if (local / wanted).is_file():
                 yield (local / wanted).as_uri()
         else:
-            yield from on_page(machine, as_url(place), wanted, reasons)
+            yield from on_page(machine, location(place), wanted, reasons)
     if mirrored and not machine.no_index:
         yield url
 
 
 class Links(html.parser.HTMLParser):
+    """The targets of a page's links, as they are written there."""
+
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes the target of a link."""
         self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
@@ -164,100 +167,24 @@ def on_page(machine: Machine, page: str, wanted: str, reasons: list[str]) -> Ite
 
 def read_page(machine: Machine, url: str, _: str) -> tuple[str, str]:
     """(text, URL after redirects)"""
-    with open_url(machine, url) as answer:
+    with open_url(machine, url, TIMEOUT) as answer:
         data = b"".join(whole(answer))
         return data.decode("utf-8", "replace"), answer.geturl()
-
-
-def silence(machine: Machine, url: str) -> str:
-    """Why nothing answers at `url`, or "" where anything does, be it a refusal."""
-    if url.startswith("file:"):
-        return os.strerror(errno.ENOENT) if is_missing(url) else ""
-    try:
-        open_url(machine, url).close()
-    except urllib.error.HTTPError as error:
-        return f"{error.code} {error.reason}" if error.code in GATEWAY else ""
-    except (OSError, HTTPException, ValueError) as error:
-        return str(getattr(error, "reason", None) or error)
-    return ""
 
 
 def with_login(url: str, page: str) -> str:
     """The URL with the login of the page that names it, if both are of one host."""
     parts, of_page = urllib.parse.urlsplit(url), urllib.parse.urlsplit(page)
-    login, at, host = of_page.netloc.rpartition("@")
+    _, at, host = of_page.netloc.rpartition("@")
     if at and (parts.scheme, parts.netloc) == (of_page.scheme, host):
         return parts._replace(netloc=of_page.netloc).geturl()
     return url
 
 
-def open_url(machine: Machine, url: str) -> Any:
-    """An answer to read from. Credentials in the URL are sent to its host alone."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https", "file"):
-        raise ValueError(f"a URL of http, https or file is needed, not {parts.scheme or url!r}")
-    host = parts.netloc.rpartition("@")[2]
-    request = urllib.request.Request(
-        parts._replace(netloc=host).geturl(), headers={"Accept": "text/html,*/*;q=0.1"}
-    )
-    passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
-    user, password = login_for(parts)
-    if user:
-        # For all of the host: a page may name files elsewhere on it, or redirect to them.
-        place = f"{parts.scheme}://{host}/"
-        passwords.add_password(None, place, user, password, is_authenticated=True)
-    handlers = [
-        urllib.request.ProxyHandler(proxies_for(machine, host)),
-        urllib.request.HTTPBasicAuthHandler(passwords),
-    ]
-    if parts.scheme != "file":
-        secure = context(machine, parts.hostname or "", parts.port)
-        handlers.append(urllib.request.HTTPSHandler(context=secure))
-    return urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT)
-
-
-def login_for(parts: urllib.parse.SplitResult) -> tuple[str, str]:
-    """The user and password in the URL, else those of ~/.netrc, as for pip and uv."""
-    if parts.username:
-        return urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
-    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
-    try:
-        user, _, password = netrc.netrc(path).authenticators(parts.hostname or "") or ("", "", "")
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        return "", ""
-    return user or "", password or ""
-
-
-def proxies_for(machine: Machine, host: str) -> dict[str, str]:
-    told = dict(machine.proxies)
-    without = {"no": told.get("no_proxy", "")}
-    if urllib.request.proxy_bypass_environment(host, without):  # ty: ignore
-        return {}
-    general = told.get("all_proxy", "")
-    named = {scheme: told.get(f"{scheme}_proxy", general) for scheme in ("http", "https")}
-    return {scheme: proxy for scheme, proxy in named.items() if proxy}
-
-
-def context(machine: Machine, host: str, port: int | None) -> ssl.SSLContext:
-    result = ssl.create_default_context()
-    trusted = {name.partition("://")[2] or name for name in machine.trusted_hosts}
-    if host in trusted or f"{host}:{port}" in trusted:
-        result.check_hostname, result.verify_mode = False, ssl.CERT_NONE
-    elif machine.certificate:
-        if not os.path.exists(machine.certificate):
-            raise ValueError(f"the certificate bundle {machine.certificate} is not there")
-        directory = os.path.isdir(machine.certificate)
-        places = {"capath" if directory else "cafile": machine.certificate}
-        result.load_verify_locations(**places)
-    if machine.client_certificate:
-        result.load_cert_chain(machine.client_certificate)
-    return result
-
-
 def download(machine: Machine, url: str, path: str) -> str:
     """The sha256 of what was written to `path`."""
     found = hashlib.sha256()
-    with open_url(machine, url) as answer, open(path, "wb") as file:
+    with open_url(machine, url, TIMEOUT) as answer, open(path, "wb") as file:
         for part in whole(answer):
             found.update(part)
             file.write(part)

@@ -13,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-from tools.start import environment, interpreters, machine
+from tools.start import environment, installers, interpreters, machine
 from tools.start.uv import StartError, Uv, say
 
 # What Pants is told of the Pex it runs: this file, the size and digest of which it checks.
@@ -57,6 +57,7 @@ def install(root: Path, cache: Path, settings: machine.Machine) -> None:
     say(f"installing Pants into {cache} (once)")
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
+    settings = installers.with_certificate(settings, cache / "certificates.pem", say)
     uv = Uv(locks / "tools.lock", cache.parent, settings)
     python39 = find_python39(uv)
     own, sources = cache / "tools/start", (root / "tools/start").glob("*.py")
@@ -70,10 +71,10 @@ def install(root: Path, cache: Path, settings: machine.Machine) -> None:
     env = {"UV_CACHE_DIR": str(own_cache)}
     uv.run("make a virtual environment", "venv", "-q", "--python", python39, str(venv), **env)
     hashes = ("--require-hashes", "--link-mode", "hardlink", "--python", str(python))
-    uv.install("install Pants", *hashes, "-r", str(locks / "pants.txt"), **env)
+    uv.install("install Pants", "pantsbuild-pants", *hashes, "-r", str(locks / "pants.txt"), **env)
     # Unpacked beside it: Pants brings a Pex of its own, which is too old for today's Pythons.
     pex = ("--no-deps", "--target", str(lib), "-r", str(locks / "pex.txt"))
-    uv.install("install Pex", *hashes, *pex, **env)
+    uv.install("install Pex", "pex", *hashes, *pex, **env)
     shutil.rmtree(own_cache, ignore_errors=True)
     write_pex(cache, locks, str(python))
     (cache / "python39").write_text(python39, encoding="utf-8")
@@ -126,7 +127,7 @@ def main(arguments: list[str]) -> int:
 def install_whole(root: Path, cache: Path) -> None:
     """Installs, or leaves nothing."""
     try:
-        install(root, cache, machine.read())
+        install(root, cache, machine.read(os.environ, say))
         (cache / "ready").touch()
     except (StartError, ValueError, OSError):
         shutil.rmtree(cache, ignore_errors=True)

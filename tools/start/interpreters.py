@@ -25,6 +25,8 @@ SECONDS = 20  # for one answer
 
 
 class Python(NamedTuple):
+    """A CPython 3.`minor` and where it is."""
+
     path: str
     minor: int
 
@@ -130,6 +132,7 @@ def managed(environ: Mapping[str, str], path: list[Path]) -> Iterator[tuple[Path
 
 
 def conda_roots(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
+    """Where Conda and its kin put their environments."""
     if environ.get("CONDA_EXE"):
         yield Path(environ["CONDA_EXE"]).parents[1]
     names = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba")

@@ -18,14 +18,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tools.start import environment, fetch, machine
+from tools.start import environment, fetch, installers
+from tools.start.machine import Machine
 from tools.start.uv import StartError
 
 
 class LazyPip:
     """Stands for Pex's pip until something of it is used."""
 
-    def __init__(self, make: Any, args: tuple, kwargs: dict) -> None:
+    def __init__(self, make: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._make = lambda: make(*args, **kwargs)
         self._pip: Any = None
 
@@ -35,7 +36,8 @@ class LazyPip:
         return getattr(self._pip, name)
 
 
-def patch_downloads(settings: machine.Machine) -> None:
+def patch_downloads(settings: Machine) -> None:
+    """Pex downloads what is locked by our own way, from this machine's mirrors."""
     from pex.resolve import downloads  # pants: no-infer-dep  # ty: ignore
 
     get_pip = downloads.get_pip
@@ -104,6 +106,7 @@ def refer(arguments: list[str], targets: Any) -> Any:
 
 
 def after(arguments: list[str], flag: str) -> str:
+    """The value of a flag."""
     return arguments[arguments.index(flag) + 1]
 
 
@@ -121,7 +124,7 @@ def main(arguments: list[str]) -> int:
     sys.path.insert(0, str(environment.start_home() / "pexlib"))
     settings = environment.settings()
     script = os.environ.pop("PEX_SCRIPT", "pex")
-    clean = machine.environment(settings, os.environ)
+    clean = installers.environment(settings, os.environ)
     # It says on which interpreter Pex shall run itself: this one.
     clean.pop("PEX_PYTHON", None)
     os.environ.clear()

@@ -13,8 +13,10 @@ import zipfile
 from pathlib import Path
 
 from tools.start import interpreters
-from tools.start.fetch import FetchError, fetch, filename, silence
-from tools.start.machine import Machine, as_url, environment, uv_arguments, without_secrets
+from tools.start.fetch import FetchError, fetch, filename
+from tools.start.installers import environment, sources, uv_flags
+from tools.start.machine import Machine
+from tools.start.mirrors import answering
 
 # Of uv's own settings those that say where Pythons come from, and where they lie.
 PYTHON_SETTINGS = (
@@ -30,6 +32,7 @@ class StartError(Exception):
 
 
 def say(message: str) -> None:
+    """Prints a line to stderr."""
     print(f"pants: {message}", file=sys.stderr, flush=True)
 
 
@@ -71,6 +74,7 @@ class Uv:
         return str(command)
 
     def fetch_to(self, url: str, sha256: str, command: Path) -> None:
+        """Unpacks uv from its wheel. Raises StartError."""
         wheel = command.parent.with_suffix(".whl")
         say(f"fetching {filename(url)}")
         try:
@@ -98,7 +102,7 @@ class Uv:
                 continue
             done = subprocess.run(
                 [command, *arguments],
-                env={**environment(self.machine, os.environ), **python_settings(), **env},
+                env={**self.variables(), **env},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
             )
@@ -109,25 +113,15 @@ class Uv:
         sys.stderr.write(words.decode("utf-8", "replace"))
         raise StartError(f"could not {purpose}: uv's own words are above")
 
-    def install(self, purpose: str, *arguments: str, **env: str) -> None:
-        """`uv pip install`, from the main index, else from every place that answers."""
-        alone = uv_arguments(self.machine, everything=False)
-        if alone != uv_arguments(self.machine, everything=True):
-            if self.quietly("pip", "install", *alone, *arguments, **env):
-                return
-            self.machine = answering(self.machine)
-        places = uv_arguments(self.machine, everything=True)
-        self.run(purpose, "pip", "install", *places, *arguments, **env)
+    def variables(self) -> dict[str, str]:
+        """uv's environment."""
+        told = {**environment(self.machine, os.environ), **sources(self.machine)}
+        return {**told, **python_settings()}
 
-    def quietly(self, *arguments: str, **env: str) -> bool:
-        command = self.command or self.fetched()
-        return not subprocess.run(
-            [command, *arguments],
-            env={**environment(self.machine, os.environ), **python_settings(), **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ).returncode
+    def install(self, purpose: str, project: str, *arguments: str, **env: str) -> None:
+        """`uv pip install` of what is pinned, `project` among it, from every place that answers."""
+        self.machine, _ = answering(self.machine, project, say)
+        self.run(purpose, "pip", "install", *uv_flags(self.machine), *arguments, **env)
 
     def python(self, minor: int) -> interpreters.Python:
         """CPython 3.`minor`, downloaded by uv. Raises StartError."""
@@ -143,29 +137,8 @@ class Uv:
         return python
 
 
-def answering(machine: Machine) -> Machine:
-    """`machine` without the places that do not answer: pip goes on without them, uv does not.
-
-    If none answers, all of them stay, for uv to say what is wrong.
-    """
-    asked = (*machine.indexes, *machine.find_links)
-    reasons = {place: silence(machine, as_url(place)) for place in asked}
-    if all(reasons.values()) or not any(reasons.values()):
-        return machine
-    for place, reason in reasons.items():
-        if reason:
-            line = f"{place} does not answer ({reason}): going on without it"
-            say(without_secrets(line, asked))
-    index, *extra = [place for place in machine.indexes if not reasons[place]] or [""]
-    return machine._replace(
-        index=index,
-        extra_indexes=tuple(extra),
-        find_links=tuple(place for place in machine.find_links if not reasons[place]),
-        no_index=not index,
-    )
-
-
 def python_settings() -> dict[str, str]:
+    """Those of PYTHON_SETTINGS that are set."""
     return {name: os.environ[name] for name in PYTHON_SETTINGS if os.environ.get(name)}
 
 

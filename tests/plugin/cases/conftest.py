@@ -57,7 +57,7 @@ COPIED = (
     "experiments/grug/buckets.json",
     "tools/ruff.toml",
     "tools/ty.toml",
-    *(f"tools/{name}/*.py" for name in sorted({*IMPORTS, *chain(*IMPORTS.values())})),
+    *(f"tools/{name}/**/*.py" for name in sorted({*IMPORTS, *chain(*IMPORTS.values())})),
 )
 INHERITED = {
     "HOME",

@@ -220,9 +220,18 @@ def stand_in(tmp_path) -> str:
     return str(path)
 
 
+@pytest.fixture
+def warm(make, home, tmp_path) -> Path:
+    """A home of the test's own in which everything is made already."""
+    done = make().run(home)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(home, tmp_path / "fresh", symlinks=True)
+    return tmp_path / "fresh"
+
+
 @pytest.fixture(params=["pip", "uv"])
 def installer(request) -> dict[str, str]:
-    """The variables that have run.py install with each."""
+    """The variables that have run.py install with each, or with the one that a test names."""
     return {"GRUG_UV": request.getfixturevalue("stand_in")} if request.param == "uv" else {}
 
 

@@ -168,27 +168,12 @@ def serving(
 
 
 @contextlib.contextmanager
-def silent_server(drip: bytes = b"") -> Generator[str]:
-    """An address where connections are taken and nothing is ever said, or `drip` and no end."""
-    ended = threading.Event()
-
-    def serve(listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(drip)
-                while not ended.wait(0.5):
-                    connection.sendall(b"X-More: 1\r\n" if drip else b"")
-
+def silent_server() -> Generator[str]:
+    """An address where connections are taken and nothing is ever said."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
-        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
-        finally:
-            ended.set()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
 
 
 @dataclass(frozen=True)

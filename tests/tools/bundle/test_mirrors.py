@@ -1,5 +1,7 @@
 """Where run.py has packages from: each way to name a mirror, a certificate and a proxy."""
 
+import os
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,29 +19,37 @@ from tests.tools.bundle.machine import (
     Machine,
     make_index,
     serving,
-    silent_server,
 )
-from tools.bundle import run as worker
+from tools.bundle.worker.venv import Mirrors
+from tools.start import machine as start_machine
 
 
-def mirrors(machine: Machine, monkeypatch, pypi: str = DEAD, **env: str) -> worker.Mirrors:
-    """What run.py finds on the machine, in this process; PyPI is at `pypi`."""
-    for name in list(worker.os.environ):
+def mirrors(machine: Machine, monkeypatch, pypi: str = DEAD, **env: str) -> Mirrors:
+    """What a worker finds on the machine, in this process; PyPI is at `pypi`."""
+    for name in list(os.environ):
         monkeypatch.delenv(name)
     for name, value in machine.environment(**env).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(worker.sys, "prefix", worker.sys.base_prefix)
-    monkeypatch.setattr(worker, "PYPI", pypi)
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    monkeypatch.setattr(start_machine, "PYPI", pypi)
     scratch = machine.root / "scratch"
     scratch.mkdir(exist_ok=True)
     pins = machine.root / "pins.txt"
     pins.write_text("jax==1 \\\n")
-    return worker.Mirrors(str(pins), str(scratch))
+    return Mirrors(str(pins), str(scratch))
 
 
-# From a start to its end; every way, with the real uv, is in tests/slow/bundle.
+# From a start to its end, one tool's settings with the other tool; every way, with the real uv, is
+# in tests/slow/bundle.
 @pytest.mark.parametrize(
-    "way", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "pip.conf, site", "uv.toml, user"]
+    ("way", "installer"),
+    [
+        ("PIP_INDEX_URL", "uv"),
+        ("UV_DEFAULT_INDEX", "pip"),
+        ("pip.conf, site", "uv"),
+        ("uv.toml, user", "pip"),
+    ],
+    indirect=["installer"],
 )
 def test_an_index_on_the_network(machine, thin, index, installer, way):
     with serving(index.parent) as server:
@@ -52,7 +62,7 @@ def test_each_way_to_name_an_index(machine, monkeypatch, index, way):
     with serving(index.parent) as server:
         url = f"{server.url}/simple"
         found = mirrors(machine, monkeypatch, **INDEXES[way](machine, url))
-    assert found.indexes == [url] and found.environment["PIP_INDEX_URL"] == url
+    assert found.machine.indexes == (url,) and found.environment["PIP_INDEX_URL"] == url
     assert found.environment["UV_DEFAULT_INDEX"] == url
 
 
@@ -61,18 +71,25 @@ def comma(url: str) -> str:
     return url.replace("%2C", ",")
 
 
-@pytest.mark.parametrize("kind", ["index", "find-links", "a path"])
+@pytest.mark.parametrize("kind", ["index", "find-links", "a path", "paths"])
 def test_an_index_on_this_machine(machine, thin, tmp_path, wheels, installer, kind):
     index = make_index(tmp_path / "a mirror, with café", wheels[0])
     env = {
         "index": {"PIP_INDEX_URL": index.as_uri()},
         "find-links": {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": comma(index.parent.as_uri())},
         "a path": {"UV_INDEX_URL": "../a mirror, with café/simple"},
+        "paths": {"UV_NO_INDEX": "1"},
     }[kind]
+    if kind == "paths":
+        machine.configure("uv", f'find-links = ["/no/such", "{index.parent}"]\n')
     starts(machine, thin, **env, **installer)
 
 
-@pytest.mark.parametrize("way", ["REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize(
+    ("way", "installer"),
+    [("REQUESTS_CA_BUNDLE", "uv"), ("SSL_CERT_DIR", "pip")],
+    indirect=["installer"],
+)
 def test_a_certificate_authority_of_its_own(machine, thin, index, installer, authority, way):
     with serving(index.parent, authority.server) as server:
         env = {"PIP_INDEX_URL": f"{server.url}/simple", **installer}
@@ -87,12 +104,13 @@ def test_each_way_to_name_a_certificate(machine, monkeypatch, index, authority, 
         env = {"PIP_INDEX_URL": urls[0], "PIP_EXTRA_INDEX_URL": urls[1]}
         env |= CERTIFICATES[way](machine, str(authority.ca))
         found = mirrors(machine, monkeypatch, **env)
-    assert found.indexes == urls and not found.silent
-    trusted = Path(found.environment["PIP_CERT"]).read_text()
-    assert found.environment["SSL_CERT_FILE"] == found.environment["PIP_CERT"]
+    assert found.machine.indexes == (*urls,) and not found.silent
+    trusted = Path(found.machine.certificate).read_text()
+    names = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    assert {found.environment[name] for name in names} == {found.machine.certificate}
     assert authority.ca.read_text().strip() in trusted
     assert trusted.count("BEGIN") == len(set(trusted.split("-----BEGIN"))) - 1 > 1
-    assert not {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"} & set(found.environment)
+    assert "SSL_CERT_DIR" not in found.environment
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -115,7 +133,11 @@ def test_a_mirror_that_asks_who_it_serves(machine, thin, index, authority, way):
         starts(machine, thin, **extra, **trust)
 
 
-@pytest.mark.parametrize("way", ["PIP_PROXY", "https_proxy", "uv.toml"])
+@pytest.mark.parametrize(
+    ("way", "installer"),
+    [("PIP_PROXY", "uv"), ("https_proxy", "pip"), ("uv.toml", "pip")],
+    indirect=["installer"],
+)
 def test_a_proxy_that_alone_gets_to_the_index(
     machine, thin, index, installer, authority, way, tmp_path
 ):
@@ -138,19 +160,20 @@ def test_each_way_to_name_a_proxy(machine, monkeypatch, index, authority, way, t
         env = {"PIP_INDEX_URL": f"https://{HOST}/simple", "PIP_CERT": str(authority.ca)}
         env |= {"PIP_EXTRA_INDEX_URL": f"https://{NOWHERE}/simple"}
         found = mirrors(machine, monkeypatch, **env, **PROXIES[way](machine, proxy.url))
-        assert found.indexes == [f"https://{HOST}/simple"] and len(found.silent) == 1
+        assert found.machine.indexes == (f"https://{HOST}/simple",) and len(found.silent) == 1
         assert {f"{HOST}:443", f"{NOWHERE}:443"} <= set(proxy.requests)
     handed = {n: v for n, v in found.environment.items() if n.lower().endswith("_proxy")}
     assert set(handed.values()) == {proxy.url}
 
 
 @pytest.mark.parametrize(
-    "name, kind",
+    ("name", "kind", "installer"),
     [
-        ("PIP_EXTRA_INDEX_URL", "refuses"),
-        ("PIP_FIND_LINKS", "no such directory"),
-        ("UV_INDEX", "no such name"),
+        ("PIP_EXTRA_INDEX_URL", "refuses", "uv"),
+        ("PIP_FIND_LINKS", "no such directory", "uv"),
+        ("UV_INDEX", "no such name", "pip"),
     ],
+    indirect=["installer"],
 )
 def test_a_dead_source_beside_a_live_one(machine, thin, index, installer, name, kind):
     names = {"no such name": f"http://{HOST}/simple", "refuses": DEAD}
@@ -158,27 +181,6 @@ def test_a_dead_source_beside_a_live_one(machine, thin, index, installer, name, 
     done = starts(machine, thin, **{name: dead, "PIP_INDEX_URL": index.as_uri()}, **installer)
     assert time.monotonic() - began < 60
     assert f"{dead} does not answer" in done.stderr
-
-
-@pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 200 OK\r\n"])
-def test_a_source_that_takes_its_time(machine, monkeypatch, index, drip):
-    """It says nothing at all, or each second something and never all."""
-    monkeypatch.setattr(worker, "ANSWER", 2.0)
-    with silent_server(drip) as silent:
-        env = {"PIP_INDEX_URL": index.as_uri(), "PIP_EXTRA_INDEX_URL": silent}
-        began = time.monotonic()
-        found = mirrors(machine, monkeypatch, **env)
-        assert time.monotonic() - began < 10
-    assert found.indexes == [index.as_uri()] and list(found.silent) == [silent]
-
-
-def test_a_gateway_that_does_not_get_to_one_of_them(machine, monkeypatch, index):
-    with serving(index.parent) as proxy:
-        env = {"PIP_INDEX_URL": f"http://{HOST}/simple", "http_proxy": proxy.url}
-        env["PIP_EXTRA_INDEX_URL"] = f"http://{NOWHERE}/simple"
-        found = mirrors(machine, monkeypatch, **env)
-    assert found.indexes == [f"http://{HOST}/simple"]
-    assert "502" in found.silent[f"http://{NOWHERE}/simple"]
 
 
 def test_the_index_of_uv_alone_is_dead(machine, thin, index, installer):
@@ -200,12 +202,6 @@ def test_no_index_answers(machine, thin, installer):
     assert not [path for path in machine.venvs.glob("py*") if path.suffix != ".lock"]
 
 
-def test_nothing_named_is_pypi_alone_and_asks_nothing(machine, monkeypatch):
-    monkeypatch.setattr(worker.Mirrors, "_ask", lambda *_: pytest.fail("asked"))
-    found = mirrors(machine, monkeypatch, "https://x/simple")
-    assert found.indexes == ["https://x/simple"] and not found.links
-
-
 @pytest.mark.parametrize("name", ["UV_DEFAULT_INDEX", "PIP_INDEX_URL"])
 @pytest.mark.parametrize("extra", [False, True])
 def test_pypi_is_pips_where_only_uv_has_another(machine, monkeypatch, index, name, extra, capsys):
@@ -215,46 +211,11 @@ def test_pypi_is_pips_where_only_uv_has_another(machine, monkeypatch, index, nam
         pypi = f"{server.url}/simple"
         found = mirrors(machine, monkeypatch, pypi, **env)
     if name == "UV_DEFAULT_INDEX":
-        assert found.indexes == [*more, pypi]
+        assert found.machine.indexes == (*more, pypi)
         assert f"going on without it, with {pypi}" in capsys.readouterr().err
     else:
-        assert found.indexes == (more or [DEAD])
+        assert found.machine.indexes == (*(more or [DEAD]),)
         assert not server.requests
-
-
-@pytest.mark.parametrize("name", ["PIP_NO_INDEX", "UV_NO_INDEX"])
-def test_no_index_is_none(machine, monkeypatch, name):
-    machine.configure("pip", "[global]\nindex-url = http://a/simple\nfind-links = /\n")
-    machine.configure("uv", 'index-url = "http://b/simple"\n')
-    found = mirrors(machine, monkeypatch, **{name: "1"})
-    assert not found.indexes and found.links == ["file:///"]
-    assert found.environment["PIP_NO_INDEX"] == "1"
-
-
-def test_the_stronger_level_names_the_index(machine, monkeypatch, index):
-    levels = {level: (index / level).as_uri() for level in ("site", "user")}
-    for level, url in levels.items():
-        (index / level).mkdir()
-        machine.configure("pip", f"[global]\nindex-url = {url}/pip\n", level)
-        machine.configure("uv", f'index-url = "{url}/uv"\n', level)
-        (index / level / "pip").mkdir()
-        (index / level / "uv").mkdir()
-    found = mirrors(machine, monkeypatch)
-    assert found.indexes == [f"{levels['user']}/uv", f"{levels['user']}/pip"]
-    found = mirrors(machine, monkeypatch, UV_DEFAULT_INDEX=index.as_uri())
-    assert found.indexes == [index.as_uri(), f"{levels['user']}/pip"]
-    found = mirrors(machine, monkeypatch, PIP_INDEX_URL=index.as_uri())
-    assert found.indexes == [f"{levels['user']}/uv", index.as_uri()]
-
-
-def test_names_and_passwords_of_uvs_indexes(machine, monkeypatch):
-    monkeypatch.setattr(worker.Mirrors, "_ask", lambda *_: {})
-    machine.configure(
-        "uv", '[[index]]\nname = "my-own.x"\nurl = "https://a/simple"\ndefault = true\n'
-    )
-    own = {"UV_INDEX_MY_OWN_X_USERNAME": "me", "UV_INDEX_MY_OWN_X_PASSWORD": "p@ss"}
-    found = mirrors(machine, monkeypatch, UV_INDEX="other=https://b/simple", **own)
-    assert found.indexes == ["https://me:p%40ss@a/simple", "https://b/simple"]
 
 
 def test_what_is_handed_on_and_nothing_else(machine, monkeypatch, index):
@@ -283,5 +244,5 @@ def test_what_is_handed_on_and_nothing_else(machine, monkeypatch, index):
         "UV_INSECURE_HOST": "a b:1",
         "UV_KEYRING_PROVIDER": "subprocess",
         "UV_NO_CONFIG": "1",
-    } | ({"PIP_CERT": found["PIP_CERT"]} if "PIP_CERT" in found else {})
+    } | ({"PIP_CERT": found["PIP_CERT"]} if "PIP_CERT" in found else {})  # of a real /etc/pip.conf
     assert found["ANYTHING"] == "1"

@@ -1,5 +1,6 @@
 """The bytes of a bundle: what they follow from, and what is refused."""
 
+import ast
 import hashlib
 import io
 import json
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,8 @@ import pytest
 
 from tools.bundle.flags import check
 from tools.bundle.lock import Lock, Target
-from tools.bundle.manifest import Pythons, identity
-from tools.bundle.pack import application, bundle, tarball, write
+from tools.bundle.manifest import Pythons, identity, read_manifest
+from tools.bundle.pack import application, bundle, tarball, worker_files, write
 from tools.bundle.topology import Topology
 from tools.common.errors import ToolError
 
@@ -33,6 +35,57 @@ def test_the_manifest_names_every_file_and_itself(contents):
     assert manifest["git"] == {"commit": "0" * 40, "dirty": False}
     assert manifest["versions"]["jaxlib"] == "0.12.0.1"
     assert manifest["python"] == {"minimum": "3.12", "below": "3.15"}
+
+
+def test_the_parts_are_the_workspaces_own(contents):
+    """All of tools/bundle/worker, and what run.py imports: only these and Python's library."""
+    files = worker_files()
+    assert files.items() <= bundle(contents).items()
+    worker = {path.relative_to(ROOT) for path in (ROOT / "tools/bundle/worker").glob("*.py")}
+    assert {f"parts/{path}" for path in worker} <= set(files)
+    needed = {"run.py"}
+    for name, data in files.items():
+        for module in imported(data):
+            part = f"parts/{module.replace('.', '/')}.py"
+            needed.add(part)
+            own = part in files
+            assert own or module.split(".")[0] in sys.stdlib_module_names, (name, module)
+    assert set(files) <= needed
+
+
+def imported(source: bytes) -> Iterator[str]:
+    """The modules that Python source imports, anywhere in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level
+            directory = ROOT / node.module.replace(".", "/")
+            if directory.is_dir():  # a package of ours, which holds nothing itself
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("name", worker_files())
+def test_an_old_python_reads_the_files_far_enough_to_say_so(name):
+    ast.parse(worker_files()[name], feature_version=(3, 7))
+
+
+def test_an_older_bundles_manifest_is_read(contents, tmp_path):
+    files = bundle(contents)
+    body = json.loads(files["bundle.json"])
+    body["files"] = {n: e for n, e in body["files"].items() if not n.startswith("parts/")}
+    for version, known in ((1, True), (2, True), (3, False)):
+        (tmp_path / "bundle.json").write_text(json.dumps({**body, "schema_version": version}))
+        if known:
+            assert read_manifest(tmp_path)["variant"] == "small"
+            continue
+        with pytest.raises(ToolError, match="another schema version than 1 or 2: pack it anew"):
+            read_manifest(tmp_path)
+    (tmp_path / "bundle.json").write_text("[")
+    with pytest.raises(ToolError, match="name a bundle's directory"):
+        read_manifest(tmp_path)
 
 
 def packed_in(files, name: str) -> bytes:

@@ -1,12 +1,13 @@
 """run.py as workers run it: real processes, real virtual environments, no network."""
 
-import ast
 import json
 import os
+import py_compile
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.tools.bundle.conftest import PYTHON, STAND_IN, VERSION, Bundle, environment, make_wheel
-from tools.bundle import run as worker
 from tools.bundle.lock import Lock
 from tools.bundle.manifest import identity
-
-RUN = Path(worker.__file__)
+from tools.bundle.worker import locks
+from tools.bundle.worker.errors import WorkerError
+from tools.bundle.worker.installed import check_installed
 
 
 def refusal(done: subprocess.CompletedProcess) -> str:
@@ -79,7 +80,15 @@ def test_signals_and_exit_codes_are_the_programs(make, home):
 
 @pytest.mark.parametrize(
     "name",
-    ["app.pex", "lock.json", "requirements.txt", "launch/job.sbatch", "sample/manifest.json"],
+    [
+        "app.pex",
+        "lock.json",
+        "requirements.txt",
+        "launch/job.sbatch",
+        "parts/tools/bundle/worker/start.py",
+        "parts/tools/start/settings.py",
+        "sample/manifest.json",
+    ],
 )
 def test_a_changed_byte_is_found(make, home, name):
     bundle = make()
@@ -111,19 +120,60 @@ def test_another_python_another_machine_an_old_glibc(make, home):
     assert "the bundle's wheels are for Linux on vax" in refusal(bundle.run(home))
     edit_manifest(bundle, machines={os.uname().machine: "2.999"})
     assert "need glibc 2.999 or newer: use a newer image" in refusal(bundle.run(home))
-    edit_manifest(bundle, schema_version=2)
-    assert "schema version 2" in refusal(bundle.run(home))
+    edit_manifest(bundle, schema_version=1)
+    assert "schema version 1" in refusal(bundle.run(home))
 
 
-def test_an_old_python_reads_the_file_far_enough_to_say_so():
-    ast.parse(RUN.read_text(), feature_version=(3, 7))
-    modules = {
-        alias.name.split(".")[0]
-        for node in ast.walk(ast.parse(RUN.read_text()))
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    }
-    assert modules <= sys.stdlib_module_names
+POISON = "raise SystemExit('a foreign {name}')\n"
+
+
+@pytest.mark.parametrize("where", ["beside run.py", "in parts/", "on PYTHONPATH"])
+def test_no_other_file_is_imported_in_place_of_a_part(make, home, tmp_path, where):
+    """Not before, and not instead of what bundle.json names."""
+    bundle = make()
+    assert bundle.run(home).returncode == 0
+    places = {"beside run.py": bundle.path, "in parts/": bundle.path / "parts"}
+    place = places.get(where, tmp_path / "path")
+    for name in ("tools", "tools/bundle", "tools/bundle/worker"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+        (place / name / "__init__.py").write_text(POISON.format(name=name))
+    stdlib = ("json.py", "hashlib.py", "platform.py") if where != "on PYTHONPATH" else ()
+    for name in ("tools/bundle/worker/fcntl.py", *stdlib):
+        (place / name).write_text(POISON.format(name=name))
+    done = bundle.run(home, **({"PYTHONPATH": str(place)} if where == "on PYTHONPATH" else {}))
+    assert done.returncode == 0, done.stderr
+
+
+def test_bytecode_beside_a_part_is_not_run(make, home):
+    """A bundle copied over another has its times, all of them one, and may have its sizes."""
+    bundle = make()
+    assert bundle.run(home).returncode == 0
+    part = bundle.path / "parts/tools/bundle/worker/say.py"
+    text = part.read_bytes()
+    part.write_bytes(b"raise SystemExit(3)\n".ljust(len(text), b"#"))
+    os.utime(part, (0, 0))
+    py_compile.compile(str(part), doraise=True)
+    part.write_bytes(text)
+    os.utime(part, (0, 0))
+    assert list(part.parent.glob("__pycache__/say.*.pyc"))
+    assert bundle.run(home).returncode == 0
+
+
+def test_a_bundle_that_cannot_be_written(make, home):
+    """From another directory, with nothing of the user's on Python's path; it stays as it was."""
+    bundle = make()
+    assert bundle.run(home).returncode == 0
+    before = sorted(path for path in bundle.path.rglob("*"))
+    for path in (bundle.path, *before):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o555)
+    for flags in ([], ["-I"]):
+        command = [PYTHON, *flags, *bundle.command()[1:]]
+        env = environment(home)
+        del env["PATH"]
+        done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert sorted(path for path in bundle.path.rglob("*")) == before
 
 
 def test_a_wheel_with_another_digest_is_not_installed(make, wheels, tmp_path):
@@ -208,22 +258,21 @@ def environments(place: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("fault", ["empty", "no seal", "one is gone", "no Python", "not a seal"])
-def test_an_environment_that_is_not_whole_is_made_anew(make, tmp_path, fault):
-    bundle, place = make(), tmp_path / "fresh"
-    assert bundle.run(place).returncode == 0
+def test_an_environment_that_is_not_whole_is_made_anew(make, warm, fault):
+    bundle, place = make(), warm
     (venv,) = environments(place)
     (site,) = venv.glob("lib/python*/site-packages")
     if fault == "empty":  # as PIP_PREFIX left it
         shutil.rmtree(venv)
         subprocess.run([PYTHON, "-m", "venv", "--without-pip", venv], check=True)
     elif fault == "no seal":
-        (venv / worker.SEAL).unlink()
+        (venv / locks.SEAL).unlink()
     elif fault == "one is gone":  # as those do that delete old files of a directory like /tmp
         shutil.rmtree(next(site.glob("jaxlib-*")))
     elif fault == "no Python":
         (venv / "bin/python").unlink()
     else:
-        (venv / worker.SEAL).write_text("{")
+        (venv / locks.SEAL).write_text("{")
     done = bundle.run(place)
     assert done.returncode == 0 and "installed in" in done.stderr, done.stderr
     assert environments(place) == [venv] and list(site.glob("jaxlib-*"))
@@ -231,28 +280,26 @@ def test_an_environment_that_is_not_whole_is_made_anew(make, tmp_path, fault):
     assert "installed in" not in bundle.run(place).stderr
 
 
-def test_what_an_installer_left_is_held_to_the_lock(make, tmp_path):
-    bundle, place = make(), tmp_path / "fresh"
-    assert bundle.run(place).returncode == 0
+def test_what_an_installer_left_is_held_to_the_lock(make, tmp_path, warm):
+    bundle, place = make(), warm
     (venv,) = environments(place)
     pins, other = bundle.path / "requirements.txt", tmp_path / "other.txt"
-    known = worker.check_installed(str(venv), str(pins))
+    known = check_installed(str(venv), str(pins))
     assert [Path(name).parent.name.partition("-")[0] for name in known] == ["jax", "jaxlib"]
     other.write_text(pins.read_text().replace(f"jaxlib=={VERSION}", "jaxlib==9.8"))
-    with pytest.raises(worker.BundleError, match=rf"left jaxlib {re.escape(VERSION)}, not 9\.8"):
-        worker.check_installed(str(venv), str(other))
+    with pytest.raises(WorkerError, match=rf"left jaxlib {re.escape(VERSION)}, not 9\.8"):
+        check_installed(str(venv), str(other))
     other.write_text(pins.read_text() + "More_over==1 \\\n    --hash=sha256:00\n")
-    with pytest.raises(worker.BundleError, match="left no more-over"):
-        worker.check_installed(str(venv), str(other))
+    with pytest.raises(WorkerError, match="left no more-over"):
+        check_installed(str(venv), str(other))
     (lost,) = venv.glob("lib/*/site-packages/jax.py")
     lost.unlink()
-    with pytest.raises(worker.BundleError, match=r"left jax without lib/.*/jax\.py"):
-        worker.check_installed(str(venv), str(pins))
+    with pytest.raises(WorkerError, match=r"left jax without lib/.*/jax\.py"):
+        check_installed(str(venv), str(pins))
 
 
-def test_sources_that_are_not_whole_are_unpacked_anew(make, tmp_path):
-    bundle, place = make(), tmp_path / "fresh"
-    assert bundle.run(place).returncode == 0
+def test_sources_that_are_not_whole_are_unpacked_anew(make, warm):
+    bundle, place = make(), warm
     (app,) = (path for path in place.glob("app-*") if path.is_dir())
     (app / "experiments/small/launch.py").unlink()
     assert bundle.run(place).returncode == 0
@@ -439,11 +486,10 @@ def test_a_start_waits_for_what_a_killed_one_left_running(make, tmp_path, slow_u
     assert not list(place.glob("*.partial*"))
 
 
-def test_the_next_start_deletes_what_killed_ones_left(make, tmp_path, slow_uv):
+def test_the_next_start_deletes_what_killed_ones_left(make, tmp_path, warm, slow_uv):
     """Of its own environment and of others, files and directories; not what is being made."""
-    bundle, place = make(), tmp_path / "fresh"
-    assert bundle.run(place).returncode == 0
-    host, name = worker.socket.gethostname(), "uv-x86_64-0123456789abcdef"
+    place = warm
+    host, name = socket.gethostname(), "uv-x86_64-0123456789abcdef"
     names = [f"{name}.{host}.99.partial", f"{name}.{host}.98.old.partial"]
     names += [f"py3.98-0123456789abcdef.{host}.97.partial{more}" for more in ("", ".partial")]
     names += [f"{name}.elsewhere.1.partial", f"{name}.elsewhere.2.partial"]
@@ -514,13 +560,12 @@ def test_two_first_starts_at_once_fetch_uv_once(make, uv, tmp_path):
 
 HOLD = """
 import sys, time
-sys.path.insert(0, sys.argv[1])
-import run
-with run.owned(sys.argv[2]):
-    with open(sys.argv[3]) as file:
+from tools.bundle.worker.locks import owned
+with owned(sys.argv[1]):
+    with open(sys.argv[2]) as file:
         count = int(file.read())
     time.sleep(0.05)
-    with open(sys.argv[3], "w") as file:
+    with open(sys.argv[2], "w") as file:
         file.write(str(count + 1))
 """
 
@@ -528,23 +573,35 @@ with run.owned(sys.argv[2]):
 def test_the_lock_file_holds_where_flock_does_not(tmp_path):
     lock, count = tmp_path / "x.owner", tmp_path / "count"
     count.write_text("0")
-    command = [sys.executable, "-c", HOLD, str(RUN.parent), str(lock), str(count)]
+    command = [sys.executable, "-c", HOLD, str(lock), str(count)]
     workers = [subprocess.Popen(command) for _ in range(6)]
     assert [worker.wait(60) for worker in workers] == [0] * 6
     assert count.read_text() == "6" and not lock.exists()
+
+
+def test_the_lock_files_owner_shows_that_it_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "LOCK_BEAT", 0.01)
+    lock = tmp_path / "x.owner"
+    with locks.owned(str(lock)):
+        os.utime(lock, (0, 0))
+        deadline = time.monotonic() + 30
+        while not lock.stat().st_mtime and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lock.stat().st_mtime
+    assert not lock.exists()
 
 
 def test_a_dead_owner_loses_the_lock_a_living_one_keeps_it(tmp_path, monkeypatch):
     lock = tmp_path / "x.owner"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    lock.write_text(f"{worker.socket.gethostname()} {ended.pid}")
-    with worker.owned(str(lock)):
+    lock.write_text(f"{socket.gethostname()} {ended.pid}")
+    with locks.owned(str(lock)):
         assert lock.read_text().split()[1] == str(os.getpid())
-    monkeypatch.setattr(worker, "LOCK_WAIT", 0.5)
+    monkeypatch.setattr(locks, "LOCK_WAIT", 0.5)
     lock.write_text("elsewhere 1")  # a host of which only the file's time is known
-    with pytest.raises(worker.BundleError, match="is held"), worker.owned(str(lock)):
+    with pytest.raises(WorkerError, match="is held"), locks.owned(str(lock)):
         pass
     os.utime(lock, (0, 0))
-    with worker.owned(str(lock)):
+    with locks.owned(str(lock)):
         assert lock.read_text().split()[1] == str(os.getpid())

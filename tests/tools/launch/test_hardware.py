@@ -92,6 +92,12 @@ def test_an_import_that_the_environment_lacks_is_one_line(tmp_path):
         check_imports(python, tmp_path, "grug/v", "8xh100")
 
 
+def test_a_home_that_cannot_be_is_one_line(root, monkeypatch):
+    monkeypatch.setenv("GRUG_VENVS", str(root / "tools/locks/tpu.lock"))
+    with pytest.raises(ToolError, match=r"tpu\.lock: File exists: name a directory"):
+        python_for("v5e:4x4", root)
+
+
 def test_a_lock_that_is_not_there_is_one_line(root):
     with pytest.raises(ToolError, match=r"gpu\.lock cannot be read"):
         python_for("8xh100", root)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tools.bundle import run as worker
 from tools.bundle.lock import Lock
 from tools.bundle.manifest import Pythons
 from tools.bundle.pack import Contents, bundle, write
@@ -151,13 +152,27 @@ def test_no_bundle_names_the_command_that_packs_one(workspace, capsys):
     assert line == f"launch: no bundle in dist/bundles/base-gpu/: {PACK}"
 
 
-@pytest.mark.parametrize("changed", [f"{VARIANT}/model.py", LOCK, "run.py"])
+PART = "tools/start/settings.py"
+
+
+@pytest.mark.parametrize(
+    "changed", [f"{VARIANT}/model.py", LOCK, "dist/bundles/base-gpu/run.py", PART]
+)
 def test_a_stale_bundle_names_what_changed_and_the_command(workspace, capsys, changed):
-    place = Path("dist/bundles/base-gpu/run.py") if changed == "run.py" else Path(changed)
+    place = Path("dist/bundles/base-gpu/parts", PART) if changed == PART else Path(changed)
     place.write_bytes(place.read_bytes() + b"\n")
     line = refusal(capsys, "--on", "slurm", "--dry-run")
     assert line.endswith(f"changed: {PACK}")
-    assert {LOCK: "its lock", "run.py": "tools/bundle/run.py"}.get(changed, changed) in line
+    named = {LOCK: "its lock", "dist/bundles/base-gpu/run.py": "tools/bundle/run.py"}
+    assert named.get(changed, changed) in line
+
+
+def test_a_bundle_of_before_run_py_had_parts_is_stale(workspace, capsys):
+    shutil.rmtree("dist/bundles/base-gpu/parts")
+    manifest = Path("dist/bundles/base-gpu/bundle.json")
+    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    line = refusal(capsys, "--on", "slurm", "--dry-run")
+    assert "was packed before tools/bundle/worker/check.py changed" in line
 
 
 def test_a_source_that_is_gone_is_a_change(workspace, capsys):
@@ -227,20 +242,20 @@ def test_what_a_dry_run_prints_is_what_is_sent(workspace, record, engine):
     assert record.read_text() == sent or engine == "ssh"
 
 
-def test_the_bundle_that_is_sent_is_whole(workspace, record, monkeypatch):
+def test_the_bundle_that_is_sent_is_whole(workspace, record):
     wheels = workspace / "dist/bundles/base-cpu/wheels"
     wheels.mkdir()
     (wheels / "one.whl").write_bytes(b"1")
     assert main(["base", "--on", "slurm", "--topology", "2", "--no-follow", "--steps", "3"]) == 0
     (kept,) = Path("runs/bundles").glob("base-cpu-*/")
     assert (kept / "wheels/one.whl").samefile(wheels / "one.whl")
-    monkeypatch.setattr(worker, "BUNDLE", str(kept))
-    manifest = worker.read_manifest()  # which checks the digest of every file
+    worker = runpy.run_path(str(kept / "run.py"))
+    manifest, _ = worker["read_manifest"]()  # which checks the digest of every file
     assert manifest["topology"]["nodes"] == 2
     assert manifest["id"].startswith(kept.name.rpartition("-")[2])
     (kept / "launch/job.sbatch").write_text("")
-    with pytest.raises(worker.BundleError, match="launch/job.sbatch is not what was packed"):
-        worker.read_manifest()
+    with pytest.raises(worker["NotAsPacked"], match="launch/job.sbatch is not what was packed"):
+        worker["read_manifest"]()
 
 
 def test_slurms_log_and_run_are_the_workspaces(workspace, record, capsys, monkeypatch):

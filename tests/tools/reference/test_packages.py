@@ -43,7 +43,8 @@ def test_every_way_to_import_is_found(tmp_path, monkeypatch):
     texts = {
         "a": "import tools.b.x\nimport os\n",
         "b": "from tools import c\n",
-        "c": "def late():\n    from tools.d.x import y\nfrom tools.c import z\n",
+        "c": "from tools.c.below import z\n",
+        "c/below": "def late():\n    from tools.d.x import y\n",
         "d": "",
     }
     for package, text in texts.items():

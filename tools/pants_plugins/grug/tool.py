@@ -30,7 +30,7 @@ TOOLS_RESOLVE = "tools"
 RUNS_IN = "cpu"
 # The other packages that each package of tools imports, directly or indirectly.
 IMPORTS = {
-    "bundle": ("common",),
+    "bundle": ("common", "start"),
     "corpus": ("common",),
     "diff": ("common", "ledger"),
     "isolation": (),
@@ -131,7 +131,7 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
     """Runs a tool directly from its sources: without a Pex it starts in hundredths of a second."""
     package = request.module.split(".")[0]
     names = (package, *IMPORTS[package])
-    sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
+    sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/**/*.py" for name in names]))
     digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
     argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
     constraints = InterpreterConstraints(python_setup.interpreter_constraints)
