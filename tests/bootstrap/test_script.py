@@ -33,6 +33,15 @@ def test_installs_then_hands_over(checkout: Checkout) -> None:
     assert checkout.leftovers == []
 
 
+def test_flags_of_the_launcher_without_dashes_are_refused_before_pants(installed: Checkout) -> None:
+    told = installed.run("run", "launch", "base", "--note", "two words")
+    assert told.code == 2
+    remedy = "./pants run launch -- base --note 'two words'"
+    assert told.errors == f"pants: flags of the launcher stand behind `--`: {remedy}\n"
+    for words in (["run", "launch"], ["run", "launch", "--", "base"], ["run", "launch", "--debug"]):
+        assert installed.run(*words, TEST_EXIT="0").pants["arguments"] == words
+
+
 @pytest.mark.parametrize("code", ["1", "141"])
 def test_hands_on_the_exit_code(code: str, installed: Checkout) -> None:
     assert installed.run(TEST_EXIT=code).code == int(code)

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -208,9 +209,23 @@ def exit_code(run: Callable[[], None]) -> int:
     return 0
 
 
+def forgotten_dashes(arguments: list[str]) -> str:
+    """What to type where flags of the launcher would be read as Pants'; empty where all is well."""
+    if "--" in arguments or arguments[:2] != ["run", "launch"]:
+        return ""
+    if not any(not word.startswith("-") for word in arguments[2:]):
+        return ""
+    words = " ".join(map(shlex.quote, arguments[2:]))
+    return f"flags of the launcher stand behind `--`: ./pants run launch -- {words}"
+
+
 def main(arguments: list[str]) -> int:
     """`arguments`: the checkout, then those of Pants. Exit code: Pants', or the program's."""
     root, cache = Path(arguments[0]), environment.start_home()
+    remedy = forgotten_dashes(arguments[1:])
+    if remedy:
+        say(remedy)
+        return 2
     for name in machine.MISLEADING:
         os.environ.pop(name, None)
     users_own = dict(os.environ)

@@ -60,6 +60,7 @@ def test_the_next_free_run_directory(tmp_path, monkeypatch):
     for name in (f"{VARIANT}-1", f"{VARIANT}-9", f"{VARIANT}-mine", "other-12"):
         (tmp_path / "runs" / name).mkdir(parents=True)
     assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-10"
+    assert launch.parse(["--resume"]).train.run_dir == f"runs/{VARIANT}-9"
 
 
 def test_help_explains_every_field(capsys):

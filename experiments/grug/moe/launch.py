@@ -149,7 +149,8 @@ def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
     if not run_dir:
         numbers = (p.name.rpartition("-")[2] for p in Path("runs").glob(f"{VARIANT}-*"))
         last = max((int(n) for n in numbers if n.isdecimal()), default=0)
-        run_dir = f"runs/{VARIANT}-{from_first(last + 1)}"
+        number = max(last, 1) if cfg.resume else last + 1
+        run_dir = f"runs/{VARIANT}-{from_first(number)}"
     return dataclasses.replace(cfg, model=model, run_dir=run_dir)
 
 

@@ -124,7 +124,9 @@ class ModelConfig:
             )
         for name in ("n_layers", "remat_layers"):
             if getattr(self, name) % PERIOD:
-                raise ValueError(f"{name}={getattr(self, name)}: must be a multiple of {PERIOD}")
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: must be a multiple of PERIOD={PERIOD}"
+                )
 
     # What the mesh, the plan and the MFU need to know. An edit of a layer changes its line here.
 

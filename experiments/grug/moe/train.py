@@ -66,7 +66,8 @@ class TrainConfig:
     data: str = role("place", "")
     """Token store: a path, or a gs:// or s3:// URL."""
     run_dir: str = role("place", "")
-    """Directory for metrics, checkpoints and the record; by default the next runs/VARIANT-N."""
+    """Directory for metrics, checkpoints and the record; by default the next runs/VARIANT-N, with
+    --resume the newest."""
     resume: bool = role("place", False)
     """Continue from the newest checkpoint in --run-dir, or start there if it holds no run yet."""
     seed: int = role("replicate", 0)
