@@ -25,7 +25,10 @@ def outcome(result: Outcome) -> str:
 def differences(changes: Iterable[LockChange], concerned: Concerned | None = None) -> str:
     """The text of a comparison of locks, with the recorded runs that it concerns."""
     lines = [line for change in changes for line in lock(change)]
-    return printable([*(lines or ["no lock differs"]), *(records(concerned) if concerned else ())])
+    lines = lines or ["no lock differs"]
+    if concerned:
+        lines += records(concerned)
+    return printable(lines)
 
 
 def printable(lines: Iterable[str]) -> str:

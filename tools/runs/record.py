@@ -190,11 +190,8 @@ def summarize(
         run_dir: the run's directory.
         root: the workspace.
         entries: the ledger.
-        unfinished: whether to accept a run that stopped early.
-        mixed_sources: whether to accept a run that was resumed with other sources.
-
-    Raises:
-        ToolError: the run cannot be recorded.
+        unfinished: whether to accept a run that stopped early; otherwise ToolError.
+        mixed_sources: whether to accept a run resumed with other sources; otherwise ToolError.
     """
     run, shown = run_dir.resolve().name, str(run_dir)
     if not is_name(run):

@@ -231,6 +231,15 @@ async def compare_plumbing(request: PlumbingRequest, grug: GrugSubsystem) -> Plu
     return Plumbing(digests[0] == digests[1])
 
 
+async def _suites(address: Address, grug: GrugSubsystem) -> dict[str, str]:
+    """The directory of each suite of tests from outside that the variant must pass, by name."""
+    suites = {"contract": grug.contract}
+    plumbing = await Get(Plumbing, PlumbingRequest(address.spec_path))
+    if not plumbing.is_the_templates or address.spec_path == grug.template:
+        suites["plumbing"] = grug.plumbing_contract
+    return suites
+
+
 @rule
 async def generate_from_grug_variant(
     request: GenerateFromGrugVariant,
@@ -256,22 +265,13 @@ async def generate_from_grug_variant(
 
     targets = []
     for file in files:
-        file_dependencies = list(dependencies)
+        spec, uses = address.create_file(file).spec, list(dependencies)
         if file in (generator[RecordedByField].value or ()):
-            file_dependencies += [
-                spec for spec in own_specs if spec != address.create_file(file).spec
-            ]
-            file_dependencies.append(lock)
+            uses += [own for own in own_specs if own != spec] + [lock]
         target_type = PythonTestTarget if is_test(file) else PythonSourceTarget
-        target_address = address.create_file(file)
-        targets.append(
-            make(target_type, target_address, source=file, dependencies=tuple(file_dependencies))
-        )
+        file_address = address.create_file(file)
+        targets.append(make(target_type, file_address, source=file, dependencies=tuple(uses)))
     if all(file in files for file in TEMPLATE_FILES):
-        suites = {"contract": grug.contract}
-        plumbing = await Get(Plumbing, PlumbingRequest(address.spec_path))
-        if not plumbing.is_the_templates or address.spec_path == grug.template:
-            suites["plumbing"] = grug.plumbing_contract
         targets += [
             make(
                 GrugContract,
@@ -280,7 +280,7 @@ async def generate_from_grug_variant(
                 suite=suite,
                 dependencies=(*own_specs, grug.contract_target),
             )
-            for name, suite in suites.items()
+            for name, suite in (await _suites(address, grug)).items()
         ]
         targets += [
             make(
