@@ -94,3 +94,39 @@ def test_refusals(copied, capsys, given, dirty, message):
     assert copied.run("upstream", given) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and copied.state() == before
+
+
+def test_a_renamed_file_is_merged_with_what_it_was(copied, capsys):
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/network.py")
+    copied.edit(f"{COPY}/network.py", "V30 = 30\n", "V30 = 'better'\n")
+    copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'since'\n")
+    copied.commit("one renames, both edit")
+    assert copied.run("upstream", COPY) == 0
+    assert not (copied.root / BASE / "model.py").exists()
+    text = copied.read(f"{BASE}/network.py")
+    assert "V30 = 'better'\n" in text and "V10 = 'since'\n" in text
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{BASE}: 2 files changed by relu, not committed",
+        "relu against base: +2 -2 lines before, +1 -1 lines after",
+    ]
+
+
+def test_an_edit_goes_into_the_file_that_the_origin_renamed(copied):
+    copied.git("mv", f"{BASE}/model.py", f"{BASE}/network.py")
+    copied.edit(f"{BASE}/network.py", "V10 = 10\n", "V10 = 'since'\n")
+    copied.edit(f"{COPY}/model.py", "V30 = 30\n", "V30 = 'better'\n")
+    copied.commit("one renames, both edit")
+    assert copied.run("upstream", COPY) == 0
+    assert not (copied.root / BASE / "model.py").exists()
+    text = copied.read(f"{BASE}/network.py")
+    assert "V30 = 'better'\n" in text and "V10 = 'since'\n" in text
+
+
+def test_a_file_that_both_renamed_differently_is_a_conflict(copied, capsys):
+    copied.git("mv", f"{BASE}/model.py", f"{BASE}/network.py")
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/net.py")
+    copied.commit("both rename")
+    assert copied.run("upstream", COPY) == 1
+    out = capsys.readouterr().out
+    assert f"{BASE}/network.py: was model.py, and is net.py in the variant\n" in out
+    assert entry(copied).status == "active"
