@@ -203,3 +203,17 @@ def test_a_fork_point_that_is_not_known(copied, capsys):
         copied.write(LEDGER, text.replace(line, instead))
         assert copied.run("drift") == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_file_that_the_copy_renamed_is_judged_and_ported_to_under_its_new_name(copied, capsys):
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/network.py")
+    copied.edit(f"{COPY}/network.py", "V30 = 30\n", "V30 = 'mine'\n")
+    copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'fixed'\n")
+    fix = copied.commit("a rename here, a fix there")
+    assert states(copied, capsys) == ["applies cleanly"]
+    assert copied.run("drift", "--apply", fix) == 0
+    text = copied.read(f"{COPY}/network.py")
+    assert "V10 = 'fixed'\n" in text and "V30 = 'mine'\n" in text
+    assert not (copied.root / COPY / "model.py").exists()
+    copied.commit("ported")
+    assert states(copied, capsys) == ["already there"]

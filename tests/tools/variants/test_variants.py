@@ -182,3 +182,10 @@ def test_a_renamed_file_is_compared_with_what_it_was():
     assert compare(moved, base, NAMES).changed == Counts(0, 0)
     edited = {"network.py": b"".join([*lines[1:], b"new\n"]), "other.py": b"x\n"}
     assert compare(edited, base, NAMES).changed == Counts(1, 1)
+
+
+def test_a_renamed_file_of_plumbing_is_one_file_of_its_own():
+    lines = b"".join(f"V{n} = {n}\n".encode() for n in range(9))
+    base = {"plumbing/data.py": lines, "plumbing/other.py": b"x\n"}
+    renamed = {"plumbing/input.py": lines, "plumbing/other.py": b"x\n"}
+    assert compare(renamed, base, NAMES).own_plumbing == 1
