@@ -16,6 +16,7 @@ from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
+from tools.ledger.files import entry_file
 from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
@@ -110,7 +111,7 @@ def pairs(repo: Repository, names: Sequence[str]) -> list[Pair]:
 def fork_point(repo: Repository, entry: Entry) -> str:
     """The commit at which an entry's origin was copied. Raises ToolError if git lacks it."""
     if not entry.forked_at:
-        remedy = f"add '- forked at: COMMIT' to '## {entry.name}' in {ledger.LEDGER}"
+        remedy = f"add '- forked at: COMMIT' to its entry, {entry_file(entry.name)}"
         raise ToolError(f"{entry.name}: its fork point is not known: {remedy}")
     if not (commit := repo.commit(entry.forked_at)):
         remedy = "correct it, or fetch it (git fetch --unshallow in a shallow clone)"

@@ -13,7 +13,8 @@ from tools.common.files import Tree
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit
-from tools.ledger.ledger import LEDGER, Entry
+from tools.ledger.files import file_of
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle.fork import LOCKS
 from tools.lifecycle.names import Source, is_python, mentions
@@ -47,12 +48,12 @@ def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) ->
     fields = introduced(repo, entry) | fields
     ledger.put(change, repo.root, text, edit.changed(text, entry, fields))
     carry_out(repo.root, repo.state(), change)
-    gone = [entry.path, *locks]
+    gone, record = [entry.path, *locks], file_of(text, entry.line)
     return [
         f"{entry.path}: {len(files)} files removed",
         *(f"{path}: removed" for path in (*locks, *change.discards) if _outside(path, entry.path)),
-        f"{LEDGER}: {entry.name} is deleted, last known-good {fields['last known-good']}",
-        f"next: git add --all {' '.join(gone)} {LEDGER} && git commit (git revert brings it back)",
+        f"{record}: {entry.name} is deleted, last known-good {fields['last known-good']}",
+        f"next: git add --all {' '.join(gone)} {record} && git commit (git revert brings it back)",
     ]
 
 

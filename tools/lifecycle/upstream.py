@@ -10,7 +10,8 @@ from tools.common.files import File, Mode, Tree
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import edit
-from tools.ledger.ledger import LEDGER, Entry
+from tools.ledger.files import file_of
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.drift import fork_point
@@ -66,7 +67,7 @@ def upstream(repo: Repository, name: str) -> tuple[list[str], bool]:
         command = f"./pants upstream {variant.path} --upstream-resolved"
         lines.append(f"next: resolve them, then mark it superseded: {command}")
         return lines, True
-    lines.append(f"{LEDGER}: {variant.name} is superseded by {variant.origin}")
+    lines.append(f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}")
     lines.append(f"next: ./pants fmt lint check test {origin.path}::, then git add and commit")
     return lines, False
 
@@ -87,7 +88,7 @@ def resolved(repo: Repository, name: str) -> list[str]:
     _mark(repo, change, text, variant)
     carry_out(repo.root, repo.state(), change)
     return [
-        f"{LEDGER}: {variant.name} is superseded by {variant.origin}",
+        f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}",
         f"next: ./pants fmt lint check test {origin.path}::, then git add and commit",
     ]
 

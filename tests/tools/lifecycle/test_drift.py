@@ -5,10 +5,11 @@ import json
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.ledger.ledger import LEDGER
+from tools.ledger.files import entry_file
 from tools.lifecycle.merge import merge
 
 COPY = "experiments/grug/relu"
+RELU = entry_file("relu")
 
 
 def lacks(workspace, capsys, *variants: str) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
@@ -194,13 +195,13 @@ def test_refusals(copied, capsys, words, message):
 
 
 def test_a_fork_point_that_is_not_known(copied, capsys):
-    text = copied.read(LEDGER)
+    text = copied.read(RELU)
     (line,) = [line for line in text.splitlines(keepends=True) if "forked at" in line]
     for instead, message in (
         ("- forked at: 0123456789ab\n", "git knows no commit 0123456789ab: correct it"),
         ("", "its fork point is not known: add '- forked at: COMMIT'"),
     ):
-        copied.write(LEDGER, text.replace(line, instead))
+        copied.write(RELU, text.replace(line, instead))
         assert copied.run("drift") == 1
         assert message in capsys.readouterr().err
 

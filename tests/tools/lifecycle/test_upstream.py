@@ -3,13 +3,12 @@
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.ledger.ledger import LEDGER, parse
 
 COPY = "experiments/grug/relu"
 
 
 def entry(workspace):
-    return parse(workspace.read(LEDGER), LEDGER)[-1]
+    return workspace.entry()
 
 
 def test_a_change_is_merged_and_marked(copied, capsys):
@@ -20,7 +19,7 @@ def test_a_change_is_merged_and_marked(copied, capsys):
     copied.git("rm", "-q", f"{COPY}/run")
     copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'since'\n")
     head = copied.commit("both go on")
-    ledger = copied.read(LEDGER)
+    ledger = copied.ledger()
     assert copied.run("upstream", COPY) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"{BASE}: 3 files changed by relu, not committed"
@@ -35,7 +34,7 @@ def test_a_change_is_merged_and_marked(copied, capsys):
     now = entry(copied)
     assert (now.status, now.superseded_by) == ("superseded", "base")
     assert (now.last_known_good, now.introduced) == (head[:12], brought[:12])
-    assert copied.read(LEDGER).startswith(ledger.partition("## relu")[0])
+    assert copied.ledger().startswith(ledger.partition("## relu")[0])
     assert copied.faults() == []
     copied.commit("upstream relu")
     assert copied.faults() == []
@@ -50,7 +49,7 @@ def test_conflicts_are_left_marked_by_hand(copied, capsys):
     copied.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 'since'\n")
     copied.git("rm", "-q", f"{BASE}/run")
     copied.commit()
-    ledger = copied.read(LEDGER)
+    ledger = copied.ledger()
     assert copied.run("upstream", "relu") == 1
     out = capsys.readouterr().out
     assert f"{BASE}/model.py: 1 conflict\n" in out
@@ -58,7 +57,7 @@ def test_conflicts_are_left_marked_by_hand(copied, capsys):
     text = copied.read(f"{BASE}/model.py")
     assert f"<<<<<<< {BASE}\nV30 = 'since'\n" in text and f">>>>>>> {COPY}\n" in text
     assert "V50 = 'mine'\n" in text
-    assert copied.read(LEDGER) == ledger and entry(copied).status == "active"
+    assert copied.ledger() == ledger and entry(copied).status == "active"
     assert copied.run("upstream", "relu", "--resolved") == 1
     assert f"{BASE}/model.py: still holds conflict markers" in capsys.readouterr().err
     copied.write(f"{BASE}/model.py", "X = 1\n")

@@ -110,8 +110,8 @@ def test_directories_and_entries_that_do_not_match(repository):
         "active'",
         "gone is active, but experiments/grug/gone is not there: put it back, or set 'status: "
         "deleted' and '- last known-good: COMMIT'",
-        "experiments/grug/fast is not recorded: add '## fast' to "
-        "docs/reports/grug-archive.md, or remove the directory",
+        "experiments/grug/fast is not recorded: add "
+        "docs/reports/variants/fast.md, or remove the directory",
     ]
     lines = [line.split(":")[1] for line in found]
     assert lines == ["14", "24", "1"]
@@ -170,7 +170,7 @@ def test_summaries(repository):
         "base/notes.txt:1",
         "moe:1",
     ]
-    assert "'nobody' is not recorded: add '## nobody'" in found[0]
+    assert "'nobody' is not recorded: add docs/reports/variants/nobody.md" in found[0]
 
 
 @pytest.mark.parametrize(
