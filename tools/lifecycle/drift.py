@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree
+from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger.files import entry_file
@@ -21,7 +22,6 @@ from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, PRESENT, Hunk, State
-from tools.lifecycle.names import Rename
 from tools.lifecycle.renamed_files import moved, renames
 
 SCHEMA_VERSION = 1

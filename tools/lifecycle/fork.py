@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Tree
+from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
 from tools.isolation.scan import scan
@@ -15,7 +16,6 @@ from tools.ledger import edit, files
 from tools.ledger.files import entry_file
 from tools.ledger.ledger import AREA, CHANGE_BUCKETS, Entry
 from tools.lifecycle import entries as ledger
-from tools.lifecycle.names import Rename
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 60

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tools.common.errors import ToolError
 from tools.common.files import Tree
+from tools.common.names import Source, is_python, mentions
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit
@@ -17,7 +18,6 @@ from tools.ledger.files import file_of
 from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle.fork import LOCKS
-from tools.lifecycle.names import Source, is_python, mentions
 from tools.lifecycle.upstream import introduced
 
 # The record of what there was.

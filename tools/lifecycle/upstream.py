@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree
+from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import edit
@@ -15,7 +16,6 @@ from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.drift import fork_point
-from tools.lifecycle.names import Rename
 from tools.lifecycle.renamed_files import align
 from tools.variants.facts import compare
 
