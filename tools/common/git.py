@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Mode, Tree
+from tools.common.files import MIB, File, Mode, Tree, read_text
 
 # Settings that a user may have changed, for the commands that read them.
 _SETTINGS = (
@@ -26,6 +27,31 @@ _MODES: dict[str, Mode] = {
     "120000": "link",
     "160000": "submodule",
 }
+
+
+# What names the base branch: pants.toml, and for one command the environment, as Pants reads it.
+BASE_VARIABLE = "PANTS_GRUG_BASE_BRANCH"
+_CONFIGURATION = "pants.toml"
+
+
+def base_branch(root: Path) -> str:
+    """The option `[grug].base_branch` of the workspace `root`; empty if it is not set.
+
+    Raises:
+        ToolError: pants.toml cannot be read, or the option is no name.
+    """
+    if named := os.environ.get(BASE_VARIABLE):
+        return named
+    if not (root / _CONFIGURATION).is_file():
+        return ""
+    try:
+        options = tomllib.loads(read_text(root / _CONFIGURATION, MIB, name=_CONFIGURATION))
+    except tomllib.TOMLDecodeError as error:
+        raise ToolError(f"{_CONFIGURATION}: {error}") from error
+    named = options.get("grug", {}).get("base_branch", "")
+    if not isinstance(named, str):
+        raise ToolError(f"{_CONFIGURATION}: [grug].base_branch is {named!r}: write a branch's name")
+    return named
 
 
 @cache
@@ -99,6 +125,57 @@ class Git:
             return None
         digest = self.answer("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         return digest.decode().strip() if digest else None
+
+    def main(self) -> str:
+        """The main branch, as a name that git takes: `main`, `origin/trunk`; `HEAD` without one.
+
+        It is the one that `[grug].base_branch` names, else what origin's HEAD says, else
+        init.defaultBranch, `main` or `master`. A branch of this clone goes before origin's of the
+        same name.
+        """
+        return self.main_branches()[0]
+
+    def main_branches(self) -> tuple[str, ...]:
+        """This clone's main branch and origin's, as far as they are there; else `HEAD`."""
+        named = base_branch(self.root)
+        for name in [named] if named else self._usual_names():
+            name = name.removeprefix("refs/heads/").removeprefix("origin/")
+            places = {name: f"refs/heads/{name}", f"origin/{name}": f"refs/remotes/origin/{name}"}
+            if found := tuple(short for short, ref in places.items() if self.commit(ref)):
+                return found
+        return ("HEAD",)
+
+    def _usual_names(self) -> list[str]:
+        """What the main branch is called where nobody says so, the likeliest first."""
+        told = (
+            self.answer("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"),
+            self.answer("config", "--get", "init.defaultBranch"),
+        )
+        return [*(name.decode().strip() for name in told if name), "main", "master"]
+
+    def is_on_main(self, commit: str) -> bool:
+        """Whether a commit is reachable from the main branch, this clone's or origin's."""
+        return self.is_reachable(commit, *self.main_branches())
+
+    def is_reachable(self, commit: str, *tips: str) -> bool:
+        """Whether git has a commit, and one of the tips is it or comes after it."""
+        digest = self.commit(commit)
+        return digest is not None and not self.unreachable([digest], *tips)
+
+    def unreachable(self, digests: Collection[str], *tips: str) -> set[str]:
+        """Those of the commits (full digests that git has) that no tip comes after.
+
+        Raises:
+            ToolError: git lacks one of them.
+        """
+        if not digests:
+            return set()
+        excluded = [f"^{tip}" for tip in map(self.commit, tips) if tip]
+        lines = "".join(f"{word}\n" for word in (*sorted(digests), *excluded))
+        process = self.run("rev-list", "--stdin", stdin=lines.encode())
+        if process.returncode:
+            raise ToolError(f"git rev-list: {complaint(process)}")
+        return set(digests) & set(process.stdout.decode().split())
 
     def known_commits(self, names: Collection[str]) -> set[str]:
         """The `names` (hexadecimal digits) that mean exactly one commit, from a single command.
