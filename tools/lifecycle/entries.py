@@ -45,3 +45,12 @@ def sentence(text: str, field: str) -> str:
     if not words.isprintable():
         raise ToolError(f"the {field} holds a line break or a control character: one line")
     return words
+
+
+def verdict(entry: Entry, given: str) -> str:
+    """The verdict to write at an experiment's end; empty if the ledger has one, and none is given.
+
+    Raises:
+        ToolError: there is none.
+    """
+    return sentence(given, "verdict") if given or entry.verdict == "pending" else ""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Tree
-from tools.common.repository import SHORT, Repository
+from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
 from tools.isolation.scan import scan
-from tools.ledger import edit
+from tools.ledger import edit, pins
 from tools.ledger.ledger import AREA, CHANGE_BUCKETS, LEDGER, Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle.names import Rename
@@ -35,11 +35,11 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
     check_free(repo, name, path, entries)
     files = read_origin(repo, origin)
     copy = renamed(files, Rename(origin.path, path))
-    commit = repo.touched(origin.path)[:SHORT]
+    point = pins.at(repo, repo.touched(origin.path), origin.path)
     fields = {
         "path": path,
         "origin": origin.name,
-        "forked at": commit,
+        "forked at": str(point),
         "introduced": "pending",
         "status": "active",
         "bucket": bucket,
@@ -54,7 +54,7 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
     ledger.put(change, repo.root, text, edit.added(text, name, fields))
     carry_out(repo.root, repo.state(), change)
     return [
-        f"{path}: a copy of {origin.name} at {commit}, {len(copy)} files",
+        f"{path}: a copy of {origin.name} at {point.commit}, {len(copy)} files",
         f"{LEDGER}: {name} added",
         f"next: edit it, then ./pants fmt lint check test {path}::",
     ]

@@ -20,6 +20,7 @@ RUFF = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable
 
 def test_a_copy(workspace, capsys):
     commit = workspace.git("rev-parse", "HEAD")
+    tree = workspace.git("rev-parse", f"HEAD:{BASE}")
     workspace.write("other", "moves HEAD")
     workspace.commit()
     assert workspace.fork() == 0
@@ -38,7 +39,7 @@ def test_a_copy(workspace, capsys):
     assert entry.fields == {
         "path": COPY,
         "origin": "base",
-        "forked at": commit[:12],
+        "forked at": f"{commit[:12]} tree {tree[:12]}",
         "introduced": "pending",
         "status": "active",
         "bucket": "MLP/activation",

@@ -137,13 +137,14 @@ def test_a_path_that_leads_out(repository, path):
 
 
 def test_summaries(repository):
-    good = repository.write_summary("base", "base-1")
+    git = {"commit": repository.commit, "dirty": False}
+    good = repository.write_summary("base", "base-1", git=git)
     assert faults(repository) == []
     older = {k: v for k, v in good.items() if k != "roles"} | {"run": "base-0", "schema_version": 1}
     older_path = repository.root / "docs/reports/runs/base/base-0.json"
     older_path.write_text(json.dumps(older))
     assert faults(repository) == []
-    repository.write_summary("nobody", "nobody-1")
+    repository.write_summary("nobody", "nobody-1", git=git)
     repository.write_summary("base", "base-2", schema_version=3)
     repository.write_summary("base", "base-3", curve=[])
     repository.write_summary("base", "base-4", run="base-1")
