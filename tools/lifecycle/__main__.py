@@ -58,6 +58,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="mark the variant superseded: its conflicts are resolved",
     )
+    upstream_parser.add_argument(
+        "--check", action="store_true", help="only say what would be refused"
+    )
     upstream_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser = commands.add_parser("retire", help="remove a variant; its entry stays")
     retire_parser.add_argument("variant")
@@ -111,7 +114,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     elif options.command == "upstream" and options.resolved:
         lines = upstream.resolved(repo, options.variant, options.verdict)
     elif options.command == "upstream":
-        lines, conflicts = upstream.upstream(repo, options.variant, options.verdict)
+        merged = upstream.upstream(repo, options.variant, options.verdict, check=options.check)
+        lines, conflicts = merged
     elif options.command == "retire":
         lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
     elif options.command == "relink":

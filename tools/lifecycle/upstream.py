@@ -26,8 +26,12 @@ class Merged:
     conflicts: dict[str, str]
 
 
-def upstream(repo: Repository, name: str, verdict: str) -> tuple[list[str], bool]:
+def upstream(
+    repo: Repository, name: str, verdict: str, *, check: bool = False
+) -> tuple[list[str], bool]:
     """Merges a variant; (lines to print, whether conflicts were left, so that nothing is marked).
+
+    With `check` only what would be refused is refused, and nothing is changed.
 
     Raises:
         ToolError: the variant cannot be merged; nothing is changed.
@@ -44,6 +48,8 @@ def upstream(repo: Repository, name: str, verdict: str) -> tuple[list[str], bool
     merged = merge_trees(ours, base, theirs, (origin.path, point.label, variant.path))
     if theirs == base:
         raise ToolError(f"{variant.name}: changes nothing of {origin.name}: retire it instead")
+    if check:
+        return [], False
     change = Change(f"merge of {variant.path} into {origin.path}")
     for inside in sorted({*ours, *merged.tree}):
         if ours.get(inside) != merged.tree.get(inside):

@@ -30,6 +30,7 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
     entries, ledger_faults = read(read_ledger(root))
     faults: list[Fault] = [(LEDGER, line, message) for line, message in ledger_faults]
     faults += directories(root, entries)
+    faults += verdicts(entries)
     faults += commits(entries, root, git_dir)
     runs, malformed = run_summary.load_all(root)
     names = {entry.name for entry in entries}
@@ -71,6 +72,19 @@ def directories(root: Path, entries: Iterable[Entry]) -> list[Fault]:
             )
             faults.append((LEDGER, line, message))
     return faults
+
+
+def verdicts(entries: Iterable[Entry]) -> list[Fault]:
+    """Experiments that have ended without a verdict."""
+    return [
+        (
+            LEDGER,
+            entry.lines["verdict"],
+            f"{entry.name} is {entry.status}, but its verdict is pending: say what was learned",
+        )
+        for entry in entries
+        if entry.status in ("superseded", "deleted") and entry.verdict == "pending"
+    ]
 
 
 @dataclass(frozen=True)
