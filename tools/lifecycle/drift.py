@@ -17,12 +17,14 @@ from tools.common.files import File, Mode, Tree
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import pins
+from tools.ledger.files import entry_file
 from tools.ledger.ledger import Entry
 from tools.ledger.pins import Pin
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, PRESENT, Hunk, State
 from tools.lifecycle.names import Rename
+from tools.lifecycle.renamed_files import moved, renames
 
 SCHEMA_VERSION = 1
 
@@ -112,7 +114,7 @@ def fork_pin(entry: Entry) -> Pin:
     """Where an entry's origin was copied. Raises ToolError if the ledger does not say it."""
     if pin := pins.parse(entry.forked_at):
         return pin
-    remedy = f"add '- forked at: COMMIT' to '## {entry.name}' in {ledger.LEDGER}"
+    remedy = f"add '- forked at: COMMIT' to its entry, {entry_file(entry.name)}"
     raise ToolError(f"{entry.name}: its fork point is not known: {remedy}")
 
 
@@ -135,6 +137,19 @@ def fork_point(repo: Repository, copy: Entry, origin: Entry) -> str:
     raise ToolError(f"{copy.name}: {pins.missing(repo, pin)}")
 
 
+def origin_paths(repo: Repository, pair: Pair) -> dict[str, str]:
+    """For each file that the copy renamed, its path in the origin, by its path in the copy."""
+    path = pair.origin.path
+    before = pins.files(repo, fork_pin(pair.copy), path)
+    copy = repo.working(pair.copy.path)
+    # A path of the origin's since then is a file that was ported.
+    own = {p: file for p, file in copy.items() if p in before or p not in repo.files("HEAD", path)}
+    copied = {
+        p: replace(file, content=pair.rename().loose(p, file.content)) for p, file in before.items()
+    }
+    return {there: here for here, there in renames(copied, own).items()}
+
+
 # -- reporting -----------------------------------------------------------------------------------
 
 
@@ -143,7 +158,8 @@ def drift(repo: Repository, names: Sequence[str]) -> list[Drift]:
     drifts = []
     for pair in pairs(repo, names):
         point, path = fork_point(repo, pair.copy, pair.origin), pair.origin.path
-        copy, origin = repo.working(pair.copy.path), repo.files("HEAD", path)
+        origin = repo.files("HEAD", path)
+        copy = moved(repo.working(pair.copy.path), origin_paths(repo, pair))
         commits = []
         for commit, subject in repo.history(f"{point}..HEAD", path):
             parts = [
@@ -329,7 +345,9 @@ def port(repo: Repository, commits: Sequence[str], names: Sequence[str]) -> tupl
     for pair in pairs(repo, names):
         path = pair.copy.path
         repo.refuse_dirty(path)
-        copy = before = dict(repo.working(path))
+        origin_path = origin_paths(repo, pair)
+        own_path = {there: here for here, there in origin_path.items()}
+        copy = before = moved(repo.working(path), origin_path)
         origin = repo.files("HEAD", pair.origin.path)
         for commit in digests:
             files = changes(repo, commit, pair.origin.path)
@@ -344,7 +362,8 @@ def port(repo: Repository, commits: Sequence[str], names: Sequence[str]) -> tupl
                 break  # later commits would be merged into conflict markers
         for inside in sorted({*before, *copy}):
             if before.get(inside) != copy.get(inside):
-                change.put(f"{path}/{inside}", before.get(inside), copy.get(inside))
+                place = f"{path}/{own_path.get(inside, inside)}"
+                change.put(place, before.get(inside), copy.get(inside))
     if len(touched) < len(digests) and not conflicted:
         untouched = next(commit for commit in digests if commit not in touched)
         raise ToolError(f"{untouched[:SHORT]}: touches no living copy's origin")

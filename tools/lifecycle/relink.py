@@ -17,6 +17,7 @@ from tools.common.jsonio import json_line
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit, kept_trees, pins
+from tools.ledger.files import ENTRIES, place
 from tools.ledger.ledger import LEDGER, Entry, parse
 from tools.ledger.pins import Pin
 from tools.lifecycle import entries as ledger
@@ -57,7 +58,7 @@ def relink(repo: Repository) -> tuple[list[str], bool]:
 
 def _directories(paths: Sequence[str]) -> list[str]:
     """The paths to give to git; of what is kept, or summarized, the directory."""
-    roots = (kept_trees.KEPT, run_summary.RUNS)
+    roots = (ENTRIES, kept_trees.KEPT, run_summary.RUNS)
     return sorted(
         {next((root for root in roots if path.startswith(f"{root}/")), path) for path in paths}
     )
@@ -82,8 +83,8 @@ def _entries(
             if renewed := renew(repo, change, pin, path):
                 fields[key] = str(renewed)
             else:
-                place = f"{LEDGER}:{old.lines[key]}: {entry.name}: {key}"
-                faults.append(f"{place}: {pins.missing(repo, pin)}")
+                file, line = place(text, entry.lines[key])
+                faults.append(f"{file}:{line}: {entry.name}: {key}: {pins.missing(repo, pin)}")
         fields |= _introduced(repo, entry)
         fields = {key: value for key, value in fields.items() if value != entry.fields.get(key)}
         lines += [f"{entry.name}: {key}: {value}" for key, value in fields.items()]
@@ -139,8 +140,8 @@ def _runs(
     lines: list[str] = []
     faults: list[str] = []
     for run in runs:
-        path, place = paths.get(run.variant, ""), kept_sources.place(run.sources_digest)
-        is_kept = (repo.root / place).is_dir()
+        path, kept = paths.get(run.variant, ""), kept_sources.place(run.sources_digest)
+        is_kept = (repo.root / kept).is_dir()
         if not path or not (is_kept or run in gone or run in beside):
             continue
         on_main = kept_sources.commits_of(repo, path, repo.main_branches())
@@ -153,10 +154,10 @@ def _runs(
         elif run in beside:
             if run.sources_digest not in kept_sources.sources_of(repo, "HEAD", path):
                 keep.keep_sources(repo, change, run, path)
-                lines.append(f"{place}: kept, for {run.path}")
+                lines.append(f"{kept}: kept, for {run.path}")
         elif is_kept or keep.keep_sources(repo, change, run, path):
             _put_git(repo.root, change, run, {"commit": None, "dirty": True})
-            lines.append(f"{run.path}: git: its sources are in {place}")
+            lines.append(f"{run.path}: git: its sources are in {kept}")
         else:
             faults.append(f"{run.path}:1: git: {pins.missing(repo, Pin(run.git['commit'], ''))}")
     return lines, faults

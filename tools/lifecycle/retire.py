@@ -13,7 +13,8 @@ from tools.common.files import Tree
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit, pins
-from tools.ledger.ledger import LEDGER, Entry
+from tools.ledger.files import file_of
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep
 from tools.lifecycle.fork import LOCKS
@@ -49,12 +50,13 @@ def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) ->
     ledger.put(change, repo.root, text, edit.changed(text, entry, fields))
     kept = keep_all(repo, change, entry, entries, head)
     carry_out(repo.root, repo.state(), change)
-    written = [entry.path, *locks, LEDGER, *kept]
+    record = file_of(text, entry.line)
+    written = [entry.path, *locks, record, *kept]
     return [
         f"{entry.path}: {len(files)} files removed",
         *(f"{path}: removed" for path in (*locks, *change.discards) if _outside(path, entry.path)),
         *(f"{path}: kept, because {repo.main()} does not have it" for path in kept),
-        f"{LEDGER}: {entry.name} is deleted, last known-good {fields['last known-good']}",
+        f"{record}: {entry.name} is deleted, last known-good {fields['last known-good']}",
         f"next: git add --all {' '.join(written)} && git commit (git revert brings it back)",
     ]
 

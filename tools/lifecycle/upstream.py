@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.common.errors import ToolError
@@ -10,11 +10,13 @@ from tools.common.files import File, Mode, Tree
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import edit, pins
-from tools.ledger.ledger import LEDGER, Entry
+from tools.ledger.files import file_of
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep, merge
 from tools.lifecycle.drift import fork_pin
 from tools.lifecycle.names import Rename
+from tools.lifecycle.renamed_files import align
 from tools.variants.facts import compare
 
 
@@ -44,7 +46,7 @@ def upstream(
     rename = Rename(variant.path, origin.path)
     base = pins.files(repo, point, origin.path)
     ours, copy = repo.tracked(origin.path), repo.tracked(variant.path)
-    theirs = _renamed(copy, rename)
+    theirs = restored(copy, rename.undone(), (base, ours))
     merged = merge_trees(ours, base, theirs, (origin.path, point.label, variant.path))
     if theirs == base:
         raise ToolError(f"{variant.name}: changes nothing of {origin.name}: retire it instead")
@@ -73,7 +75,7 @@ def upstream(
         command = f"./pants upstream {variant.path} --upstream-resolved"
         lines.append(f"next: resolve them, then mark it superseded: {command}")
         return lines, True
-    lines.append(f"{LEDGER}: {variant.name} is superseded by {variant.origin}")
+    lines.append(f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}")
     lines.append(f"next: ./pants fmt lint check test {origin.path}::, then git add and commit")
     return lines, False
 
@@ -95,7 +97,7 @@ def resolved(repo: Repository, name: str, verdict: str) -> list[str]:
     _mark(repo, change, text, variant, verdict)
     carry_out(repo.root, repo.state(), change)
     return [
-        f"{LEDGER}: {variant.name} is superseded by {variant.origin}",
+        f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}",
         f"next: ./pants fmt lint check test {origin.path}::, then git add and commit",
     ]
 
@@ -115,9 +117,16 @@ def _pair(repo: Repository, name: str) -> tuple[str, Entry, Entry]:
     return text, variant, origin
 
 
-def _renamed(copy: Tree, rename: Rename) -> dict[str, File]:
-    """The variant's files under the origin's name."""
-    return {path: File(rename.loose(path, file.content), file.mode) for path, file in copy.items()}
+def restored(copy: Tree, rename: Rename, origins: Sequence[Tree]) -> dict[str, File]:
+    """The variant's files under the origin's name; `rename` is what the fork did.
+
+    A file that nobody touched is what it was in one of the `origins`, byte for byte.
+    """
+    tree: dict[str, File] = {}
+    for path, file in copy.items():
+        states = [origin[path].content for origin in origins if path in origin]
+        tree[path] = File(rename.restored(path, file.content, states), file.mode)
+    return tree
 
 
 def _mark(repo: Repository, change: Change, text: str, variant: Entry, verdict: str) -> None:
@@ -153,10 +162,14 @@ def _lines(variant: Tree, origin: Tree, rename: Rename) -> str:
 
 
 def merge_trees(ours: Tree, base: Tree, theirs: Tree, labels: merge.Labels) -> Merged:
-    """`ours` with the changes from `base` to `theirs`; files in conflict by path stay as ours."""
-    merged = Merged(dict(ours), {})
-    for path in sorted({*base, *theirs}):
-        mine, old, new = ours.get(path), base.get(path), theirs.get(path)
+    """`ours` with the changes from `base` to `theirs`; files in conflict by path stay as ours.
+
+    A file that either side has renamed is merged with what it was.
+    """
+    sides = align(ours, base, theirs)
+    merged = Merged(dict(sides.ours), dict(sides.clashes))
+    for path in sorted({*sides.base, *sides.theirs}):
+        mine, old, new = sides.ours.get(path), sides.base.get(path), sides.theirs.get(path)
         if new in (old, mine):
             continue
         if mine == old:

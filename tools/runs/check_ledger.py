@@ -9,6 +9,7 @@ from pathlib import Path
 from tools.common.errors import ToolError
 from tools.common.git import Git
 from tools.ledger import kept_trees, pins
+from tools.ledger.files import entry_file, place
 from tools.ledger.ledger import AREA, LEDGER, Entry, read, read_ledger
 from tools.ledger.pins import Pin
 from tools.runs import kept_sources, run_summary
@@ -27,7 +28,8 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
     Raises:
         ToolError: the ledger cannot be read, or there is no repository.
     """
-    entries, ledger_faults = read(read_ledger(root))
+    text = read_ledger(root)
+    entries, ledger_faults = read(text)
     faults: list[Fault] = [(LEDGER, line, message) for line, message in ledger_faults]
     faults += directories(root, entries)
     faults += verdicts(entries)
@@ -36,8 +38,12 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
     names = {entry.name for entry in entries}
     for run in runs:
         if run.variant not in names:
-            message = f"{run.variant!r} is not recorded: add '## {run.variant}' to {LEDGER}"
+            message = f"{run.variant!r} is not recorded: add {entry_file(run.variant)}"
             faults.append((run.path, 3, message))
+    faults = [
+        (*place(text, line), message) if path == LEDGER else (path, line, message)
+        for path, line, message in faults
+    ]
     lines = [f"{path}:{line}: {message}" for path, line, message in sorted(faults)]
     git = Git(root, git_dir, fetches=False)
     lines += kept_sources.orphans(git, entries, runs)
@@ -52,7 +58,7 @@ def directories(root: Path, entries: Iterable[Entry]) -> list[Fault]:
     for build in sorted((root / AREA).glob("*/BUILD")):
         path = build.parent.relative_to(root).as_posix()
         if path not in live | deleted:
-            remedy = f"add '## {build.parent.name}' to {LEDGER}, or remove the directory"
+            remedy = f"add {entry_file(build.parent.name)}, or remove the directory"
             faults.append((f"{path}/BUILD", 1, f"{path} is not recorded: {remedy}"))
     for entry in entries:
         if not entry.path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.ledger.ledger import LEDGER
+from tools.ledger.ledger import LEDGER, Entry, load_ledger, read_ledger
 from tools.lifecycle import __main__ as command
 from tools.runs import check_ledger
 
@@ -26,6 +26,8 @@ Words of people.
 - bucket: template
 - purpose: to be copied
 - verdict: pending
+
+### Notes
 
 A note, with  two spaces.
 """
@@ -83,6 +85,12 @@ class Workspace:
 
     def read(self, path: str) -> str:
         return (self.root / path).read_bytes().decode()
+
+    def ledger(self) -> str:
+        return read_ledger(self.root)
+
+    def entry(self, name: str = "relu") -> Entry:
+        return next(entry for entry in load_ledger(self.root) if entry.name == name)
 
     def commit(self, message: str = "a state") -> str:
         self.git("add", "--all")

@@ -1,5 +1,6 @@
 """What a branch recorded holds in a fresh clone after its squash merge."""
 
+import re
 import shutil
 import subprocess
 
@@ -11,7 +12,8 @@ from tests.tools.runs.conftest import rows
 from tools.common.errors import ToolError
 from tools.common.repository import Repository
 from tools.ledger import kept_trees, pins
-from tools.ledger.ledger import LEDGER, parse
+from tools.ledger.files import ENTRIES
+from tools.ledger.ledger import load_ledger
 from tools.runs import check_ledger
 from tools.runs.record import record
 
@@ -20,7 +22,7 @@ KEPT = "docs/reports/sources"
 
 
 def entries(workspace):
-    return {entry.name: entry for entry in parse(workspace.read(LEDGER), LEDGER)}
+    return {entry.name: entry for entry in load_ledger(workspace.root)}
 
 
 def write_run(workspace, tmp_path, name: str, variant: str):
@@ -137,11 +139,8 @@ def test_records_of_older_form_are_mended_where_the_branch_still_is(
     branch, tmp_path_factory, capsys
 ):
     """As the ledger was written before it said trees: commits alone, nothing kept."""
-    text = branch.read(LEDGER)
-    for entry in parse(text, LEDGER):
-        for value in entry.fields.values():
-            text = text.replace(value, value.partition(" tree ")[0]) if " tree " in value else text
-    branch.write(LEDGER, text)
+    for path in (branch.root / ENTRIES).glob("*.md"):
+        path.write_text(re.sub(r" tree [0-9a-f]{12}", "", path.read_text()))
     shutil.rmtree(branch.root / KEPT)
     branch.commit("as it was written before")
     squash(branch, keep_branch=True)
@@ -179,6 +178,6 @@ def test_what_is_kept_is_verified(branch):
 
 def test_a_commit_and_a_tree_that_do_not_match(copied):
     pin = pins.parse(entries(copied)["relu"].forked_at)
-    copied.edit(LEDGER, str(pin), f"{pin.commit} tree {'0' * 12}")
+    copied.edit(f"{ENTRIES}/relu.md", str(pin), f"{pin.commit} tree {'0' * 12}")
     (fault,) = check_ledger.check(copied.root)
     assert f"{BASE} in {pin.commit} is tree {pin.tree}, not {'0' * 12}: correct it" in fault

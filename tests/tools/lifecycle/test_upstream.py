@@ -3,14 +3,13 @@
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.ledger.ledger import LEDGER, parse
 
 COPY = "experiments/grug/relu"
 VERDICT = ("--verdict", "it pays")
 
 
 def entry(workspace):
-    return parse(workspace.read(LEDGER), LEDGER)[-1]
+    return workspace.entry()
 
 
 def test_a_change_is_merged_and_marked(copied, capsys):
@@ -21,7 +20,7 @@ def test_a_change_is_merged_and_marked(copied, capsys):
     copied.git("rm", "-q", f"{COPY}/run")
     copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'since'\n")
     head = copied.commit("both go on")
-    ledger = copied.read(LEDGER)
+    ledger = copied.ledger()
     assert copied.run("upstream", COPY, *VERDICT) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"{BASE}: 3 files changed by relu, not committed"
@@ -41,7 +40,7 @@ def test_a_change_is_merged_and_marked(copied, capsys):
     ]
     tree = copied.git("rev-parse", f"{head}:{COPY}")
     assert now.last_known_good == f"{head[:12]} tree {tree[:12]}"
-    assert copied.read(LEDGER).startswith(ledger.partition("## relu")[0])
+    assert copied.ledger().startswith(ledger.partition("## relu")[0])
     assert copied.faults() == []
     copied.commit("upstream relu")
     assert copied.faults() == []
@@ -56,7 +55,7 @@ def test_conflicts_are_left_marked_by_hand(copied, capsys):
     copied.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 'since'\n")
     copied.git("rm", "-q", f"{BASE}/run")
     copied.commit()
-    ledger = copied.read(LEDGER)
+    ledger = copied.ledger()
     assert copied.run("upstream", "relu", *VERDICT) == 1
     out = capsys.readouterr().out
     assert f"{BASE}/model.py: 1 conflict\n" in out
@@ -64,7 +63,7 @@ def test_conflicts_are_left_marked_by_hand(copied, capsys):
     text = copied.read(f"{BASE}/model.py")
     assert f"<<<<<<< {BASE}\nV30 = 'since'\n" in text and f">>>>>>> {COPY}\n" in text
     assert "V50 = 'mine'\n" in text
-    assert copied.read(LEDGER) == ledger and entry(copied).status == "active"
+    assert copied.ledger() == ledger and entry(copied).status == "active"
     assert copied.run("upstream", "relu", "--resolved", *VERDICT) == 1
     assert f"{BASE}/model.py: still holds conflict markers" in capsys.readouterr().err
     copied.write(f"{BASE}/model.py", "X = 1\n")
@@ -100,3 +99,39 @@ def test_refusals(copied, capsys, given, dirty, message):
     assert copied.run("upstream", given, *VERDICT) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and copied.state() == before
+
+
+def test_a_renamed_file_is_merged_with_what_it_was(copied, capsys):
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/network.py")
+    copied.edit(f"{COPY}/network.py", "V30 = 30\n", "V30 = 'better'\n")
+    copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'since'\n")
+    copied.commit("one renames, both edit")
+    assert copied.run("upstream", COPY, *VERDICT) == 0
+    assert not (copied.root / BASE / "model.py").exists()
+    text = copied.read(f"{BASE}/network.py")
+    assert "V30 = 'better'\n" in text and "V10 = 'since'\n" in text
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{BASE}: 2 files changed by relu, not committed",
+        "relu against base: +2 -2 lines before, +1 -1 lines after",
+    ]
+
+
+def test_an_edit_goes_into_the_file_that_the_origin_renamed(copied):
+    copied.git("mv", f"{BASE}/model.py", f"{BASE}/network.py")
+    copied.edit(f"{BASE}/network.py", "V10 = 10\n", "V10 = 'since'\n")
+    copied.edit(f"{COPY}/model.py", "V30 = 30\n", "V30 = 'better'\n")
+    copied.commit("one renames, both edit")
+    assert copied.run("upstream", COPY, *VERDICT) == 0
+    assert not (copied.root / BASE / "model.py").exists()
+    text = copied.read(f"{BASE}/network.py")
+    assert "V30 = 'better'\n" in text and "V10 = 'since'\n" in text
+
+
+def test_a_file_that_both_renamed_differently_is_a_conflict(copied, capsys):
+    copied.git("mv", f"{BASE}/model.py", f"{BASE}/network.py")
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/net.py")
+    copied.commit("both rename")
+    assert copied.run("upstream", COPY, *VERDICT) == 1
+    out = capsys.readouterr().out
+    assert f"{BASE}/network.py: was model.py, and is net.py in the variant\n" in out
+    assert entry(copied).status == "active"

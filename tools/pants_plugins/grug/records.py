@@ -47,7 +47,8 @@ async def partition_records(
     request: RecordsRequest.PartitionRequest, subsystem: RecordsSubsystem, grug: GrugSubsystem
 ) -> Partitions:
     """One partition, because variants, the ledger and the summaries can contradict each other."""
-    places = (grug.ledger, f"{grug.runs}/", *(f"{root}/" for root in grug.roots))
+    entries = f"{grug.ledger_entries}/"
+    places = (grug.ledger, entries, f"{grug.runs}/", *(f"{root}/" for root in grug.roots))
     files = [file for file in request.files if file.startswith(places)]
     return Partitions() if subsystem.skip or not files else Partitions.single_partition(files)
 

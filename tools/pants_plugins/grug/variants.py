@@ -162,7 +162,7 @@ class Ledger:
 
 @rule
 async def read_ledger(grug: GrugSubsystem) -> Ledger:
-    digest = await Get(Digest, PathGlobs([grug.ledger]))
+    digest = await Get(Digest, PathGlobs(grug.ledger_files))
     result = await Get(
         FallibleProcessResult,
         OwnTool(
