@@ -7,7 +7,7 @@ with two spaces continues the field above it:
 
     - path: experiments/grug/moe
     - origin: base
-    - forked at: 0123abcd
+    - forked at: 0123abcd4567 tree 89ab01234567
     - status: active
     - bucket: MLP/activation
     - purpose: whether sparse experts
@@ -44,9 +44,12 @@ SCHEMA_VERSION = 1
 FIELDS = {
     "path": "Its directory, from the workspace's root.",
     "origin": "The experiment it was copied from; `none` for one written from scratch.",
-    "forked at": "The commit its origin was copied at.",
-    "introduced": "The commit that brought it; `pending` until there is one.",
-    "last known-good": "For a superseded or deleted one: the commit where it last passed.",
+    "forked at": "Where its origin was copied: `COMMIT tree TREE`, git's ids of the commit and of "
+    "the directory's content in it. A squash merge drops the first; the second is found again.",
+    "introduced": "The first commit of the main branch that has it, written as `forked at` is; "
+    "`pending` until there is one.",
+    "last known-good": "For a superseded or deleted one: the last commit that has it, written as "
+    "`forked at` is.",
     "status": "active, superseded or deleted.",
     "purpose": "The question it answers, in one sentence.",
     "bucket": "The one part of the template it changes.",

@@ -57,7 +57,22 @@ def sentence(text: str, field: str) -> str:
     """The stripped text of a field that is one line. Raises ToolError if it is empty or not one."""
     words = text.strip()
     if not words:
-        raise ToolError(f"the {field} is empty: say in a sentence {FIELDS[field].lower()}")
+        raise ToolError(f"the {field} is empty: say in one sentence {_asked(field)}")
     if not words.isprintable():
         raise ToolError(f"the {field} holds a line break or a control character: one line")
     return words
+
+
+def verdict(entry: Entry, given: str) -> str:
+    """The verdict to write at an experiment's end; empty if the ledger has one, and none is given.
+
+    Raises:
+        ToolError: there is none.
+    """
+    return sentence(given, "verdict") if given or entry.verdict == "pending" else ""
+
+
+def _asked(field: str) -> str:
+    """What a field of one sentence says, as part of a sentence."""
+    words = FIELDS[field].removesuffix(".").removesuffix(", in one sentence").partition(";")[0]
+    return words[:1].lower() + words[1:]

@@ -55,6 +55,18 @@ class Workspace:
         self.git("config", "user.email", "e@localhost")
         self.git("config", "commit.gpgsign", "false")
 
+    def at(self, root: Path) -> "Workspace":
+        """The same for a clone, which is a repository already."""
+        self.root = root
+        for name, value in (("user.name", "n"), ("user.email", "e@localhost")):
+            self.git("config", name, value)
+        self.git("config", "commit.gpgsign", "false")
+        return self
+
+    def git_fails(self, *arguments: str) -> bool:
+        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True)
+        return done.returncode != 0
+
     def git(self, *arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

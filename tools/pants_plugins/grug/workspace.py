@@ -62,6 +62,11 @@ class GrugSubsystem(Subsystem):
     runs = StrOption(
         default="docs/reports/runs", help="The directory of the summaries of recorded runs."
     )
+    base_branch = StrOption(
+        default="",
+        help="The branch that changes are merged into, which `./pants validate` compares with; by "
+        "default what origin's HEAD says, else init.defaultBranch, `main` or `master`.",
+    )
     buckets = StrOption(
         default="experiments/grug/buckets.json",
         help="The file that assigns the template's classes and functions to change buckets.",
