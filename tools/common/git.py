@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Mode, Tree
+from tools.common.files import MIB, File, Mode, Tree, read_text
 
 # Settings that a user may have changed, for the commands that read them.
 _SETTINGS = (
@@ -26,6 +27,31 @@ _MODES: dict[str, Mode] = {
     "120000": "link",
     "160000": "submodule",
 }
+
+
+# What names the base branch: pants.toml, and for one command the environment, as Pants reads it.
+BASE_VARIABLE = "PANTS_GRUG_BASE_BRANCH"
+_CONFIGURATION = "pants.toml"
+
+
+def base_branch(root: Path) -> str:
+    """The option `[grug].base_branch` of the workspace `root`; empty if it is not set.
+
+    Raises:
+        ToolError: pants.toml cannot be read, or the option is no name.
+    """
+    if named := os.environ.get(BASE_VARIABLE):
+        return named
+    if not (root / _CONFIGURATION).is_file():
+        return ""
+    try:
+        options = tomllib.loads(read_text(root / _CONFIGURATION, MIB, name=_CONFIGURATION))
+    except tomllib.TOMLDecodeError as error:
+        raise ToolError(f"{_CONFIGURATION}: {error}") from error
+    named = options.get("grug", {}).get("base_branch", "")
+    if not isinstance(named, str):
+        raise ToolError(f"{_CONFIGURATION}: [grug].base_branch is {named!r}: write a branch's name")
+    return named
 
 
 @cache
@@ -59,6 +85,36 @@ class Git:
         self.root = root
         self.git_dir = git_dir
         self.fetches = fetches
+        self._trees_by_path: dict[tuple[str, tuple[str, ...]], dict[str, str]] = {}
+
+    @cached_property
+    def prefix(self) -> str:
+        """The path of `root` in its repository, with a final slash unless it is empty."""
+        return (self.answer("rev-parse", "--show-prefix") or b"").decode().removesuffix("\n")
+
+    def object(self, commit: str, path: str) -> str:
+        """git's id of a path's content in a commit; empty if the commit lacks the path."""
+        command = ("rev-parse", "--verify", "--quiet", f"{commit}:{self.prefix}{path}")
+        return (self.answer(*command) or b"").decode().strip()
+
+    def trees(self, path: str, tips: tuple[str, ...]) -> dict[str, str]:
+        """Each content that a directory had in the tips' history: its id, and the newest commit."""
+        if (path, tips) not in self._trees_by_path:
+            command = ("rev-list", "--full-history", *filter(self.commit, tips), "--", path)
+            commits = self.ask(*command).split()
+            names = {f"{commit}:{self.prefix}{path}": commit for commit in commits}
+            ids = self.objects(names, "tree")
+            found: dict[str, str] = {}
+            for name, commit in names.items():  # the newest commit first
+                if name in ids:
+                    found.setdefault(ids[name], commit)
+            self._trees_by_path[path, tips] = found
+        return self._trees_by_path[path, tips]
+
+    def blobs_of(self, commit: str) -> set[str]:
+        """The ids of all files of a commit."""
+        lines = self.names("ls-tree", "-r", "-z", "--full-tree", commit)
+        return {line.partition("\t")[0].split(" ")[2] for line in lines}
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Runs one command in `root`; any exit code is returned. Raises ToolError without git."""
@@ -100,22 +156,82 @@ class Git:
         digest = self.answer("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         return digest.decode().strip() if digest else None
 
-    def known_commits(self, names: Collection[str]) -> set[str]:
-        """The `names` (hexadecimal digits) that mean exactly one commit, from a single command.
+    def main(self) -> str:
+        """The main branch, as a name that git takes: `main`, `origin/trunk`; `HEAD` without one.
+
+        It is the one that `[grug].base_branch` names, else what origin's HEAD says, else
+        init.defaultBranch, `main` or `master`. A branch of this clone goes before origin's of the
+        same name.
+        """
+        return self.main_branches()[0]
+
+    def main_branches(self) -> tuple[str, ...]:
+        """This clone's main branch and origin's, as far as they are there; else `HEAD`."""
+        named = base_branch(self.root)
+        for name in [named] if named else self._usual_names():
+            name = name.removeprefix("refs/heads/").removeprefix("origin/")
+            places = {name: f"refs/heads/{name}", f"origin/{name}": f"refs/remotes/origin/{name}"}
+            if found := tuple(short for short, ref in places.items() if self.commit(ref)):
+                return found
+        return ("HEAD",)
+
+    def _usual_names(self) -> list[str]:
+        """What the main branch is called where nobody says so, the likeliest first."""
+        told = (
+            self.answer("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"),
+            self.answer("config", "--get", "init.defaultBranch"),
+        )
+        return [*(name.decode().strip() for name in told if name), "main", "master"]
+
+    def is_on_main(self, commit: str) -> bool:
+        """Whether a commit is reachable from the main branch, this clone's or origin's."""
+        return self.is_reachable(commit, *self.main_branches())
+
+    def is_reachable(self, commit: str, *tips: str) -> bool:
+        """Whether git has a commit, and one of the tips is it or comes after it."""
+        digest = self.commit(commit)
+        return digest is not None and not self.unreachable([digest], *tips)
+
+    def unreachable(self, digests: Collection[str], *tips: str) -> set[str]:
+        """Those of the commits (full digests that git has) that no tip comes after.
+
+        Raises:
+            ToolError: git lacks one of them.
+        """
+        if not digests:
+            return set()
+        excluded = [f"^{tip}" for tip in map(self.commit, tips) if tip]
+        lines = "".join(f"{word}\n" for word in (*sorted(digests), *excluded))
+        process = self.run("rev-list", "--stdin", stdin=lines.encode())
+        if process.returncode:
+            raise ToolError(f"git rev-list: {complaint(process)}")
+        return set(digests) & set(process.stdout.decode().split())
+
+    def known_commits(self, names: Collection[str]) -> dict[str, str]:
+        """The `names` that mean exactly one commit, with its full digest, from a single command.
+
+        Raises:
+            ToolError: there is no repository.
+        """
+        objects = self.objects([f"{name}^{{commit}}" for name in names], "commit")
+        return {name.removesuffix("^{commit}"): digest for name, digest in objects.items()}
+
+    def objects(self, names: Collection[str], kind: str) -> dict[str, str]:
+        """The `names` (revisions) that mean an object of that kind, with its id; one command.
 
         Raises:
             ToolError: there is no repository.
         """
         if not names:
-            return set()
+            return {}
         ordered = sorted(names)
-        lines = "".join(f"{name}^{{commit}}\n" for name in ordered)
+        lines = "".join(f"{name}\n" for name in ordered)
         process = self.run("cat-file", "--batch-check", stdin=lines.encode())
-        answers = process.stdout.decode().splitlines()
+        answers = process.stdout.decode(errors="replace").splitlines()
         if process.returncode or len(answers) != len(ordered):
             raise ToolError(f"{self.git_dir or self.root}: git says {complaint(process)!r}")
-        pairs = zip(ordered, answers, strict=True)
-        return {name for name, answer in pairs if answer.split(" ")[1:2] == ["commit"]}
+        pairs = ((n, a.split(" ")) for n, a in zip(ordered, answers, strict=True))
+        return {name: words[0] for name, words in pairs if words[1:2] == [kind]}
 
     def blobs(self, digests: Iterable[str]) -> dict[str, bytes]:
         """The contents of objects by their digest in git; objects it lacks are left out."""

@@ -2,8 +2,9 @@
 
     python -m tools.lifecycle fork ORIGIN --name NAME --bucket BUCKET --purpose SENTENCE
     python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT|plumbing]... [--format text|json]
-    python -m tools.lifecycle upstream VARIANT [--resolved]
+    python -m tools.lifecycle upstream VARIANT --verdict SENTENCE [--resolved]
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
+    python -m tools.lifecycle relink
     python -m tools.lifecycle recover [--abandon]
 
 Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1,
@@ -20,7 +21,7 @@ from pathlib import Path
 from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.repository import Repository
-from tools.lifecycle import drift, fork, plumbing, retire, upstream
+from tools.lifecycle import drift, fork, plumbing, relink, retire, upstream
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -61,12 +62,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="mark the variant superseded, after its conflicts were resolved",
     )
+    upstream_parser.add_argument(
+        "--check", action="store_true", help="only say what would be refused"
+    )
+    upstream_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser = commands.add_parser("retire", help="remove a variant and keep its ledger entry")
     retire_parser.add_argument("variant", help="name or directory")
     retire_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser.add_argument(
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
+    commands.add_parser("relink", help="name by content what a squash merge dropped")
     recover_parser = commands.add_parser("recover", help="finish what a killed command left")
     recover_parser.add_argument(
         "--abandon", action="store_true", help="discard it instead of finishing it"
@@ -110,11 +116,14 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
         drifts = drift.drift(repo, options.variants)
         lines = [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)]
     elif options.command == "upstream" and options.resolved:
-        lines = upstream.resolved(repo, options.variant)
+        lines = upstream.resolved(repo, options.variant, options.verdict)
     elif options.command == "upstream":
-        lines, conflicts = upstream.upstream(repo, options.variant)
+        merged = upstream.upstream(repo, options.variant, options.verdict, check=options.check)
+        lines, conflicts = merged
     elif options.command == "retire":
         lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
+    elif options.command == "relink":
+        lines, conflicts = relink.relink(repo)
     if lines:
         print("\n".join(lines))
     return 1 if conflicts else 0

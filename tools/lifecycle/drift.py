@@ -13,14 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Mode, Tree
+from tools.common.files import File, Mode, Tree, has_files
+from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
+from tools.ledger import pins
+from tools.ledger.files import entry_file
 from tools.ledger.ledger import Entry
+from tools.ledger.pins import Pin
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, PRESENT, Hunk, State
-from tools.lifecycle.names import Rename
+from tools.lifecycle.renamed_files import moved, renames
 
 SCHEMA_VERSION = 1
 
@@ -97,24 +101,53 @@ def pairs(repo: Repository, names: Sequence[str]) -> list[Pair]:
     for entry in chosen or entries:
         if not chosen and (entry.status != "active" or entry.origin not in by_name):
             continue
-        if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
+        if entry.status == "deleted" or not has_files(repo.root / entry.path):
             raise ToolError(f"{entry.name}: is {entry.status}: {entry.path} is not there")
         if entry.origin not in by_name:
             raise ToolError(f"{entry.name}: was copied from nothing: it has no origin")
-        fork_point(repo, entry)
+        fork_point(repo, entry, by_name[entry.origin])
         result.append(Pair(entry, by_name[entry.origin]))
     return list({pair.copy.name: pair for pair in result}.values())
 
 
-def fork_point(repo: Repository, entry: Entry) -> str:
-    """The commit at which an entry's origin was copied. Raises ToolError if git lacks it."""
-    if not entry.forked_at:
-        remedy = f"add '- forked at: COMMIT' to '## {entry.name}' in {ledger.LEDGER}"
-        raise ToolError(f"{entry.name}: its fork point is not known: {remedy}")
-    if not (commit := repo.commit(entry.forked_at)):
-        remedy = "correct it, or fetch it (git fetch --unshallow in a shallow clone)"
-        raise ToolError(f"{entry.name}: git knows no commit {entry.forked_at}: {remedy}")
-    return commit
+def fork_pin(entry: Entry) -> Pin:
+    """Where an entry's origin was copied. Raises ToolError if the ledger does not say it."""
+    if pin := pins.parse(entry.forked_at):
+        return pin
+    remedy = f"add '- forked at: COMMIT' to its entry, {entry_file(entry.name)}"
+    raise ToolError(f"{entry.name}: its fork point is not known: {remedy}")
+
+
+def fork_point(repo: Repository, copy: Entry, origin: Entry) -> str:
+    """The commit after which a copy can lack commits of its origin.
+
+    Where a squash merge left the fork point in no commit, and its files were kept, it is the commit
+    before the one that brought the copy: all that is there is found by content.
+
+    Raises:
+        ToolError: there is none.
+    """
+    pin = fork_pin(copy)
+    if commit := pins.find(repo, pin, origin.path):
+        return commit
+    if pins.kept(repo.root, pin):
+        commits = repo.ask("rev-list", "--first-parent", "HEAD", "--", copy.path).split()
+        if commits and (parent := repo.commit(f"{commits[-1]}^")):
+            return parent
+    raise ToolError(f"{copy.name}: {pins.missing(repo, pin)}")
+
+
+def origin_paths(repo: Repository, pair: Pair) -> dict[str, str]:
+    """For each file that the copy renamed, its path in the origin, by its path in the copy."""
+    path = pair.origin.path
+    before = pins.files(repo, fork_pin(pair.copy), path)
+    copy = repo.working(pair.copy.path)
+    # A path of the origin's since then is a file that was ported.
+    own = {p: file for p, file in copy.items() if p in before or p not in repo.files("HEAD", path)}
+    copied = {
+        p: replace(file, content=pair.rename().loose(p, file.content)) for p, file in before.items()
+    }
+    return {there: here for here, there in renames(copied, own).items()}
 
 
 # -- reporting -----------------------------------------------------------------------------------
@@ -124,8 +157,9 @@ def drift(repo: Repository, names: Sequence[str]) -> list[Drift]:
     """The drift of each of the named copies, or of all living ones. Raises ToolError as `pairs`."""
     drifts = []
     for pair in pairs(repo, names):
-        point, path = fork_point(repo, pair.copy), pair.origin.path
-        copy, origin = repo.working(pair.copy.path), repo.files("HEAD", path)
+        point, path = fork_point(repo, pair.copy, pair.origin), pair.origin.path
+        origin = repo.files("HEAD", path)
+        copy = moved(repo.working(pair.copy.path), origin_paths(repo, pair))
         commits = []
         for commit, subject in repo.history(f"{point}..HEAD", path):
             parts = [
@@ -260,7 +294,7 @@ def as_text(drifts: Sequence[Drift]) -> str:
     lacking: list[tuple[str, str]] = []
     for copy in drifts:
         missing = [commit for commit in copy.commits if commit.state() != PRESENT]
-        since = f"of {copy.origin} since {copy.forked_at[:SHORT]}"
+        since = f"of {copy.origin} since {_label(copy.forked_at)}"
         if not missing:
             lines.append(f"{copy.name}: lacks nothing {since}")
         else:
@@ -280,6 +314,11 @@ def as_text(drifts: Sequence[Drift]) -> str:
         commit, path = lacking[0]
         lines.append(f"next: ./pants drift --drift-apply={commit} {path}")
     return "\n".join(lines) or "No copy here."
+
+
+def _label(forked_at: str) -> str:
+    pin = pins.parse(forked_at)
+    return pin.label[:SHORT] if pin and pin.commit else forked_at
 
 
 def _place(part: Part) -> str:
@@ -306,7 +345,9 @@ def port(repo: Repository, commits: Sequence[str], names: Sequence[str]) -> tupl
     for pair in pairs(repo, names):
         path = pair.copy.path
         repo.refuse_dirty(path)
-        copy = before = dict(repo.working(path))
+        origin_path = origin_paths(repo, pair)
+        own_path = {there: here for here, there in origin_path.items()}
+        copy = before = moved(repo.working(path), origin_path)
         origin = repo.files("HEAD", pair.origin.path)
         for commit in digests:
             files = changes(repo, commit, pair.origin.path)
@@ -321,7 +362,8 @@ def port(repo: Repository, commits: Sequence[str], names: Sequence[str]) -> tupl
                 break  # later commits would be merged into conflict markers
         for inside in sorted({*before, *copy}):
             if before.get(inside) != copy.get(inside):
-                change.put(f"{path}/{inside}", before.get(inside), copy.get(inside))
+                place = f"{path}/{own_path.get(inside, inside)}"
+                change.put(place, before.get(inside), copy.get(inside))
     if len(touched) < len(digests) and not conflicted:
         untouched = next(commit for commit in digests if commit not in touched)
         raise ToolError(f"{untouched[:SHORT]}: touches no living copy's origin")

@@ -19,6 +19,7 @@ from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
 from tools.common.jsonio import parse_json, read_json
+from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
 from tools.runs import kept_sources, results, run_summary
 from tools.runs.run_summary import (
@@ -172,8 +173,8 @@ def recorded_as(variant: str, entries: Sequence[Entry], name: str) -> Entry:
     matches = living or [entry for entry in entries if entry.name == variant]
     if len(matches) != 1:
         names = " and ".join(entry.name for entry in matches)
-        remedy = f"{names} are in" if matches else f"add '## {variant}' to"
-        raise ToolError(f"{name}: is a run of {variant!r}: {remedy} {LEDGER}")
+        remedy = f"{names} are in {ENTRIES}" if matches else f"add {entry_file(variant)}"
+        raise ToolError(f"{name}: is a run of {variant!r}: {remedy}")
     return matches[0]
 
 
@@ -394,7 +395,8 @@ def record(
 ) -> list[str]:
     """Records all runs, or none, and returns the paths written.
 
-    These are the summaries in the order of the runs, the directories of kept sources, the ledger.
+    These are the summaries in the order of the runs, the directories of kept sources, and the
+    ledger's entries.
 
     Raises:
         ToolError: a run cannot be recorded; nothing is written.
@@ -423,14 +425,18 @@ def record(
             faults += str(error).splitlines()
     if faults:
         raise ToolError("\n".join(faults))
+    places: set[str] = set()
     for name in sorted({runs[path].variant for path in summaries}):
         entry = next(entry for entry in parse(text, LEDGER) if entry.name == name)
+        places.add(file_of(text, entry.line))
         text = results.with_results(text, entry, runs.values())
-    written = {**summaries, **kept, LEDGER: text.encode()}
+    contents = split(text)
+    ledger = {path: contents[path].encode() for path in sorted(places)}
+    written = {**summaries, **kept, **ledger}
     files.write_all({root / path: data for path, data in written.items()})
     uncommitted = (runs[path] for path in summaries if runs[path].git["dirty"])
     directories = {kept_sources.place(run.sources_digest) for run in uncommitted}
-    return [*summaries, *sorted(directories), LEDGER]
+    return [*summaries, *sorted(directories), *ledger]
 
 
 if __name__ == "__main__":

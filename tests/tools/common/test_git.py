@@ -110,7 +110,7 @@ def test_what_git_does_not_know(repository, tmp_path):
     git = Git(repository)
     head = git.commit("HEAD") or ""
     tree = git.ask("rev-parse", "HEAD^{tree}").strip()
-    assert git.known_commits({head, head[:8], tree, "deadbeef"}) == {head, head[:8]}
+    assert git.known_commits({head, head[:8], tree, "deadbeef"}) == {head: head, head[:8]: head}
     assert [git.commit(name) for name in ("", "--all", "deadbeef", tree)] == [None] * 4
     blob = git.ask("rev-parse", "HEAD:inner/sub/run").strip()
     assert git.blobs([blob, "0" * 40, blob]) == {blob: b"needle\n"}
@@ -134,3 +134,78 @@ def test_no_git_is_one_line(repository, monkeypatch):
     environment.cache_clear()
     with pytest.raises(ToolError, match="^git cannot be run .*: install it$"):
         Git(repository).ask("rev-parse", "HEAD")
+
+
+# -- the main branch -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A repository with a branch beside `trunk`, and a way to clone it; no user's settings."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.delenv("PANTS_GRUG_BASE_BRANCH", raising=False)
+    root = tmp_path / "origin"
+    root.mkdir()
+    for command in ("init -q -b trunk", "config user.name n", "config user.email e@localhost"):
+        shell(root, *command.split())
+    for name, branch in (("one", "trunk"), ("two", "side")):
+        shell(root, "checkout", "-q", "-B", branch)
+        (root / name).write_text(name)
+        shell(root, "add", "--all")
+        shell(root, "-c", "commit.gpgsign=false", "commit", "-q", "-m", name)
+    shell(root, "checkout", "-q", "trunk")
+
+    def make(*options: str) -> Git:
+        target = tmp_path / f"clone{len(list(tmp_path.iterdir()))}"
+        shell(tmp_path, "clone", "-q", *options, root.as_uri(), str(target))
+        return Git(target)
+
+    make.origin = Git(root)
+    return make
+
+
+def test_the_main_branch_is_what_origin_says_then_what_is_usual(clone):
+    ours = clone()
+    assert ours.main_branches() == ("trunk", "origin/trunk")
+    shell(ours.root, "checkout", "-q", "--detach")
+    shell(ours.root, "branch", "-q", "-D", "trunk")
+    assert ours.main() == "origin/trunk"
+    shell(ours.root, "remote", "set-head", "origin", "--delete")
+    assert ours.main() == "HEAD"  # nothing is called main, and nobody says what is
+    shell(ours.root, "branch", "-q", "master", "HEAD")
+    assert ours.main() == "master"
+    shell(ours.root, "config", "init.defaultBranch", "trunk")
+    assert ours.main() == "origin/trunk"
+
+
+def test_one_option_names_the_main_branch(clone, monkeypatch):
+    ours = clone()
+    (ours.root / "pants.toml").write_text('[grug]\nbase_branch = "origin/side"\n')
+    assert ours.main() == "origin/side"
+    monkeypatch.setenv("PANTS_GRUG_BASE_BRANCH", "trunk")
+    assert ours.main() == "trunk"
+    monkeypatch.setenv("PANTS_GRUG_BASE_BRANCH", "")
+    (ours.root / "pants.toml").write_text("[grug]\nbase_branch = 3\n")
+    with pytest.raises(ToolError, match="write a branch's name"):
+        ours.main()
+
+
+def test_what_is_on_main_is_what_its_branch_or_origins_reaches(clone):
+    side = clone.origin.commit("side")
+    ours = clone()
+    assert ours.is_on_main("HEAD")
+    assert ours.commit(side)
+    assert not ours.is_on_main(side)
+    assert not ours.is_on_main("0" * 40)
+    shell(clone.origin.root, "merge", "-q", "side")
+    shell(ours.root, "fetch", "-q")
+    assert ours.is_on_main(side)  # although this clone's own trunk lags behind
+    assert ours.unreachable([side, ours.commit("trunk")], "trunk") == {side}
+
+
+@pytest.mark.parametrize("options", [("--depth=1",), ("--filter=blob:none",)])
+def test_kinds_of_clones_know_their_main_branch(clone, options):
+    shell(clone.origin.root, "config", "uploadpack.allowFilter", "true")
+    assert clone(*options).main() == "trunk"
+    assert clone(*options).is_on_main("HEAD")

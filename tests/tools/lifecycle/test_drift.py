@@ -5,10 +5,11 @@ import json
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.ledger.ledger import LEDGER
+from tools.ledger.files import entry_file
 from tools.lifecycle.merge import merge
 
 COPY = "experiments/grug/relu"
+RELU = entry_file("relu")
 
 
 def lacks(workspace, capsys, *variants: str) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
@@ -194,12 +195,26 @@ def test_refusals(copied, capsys, words, message):
 
 
 def test_a_fork_point_that_is_not_known(copied, capsys):
-    text = copied.read(LEDGER)
+    text = copied.read(RELU)
     (line,) = [line for line in text.splitlines(keepends=True) if "forked at" in line]
     for instead, message in (
         ("- forked at: 0123456789ab\n", "git knows no commit 0123456789ab: correct it"),
         ("", "its fork point is not known: add '- forked at: COMMIT'"),
     ):
-        copied.write(LEDGER, text.replace(line, instead))
+        copied.write(RELU, text.replace(line, instead))
         assert copied.run("drift") == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_file_that_the_copy_renamed_is_judged_and_ported_to_under_its_new_name(copied, capsys):
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/network.py")
+    copied.edit(f"{COPY}/network.py", "V30 = 30\n", "V30 = 'mine'\n")
+    copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'fixed'\n")
+    fix = copied.commit("a rename here, a fix there")
+    assert states(copied, capsys) == ["applies cleanly"]
+    assert copied.run("drift", "--apply", fix) == 0
+    text = copied.read(f"{COPY}/network.py")
+    assert "V10 = 'fixed'\n" in text and "V30 = 'mine'\n" in text
+    assert not (copied.root / COPY / "model.py").exists()
+    copied.commit("ported")
+    assert states(copied, capsys) == ["already there"]

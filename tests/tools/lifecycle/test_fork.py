@@ -9,7 +9,7 @@ import pytest
 
 from tests.tools.lifecycle.conftest import BASE, FILES, HEAD, LEDGER, Workspace
 from tools.isolation.scan import scan
-from tools.ledger.ledger import parse
+from tools.ledger.files import entry_file
 from tools.lifecycle.__main__ import main
 
 COPY = "experiments/grug/relu"
@@ -20,6 +20,7 @@ RUFF = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable
 
 def test_a_copy(workspace, capsys):
     commit = workspace.git("rev-parse", "HEAD")
+    tree = workspace.git("rev-parse", f"HEAD:{BASE}")
     workspace.write("other", "moves HEAD")
     workspace.commit()
     assert workspace.fork() == 0
@@ -32,13 +33,11 @@ def test_a_copy(workspace, capsys):
     assert copy == expected and b"# a comment on experiments.grug.base" in copy["model.py"]
     assert (workspace.root / COPY / "run").stat().st_mode & 0o111 == 0o111
     assert not (workspace.root / COPY / "data.py").stat().st_mode & 0o111
-    text = workspace.read(LEDGER)
-    assert text.startswith(HEAD)
-    entry = parse(text, LEDGER)[-1]
-    assert entry.fields == {
+    assert workspace.read(LEDGER) == HEAD
+    assert workspace.entry().fields == {
         "path": COPY,
         "origin": "base",
-        "forked at": commit[:12],
+        "forked at": f"{commit[:12]} tree {tree[:12]}",
         "introduced": "pending",
         "status": "active",
         "bucket": "MLP/activation",
@@ -57,18 +56,19 @@ def test_a_copy(workspace, capsys):
 def test_a_copy_of_a_copy(copied):
     assert copied.fork("gelu", COPY) == 0
     assert "from experiments.grug.gelu import data" in copied.read("experiments/grug/gelu/model.py")
-    assert parse(copied.read(LEDGER), LEDGER)[-1].origin == "relu"
+    assert copied.entry("gelu").origin == "relu"
 
 
 def test_the_ledgers_line_ends_and_a_long_purpose(workspace):
     workspace.write(LEDGER, HEAD.replace("\n", "\r\n").rstrip())
     purpose = "whether " + "words " * 40 + "- path: x"
     assert workspace.fork(purpose=purpose) == 0
-    data = (workspace.root / LEDGER).read_bytes()
-    assert data.startswith(HEAD.replace("\n", "\r\n").rstrip().encode())
+    head = HEAD.replace("\n", "\r\n").rstrip().encode()
+    assert (workspace.root / LEDGER).read_bytes() == head
+    data = (workspace.root / entry_file("relu")).read_bytes()
     assert data.count(b"\n") == data.count(b"\r\n")
     assert max(len(line) for line in data.splitlines()) <= WIDTH
-    assert parse(data.decode(), LEDGER)[-1].purpose == purpose
+    assert workspace.entry().purpose == purpose
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,8 @@ def test_the_ledgers_line_ends_and_a_long_purpose(workspace):
         ("none", "cannot name a variant"),
         ("l" * 61, "is too long: 60 characters at most"),
         ("base", f"base: is taken by {LEDGER}:5 (active)"),
-        ("gone", "gone: is taken by docs/reports/grug-archive.md:17 (deleted)"),
+        ("gone", "gone: is taken by docs/reports/grug-archive.md:19 (deleted)"),
+        ("noted", "noted: is taken by docs/reports/variants/noted.md"),
         ("there", "there: is taken by experiments/grug/there"),
         ("cpu", "cpu: is taken by tools/locks/cpu.lock"),
     ],
@@ -99,7 +100,8 @@ def test_names_that_are_refused(workspace, capsys, name, message):
     )  # fmt: skip
     workspace.write(LEDGER, HEAD + "\n## gone" + gone)
     workspace.write("tools/locks/cpu.lock", "")
-    (workspace.root / "experiments/grug/there").mkdir()
+    workspace.write(entry_file("noted"), "# noted\n\n" + gone.replace("grug/gone", "grug/x"))
+    workspace.write("experiments/grug/there/x", "")
     refused(workspace, capsys, message, name=name)
 
 
@@ -177,7 +179,7 @@ def test_in_a_linked_worktree_and_below_a_repository(workspace, tmp_path_factory
     assert main(["fork", BASE, "--name", "relu", *words, str(linked)]) == 0
     assert (linked / COPY / "model.py").exists() and not (workspace.root / COPY).exists()
     inner = workspace.root / "inner"
-    shutil.copytree(linked, inner, ignore=shutil.ignore_patterns(".git", "relu"))
+    shutil.copytree(linked, inner, ignore=shutil.ignore_patterns(".git", "relu*"))
     shutil.copy(workspace.root / LEDGER, inner / LEDGER)
     workspace.commit()
     assert main(["fork", BASE, "--name", "relu", *words, str(inner)]) == 0
@@ -210,3 +212,38 @@ def test_the_real_variants(tmp_path, capsys, origin):
                 subprocess.run([RUFF, *words, *config, str(copy)], check=True)
     workspace.commit()
     assert workspace.faults() == []
+
+
+def test_what_python_leaves_behind_is_no_variant(copied):
+    """A directory that holds only __pycache__, after another branch was checked out, say."""
+    copied.git("rm", "-rqf", COPY)
+    copied.git("rm", "-qf", entry_file("relu"))
+    copied.commit("relu is no more")
+    copied.write(f"{COPY}/__pycache__/model.pyc", "left")
+    copied.write(f"{COPY}/sub/__pycache__/x.pyc", "left")
+    assert copied.faults() == []
+    assert copied.fork() == 0
+    assert copied.faults() == []
+
+
+def test_a_deleted_variant_of_which_only_caches_are_left_is_not_there(copied, capsys):
+    assert copied.run("retire", "relu", "--verdict=v", "--keep-mentions") == 0
+    copied.commit("retire relu")
+    copied.write(f"{COPY}/__pycache__/model.pyc", "left")
+    assert copied.faults() == []
+    assert copied.fork("gelu", COPY) == 1
+    assert "experiments/grug/relu: is not there (relu is deleted)" in capsys.readouterr().err
+    copied.write(f"{COPY}/model.py", "")
+    (fault,) = copied.faults()
+    assert "relu is deleted, but experiments/grug/relu is there" in fault
+
+
+def test_an_empty_sentence_is_asked_for_once(workspace, capsys):
+    refused(workspace, capsys, "empty: say in one sentence the question it answers", purpose=" ")
+    assert workspace.run("retire", "base") == 1
+    assert "the verdict is empty: say in one sentence what was learned" in capsys.readouterr().err
+
+
+def test_a_sentence_may_begin_with_an_at_sign(workspace):
+    assert workspace.fork(purpose="@alice asks") == 0
+    assert workspace.entry().purpose == "@alice asks"

@@ -1,4 +1,4 @@
-"""The recipe's steps as goals: `fork`, `drift`, `upstream` and `retire`.
+"""The recipe's steps as goals: `fork`, `drift`, `upstream`, `retire` and `relink`.
 
 tools/lifecycle/ carries out each in the workspace, all or nothing. These goals tell it the variant
 and, before a merge into the origin, run the variant's tests.
@@ -24,9 +24,15 @@ from pants.engine.process import InteractiveProcess, InteractiveProcessResult
 from pants.engine.rules import Effect, Get, MultiGet, Rule, collect_rules, goal_rule, rule
 from pants.engine.target import AllTargets
 from pants.option.option_types import BoolOption, EnumOption, StrListOption, StrOption
+from pants.util.frozendict import FrozenDict
 
 from grug.contract import ContractFieldSet, ContractRequest
-from grug.variants import SelectedVariants, SelectedVariantsRequest
+from grug.variants import (
+    AllVariants,
+    SelectedVariants,
+    SelectedVariantsRequest,
+    unknown_directories,
+)
 from grug.workspace import GrugSubsystem
 
 
@@ -52,9 +58,15 @@ async def set_up_command(
     module = f"{grug.tools.replace('/', '.')}.lifecycle"
     return InteractiveProcess(
         (python.path, "-B", "-m", module, *request.argv),
-        env=environment,
+        env=_told(environment, grug.base_branch),
         run_in_workspace=True,
     )
+
+
+def _told(environment: CompleteEnvironmentVars, base_branch: str) -> FrozenDict[str, str]:
+    """The environment, with the option for the tools, which cannot ask Pants for it."""
+    told = {"PANTS_GRUG_BASE_BRANCH": base_branch} if base_branch else {}
+    return FrozenDict({**environment, **told})
 
 
 async def run_command(argv: tuple[str, ...]) -> int:
@@ -72,16 +84,22 @@ class OneVariantRequest:
 
 @dataclass(frozen=True)
 class OneVariant:
-    """The directory of the one variant that a command line names, or a message asking for one."""
+    """The directory of the one variant that a command line names, or a message asking for one.
+
+    A directory that no variant has is handed on: the tool knows what the ledger says of it.
+    """
 
     path: str
     fault: str = ""
 
 
 @rule
-async def one_variant(request: OneVariantRequest) -> OneVariant:
+async def one_variant(request: OneVariantRequest, variants: AllVariants) -> OneVariant:
     paths: tuple[str, ...] = ()
     if request.specs and not request.specs.includes.from_change_detection:
+        known = tuple(target.address.spec_path for target in variants)
+        if strangers := unknown_directories(request.specs, known):
+            return OneVariant(strangers[0])
         paths = (await Get(SelectedVariants, SelectedVariantsRequest(request.specs))).paths
     if len(paths) == 1:
         return OneVariant(paths[0])
@@ -93,9 +111,22 @@ class ForkSubsystem(GoalSubsystem):
     name = "fork"
     help = "Copy a variant under a new name and add its ledger entry: ./pants fork ORIGIN."
 
-    name_ = StrOption("--name", default="", help="Name of the copy: a lower-case identifier.")
-    bucket = StrOption(default="", help="Change bucket: the one part that the copy changes.")
-    purpose = StrOption(default="", help="Question that the copy answers, in one sentence.")
+    name_ = StrOption(
+        "--name", default="", fromfile=False, help="Name of the copy: a lower-case identifier."
+    )
+    bucket = StrOption(
+        default="",
+        fromfile=False,
+        help=(
+            "Change bucket, the one part that the copy changes: `attention/masking`, "
+            "`block wiring/norm ordering`, `MLP/activation`, `loss kernel`, "
+            "`optimizer/training loop` or `launch/config`."
+        ),
+    )
+    # A sentence may begin with `@`, which elsewhere names a file that holds the value.
+    purpose = StrOption(
+        default="", fromfile=False, help="Question that the copy answers, in one sentence."
+    )
 
 
 class Fork(Goal):
@@ -148,10 +179,15 @@ class Drift(Goal):
 
 
 @goal_rule
-async def drift(console: Console, subsystem: DriftSubsystem, specs: Specs) -> Drift:
+async def drift(
+    console: Console, subsystem: DriftSubsystem, specs: Specs, variants: AllVariants
+) -> Drift:
     paths: tuple[str, ...] = ()
     if specs:
-        paths = (await Get(SelectedVariants, SelectedVariantsRequest(specs))).paths
+        known = tuple(target.address.spec_path for target in variants)
+        paths = unknown_directories(specs, known)
+        if not paths:
+            paths = (await Get(SelectedVariants, SelectedVariantsRequest(specs))).paths
         if not paths:
             console.print_stderr("No variant there: ./pants variants lists them.")
             return Drift(exit_code=1)
@@ -196,6 +232,9 @@ class UpstreamSubsystem(GoalSubsystem):
         "./pants upstream VARIANT. Runs the variant's tests first."
     )
 
+    verdict = StrOption(
+        default="", fromfile=False, help="Sentence for the ledger on what was learned."
+    )
     resolved = BoolOption(
         default=False, help="Mark the entry superseded, after you resolved the merge's conflicts."
     )
@@ -212,7 +251,13 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
     if variant.fault:
         console.print_stderr(variant.fault)
         return Upstream(exit_code=1)
-    if not subsystem.resolved:
+    argv = ("upstream", variant.path, f"--verdict={subsystem.verdict}")
+    if subsystem.resolved:
+        argv = (*argv, "--resolved")
+    else:
+        # What takes no time to find is found before the tests run.
+        if code := await run_command((*argv, "--check")):
+            return Upstream(exit_code=code)
         tests = await Get(VariantTests, VariantTestsRequest(variant.path))
         if tests.failed:
             console.print_stderr(
@@ -220,15 +265,16 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
                 f"See them with ./pants test {variant.path}::"
             )
             return Upstream(exit_code=1)
-    resolved = ("--resolved",) if subsystem.resolved else ()
-    return Upstream(exit_code=await run_command(("upstream", variant.path, *resolved)))
+    return Upstream(exit_code=await run_command(argv))
 
 
 class RetireSubsystem(GoalSubsystem):
     name = "retire"
     help = "Remove a variant and keep its entry in the ledger: ./pants retire VARIANT."
 
-    verdict = StrOption(default="", help="What was learned, in one sentence for the ledger.")
+    verdict = StrOption(
+        default="", fromfile=False, help="What was learned, in one sentence for the ledger."
+    )
     keep_mentions = BoolOption(
         default=False, help="Retire the variant although other texts still name it."
     )
@@ -248,6 +294,27 @@ async def retire(console: Console, subsystem: RetireSubsystem, specs: Specs) -> 
     keep = ("--keep-mentions",) if subsystem.keep_mentions else ()
     argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep)
     return Retire(exit_code=await run_command(argv))
+
+
+class RelinkSubsystem(GoalSubsystem):
+    name = "relink"
+    help = (
+        "Name again, by content, the commits that the ledger and the run summaries name and that a "
+        "squash merge or a rebase dropped; keep what the main branch lacks."
+    )
+
+
+class Relink(Goal):
+    subsystem_cls = RelinkSubsystem
+    environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
+
+
+@goal_rule
+async def relink(console: Console, subsystem: RelinkSubsystem, specs: Specs) -> Relink:
+    if specs:
+        console.print_stderr("relink takes no variant: it looks at all records.")
+        return Relink(exit_code=1)
+    return Relink(exit_code=await run_command(("relink",)))
 
 
 def rules() -> Iterable[Rule]:
