@@ -56,7 +56,7 @@ def fork(repo: Repository, given: str, name: str, bucket: str, purpose: str) -> 
     return [
         f"{path}: a copy of {origin.name} at {commit}, {len(copy)} files",
         f"{LEDGER}: {name} added",
-        f"next: edit it, then ./pants fmt lint check test {path}::",
+        f"next: git add {path} {LEDGER} && git commit; then edit it, and ./pants validate",
     ]
 
 
