@@ -60,8 +60,8 @@ def goals_page(said: PantsHelp) -> str:
     others = [scope for scope in said.scopes if not scope.is_goal and scope.options]
     return _page(
         "# Goals and options",
-        "What the workspace adds to Pants. `./pants help GOAL` prints the same; Pants' own goals are "
-        "in [its documentation](https://www.pantsbuild.org/v2.17/docs).",
+        "What the workspace adds to Pants. `./pants help GOAL` prints the same; Pants' own goals "
+        "are in [its documentation](https://www.pantsbuild.org/v2.17/docs).",
         "An option `--SCOPE-NAME` is also `NAME` in the section `[SCOPE]` of pants.toml, and "
         "`PANTS_SCOPE_NAME` in the environment (capitals, `_` for `-`).",
         *(block for goal in goals for block in _scope(goal)),
