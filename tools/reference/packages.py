@@ -14,22 +14,22 @@ PAGE = "docs/reference/packages.md"
 PICTURE = "docs/assets/packages.svg"
 PURPOSES = {
     "bundle": "Packs a variant and its lock into a launch bundle that any machine can run.",
-    "common": "What the others share: files, changes of several at once, git, JSON, errors.",
+    "common": "What the others share: files, transactions over several files, git, JSON, errors.",
     "corpus": "Turns text into a token store.",
     "diff": "Compares a variant with its origin: bytes first, then lines, then definitions.",
     "hooks": "Installs the pre-commit hook.",
-    "isolation": "Finds what keeps a variant from standing alone.",
+    "isolation": "Finds what a variant reaches outside its directory.",
     "launch": "Trains a variant here, or sends it to Slurm, Kubernetes, SkyPilot, Ray or ssh.",
     "ledger": "Reads and edits the ledger of experiments.",
     "lifecycle": "Forks, updates, merges and retires variants, each step whole or not at all.",
     "reference": "Writes the reference pages from the code's own help and imports.",
     "requirements": "Updates the locks and says what changed in them.",
     "review": "Comments on a pull request with the reports that its run made.",
-    "runs": "Records runs, checks what is recorded, and says what it allows to claim.",
-    "site": "Writes the site's pages, puts the diffs in and checks the links.",
+    "runs": "Records runs, checks the records, and says what they allow you to claim.",
+    "site": "Writes the site's pages, puts the diff reports into them and checks the links.",
     "speedrun": "Records and checks speedruns and writes their leaderboard.",
     "start": "Starts Pants on a machine that has only a Python; reads where it gets packages.",
-    "variants": "Lists the variants, their sizes, and what each is held against.",
+    "variants": "Lists the variants, their sizes, and what each is compared with.",
 }
 Imports = Mapping[str, frozenset[str]]
 """The other packages that each package imports directly."""

@@ -60,8 +60,8 @@ def goals_page(pants: PantsHelp) -> str:
     other_scopes = [scope for scope in pants.scopes if not scope.is_goal and scope.options]
     return _page(
         "# Goals and options",
-        "What the workspace adds to Pants. `./pants help GOAL` says the same; Pants' own goals are "
-        "in [its documentation](https://www.pantsbuild.org/v2.17/docs).",
+        "What the workspace adds to Pants. `./pants help GOAL` prints the same; Pants' own goals "
+        "are in [its documentation](https://www.pantsbuild.org/v2.17/docs).",
         "An option `--SCOPE-NAME` is also `NAME` in the section `[SCOPE]` of pants.toml, and "
         "`PANTS_SCOPE_NAME` in the environment (capitals, `_` for `-`).",
         *(block for goal in goals for block in _scope(goal)),
@@ -101,8 +101,8 @@ def targets_page(pants: PantsHelp) -> str:
         blocks += [f"## {target.name}", *paragraphs, table]
     return _page(
         "# Target types",
-        "What a BUILD file of the workspace can hold beside Pants' own targets. `./pants help "
-        "grug_variant` says more of each field.",
+        "What a BUILD file of the workspace can hold besides Pants' own targets. `./pants help "
+        "grug_variant` says more about each field. What a variant is: [variants](variants.md).",
         *blocks,
     )
 
@@ -116,8 +116,8 @@ def tools_page(programs: Sequence[ProgramHelp]) -> str:
     rows = [(f"[{code(page.program.ways[0])}](#{anchor(page)})", _summary(page)) for page in tops]
     return _page(
         "# Tools",
-        "Every command line of the workspace, as its `--help` tells it. Where Pants runs one, it "
-        "brings the packages along; `python -m` needs them installed.",
+        "Every command line of the workspace, as its `--help` prints it. `./pants run` brings the "
+        "packages that a tool needs; for `python -m` they must be installed.",
         _table(("begins with", "what it does"), rows),
         *(block for page in programs for block in _tool(page)),
     )

@@ -44,7 +44,12 @@ def test_a_copy(workspace, capsys):
         "purpose": "whether relu pays",
         "verdict": "pending",
     }
-    assert capsys.readouterr().out.splitlines()[-1].endswith(f"check test {COPY}::")
+    step = capsys.readouterr().out.splitlines()[-1]
+    command, then, _ = step.removeprefix("next: git ").partition(" && git commit; then edit it")
+    assert then, step
+    workspace.git(*command.split())
+    staged = workspace.git("diff", "--cached", "--name-only").splitlines()
+    assert staged == workspace.git("status", "-s", "-uall", "--no-renames").split()[1::2]
     assert workspace.faults() == []
     workspace.commit()
     assert workspace.faults() == []
