@@ -56,7 +56,7 @@ grep -v "$odd" "$work/staged" | tr '\n' '\0' >"$work/list"
 (
   unset $(git rev-parse --local-env-vars)
   cd "./$workspace" || exit 1
-  GRUG_CHANGED_FILES=$work/list ./pants --unmatched-cli-globs=ignore --changed-since=HEAD \
+  ./pants --unmatched-cli-globs=ignore "--changed-since=list:$work/list" \
     --changed-dependents=none fmt lint check
 )
 status=$?

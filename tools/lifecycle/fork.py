@@ -74,7 +74,7 @@ def check_name(name: str) -> None:
 def check_free(repo: Repository, name: str, path: str, text: str, entries: Sequence[Entry]) -> None:
     """Raises ToolError if a directory, a lock or an entry (even a deleted one's) has the name."""
     for entry in entries:
-        if name == entry.name or path == entry.path:
+        if name in (entry.name, *entry.earlier_names) or path == entry.path:
             file, line = files.place(text, entry.line)
             entry_place = f"{file}:{line} ({entry.status})"
             raise ToolError(f"{name}: is taken by {entry_place}: choose another name")

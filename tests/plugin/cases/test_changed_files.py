@@ -53,15 +53,14 @@ class Workspace:
         self("add", "--all")
         self("commit", "-qm", "more")
 
-    def changed(self, **options: object) -> set[str]:
+    def changed(self, since: str = "main") -> set[str]:
         return self.git.changed_files(
-            from_commit="main", include_untracked=True, relative_to=self.root, **options
+            from_commit=since, include_untracked=True, relative_to=self.root
         )
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv(changed_files.LIST, raising=False)
+def workspace(tmp_path: Path) -> Workspace:
     made = Workspace(tmp_path)
     made.write("old", *NAMES, "same.py")
     made.commit()
@@ -97,15 +96,12 @@ def test_settings_of_a_user_change_nothing(workspace: Workspace, setting: str) -
     assert workspace.changed() == EXPECTED
 
 
-def test_a_list_takes_the_place_of_git(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_takes_the_place_of_git(workspace: Workspace, tmp_path: Path) -> None:
     listed = tmp_path / "list"
     listed.write_text("".join(f"d/{name}\0" for name in NAMES))
-    monkeypatch.setenv(changed_files.LIST, str(listed))
-    assert workspace.changed() == EXPECTED
+    assert workspace.changed(f"list:{listed}") == EXPECTED
     listed.write_text("")
-    assert workspace.changed() == set()
+    assert workspace.changed(f"list:{listed}") == set()
 
 
 def test_a_name_that_is_no_text_is_one_line(workspace: Workspace) -> None:

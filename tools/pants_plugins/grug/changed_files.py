@@ -4,8 +4,9 @@ Pants 2.17 splits git's output at blanks and takes quoted names as they are prin
 `café.py` and `my notes.md` are not seen. Its two functions are replaced by ones that ask with `-z`.
 Names are literals, too, where Pants would read `[1]` as a glob.
 
-The environment variable GRUG_CHANGED_FILES names a file that lists the paths instead, from the
-build root, each with a NUL after it: the pre-commit hook checks what is staged, and nothing else.
+`--changed-since=list:PATH` takes the paths from a file instead, from the build root and each with a
+NUL after it: the pre-commit hook checks what is staged, and nothing else. No commit's name holds a
+colon. (An environment variable would not do: the daemon does not see it.)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pants.core.util_rules.system_binaries import GitBinaryException
 from pants.engine.rules import Rule
 from pants.vcs.git import GitWorktree
 
-LIST = "GRUG_CHANGED_FILES"
+LIST = "list:"
 # No setting of a user changes what is listed.
 _GIT = ("--literal-pathspecs", "-c", "diff.relative=false", "-c", "color.ui=false")
 _DIFF = ("--name-only", "-z", "--no-renames", "--no-ext-diff")
@@ -58,8 +59,8 @@ def changed_files(
     relative_to: PurePath | str | None = None,
 ) -> set[str]:
     """Replaces GitWorktree.changed_files."""
-    if LIST in os.environ:
-        return decoded(Path(os.environ[LIST]).read_bytes())
+    if from_commit and from_commit.startswith(LIST):
+        return decoded(Path(from_commit[len(LIST) :]).read_bytes())
     root = PurePath(relative_to) if relative_to is not None else git.worktree
     below = ("--", str(root))
     files = names(git, "diff", *_DIFF, "HEAD", *below)

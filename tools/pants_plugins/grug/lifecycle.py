@@ -317,5 +317,29 @@ async def relink(console: Console, subsystem: RelinkSubsystem, specs: Specs) -> 
     return Relink(exit_code=await run_command(("relink",)))
 
 
+class RenameSubsystem(GoalSubsystem):
+    name = "rename"
+    help = (
+        "Give a variant another name, with its entry in the ledger, its recorded runs, and the "
+        "places that name it: ./pants rename VARIANT."
+    )
+
+    to = StrOption(default="", fromfile=False, help="New name: a lower-case identifier.")
+
+
+class Rename(Goal):
+    subsystem_cls = RenameSubsystem
+    environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
+
+
+@goal_rule
+async def rename(console: Console, subsystem: RenameSubsystem, specs: Specs) -> Rename:
+    variant = await Get(OneVariant, OneVariantRequest(specs, "rename"))
+    if variant.fault:
+        console.print_stderr(variant.fault)
+        return Rename(exit_code=1)
+    return Rename(exit_code=await run_command(("rename", variant.path, f"--to={subsystem.to}")))
+
+
 def rules() -> Iterable[Rule]:
     return collect_rules()
