@@ -2,6 +2,8 @@
 
     python -m tools.lifecycle fork ORIGIN --name NAME --bucket BUCKET --purpose SENTENCE
     python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT|plumbing]... [--format text|json]
+    python -m tools.lifecycle drift VARIANT... --decline COMMIT... --reason SENTENCE
+    python -m tools.lifecycle drift VARIANT... --synced COMMIT
     python -m tools.lifecycle upstream VARIANT --verdict SENTENCE [--resolved]
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
     python -m tools.lifecycle relink
@@ -47,6 +49,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=[],
         metavar="COMMIT",
         help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
+    )
+    drift_parser.add_argument(
+        "--decline",
+        action="append",
+        default=[],
+        metavar="COMMIT",
+        help="a commit that the copies do without, for the --reason",
+    )
+    drift_parser.add_argument("--reason", default="", help="why commits are declined")
+    drift_parser.add_argument(
+        "--synced", default="", metavar="COMMIT", help="a commit up to which all was looked at"
     )
     drift_parser.add_argument("--format", choices=("text", "json"), default="text")
     upstream_parser = commands.add_parser(
@@ -104,13 +117,8 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     conflicts = False
     if options.command == "fork":
         lines = fork.fork(repo, options.origin, options.name, options.bucket, options.purpose)
-    elif options.command == "drift" and options.apply == [plumbing.WORD]:
-        lines = plumbing.forward(repo, options.variants)
-    elif options.command == "drift" and options.apply:
-        lines, conflicts = drift.port(repo, options.apply, options.variants)
     elif options.command == "drift":
-        drifts = drift.drift(repo, options.variants)
-        lines = [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)]
+        lines, conflicts = run_drift(options, repo)
     elif options.command == "upstream" and options.resolved:
         lines = upstream.resolved(repo, options.variant, options.verdict)
     elif options.command == "upstream":
@@ -123,6 +131,21 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     if lines:
         print("\n".join(lines))
     return 1 if conflicts else 0
+
+
+def run_drift(options: argparse.Namespace, repo: Repository) -> tuple[list[str], bool]:
+    """(lines to print, whether conflicts were left) of the chosen form of `drift`."""
+    names = options.variants
+    if options.apply == [plumbing.WORD]:
+        return plumbing.forward(repo, names), False
+    if options.apply:
+        return drift.port(repo, options.apply, names)
+    if options.decline:
+        return drift.decline(repo, options.decline, options.reason, names), False
+    if options.synced:
+        return drift.sync(repo, options.synced, names), False
+    drifts = drift.drift(repo, names)
+    return [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)], False
 
 
 if __name__ == "__main__":

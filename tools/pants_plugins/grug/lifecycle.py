@@ -155,6 +155,17 @@ class DriftSubsystem(GoalSubsystem):
             "equals an earlier state of the origin's plumbing."
         )
     )
+    decline = StrListOption(
+        help="Note in the ledger that the named copies do without this commit of the origin."
+    )
+    reason = StrOption(default="", help="Reason for `--drift-decline`, in one sentence.")
+    synced = StrOption(
+        default="",
+        help=(
+            "Note in the ledger that all of the origin up to this commit was looked at for the "
+            "named copies, as after a conflict that you resolved."
+        ),
+    )
     format = EnumOption(default=DriftFormat.text, help="Text for people, or json for machines.")
 
 
@@ -176,8 +187,13 @@ async def drift(
         if not paths:
             console.print_stderr("No variant there: ./pants variants lists them.")
             return Drift(exit_code=1)
-    commits = (f"--apply={commit}" for commit in subsystem.apply)
-    argv = ("drift", *paths, *commits, f"--format={subsystem.format.value}")
+    flags = [
+        *(f"--apply={commit}" for commit in subsystem.apply),
+        *(f"--decline={commit}" for commit in subsystem.decline),
+        f"--reason={subsystem.reason}",
+        f"--synced={subsystem.synced}",
+    ]
+    argv = ("drift", *paths, *flags, f"--format={subsystem.format.value}")
     return Drift(exit_code=await run_command(argv))
 
 
