@@ -82,6 +82,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
     commands.add_parser("relink", help="name by content what a squash merge dropped")
+    for command in (upstream_parser, retire_parser):
+        command.add_argument("--sizes", default="", help="what was measured, as JSON, to keep")
     recover_parser = commands.add_parser("recover", help="finish what a killed command left")
     recover_parser.add_argument(
         "--abandon", action="store_true", help="forget it instead of finishing it"
@@ -120,12 +122,15 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     elif options.command == "drift":
         lines, conflicts = run_drift(options, repo)
     elif options.command == "upstream" and options.resolved:
-        lines = upstream.resolved(repo, options.variant, options.verdict)
+        lines = upstream.resolved(repo, options.variant, options.verdict, options.sizes)
     elif options.command == "upstream":
-        merged = upstream.upstream(repo, options.variant, options.verdict, check=options.check)
-        lines, conflicts = merged
+        lines, conflicts = upstream.upstream(
+            repo, options.variant, options.verdict, options.sizes, check=options.check
+        )
     elif options.command == "retire":
-        lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
+        lines = retire.retire(
+            repo, options.variant, options.verdict, options.sizes, options.keep_mentions
+        )
     elif options.command == "relink":
         lines, conflicts = relink.relink(repo)
     if lines:

@@ -259,7 +259,8 @@ def judge(change: FileChange, copy: Tree, settled: Settled, commit: str) -> Iter
     What the origin has become decides first: a later commit that changed a hunk again, or took it
     back, makes no conflict.
     """
-    names: Names = settled.names.get((commit, (change.old, change.new)), (change.old, change.new))
+    then: Names = (change.old, change.new)
+    names = settled.names.get((commit, then), then)
     for part in _judge(change, copy, settled.rename):
         if part.description.startswith("mode "):
             is_there = settled.has_mode(copy, names)
@@ -267,11 +268,11 @@ def judge(change: FileChange, copy: Tree, settled: Settled, commit: str) -> Iter
             is_there = settled.has_path(copy, names)
         elif part.state != PRESENT and part.hunk and change.before and change.after:
             texts = (change.before.content, change.after.content)
-            is_there = settled.has_file(copy, names) or settled.has_hunk(
+            is_there = settled.has_file(copy, names, then) or settled.has_hunk(
                 copy, names, texts, part.hunk
             )
         else:
-            is_there = part.state != PRESENT and settled.has_file(copy, names)
+            is_there = part.state != PRESENT and settled.has_file(copy, names, then)
         yield replace(part, state=PRESENT) if is_there else part
 
 

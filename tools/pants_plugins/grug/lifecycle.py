@@ -27,6 +27,7 @@ from pants.option.option_types import BoolOption, EnumOption, StrListOption, Str
 from pants.util.frozendict import FrozenDict
 
 from grug.contract import ContractFieldSet, ContractRequest
+from grug.diff import PairSizes, PairSizesRequest
 from grug.variants import (
     AllVariants,
     SelectedVariants,
@@ -74,6 +75,14 @@ async def run_command(argv: tuple[str, ...]) -> int:
     process = await Get(InteractiveProcess, CommandRequest(argv))
     result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
     return result.exit_code
+
+
+async def measure(path: str, variants: AllVariants) -> tuple[str, ...]:
+    """The flag with the sizes to keep of a living variant and its origin, where it is one."""
+    if all(target.address.spec_path != path for target in variants):
+        return ()
+    sizes = await Get(PairSizes, PairSizesRequest(path))
+    return (f"--sizes={sizes.json}",)
 
 
 @dataclass(frozen=True)
@@ -245,7 +254,9 @@ class Upstream(Goal):
 
 
 @goal_rule
-async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs) -> Upstream:
+async def upstream(
+    console: Console, subsystem: UpstreamSubsystem, specs: Specs, variants: AllVariants
+) -> Upstream:
     variant = await Get(OneVariant, OneVariantRequest(specs, "upstream"))
     if variant.fault:
         console.print_stderr(variant.fault)
@@ -264,7 +275,8 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
                 f"See them with ./pants test {variant.path}::"
             )
             return Upstream(exit_code=1)
-    return Upstream(exit_code=await run_command(argv))
+    sizes = await measure(variant.path, variants)
+    return Upstream(exit_code=await run_command((*argv, *sizes)))
 
 
 class RetireSubsystem(GoalSubsystem):
@@ -281,13 +293,16 @@ class Retire(Goal):
 
 
 @goal_rule
-async def retire(console: Console, subsystem: RetireSubsystem, specs: Specs) -> Retire:
+async def retire(
+    console: Console, subsystem: RetireSubsystem, specs: Specs, variants: AllVariants
+) -> Retire:
     variant = await Get(OneVariant, OneVariantRequest(specs, "retire"))
     if variant.fault:
         console.print_stderr(variant.fault)
         return Retire(exit_code=1)
     keep = ("--keep-mentions",) if subsystem.keep_mentions else ()
-    argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep)
+    sizes = await measure(variant.path, variants)
+    argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep, *sizes)
     return Retire(exit_code=await run_command(argv))
 
 
