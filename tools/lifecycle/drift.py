@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Mode, Tree
+from tools.common.files import File, Mode, Tree, has_files
+from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import edit, pins, synced
@@ -24,7 +25,6 @@ from tools.ledger.synced import Looked, Synced
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, PRESENT, Hunk, State
-from tools.lifecycle.names import Rename
 from tools.lifecycle.renamed_files import moved, renames
 from tools.lifecycle.settled import Names, Settled, trace
 
@@ -107,7 +107,7 @@ def pairs(repo: Repository, names: Sequence[str]) -> list[Pair]:
     for entry in chosen or entries:
         if not chosen and (entry.status != "active" or entry.origin not in by_name):
             continue
-        if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
+        if entry.status == "deleted" or not has_files(repo.root / entry.path):
             raise ToolError(f"{entry.name}: is {entry.status}: {entry.path} is not there")
         if entry.origin not in by_name:
             raise ToolError(f"{entry.name}: was copied from nothing: it has no origin")

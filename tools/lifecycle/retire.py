@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from tools.common.errors import ToolError
-from tools.common.files import Tree
+from tools.common.files import Tree, has_files
+from tools.common.names import Source, is_python, mentions
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit, pins
@@ -18,7 +19,6 @@ from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep
 from tools.lifecycle.fork import LOCKS
-from tools.lifecycle.names import Source, is_python, mentions
 from tools.lifecycle.upstream import introduced
 
 # The record of what there was.
@@ -31,7 +31,7 @@ def retire(
     """Removes a variant and returns the lines to print. Raises ToolError with nothing changed."""
     text, entries = ledger.read(repo.root)
     entry = ledger.find(entries, variant)
-    if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
+    if entry.status == "deleted" or not has_files(repo.root / entry.path):
         raise ToolError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
     verdict = ledger.verdict(entry, verdict)
     locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Mode, Tree
+from tools.common.files import File, Mode, Tree, has_files
+from tools.common.names import Rename
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import edit, pins
@@ -15,7 +16,6 @@ from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep, merge
 from tools.lifecycle.drift import fork_pin
-from tools.lifecycle.names import Rename
 from tools.lifecycle.renamed_files import align
 from tools.variants.facts import compare
 
@@ -115,7 +115,7 @@ def _pair(repo: Repository, name: str) -> tuple[str, Entry, Entry]:
         raise ToolError(f"{variant.name}: was copied from nothing: it has no origin")
     origin = next(entry for entry in entries if entry.name == variant.origin)
     for entry in (origin, variant):
-        if not (repo.root / entry.path).is_dir():
+        if not has_files(repo.root / entry.path):
             raise ToolError(f"{entry.path}: is not there ({entry.name} is {entry.status})")
     return text, variant, origin
 

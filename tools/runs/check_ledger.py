@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.common.errors import ToolError
+from tools.common.files import has_files
 from tools.common.git import Git
 from tools.ledger import kept_trees, pins
 from tools.ledger.files import entry_file, place
@@ -64,7 +65,7 @@ def directories(root: Path, entries: Iterable[Entry]) -> list[Fault]:
         if not entry.path:
             continue
         line = entry.lines["path"]
-        exists = (root / entry.path).is_dir()
+        exists = has_files(root / entry.path)
         if entry.status == "active" and not exists:
             message = (
                 f"{entry.name} is active, but {entry.path} is not there: put it back, or set "
