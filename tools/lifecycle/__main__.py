@@ -25,7 +25,7 @@ from pathlib import Path
 from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.repository import Repository
-from tools.lifecycle import drift, fork, plumbing, rename, retire, upstream
+from tools.lifecycle import drift, fork, plumbing, relink, rename, retire, upstream
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -62,13 +62,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="COMMIT",
-        help="a commit that the copies do without, for the --reason",
+        help="commit that the copies do without, for the --reason",
     )
     drift_parser.add_argument("--reason", default="", help="why commits are declined")
     drift_parser.add_argument(
-        "--synced", default="", metavar="COMMIT", help="a commit up to which all was looked at"
+        "--synced", default="", metavar="COMMIT", help="commit up to which all was looked at"
     )
-    drift_parser.add_argument("--format", choices=("text", "json"), default="text")
     upstream_parser = commands.add_parser(
         "upstream", help="merge a variant's change into its origin"
     )
@@ -89,8 +88,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
     rename_parser = commands.add_parser("rename", help="give a variant another name")
-    rename_parser.add_argument("variant")
-    rename_parser.add_argument("--to", required=True, help="the new name")
+    rename_parser.add_argument("variant", help="name or directory")
+    rename_parser.add_argument("--to", required=True, help="new name")
     commands.add_parser("relink", help="name by content what a squash merge dropped")
     for command in (upstream_parser, retire_parser):
         command.add_argument("--sizes", default="", help="what was measured, as JSON, to keep")

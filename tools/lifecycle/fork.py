@@ -58,7 +58,8 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
     return [
         f"{path}: a copy of {origin.name} at {point.commit}, {len(copy)} files",
         f"{entry_file(name)}: its entry in the ledger",
-        f"next: git add {path} {entry_file(name)} && git commit; then edit it, and ./pants validate",
+        f"next: git add {path} {entry_file(name)} && git commit; "
+        "then edit it, and ./pants validate",
     ]
 
 
