@@ -458,7 +458,8 @@ def train(cfg: TrainConfig) -> TrainResult:
     else:
         state = init()
     start = int(state.step)
-    write_record(cfg.run_dir, dataclasses.asdict(cfg), cfg.roles(), store.manifest, start)
+    if start < cfg.steps:  # who only looks at a finished run is no part of it
+        write_record(cfg.run_dir, dataclasses.asdict(cfg), cfg.roles(), store.manifest, start)
 
     log = RunLog(cfg.run_dir, start, cfg.steps, tensorboard=cfg.tensorboard, wandb=cfg.wandb)
     meter = StepMeter(

@@ -51,10 +51,13 @@ class Workspace:
         starts: tuple[int, ...] = (0,),
         sources: dict[str, str] = SOURCES,
         commit: str | None = COMMIT,
+        schema: int = 3,
+        numerics: tuple[dict[str, Any], ...] = (),
     ) -> Path:
         """A run directory as record.py and runlog.py of experiments/grug/base/plumbing write it.
 
-        Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`.
+        Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`,
+        and each under its `numerics`.
         """
         directory = self.root / "runs" / name
         digests = {file: sha256(text.encode()) for file, text in sources.items()}
@@ -75,6 +78,10 @@ class Workspace:
             }
             for start, digest in zip(starts, (*earlier, last), strict=True)
         ]
+        if schema >= 3:
+            each = numerics or ({"environment": {}, "jax": {"enable_x64": False}},) * len(starts)
+            for attempt, values in zip(attempts, each, strict=True):
+                attempt["numerics"] = values
         settings = {
             "seed": 0,
             "steps": len(rows),
@@ -84,13 +91,13 @@ class Workspace:
             "model": {"d_model": 128, "vocabulary": "gs://bucket/words"},
         }
         run = {
-            "schema_version": 2,
+            "schema_version": schema,
             "variant": "base",
             "attempts": attempts,
             "config": settings | (config or {}),
             "roles": {"data": "place", "run_dir": "place", "seed": "replicate"},
             "data": {"digest": OTHER},
-            "sources": digests,
+            "sources": digests if schema < 3 else {last: digests},
             "lock": DIGEST,
         }
         (directory / "run.json").write_text(json.dumps(run | (record or {})))
@@ -106,9 +113,10 @@ class Workspace:
         curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
                  for i in range(1, 11)]  # fmt: skip
         summary = {
-            "schema_version": 2,
+            "schema_version": 3,
             "variant": variant,
             "run": run,
+            "run_schema": 3,
             "seed": 0,
             "config": {"steps": steps, "learning_rate": 0.01},
             "roles": OLD_ROLES,
@@ -116,6 +124,7 @@ class Workspace:
             "sources_digest": DIGEST,
             "mixed_sources": False,
             "lock": DIGEST,
+            "numerics": {"jax.enable_x64": False},
             "git": {"commit": COMMIT, "dirty": False},
             "devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 1},
             "versions": {"python": "3.11.7"},

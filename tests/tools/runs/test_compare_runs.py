@@ -237,7 +237,7 @@ def test_claims_that_cannot_be_asked_for(workspace, name, against, message):
 
 def test_a_malformed_summary_stops_a_claim(seeds):
     seeds.write_summary("base", "base-9", curve=[])
-    with pytest.raises(ToolError, match="base-9.json:21: curve: is malformed"):
+    with pytest.raises(ToolError, match="base-9.json:23: curve: is malformed"):
         claims(seeds.root, "moe", "base")
 
 

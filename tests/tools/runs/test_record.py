@@ -90,7 +90,7 @@ def test_a_run_is_recorded_under_the_ledgers_name(workspace):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"record": {"schema_version": 3}}, "schema_version is 3, this tool knows 1 and 2"),
+        ({"record": {"schema_version": 4}}, "schema_version is 4, this tool knows 1, 2, 3"),
         ({"record": {"roles": {"seed": 1}}}, "roles is not what a run writes"),
         ({"record": {"attempts": []}}, "attempts is not what a run writes"),
         ({"record": {"attempts": [{}]}}, "attempts[0].from_step is not what a run writes"),
@@ -128,9 +128,8 @@ def test_a_run_says_which_settings_are_places(workspace):
 
 
 def test_a_run_of_the_first_schema_is_read_as_before(workspace):
-    old = {"schema_version": 1, "roles": None}
     config = {"wandb": True, "eval_every": 5, "resume": False}
-    run = workspace.write_run("base-1", rows(10), config=config, record=old)
+    run = workspace.write_run("base-1", rows(10), config=config, record={"roles": None}, schema=1)
     path, *_ = record([run], workspace.root)
     summary = run_summary.load(workspace.root / path, path)
     assert summary.config.keys() & {"wandb", "resume", "data", "eval_every"} == {"eval_every"}
