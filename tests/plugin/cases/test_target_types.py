@@ -110,12 +110,13 @@ def test_every_other_file_is_data_of_all_python_files(runner: RuleRunner) -> Non
     here = "experiments/grug/data"
     files = {**TEMPLATE, "test_model.py": "", **DATA, **NO_DATA}
     write_variant(runner, here, "grug_variant(resolve='cpu')", files)
-    expected = [f"{here}/{name}" for name in sorted(DATA)]
+    addresses = {name: Address(here, relative_file_path=name) for name in DATA}
+    expected = sorted(address.spec for address in addresses.values())
     for name in ("model.py", "test_model.py"):
         found = dependencies(runner, Address(here, relative_file_path=name))
-        assert [spec for spec in found if not spec.endswith(".py")] == expected
-    for name in DATA:
-        target = file_target(runner, here, name)
+        assert sorted(spec for spec in found if ".py" not in spec) == expected
+    for name, address in addresses.items():
+        target = runner.get_target(address)
         assert type(target) is VariantData
         sources = runner.request(
             SourceFiles,
@@ -138,7 +139,7 @@ def test_data_that_a_build_file_names_is_still_right(runner: RuleRunner) -> None
     build = "resource(name='table', source='table.json')\ngrug_variant(dependencies=[':table'])"
     write_variant(runner, here, build, {**TEMPLATE, "table.json": "[]"})
     found = dependencies(runner, Address(here, relative_file_path="model.py"))
-    assert found == [f"{here}/table.json", f"{here}:table"]
+    assert sorted(found) == [f"{here}/table.json", f"{here}:table"]
 
 
 def test_the_contract_reaches_the_variant_and_the_suite(runner: RuleRunner) -> None:

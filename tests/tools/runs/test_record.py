@@ -250,3 +250,72 @@ def test_picking_keeps_both_ends(count, most):
     found = pick(range(count), most)
     assert found == sorted(set(found)) and len(found) == min(count, most)
     assert (found[0], found[-1]) == (0, count - 1)
+
+
+def test_an_attempt_counts_by_the_steps_it_made(workspace):
+    """A start that crashed in its first step, one whose steps were made again, and a last look."""
+    run = workspace.write_run(
+        "base-1", rows(10), earlier=(OTHER, "d" * 64, "e" * 64), starts=(0, 7, 5, 0)
+    )
+    path, *_ = record([run], workspace.root)
+    assert not run_summary.load(workspace.root / path, path).mixed_sources
+    attempts = json.loads((run / "run.json").read_text())["attempts"]
+    record_of = run / "run.json"
+    looked = json.loads(record_of.read_text())
+    looked["attempts"] = [attempts[-1], {**attempts[0], "from_step": 10}]
+    record_of.write_text(json.dumps(looked))
+    record([run], workspace.root)  # the same summary: else it would be refused
+    looked["attempts"] = [{**attempts[-1], "from_step": 10}]
+    record_of.write_text(json.dumps(looked))
+    with pytest.raises(ToolError, match="no attempt made the steps of metrics.jsonl"):
+        record([run], workspace.root)
+
+
+def numerics(x64: bool = False, **environment: str):
+    return {"environment": environment, "jax": {"enable_x64": x64}}
+
+
+NO_MATTER = {
+    "JAX_COMPILATION_CACHE_DIR": "/home/someone/cache",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_ENABLE_X64": "0",  # what JAX made of it is recorded
+    "XLA_FLAGS": "--xla_dump_to=/tmp/x --xla_force_host_platform_device_count=8",
+}
+
+
+def test_a_summary_holds_what_changes_the_numbers(workspace):
+    flags = "--xla_b=2 --xla_a=1 --xla_b=3 --xla_dump_to=/home/someone"
+    seen = numerics(True, **{**NO_MATTER, "XLA_FLAGS": flags, "JAX_NEW": "1"})
+    path, *_ = record([workspace.write_run("base-1", rows(10), numerics=(seen,))], workspace.root)
+    assert run_summary.load(workspace.root / path, path).numerics == {
+        "JAX_NEW": "1",
+        "XLA_FLAGS": "--xla_a=1 --xla_b=3",
+        "jax.enable_x64": True,
+    }
+    plain = workspace.write_run("base-2", rows(10), numerics=(numerics(**NO_MATTER),))
+    path, *_ = record([plain], workspace.root)
+    assert run_summary.load(workspace.root / path, path).numerics == {"jax.enable_x64": False}
+
+
+def test_steps_made_under_other_flags_are_refused(workspace):
+    sources = {"earlier": (RAN,), "starts": (0, 5)}
+    mixed = workspace.write_run(
+        "base-1", rows(10), numerics=(numerics(), numerics(LIBTPU_INIT_ARGS="--x=1")), **sources
+    )
+    message = "its steps differ in LIBTPU_INIT_ARGS unset → --x=1: run it again from the start"
+    assert message in refusal(workspace, mixed)
+    path, *_ = record([mixed], workspace.root, mixed_sources=True)
+    assert run_summary.load(workspace.root / path, path).mixed_sources
+    alike = workspace.write_run(
+        "base-2", rows(10), numerics=(numerics(), numerics(**NO_MATTER)), **sources
+    )
+    record([alike], workspace.root)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {}, {"environment": {"XLA_FLAGS": 1}, "jax": {}}, {"environment": {}, "jax": {"a": []}}],
+)
+def test_flags_that_no_run_writes(workspace, value):
+    run = workspace.write_run("base-1", rows(10), numerics=(value,))
+    assert "attempts[0].numerics is not what a run writes" in refusal(workspace, run)
