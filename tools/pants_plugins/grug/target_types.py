@@ -224,7 +224,8 @@ class GenerateFromGrugVariant(GenerateTargetsRequest):
 
 def escape(name: str) -> str:
     """A pattern that matches a file of just this name."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+    pattern = "".join(f"[{char}]" if char in "*?[" else char for char in name)
+    return f"./{pattern}" if name.startswith("!") else pattern  # not what is left out
 
 
 @dataclass(frozen=True)

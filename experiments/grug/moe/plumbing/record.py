@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,22 @@ def write_record(
         "data": data,
         "sources": {**listings(earlier, attempts), sources.digest: sources.digests},
         "lock": code["lock"],
+        "wandb_id": earlier.get("wandb_id"),
     }
-    folder.write("run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    folder.write("run.json", encode(record))
+
+
+def wandb_id(folder: Folder) -> str:
+    """The id by which W&B knows the run, kept in its run.json: a resumed run is the same one."""
+    record = json.loads(folder.read("run.json") or b"{}")
+    if not record.get("wandb_id"):
+        record["wandb_id"] = secrets.token_hex(8)
+        folder.write("run.json", encode(record))
+    return record["wandb_id"]
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
 
 
 def listings(record: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str, Any]:
