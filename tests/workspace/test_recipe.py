@@ -95,7 +95,9 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     assert "experiments.grug.base" not in (relu / "test_launch.py").read_text()
     lab.workspace.commit()
 
-    assert "changes nothing of base" in lab.refused("upstream", "experiments/grug/relu")
+    assert "changes nothing of base" in lab.refused(
+        "upstream", "experiments/grug/relu", "--upstream-verdict=It pays."
+    )
     model = (relu / "model.py").read_text()
     assert SQUARED in model
     (relu / "model.py").write_text(model.replace(SQUARED, PLAIN))
@@ -107,7 +109,9 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     lab.pants("diff", "experiments/grug/relu")
     report = re.sub(r"<[^>]+>", "", (lab.root / "dist/diff/relu/index.html").read_text())
     assert "MLP/activation" in report and PLAIN in report
-    assert "not committed" in lab.refused("upstream", "experiments/grug/relu")
+    assert "not committed" in lab.refused(
+        "upstream", "experiments/grug/relu", "--upstream-verdict=It pays."
+    )
     lab.workspace.commit()
 
     store = prepare_default(tmp_path, max_documents=80, vocab_size=512, heldout_fraction=0.1)
@@ -129,7 +133,7 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     page = lab.page("relu")
     assert "No square?" in page and "one seed: no claim" in page and PLAIN in page
 
-    lab.pants("upstream", "experiments/grug/relu")
+    lab.pants("upstream", "experiments/grug/relu", "--upstream-verdict=It pays.")
     assert (base / "model.py").read_text() == model.replace(SQUARED, PLAIN)
     assert (lab.entry("relu").status, lab.entry("relu").superseded_by) == ("superseded", "base")
     lab.pants("lint", "::")
@@ -164,7 +168,7 @@ def test_a_variant_whose_tests_fail_is_not_merged(lab: Lab) -> None:
     (broken / "test_launch.py").write_text("def test_red():\n    assert False\n")
     lab.workspace.commit()
     before = (lab.root / "experiments/grug/base/test_launch.py").read_text()
-    said = lab.refused("upstream", "experiments/grug/broken")
+    said = lab.refused("upstream", "experiments/grug/broken", "--upstream-verdict=It pays.")
     assert "experiments/grug/broken/test_launch.py" in said and "nothing was merged" in said
     assert (lab.root / "experiments/grug/base/test_launch.py").read_text() == before
     assert lab.entry("broken").status == "active"

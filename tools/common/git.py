@@ -9,7 +9,7 @@ import os
 import subprocess
 import tomllib
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from tools.common.errors import ToolError
@@ -85,6 +85,36 @@ class Git:
         self.root = root
         self.git_dir = git_dir
         self.fetches = fetches
+        self._trees_by_path: dict[tuple[str, tuple[str, ...]], dict[str, str]] = {}
+
+    @cached_property
+    def prefix(self) -> str:
+        """The path of `root` in its repository, with a final slash unless it is empty."""
+        return (self.answer("rev-parse", "--show-prefix") or b"").decode().removesuffix("\n")
+
+    def object(self, commit: str, path: str) -> str:
+        """git's id of a path's content in a commit; empty if the commit lacks the path."""
+        command = ("rev-parse", "--verify", "--quiet", f"{commit}:{self.prefix}{path}")
+        return (self.answer(*command) or b"").decode().strip()
+
+    def trees(self, path: str, tips: tuple[str, ...]) -> dict[str, str]:
+        """Each content that a directory had in the tips' history: its id, and the newest commit."""
+        if (path, tips) not in self._trees_by_path:
+            command = ("rev-list", "--full-history", *filter(self.commit, tips), "--", path)
+            commits = self.ask(*command).split()
+            names = {f"{commit}:{self.prefix}{path}": commit for commit in commits}
+            ids = self.objects(names, "tree")
+            found: dict[str, str] = {}
+            for name, commit in names.items():  # the newest commit first
+                if name in ids:
+                    found.setdefault(ids[name], commit)
+            self._trees_by_path[path, tips] = found
+        return self._trees_by_path[path, tips]
+
+    def blobs_of(self, commit: str) -> set[str]:
+        """The ids of all files of a commit."""
+        lines = self.names("ls-tree", "-r", "-z", "--full-tree", commit)
+        return {line.partition("\t")[0].split(" ")[2] for line in lines}
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Runs one command in `root`; any exit code is returned. Raises ToolError without git."""
@@ -177,22 +207,31 @@ class Git:
             raise ToolError(f"git rev-list: {complaint(process)}")
         return set(digests) & set(process.stdout.decode().split())
 
-    def known_commits(self, names: Collection[str]) -> set[str]:
-        """The `names` (hexadecimal digits) that mean exactly one commit, from a single command.
+    def known_commits(self, names: Collection[str]) -> dict[str, str]:
+        """The `names` that mean exactly one commit, with its full digest, from a single command.
+
+        Raises:
+            ToolError: there is no repository.
+        """
+        objects = self.objects([f"{name}^{{commit}}" for name in names], "commit")
+        return {name.removesuffix("^{commit}"): digest for name, digest in objects.items()}
+
+    def objects(self, names: Collection[str], kind: str) -> dict[str, str]:
+        """The `names` (revisions) that mean an object of that kind, with its id; one command.
 
         Raises:
             ToolError: there is no repository.
         """
         if not names:
-            return set()
+            return {}
         ordered = sorted(names)
-        lines = "".join(f"{name}^{{commit}}\n" for name in ordered)
+        lines = "".join(f"{name}\n" for name in ordered)
         process = self.run("cat-file", "--batch-check", stdin=lines.encode())
-        answers = process.stdout.decode().splitlines()
+        answers = process.stdout.decode(errors="replace").splitlines()
         if process.returncode or len(answers) != len(ordered):
             raise ToolError(f"{self.git_dir or self.root}: git says {complaint(process)!r}")
-        pairs = zip(ordered, answers, strict=True)
-        return {name for name, answer in pairs if answer.split(" ")[1:2] == ["commit"]}
+        pairs = ((n, a.split(" ")) for n, a in zip(ordered, answers, strict=True))
+        return {name: words[0] for name, words in pairs if words[1:2] == [kind]}
 
     def blobs(self, digests: Iterable[str]) -> dict[str, bytes]:
         """The contents of objects by their digest in git; objects it lacks are left out."""

@@ -43,11 +43,6 @@ class Repository(Git):
             return commit
         return self.ask("rev-parse", "HEAD").strip()
 
-    def object(self, commit: str, path: str) -> str:
-        """git's digest of a path's content in a commit; empty if the commit lacks the path."""
-        command = ("rev-parse", "--verify", "--quiet", f"{commit}:{self.prefix}{path}")
-        return (self.answer(*command) or b"").decode().strip()
-
     def content(self, commit: str, path: str) -> bytes | None:
         """A file's bytes in a commit; None if the commit lacks it."""
         return self.answer("cat-file", "blob", f"{commit}:{self.prefix}{path}")

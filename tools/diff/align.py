@@ -26,6 +26,8 @@ class Side:
     lines: tuple[str, ...]
     plain: tuple[str, ...]
     is_python: bool
+    nameless: tuple[str, ...] = ()
+    """On the origin's side: the lines with its own name put aside, before renames are undone."""
 
     @cached_property
     def keys(self) -> list[str]:
@@ -75,7 +77,7 @@ MAX_MOVED = 200
 def align_as_git(old: Side, new: Side, budget: Budget) -> Alignment:
     """The histogram diff of the lines as they are, except for the variant's own name."""
     all_lines = range(len(old.lines)), range(len(new.lines))
-    return _Aligner(old.lines, new.plain, budget).flow(*all_lines)
+    return _Aligner(old.nameless, new.plain, budget).flow(*all_lines)
 
 
 def align(

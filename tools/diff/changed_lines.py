@@ -1,4 +1,4 @@
-"""Counts the lines in which two trees differ, ignoring a copy's own name."""
+"""Counts the lines in which two trees differ, ignoring a copy's own name and renamed files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 
 from tools.diff.histogram import Budget, Counts, count
+from tools.diff.pairing import pairs
 from tools.diff.text import split
+from tools.lifecycle.names import Rename
 
 # Steps of the inner loops that one comparison may take, far more than hand-written sources need.
 MAX_STEPS = 8_000_000
@@ -29,10 +31,35 @@ def own_name_undone(content: bytes, old: str, new: str) -> bytes:
     return content
 
 
+def own_names_aside(
+    old: Mapping[str, bytes], new: Mapping[str, bytes], names: tuple[str, str]
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Both trees as they are compared: what `fork` rewrites is no difference.
+
+    The origin's files are renamed as a copy's are, and then the name is undone on both sides. So a
+    copy that nobody touched equals its origin, even if the origin named the copy before.
+
+    Args:
+        old, new: contents by path within each tree.
+        names: the directories of both from the workspace's root, or "".
+    """
+    source, directory = names
+    sides = dict(old), {p: own_name_undone(data, *names) for p, data in new.items()}
+    if not source or not directory or source == directory:
+        return sides
+    rename = Rename(source, directory)
+    for path, data in old.items():
+        copied = data if new.get(path) == data else rename.loose(path, data)
+        sides[0][path] = own_name_undone(copied, *names)
+    return sides
+
+
 def changed_lines(
     old: Mapping[str, bytes], new: Mapping[str, bytes], names: tuple[str, str]
 ) -> Counts:
-    """Lines added and deleted over all paths; bytes between line feeds count as lines everywhere.
+    """Lines added and deleted over all files; bytes between line feeds count as lines everywhere.
+
+    A renamed file is compared with what it was.
 
     Args:
         old, new: contents by path within each tree.
@@ -40,8 +67,9 @@ def changed_lines(
     """
     total = Counts(0, 0)
     budget = Budget(MAX_STEPS)
-    for path in sorted(old.keys() | new.keys()):
-        a, b = old.get(path, b""), own_name_undone(new.get(path, b""), *names)
+    before, after = own_names_aside(old, new, names)
+    for old_path, path in pairs(before, after, budget):
+        a, b = before.get(old_path or "", b""), after.get(path or "", b"")
         if a != b:
             total += count(split(a), split(b), budget)
     return total

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools.common.files import File
 from tools.diff import buckets, definitions
 from tools.diff.align import Alignment, Item, Side, align, align_as_git
-from tools.diff.changed_lines import MAX_STEPS, own_name_undone
+from tools.diff.changed_lines import MAX_STEPS, own_names_aside
 from tools.diff.histogram import Budget, Counts
 from tools.diff.model import CallOrder, Change, Comparison, FileDiff, Knob, Marker, Row, Status
 from tools.diff.moves import Moves
@@ -50,18 +50,16 @@ def compare(
             paired by position, and a note says so.
     """
     bucket_map, budget = bucket_map or {}, budget or Budget(MAX_STEPS)
-    contents = {path: file.content for path, file in old.tree.items()}
-    plain = {
-        path: own_name_undone(file.content, old.name, new.name) for path, file in new.tree.items()
-    }
-    paths = pairs(contents, plain, budget)
+    contents = [{path: file.content for path, file in side.tree.items()} for side in (old, new)]
+    plain = own_names_aside(contents[0], contents[1], (old.name, new.name))
+    paths = pairs(*plain, budget)
     compared = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
     names = renames(_replaced(compared, budget), [(p.old, p.new) for p in compared if p])
     if names:
         for texts in compared:
-            if texts and texts.old.lines != texts.new.plain:
-                lines = texts.old.lines
-                texts.old = Side(lines, rename(lines, names), texts.old.is_python)
+            if texts and texts.old.nameless != texts.new.plain:
+                side = texts.old
+                texts.old = replace(side, plain=rename(side.nameless, names))
                 _align(texts, budget)
     moves = Moves([(p.old, p.new, p.alignment) if p else None for p in compared], budget)
     files = []
@@ -118,19 +116,23 @@ def _read(
     b: str | None,
     old: Mapping[str, File],
     new: Mapping[str, File],
-    plain: Mapping[str, bytes],
+    plain: tuple[Mapping[str, bytes], Mapping[str, bytes]],
     budget: Budget,
 ) -> _Pair | None:
-    """The lines of a pair of texts, aligned; None if either side is not a text."""
+    """The lines of a pair of texts, aligned; None if either side is not a text.
+
+    `plain` holds the contents of both trees with the variant's own name put aside.
+    """
     before, after = old.get(a) if a else None, new.get(b) if b else None
     if not (_is_text(before) and _is_text(after)):
         return None
     path = b or a or ""
     lines = split(before.content) if before else ()
     is_python = path.endswith(".py")
-    old_side = Side(lines, lines, is_python and (a or path).endswith(".py"))
+    nameless = split(plain[0][a]) if a else ()
+    old_side = Side(lines, nameless, is_python and (a or path).endswith(".py"), nameless)
     lines = split(after.content) if after else ()
-    new_side = Side(lines, split(plain[b]) if b else (), is_python)
+    new_side = Side(lines, split(plain[1][b]) if b else (), is_python)
     if old_side.plain == new_side.plain:
         items = [Item((n,), (n,), True) for n in range(len(old_side.lines))]
         return _Pair(path, old_side, new_side, Alignment(items), Alignment(items))
@@ -187,7 +189,7 @@ def _file_diff(
         remarks += notes(
             before.content, "".join(compared.new.plain).encode("utf-8", "surrogateescape")
         )
-        if before.content != after.content and compared.old.lines == compared.new.plain:
+        if before.content != after.content and compared.old.nameless == compared.new.plain:
             remarks.append("only names the variant where the origin named itself")
     for side, when in ((compared.old, "before"), (compared.new, "now")):
         if side.is_python and side.lines and side.tree is None:

@@ -21,7 +21,7 @@ def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
     """How old line i changed, if it became new line j."""
     if old.lines[i] == new.lines[j]:
         return "same"
-    if old.lines[i] == new.plain[j]:
+    if old.nameless[i] == new.plain[j]:
         return "name"
     a, b = old.plain[i], new.plain[j]
     if a == b:

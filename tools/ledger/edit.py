@@ -1,27 +1,32 @@
-"""Writes or changes one entry of the ledger; every other byte of it stays."""
+"""Writes or changes one entry of the ledger's text; every other byte of it stays.
+
+tools/ledger/files.py says how that text and the ledger's files belong together.
+"""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from tools.ledger.files import entry_file
 from tools.ledger.ledger import Entry
 
 WIDTH = 100
 
 
 def added(text: str, name: str, fields: Mapping[str, str]) -> str:
-    """The ledger's text with one more entry at its end."""
+    """The ledger's text with one more entry, in a file of its own."""
     newline = "\r\n" if "\r\n" in text else "\n"
-    lines = ["", f"## {name}", "", *(line for key in fields for line in _written(key, fields[key]))]
+    lines = [f"## {name}", "", *(line for key in fields for line in _written(key, fields[key]))]
     start = text if not text or text.endswith("\n") else text + newline
-    return start + "".join(line + newline for line in lines)
+    marker = entry_file(name, marker=True)
+    return f"{start}{marker}\n" + "".join(line + newline for line in lines)
 
 
 def changed(text: str, entry: Entry, fields: Mapping[str, str], after: str = "status") -> str:
     """The ledger's text with fields of one entry set; new ones come after the field `after`."""
-    newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.splitlines(keepends=True)
+    newline = "\r\n" if lines[entry.line - 1].endswith("\r\n") else "\n"
     edits: dict[int, tuple[int, list[str]]] = {}
     new_fields: list[str] = []
     for key, value in fields.items():

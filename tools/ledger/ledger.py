@@ -1,20 +1,27 @@
-"""The ledger of experiments: docs/reports/grug-archive.md, plain Markdown that people edit.
+"""The ledger of experiments: docs/reports/variants/NAME.md, plain Markdown that people edit.
 
-An experiment is a second-level heading, its name, and a list of fields, one per line; a line that
-begins with two spaces continues the field above it:
+An experiment is a file: a heading, its name, and a list of fields, one per line; a line that begins
+with two spaces continues the field above it:
 
-    ## moe
+    # moe
 
     - path: experiments/grug/moe
     - origin: base
-    - forked at: 0123abcd
+    - forked at: 0123abcd4567 tree 89ab01234567
     - status: active
     - bucket: MLP/activation
     - purpose: whether sparse experts
       pay at equal active FLOPs
 
-Text between the list and the next heading is notes for people. `FIELDS` lists the fields. `parse`
-looks at the text alone; tools/runs/check_ledger.py compares it with git and the directories.
+
+    ### Notes
+
+    Whatever people should know.
+
+`FIELDS` lists the fields. `read_ledger` reads all files as one text (tools/ledger/files.py), in
+which entries of the older form stand first: second-level headings of docs/reports/grug-archive.md.
+`parse` looks at that text alone; tools/runs/check_ledger.py compares it with git and the
+directories.
 """
 
 from __future__ import annotations
@@ -27,20 +34,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.common.errors import ToolError
-from tools.common.files import MIB, read_text
+from tools.ledger import files
+from tools.ledger.files import LEDGER, entry_file, is_marker, place
 
-LEDGER = "docs/reports/grug-archive.md"
 # Each directory in it has an entry. (Speedruns have records and a leaderboard of their own.)
 AREA = "experiments/grug"
-MAX_LEDGER = 4 * MIB
 SCHEMA_VERSION = 1
 
 FIELDS = {
     "path": "Its directory, from the workspace's root.",
     "origin": "The experiment it was copied from; `none` for one written from scratch.",
-    "forked at": "The commit its origin was copied at.",
-    "introduced": "The commit that brought it; `pending` until there is one.",
-    "last known-good": "For a superseded or deleted one: the commit where it last passed.",
+    "forked at": "Where its origin was copied: `COMMIT tree TREE`, git's ids of the commit and of "
+    "the directory's content in it. A squash merge drops the first; the second is found again.",
+    "introduced": "The first commit of the main branch that has it, written as `forked at` is; "
+    "`pending` until there is one.",
+    "last known-good": "For a superseded or deleted one: the last commit that has it, written as "
+    "`forked at` is.",
+    "synced": "What of its origin was looked at: `COMMIT tree TREE`, up to where all of it was; "
+    "then `; COMMIT applied` and `; COMMIT declined: reason`.",
     "status": "active, superseded or deleted.",
     "purpose": "The question it answers, in one sentence.",
     "bucket": "The one part of the template it changes.",
@@ -63,6 +74,8 @@ CHANGE_BUCKETS = (
 BUCKETS = (*CHANGE_BUCKETS, "template")
 
 _HEADING = re.compile(r"##\s+(\S.*?)\s*")
+_NOTES = re.compile(r"###\s+Notes\s*")
+_CONFLICT = re.compile(r"(<{7}|\|{7}|>{7})( .*)?|={7}")
 _FIELD = re.compile(r"- ([a-z][a-z -]*):(?:\s+(\S.*?))?\s*")
 # Names and paths become file names and links.
 NAME = re.compile(r"[a-z0-9][\w-]{0,79}", re.ASCII)
@@ -78,7 +91,7 @@ class Entry:
     fields: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     notes: str = ""
-    """The text below the list, unchanged."""
+    """The text below the heading `### Notes`, unchanged."""
 
     def __getattr__(self, name: str) -> str:
         """A field as an attribute, such as `entry.superseded_by`; empty if it is not written."""
@@ -89,8 +102,8 @@ class Entry:
 
 
 def read_ledger(root: Path) -> str:
-    """The text of the ledger of the workspace `root`. Raises ToolError if it cannot be read."""
-    return read_text(root / LEDGER, MAX_LEDGER, name=LEDGER)
+    """The ledger of the workspace `root`, as one text. Raises ToolError if it cannot be read."""
+    return files.compose(root)
 
 
 def load_ledger(root: Path) -> list[Entry]:
@@ -106,43 +119,90 @@ def parse(text: str, path: str) -> list[Entry]:
     """
     entries, faults = read(text)
     if faults:
-        raise ToolError("\n".join(f"{path}:{number}: {message}" for number, message in faults))
+        places = ((place(text, number, path), message) for number, message in faults)
+        raise ToolError("\n".join(f"{file}:{line}: {fault}" for (file, line), fault in places))
     return entries
 
 
 def read(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:
     """The entries as far as they can be read, and every fault as (line, message), by line."""
-    entries: list[Entry] = []
-    notes: list[list[str]] = []
-    faults: list[tuple[int, str]] = []
-    current: Entry | None = None
-    key = ""  # the field that an indented line continues
+    reader = _Reader()
     for number, line in enumerate(text.splitlines(), start=1):
-        heading, item = _HEADING.fullmatch(line), _FIELD.fullmatch(line)
-        if heading:
-            current, key = Entry(heading[1], number), ""
-            entries.append(current)
-            notes.append([])
-        elif current and item:
-            key = item[1]
-            if key not in FIELDS:
-                faults.append((number, _unknown("field", key, FIELDS)))
-            elif key in current.fields:
-                first = current.lines[key]
-                faults.append((number, f"{key!r} is written twice; the first is in line {first}"))
-            else:
-                current.fields[key], current.lines[key] = item[2] or "", number
-        elif current and key in current.fields and line.startswith("  ") and line.strip():
-            current.fields[key] = f"{current.fields[key]} {line.strip()}".strip()
-        elif current and (line.strip() or notes[-1]):
-            key = ""
-            notes[-1].append(line)
-    texts = ("\n".join(lines).strip() for lines in notes)
-    entries = [dataclasses.replace(e, notes=n) for e, n in zip(entries, texts, strict=True)]
+        reader.take(number, line)
+    faults = reader.faults
+    texts = ("\n".join(lines).strip() for lines in reader.notes)
+    entries = [dataclasses.replace(e, notes=n) for e, n in zip(reader.entries, texts, strict=True)]
     for entry in entries:
         faults += _faults(entry)
     faults += _between(entries)
     return entries, sorted(faults)
+
+
+class _Reader:
+    """Reads the ledger's text line by line."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.notes: list[list[str]] = []  # of each entry
+        self.faults: list[tuple[int, str]] = []
+        self.current: Entry | None = None
+        self.in_notes = False
+        self.file = ""  # marker of the file whose lines these are, if not of the first page
+        self.key = ""  # the field that an indented line continues
+        self.unknown = 0  # the last line that was neither
+
+    def take(self, number: int, line: str) -> None:
+        """Reads the next line."""
+        if _CONFLICT.fullmatch(line):
+            self.faults.append((number, f"{line[:7]} is left of a merge: resolve the conflict"))
+        elif is_marker(line):
+            self.current, self.file, self.in_notes = None, line, False
+        elif heading := _HEADING.fullmatch(line):
+            self._begin(heading[1], number)
+        elif self.current and self.in_notes:
+            self.notes[-1].append(line)
+        elif self.current and _NOTES.fullmatch(line):
+            self.in_notes = True
+        elif not line.strip():
+            self.key = ""
+        elif self.current or self.file:
+            self._field(self.current, number, line)
+
+    def _begin(self, name: str, number: int) -> None:
+        """Begins an entry."""
+        self.current, self.key, self.in_notes = Entry(name, number), "", False
+        self.entries.append(self.current)
+        self.notes.append([])
+        if self.file and self.file != entry_file(name, marker=True):
+            self.faults.append((number, f"the file of this entry is {entry_file(name)}"))
+
+    def _field(self, entry: Entry | None, number: int, line: str) -> None:
+        """Reads a line that is a field, or continues one."""
+        item = _FIELD.fullmatch(line)
+        if entry and item:
+            self.key = item[1]
+            if self.key not in FIELDS:
+                self.faults.append((number, _unknown("field", self.key, FIELDS)))
+            elif self.key in entry.fields:
+                above = number - entry.lines[self.key]
+                message = f"{self.key!r} is written twice: {above} lines above, too"
+                self.faults.append((number, message))
+            else:
+                entry.fields[self.key], entry.lines[self.key] = item[2] or "", number
+        elif entry and self.key and line.startswith("  "):
+            if self.key in entry.fields:
+                entry.fields[self.key] = f"{entry.fields[self.key]} {line.strip()}".strip()
+        else:
+            self.key = ""
+            if self.unknown != number - 1:  # a paragraph is one fault
+                self.faults.append((number, _unknown_line(entry)))
+            self.unknown = number
+
+
+def _unknown_line(entry: Entry | None) -> str:
+    if entry is None:
+        return "an entry's file begins with '# ' and its name"
+    return "is no field, and continues none: notes stand under a heading, '### Notes'"
 
 
 def _unknown(kind: str, value: str, choices: Iterable[str]) -> str:
@@ -183,8 +243,7 @@ def _between(entries: list[Entry]) -> list[tuple[int, str]]:
     by_path: dict[str, Entry] = {}
     for entry in entries:
         if entry.name in by_name:
-            first = by_name[entry.name].line
-            faults.append((entry.line, f"{entry.name!r} is recorded twice; first in line {first}"))
+            faults.append((entry.line, f"{entry.name!r} is recorded twice: remove one"))
         elif entry.path in by_path and "active" == entry.status == by_path[entry.path].status:
             name = by_path[entry.path].name
             faults.append((entry.lines["path"], f"{entry.path} is the path of {name} also"))

@@ -2,8 +2,11 @@
 
     python -m tools.lifecycle fork ORIGIN --name NAME --bucket BUCKET --purpose SENTENCE
     python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT|plumbing]... [--format text|json]
-    python -m tools.lifecycle upstream VARIANT [--resolved]
+    python -m tools.lifecycle drift VARIANT... --decline COMMIT... --reason SENTENCE
+    python -m tools.lifecycle drift VARIANT... --synced COMMIT
+    python -m tools.lifecycle upstream VARIANT --verdict SENTENCE [--resolved]
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
+    python -m tools.lifecycle relink
     python -m tools.lifecycle recover [--abandon]
 
 Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1,
@@ -20,7 +23,7 @@ from pathlib import Path
 from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.repository import Repository
-from tools.lifecycle import drift, fork, plumbing, retire, upstream
+from tools.lifecycle import drift, fork, plumbing, relink, retire, upstream
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -47,6 +50,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="COMMIT",
         help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
     )
+    drift_parser.add_argument(
+        "--decline",
+        action="append",
+        default=[],
+        metavar="COMMIT",
+        help="a commit that the copies do without, for the --reason",
+    )
+    drift_parser.add_argument("--reason", default="", help="why commits are declined")
+    drift_parser.add_argument(
+        "--synced", default="", metavar="COMMIT", help="a commit up to which all was looked at"
+    )
     drift_parser.add_argument("--format", choices=("text", "json"), default="text")
     upstream_parser = commands.add_parser(
         "upstream", help="merge a variant's change into its origin"
@@ -57,12 +71,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="mark the variant superseded: its conflicts are resolved",
     )
+    upstream_parser.add_argument(
+        "--check", action="store_true", help="only say what would be refused"
+    )
+    upstream_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser = commands.add_parser("retire", help="remove a variant; its entry stays")
     retire_parser.add_argument("variant")
     retire_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser.add_argument(
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
+    commands.add_parser("relink", help="name by content what a squash merge dropped")
     recover_parser = commands.add_parser("recover", help="finish what a killed command left")
     recover_parser.add_argument(
         "--abandon", action="store_true", help="forget it instead of finishing it"
@@ -98,22 +117,35 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     conflicts = False
     if options.command == "fork":
         lines = fork.fork(repo, options.origin, options.name, options.bucket, options.purpose)
-    elif options.command == "drift" and options.apply == [plumbing.WORD]:
-        lines = plumbing.forward(repo, options.variants)
-    elif options.command == "drift" and options.apply:
-        lines, conflicts = drift.port(repo, options.apply, options.variants)
     elif options.command == "drift":
-        drifts = drift.drift(repo, options.variants)
-        lines = [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)]
+        lines, conflicts = run_drift(options, repo)
     elif options.command == "upstream" and options.resolved:
-        lines = upstream.resolved(repo, options.variant)
+        lines = upstream.resolved(repo, options.variant, options.verdict)
     elif options.command == "upstream":
-        lines, conflicts = upstream.upstream(repo, options.variant)
+        merged = upstream.upstream(repo, options.variant, options.verdict, check=options.check)
+        lines, conflicts = merged
     elif options.command == "retire":
         lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
+    elif options.command == "relink":
+        lines, conflicts = relink.relink(repo)
     if lines:
         print("\n".join(lines))
     return 1 if conflicts else 0
+
+
+def run_drift(options: argparse.Namespace, repo: Repository) -> tuple[list[str], bool]:
+    """(lines to print, whether conflicts were left) of the chosen form of `drift`."""
+    names = options.variants
+    if options.apply == [plumbing.WORD]:
+        return plumbing.forward(repo, names), False
+    if options.apply:
+        return drift.port(repo, options.apply, names)
+    if options.decline:
+        return drift.decline(repo, options.decline, options.reason, names), False
+    if options.synced:
+        return drift.sync(repo, options.synced, names), False
+    drifts = drift.drift(repo, names)
+    return [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)], False
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from tools.common.errors import ToolError
 from tools.common.files import File
 from tools.common.transaction import Change, read_file
+from tools.ledger.files import entry_file, split
 from tools.ledger.ledger import FIELDS, LEDGER, Entry, parse, read_ledger
 
 
@@ -19,9 +20,24 @@ def read(root: Path) -> tuple[str, list[Entry]]:
 
 
 def put(change: Change, root: Path, before: str, after: str) -> None:
-    """Adds to a change that it replaces the ledger's text `before` by `after`."""
-    mode = read_file(root / LEDGER).mode
-    change.put(LEDGER, File(before.encode(), mode), File(after.encode(), mode))
+    """Adds to a change that it replaces the ledger's text `before` by `after`.
+
+    Raises:
+        ToolError: the ledger is no longer what it was.
+    """
+    contents = split(after)
+    for path, old in split(before).items():
+        file = read_file(root / path)
+        # The text ends every file with a line end, which the file itself may lack.
+        if file.content.decode() not in (old, old.removesuffix("\n")):
+            raise ToolError(f"{path}: was changed meanwhile, nothing is done: run it again")
+        new = contents.pop(path, None)
+        if new == old:
+            change.rest_on(path, file)
+        else:
+            change.put(path, file, None if new is None else File(new.encode(), file.mode))
+    for path, new in contents.items():
+        change.put(path, None, File(new.encode()))
 
 
 def find(entries: Sequence[Entry], variant: str) -> Entry:
@@ -32,7 +48,7 @@ def find(entries: Sequence[Entry], variant: str) -> Entry:
     if not matches:
         names = [word for entry in entries for word in (entry.name, entry.path)]
         close = difflib.get_close_matches(name, names, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"add '## NAME' to {LEDGER}"
+        remedy = f"did you mean {close[0]}?" if close else f"add {entry_file('NAME')}"
         raise ToolError(f"{variant}: is not in the ledger; {remedy}")
     return matches[0]
 
@@ -45,3 +61,12 @@ def sentence(text: str, field: str) -> str:
     if not words.isprintable():
         raise ToolError(f"the {field} holds a line break or a control character: one line")
     return words
+
+
+def verdict(entry: Entry, given: str) -> str:
+    """The verdict to write at an experiment's end; empty if the ledger has one, and none is given.
+
+    Raises:
+        ToolError: there is none.
+    """
+    return sentence(given, "verdict") if given or entry.verdict == "pending" else ""

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Tree
-from tools.common.repository import SHORT, Repository
+from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
 from tools.isolation.scan import scan
-from tools.ledger import edit
-from tools.ledger.ledger import AREA, CHANGE_BUCKETS, LEDGER, Entry
+from tools.ledger import edit, files, pins
+from tools.ledger.files import entry_file
+from tools.ledger.ledger import AREA, CHANGE_BUCKETS, Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle.names import Rename
 
@@ -32,14 +33,14 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
     text, entries = ledger.read(repo.root)
     origin = ledger.find(entries, variant)
     path = f"{AREA}/{name}"
-    check_free(repo, name, path, entries)
-    files = read_origin(repo, origin)
-    copy = renamed(files, Rename(origin.path, path))
-    commit = repo.touched(origin.path)[:SHORT]
+    check_free(repo, name, path, text, entries)
+    tree = read_origin(repo, origin)
+    copy = renamed(tree, Rename(origin.path, path))
+    point = pins.at(repo, repo.touched(origin.path), origin.path)
     fields = {
         "path": path,
         "origin": origin.name,
-        "forked at": commit,
+        "forked at": str(point),
         "introduced": "pending",
         "status": "active",
         "bucket": bucket,
@@ -49,13 +50,13 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
     change = Change(f"fork of {origin.path} as {path}")
     change.rest_on(path, None)
     for inside, file in copy.items():
-        change.rest_on(f"{origin.path}/{inside}", files[inside])
+        change.rest_on(f"{origin.path}/{inside}", tree[inside])
         change.put(f"{path}/{inside}", None, file)
     ledger.put(change, repo.root, text, edit.added(text, name, fields))
     carry_out(repo.root, repo.state(), change)
     return [
-        f"{path}: a copy of {origin.name} at {commit}, {len(copy)} files",
-        f"{LEDGER}: {name} added",
+        f"{path}: a copy of {origin.name} at {point.commit}, {len(copy)} files",
+        f"{entry_file(name)}: its entry in the ledger",
         f"next: edit it, then ./pants fmt lint check test {path}::",
     ]
 
@@ -69,14 +70,15 @@ def check_name(name: str) -> None:
         raise ToolError(f"{name!r} is too long: {LONGEST} characters at most")
 
 
-def check_free(repo: Repository, name: str, path: str, entries: Sequence[Entry]) -> None:
+def check_free(repo: Repository, name: str, path: str, text: str, entries: Sequence[Entry]) -> None:
     """Raises ToolError if a directory, a lock or an entry (even a deleted one's) has the name."""
     for entry in entries:
         if name == entry.name or path == entry.path:
-            entry_place = f"{LEDGER}:{entry.line} ({entry.status})"
+            file, line = files.place(text, entry.line)
+            entry_place = f"{file}:{line} ({entry.status})"
             raise ToolError(f"{name}: is taken by {entry_place}: choose another name")
     locks = (f"{LOCKS}/{name}{suffix}" for suffix in (".lock", ".in", ".txt"))
-    for place in (path, *locks):
+    for place in (path, entry_file(name), *locks):
         if (repo.root / place).exists() or (repo.root / place).is_symlink():
             raise ToolError(f"{name}: is taken by {place}: choose another name")
 

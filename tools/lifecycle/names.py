@@ -14,12 +14,13 @@ import bisect
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tools.common.errors import ToolError
 
+_FROM_ABOVE = re.compile(rb"from[\s\\]*\.[\s\\]*\.")
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 Edit = tuple[int, int, str]
 """Start, end and new text, in characters."""
@@ -52,7 +53,7 @@ class Rename:
         Raises:
             ToolError: it is named like Python, but cannot be parsed.
         """
-        if not is_python(path) or PurePosixPath(self.old).name.encode() not in data:
+        if not is_python(path) or not self._may_concern(data):
             return data
         place = f"{self.old}/{path}"
         try:
@@ -66,8 +67,26 @@ class Rename:
         """As `strict`, but a file that cannot be parsed (work in progress, say) stays as it is."""
         try:
             return self.strict(path, data)
-        except ToolError:
+        except (ToolError, RecursionError, MemoryError):
             return data
+
+    def restored(self, path: str, data: bytes, origins: Iterable[bytes]) -> bytes:
+        """A renamed file's bytes under the old name.
+
+        They are the first of `origins` whose renaming is `data`, since a text may have held the new
+        name before. If there is none, `data` is renamed back.
+        """
+        for origin in origins:
+            if origin == data or self.loose(path, origin) == data:
+                return origin
+        return self.undone().loose(path, data)
+
+    def _may_concern(self, data: bytes) -> bool:
+        """Whether a reference is possible, so that a file without any need not be parsed."""
+        directory = PurePosixPath(self.old)
+        named = re.search(rb"\b" + re.escape(directory.name.encode()) + rb"\b", data)
+        above = directory.parts[0].encode() in data or _FROM_ABOVE.search(data)
+        return bool(named and above)
 
 
 @dataclass(frozen=True)
@@ -172,15 +191,17 @@ class Source:
     def renaming(self, rename: Rename) -> list[Edit]:
         """The edits that rename every reference to a variant's directory."""
         edits = {}
-        for reference in self.references(rename.old):
-            separator = "/" if "/" in reference.words else "."
-            edits[reference.start] = (
-                reference.start,
-                reference.end,
-                rename.new.replace("/", separator),
-            )
         old, new = PurePosixPath(rename.old), PurePosixPath(rename.new)
-        if old.parent == new.parent:
+        beside = old.parent == new.parent
+        for reference in self.references(rename.old):
+            end = reference.end
+            # Only the name itself, so that the words before it keep their layout.
+            start, words = end - len(old.name), new.name
+            if not beside:
+                separator = "/" if "/" in reference.words else "."
+                start, words = reference.start, rename.new.replace("/", separator)
+            edits[start] = (start, end, words)
+        if beside:
             for node in self.imports():
                 for edit in self._from_above(node, old, new.name):
                     edits[edit[0]] = edit

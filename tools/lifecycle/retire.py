@@ -10,11 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from tools.common.errors import ToolError
 from tools.common.files import Tree
-from tools.common.repository import SHORT, Repository
+from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
-from tools.ledger import edit
-from tools.ledger.ledger import LEDGER, Entry
+from tools.ledger import edit, pins
+from tools.ledger.files import file_of
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
+from tools.lifecycle import keep
 from tools.lifecycle.fork import LOCKS
 from tools.lifecycle.names import Source, is_python, mentions
 from tools.lifecycle.upstream import introduced
@@ -29,8 +31,7 @@ def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) ->
     entry = ledger.find(entries, variant)
     if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
         raise ToolError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
-    if verdict or entry.verdict == "pending":
-        verdict = ledger.sentence(verdict, "verdict")
+    verdict = ledger.verdict(entry, verdict)
     locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]
     locks = [path for path in locks if (repo.root / path).exists()]
     if dirty := repo.dirty(entry.path, *locks):
@@ -42,18 +43,37 @@ def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) ->
         raise ToolError(f"{entry.path}: git knows no file of it: add and commit first")
     refuse_dependents(repo, entry, locks, keep_mentions)
     change = removal(repo, entry, files, locks, [e.name for e in entries])
-    fields = {"status": "deleted", "last known-good": repo.ask("rev-parse", "HEAD")[:SHORT]}
+    head = repo.ask("rev-parse", "HEAD").strip()
+    fields = {"status": "deleted", "last known-good": str(pins.at(repo, head, entry.path))}
     fields |= {"verdict": verdict} if verdict else {}
     fields = introduced(repo, entry) | fields
     ledger.put(change, repo.root, text, edit.changed(text, entry, fields))
+    kept = keep_all(repo, change, entry, entries, head)
     carry_out(repo.root, repo.state(), change)
-    gone = [entry.path, *locks]
+    record = file_of(text, entry.line)
+    written = [entry.path, *locks, record, *kept]
     return [
         f"{entry.path}: {len(files)} files removed",
         *(f"{path}: removed" for path in (*locks, *change.discards) if _outside(path, entry.path)),
-        f"{LEDGER}: {entry.name} is deleted, last known-good {fields['last known-good']}",
-        f"next: git add --all {' '.join(gone)} {LEDGER} && git commit (git revert brings it back)",
+        *(f"{path}: kept, because {repo.main()} does not have it" for path in kept),
+        f"{record}: {entry.name} is deleted, last known-good {fields['last known-good']}",
+        f"next: git add --all {' '.join(written)} && git commit (git revert brings it back)",
     ]
+
+
+def keep_all(
+    repo: Repository, change: Change, entry: Entry, entries: Sequence[Entry], head: str
+) -> list[str]:
+    """Keeps the variant, its origin as it was copied, and what its runs ran.
+
+    As far as the main branch lacks them. Returns the files and directories that will hold them.
+    """
+    places = [keep.keep_commit(repo, change, head, entry.path)]
+    origin = next((other for other in entries if other.name == entry.origin), None)
+    pin = pins.parse(entry.forked_at)
+    if origin and pin and (commit := pins.find(repo, pin, origin.path)):
+        places.append(keep.keep_commit(repo, change, commit, origin.path))
+    return [*(place for place in places if place), *keep.keep_runs(repo, change, entry)]
 
 
 def _outside(path: str, directory: str) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree
-from tools.common.repository import SHORT, Repository
+from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
-from tools.ledger import edit
-from tools.ledger.ledger import LEDGER, Entry
+from tools.ledger import edit, pins
+from tools.ledger.files import file_of
+from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
-from tools.lifecycle import merge
-from tools.lifecycle.drift import fork_point
+from tools.lifecycle import keep, merge
+from tools.lifecycle.drift import fork_pin
 from tools.lifecycle.names import Rename
+from tools.lifecycle.renamed_files import align
 from tools.variants.facts import compare
 
 
@@ -26,25 +28,30 @@ class Merged:
     conflicts: dict[str, str]
 
 
-def upstream(repo: Repository, name: str) -> tuple[list[str], bool]:
+def upstream(
+    repo: Repository, name: str, verdict: str, *, check: bool = False
+) -> tuple[list[str], bool]:
     """Merges a variant; (lines to print, whether conflicts were left, so that nothing is marked).
+
+    With `check` only what would be refused is refused, and nothing is changed.
 
     Raises:
         ToolError: the variant cannot be merged; nothing is changed.
     """
     text, variant, origin = _pair(repo, name)
-    point = fork_point(repo, variant)
+    verdict = ledger.verdict(variant, verdict)
+    point = fork_pin(variant)
     for path in (origin.path, variant.path):
         repo.refuse_dirty(path)
     rename = Rename(variant.path, origin.path)
-    base = repo.files(point, origin.path)
-    if not base:
-        raise ToolError(f"{variant.name}: {origin.path} is not in its fork point {point}")
+    base = pins.files(repo, point, origin.path)
     ours, copy = repo.tracked(origin.path), repo.tracked(variant.path)
-    theirs = _renamed(copy, rename)
-    merged = merge_trees(ours, base, theirs, (origin.path, point[:SHORT], variant.path))
+    theirs = restored(copy, rename.undone(), (base, ours))
+    merged = merge_trees(ours, base, theirs, (origin.path, point.label, variant.path))
     if theirs == base:
         raise ToolError(f"{variant.name}: changes nothing of {origin.name}: retire it instead")
+    if check:
+        return [], False
     change = Change(f"merge of {variant.path} into {origin.path}")
     for inside in sorted({*ours, *merged.tree}):
         if ours.get(inside) != merged.tree.get(inside):
@@ -52,8 +59,11 @@ def upstream(repo: Repository, name: str) -> tuple[list[str], bool]:
             change.put(path, ours.get(inside), merged.tree.get(inside))
     for inside, file in copy.items():
         change.rest_on(f"{variant.path}/{inside}", file)
+    # The merge changes the origin: what the copy was made from may be left nowhere else.
+    if commit := pins.find(repo, point, origin.path):
+        keep.keep_commit(repo, change, commit, origin.path)
     if not merged.conflicts:
-        _mark(repo, change, text, variant)
+        _mark(repo, change, text, variant, verdict)
     carry_out(repo.root, repo.state(), change)
     changed = len(change.writes) + len(change.removes) - (not merged.conflicts)
     lines = [f"{origin.path}: {changed} files changed by {variant.name}, not committed"]
@@ -65,28 +75,29 @@ def upstream(repo: Repository, name: str) -> tuple[list[str], bool]:
         command = f"./pants upstream {variant.path} --upstream-resolved"
         lines.append(f"next: resolve them, then mark it superseded: {command}")
         return lines, True
-    lines.append(f"{LEDGER}: {variant.name} is superseded by {variant.origin}")
+    lines.append(f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}")
     lines.append(f"next: ./pants fmt lint check test {origin.path}::, then git add and commit")
     return lines, False
 
 
-def resolved(repo: Repository, name: str) -> list[str]:
+def resolved(repo: Repository, name: str, verdict: str) -> list[str]:
     """Marks a variant whose conflicts a person has resolved; returns the lines to print.
 
     Raises:
         ToolError: the origin still has conflict markers, or the variant cannot be marked.
     """
     text, variant, origin = _pair(repo, name)
+    verdict = ledger.verdict(variant, verdict)
     repo.refuse_dirty(variant.path)
     change = Change(f"mark of {variant.name} as superseded")
     for inside, file in repo.working(origin.path).items():
         if merge.has_markers(file.content):
             raise ToolError(f"{origin.path}/{inside}: still holds conflict markers")
         change.rest_on(f"{origin.path}/{inside}", file)
-    _mark(repo, change, text, variant)
+    _mark(repo, change, text, variant, verdict)
     carry_out(repo.root, repo.state(), change)
     return [
-        f"{LEDGER}: {variant.name} is superseded by {variant.origin}",
+        f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}",
         f"next: ./pants fmt lint check test {origin.path}::, then git add and commit",
     ]
 
@@ -106,26 +117,38 @@ def _pair(repo: Repository, name: str) -> tuple[str, Entry, Entry]:
     return text, variant, origin
 
 
-def _renamed(copy: Tree, rename: Rename) -> dict[str, File]:
-    """The variant's files under the origin's name."""
-    return {path: File(rename.loose(path, file.content), file.mode) for path, file in copy.items()}
+def restored(copy: Tree, rename: Rename, origins: Sequence[Tree]) -> dict[str, File]:
+    """The variant's files under the origin's name; `rename` is what the fork did.
+
+    A file that nobody touched is what it was in one of the `origins`, byte for byte.
+    """
+    tree: dict[str, File] = {}
+    for path, file in copy.items():
+        states = [origin[path].content for origin in origins if path in origin]
+        tree[path] = File(rename.restored(path, file.content, states), file.mode)
+    return tree
 
 
-def _mark(repo: Repository, change: Change, text: str, variant: Entry) -> None:
+def _mark(repo: Repository, change: Change, text: str, variant: Entry, verdict: str) -> None:
     """Adds to a change that the ledger marks the variant as superseded by its origin."""
-    head = repo.ask("rev-parse", "HEAD")[:SHORT]
-    fields = {"status": "superseded", "last known-good": head, "superseded by": variant.origin}
+    good = str(pins.at(repo, repo.ask("rev-parse", "HEAD").strip(), variant.path))
+    fields = {"status": "superseded", "last known-good": good, "superseded by": variant.origin}
+    fields |= {"verdict": verdict} if verdict else {}
     fields = introduced(repo, variant) | fields
     ledger.put(change, repo.root, text, edit.changed(text, variant, fields))
 
 
 def introduced(repo: Repository, entry: Entry) -> dict[str, str]:
-    """The field `introduced` with the first commit of an entry's directory, if still pending."""
+    """The field `introduced`, if it is still pending and the main branch has the directory.
+
+    It is the first commit of the main branch that has it: one of another branch may be squashed.
+    """
     if entry.introduced != "pending":
         return {}
-    commit_range = [f"{entry.forked_at}..HEAD"] if repo.commit(entry.forked_at) else ["HEAD"]
-    commits = repo.ask("rev-list", "--reverse", *commit_range, "--", entry.path).split()
-    return {"introduced": commits[0][:SHORT]} if commits else {}
+    tips = [commit for commit in map(repo.commit, repo.main_branches()) if commit]
+    commits = repo.ask("rev-list", "--reverse", *tips, "--", entry.path).split()
+    first = next((c for c in commits if repo.object(c, entry.path)), None)
+    return {"introduced": str(pins.at(repo, first, entry.path))} if first else {}
 
 
 def _lines(variant: Tree, origin: Tree, rename: Rename) -> str:
@@ -139,10 +162,14 @@ def _lines(variant: Tree, origin: Tree, rename: Rename) -> str:
 
 
 def merge_trees(ours: Tree, base: Tree, theirs: Tree, labels: merge.Labels) -> Merged:
-    """`ours` with the changes from `base` to `theirs`; files in conflict by path stay as ours."""
-    merged = Merged(dict(ours), {})
-    for path in sorted({*base, *theirs}):
-        mine, old, new = ours.get(path), base.get(path), theirs.get(path)
+    """`ours` with the changes from `base` to `theirs`; files in conflict by path stay as ours.
+
+    A file that either side has renamed is merged with what it was.
+    """
+    sides = align(ours, base, theirs)
+    merged = Merged(dict(sides.ours), dict(sides.clashes))
+    for path in sorted({*sides.base, *sides.theirs}):
+        mine, old, new = sides.ours.get(path), sides.base.get(path), sides.theirs.get(path)
         if new in (old, mine):
             continue
         if mine == old:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.common.errors import ToolError
 from tools.common.git import Git
+from tools.ledger import kept_trees, pins
+from tools.ledger.files import entry_file, place
 from tools.ledger.ledger import AREA, LEDGER, Entry, read, read_ledger
+from tools.ledger.pins import Pin
 from tools.runs import kept_sources, run_summary
-
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_PLACES = ("forked at", "introduced", "last known-good")
 
 Fault = tuple[str, int, str]
 """Path from the workspace's root, line, message with its remedy."""
@@ -28,17 +28,25 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
     Raises:
         ToolError: the ledger cannot be read, or there is no repository.
     """
-    entries, ledger_faults = read(read_ledger(root))
+    text = read_ledger(root)
+    entries, ledger_faults = read(text)
     faults: list[Fault] = [(LEDGER, line, message) for line, message in ledger_faults]
     faults += directories(root, entries)
+    faults += verdicts(entries)
     faults += commits(entries, root, git_dir)
     runs, malformed = run_summary.load_all(root)
     names = {entry.name for entry in entries}
     for run in runs:
         if run.variant not in names:
-            message = f"{run.variant!r} is not recorded: add '## {run.variant}' to {LEDGER}"
+            message = f"{run.variant!r} is not recorded: add {entry_file(run.variant)}"
             faults.append((run.path, 3, message))
+    faults = [
+        (*place(text, line), message) if path == LEDGER else (path, line, message)
+        for path, line, message in faults
+    ]
     lines = [f"{path}:{line}: {message}" for path, line, message in sorted(faults)]
+    git = Git(root, git_dir, fetches=False)
+    lines += kept_sources.orphans(git, entries, runs)
     return lines + malformed + kept_sources.check(root, runs)
 
 
@@ -50,7 +58,7 @@ def directories(root: Path, entries: Iterable[Entry]) -> list[Fault]:
     for build in sorted((root / AREA).glob("*/BUILD")):
         path = build.parent.relative_to(root).as_posix()
         if path not in live | deleted:
-            remedy = f"add '## {build.parent.name}' to {LEDGER}, or remove the directory"
+            remedy = f"add {entry_file(build.parent.name)}, or remove the directory"
             faults.append((f"{path}/BUILD", 1, f"{path} is not recorded: {remedy}"))
     for entry in entries:
         if not entry.path:
@@ -72,35 +80,141 @@ def directories(root: Path, entries: Iterable[Entry]) -> list[Fault]:
     return faults
 
 
-def commits(entries: Iterable[Entry], root: Path, git_dir: Path | None) -> list[Fault]:
-    """Fields that name no commit known to git. Raises ToolError if there is no repository."""
-    entries = list(entries)
-    names = {entry.name for entry in entries}
-    references: list[tuple[int, str, str, str]] = []
+def verdicts(entries: Iterable[Entry]) -> list[Fault]:
+    """Experiments that have ended without a verdict."""
+    return [
+        (
+            LEDGER,
+            entry.lines["verdict"],
+            f"{entry.name} is {entry.status}, but its verdict is pending: say what was learned",
+        )
+        for entry in entries
+        if entry.status in ("superseded", "deleted") and entry.verdict == "pending"
+    ]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A field of an entry that names a place in history, and the directory whose content it is."""
+
+    entry: Entry
+    key: str
+    path: str
+
+    @property
+    def value(self) -> str:
+        """What the field holds."""
+        return self.entry.fields[self.key]
+
+    @property
+    def pin(self) -> Pin | None:
+        """The place; None if the field names none."""
+        return pins.parse(self.value)
+
+    def fault(self, message: str) -> Fault:
+        """A fault of the field."""
+        return LEDGER, self.entry.lines[self.key], f"{self.entry.name}: {self.key}: {message}"
+
+
+def references(entries: Sequence[Entry]) -> list[Reference]:
+    """Every field that must name a place in history."""
+    by_name = {entry.name: entry for entry in entries}
+    found: list[Reference] = []
     for entry in entries:
-        for key in _PLACES:
+        origin = by_name.get(entry.origin)
+        paths = {
+            "forked at": origin.path if origin else "",
+            "introduced": entry.path,
+            "last known-good": entry.path,
+        }
+        for key, path in paths.items():
             value = entry.fields.get(key, "")
             if value and not (key == "introduced" and value == "pending"):
-                references.append((entry.lines[key], entry.name, key, value))
-        if entry.superseded_by and entry.superseded_by not in names:
-            line = entry.lines["superseded by"]
-            references.append((line, entry.name, "superseded by", entry.superseded_by))
+                found.append(Reference(entry, key, path))
+        if entry.superseded_by and entry.superseded_by not in by_name:
+            found.append(Reference(entry, "superseded by", ""))
+    return found
+
+
+def commits(entries: Sequence[Entry], root: Path, git_dir: Path | None) -> list[Fault]:
+    """Fields that name no place in a history that a clone of the main branch would have.
+
+    Raises:
+        ToolError: there is no repository.
+    """
     git = Git(root, git_dir, fetches=False)
+    named = references(entries)
+    faults = [ref.fault(_malformed(ref)) for ref in named if not _is_well_formed(ref)]
+    named = [ref for ref in named if _is_well_formed(ref)]
     try:
-        existing = git.known_commits(
-            {value for *_, value in references if _COMMIT.fullmatch(value)}
-        )
+        known = git.known_commits({pin.commit for ref in named if (pin := ref.pin) and pin.commit})
     except ToolError as error:
         raise ToolError(f"{error}: name the repository with --git-dir DIR") from error
-    faults: list[Fault] = []
-    for line, name, key, value in references:
-        if not _COMMIT.fullmatch(value):
-            rule = "a commit: 7 or more hexadecimal digits"
-            if key == "superseded by":
-                rule = f"an experiment of this ledger, nor {rule}"
-            alternative = ", or 'pending'" if key == "introduced" else ""
-            faults.append((LEDGER, line, f"{name}: {key}: {value!r} is not {rule}{alternative}"))
-        elif value not in existing:
-            remedy = "correct it, or fetch it (git fetch --unshallow in a shallow clone)"
-            faults.append((LEDGER, line, f"{name}: {key}: git knows no commit {value}: {remedy}"))
+    lost = git.unreachable(set(known.values()), *pins.tips(git))
+    reached = {name: commit for name, commit in known.items() if commit not in lost}
+    beside = git.unreachable(set(reached.values()), *git.main_branches())
+    trees = git.objects(
+        {f"{c}:{git.prefix}{r.path}" for r, c in _commits_of(named, reached)}, "tree"
+    )
+    for ref in named:
+        pin = ref.pin
+        assert pin
+        commit = reached.get(pin.commit)
+        if commit is None:
+            message = _lost(git, ref, pin)
+        else:
+            tree = trees.get(f"{commit}:{git.prefix}{ref.path}", "")
+            message = _reached(git, ref, pin, tree, is_beside=commit in beside)
+        faults += [ref.fault(message)] if message else []
     return faults
+
+
+def _commits_of(
+    named: Iterable[Reference], reached: Mapping[str, str]
+) -> Iterator[tuple[Reference, str]]:
+    for ref in named:
+        if (pin := ref.pin) and ref.path and pin.commit in reached:
+            yield ref, reached[pin.commit]
+
+
+def _is_well_formed(ref: Reference) -> bool:
+    return ref.pin is not None and (ref.key != "superseded by" or not ref.pin.tree)
+
+
+def _malformed(ref: Reference) -> str:
+    rule = "a commit: 7 or more hexadecimal digits"
+    if ref.key == "superseded by":
+        rule = f"an experiment of this ledger, nor {rule}"
+    alternative = ", or 'pending'" if ref.key == "introduced" else ""
+    return f"{ref.value!r} is not {rule}{alternative}"
+
+
+def _lost(git: Git, ref: Reference, pin: Pin) -> str:
+    """What is wrong with a place whose commit no clone has; empty if its content is elsewhere."""
+    if pin.tree and ref.path:
+        if pins.newest_with(git, pin.tree, ref.path, pins.tips(git)):
+            return ""
+        if pins.kept(git.root, pin):
+            try:
+                kept_trees.load(git, pin.tree)
+            except ToolError as error:
+                return str(error)
+            return ""
+    return pins.missing(git, pin)
+
+
+def _reached(git: Git, ref: Reference, pin: Pin, tree: str, *, is_beside: bool) -> str:
+    """What is wrong with a place whose commit is there; empty if nothing is."""
+    if pin.tree and tree and not tree.startswith(pin.tree):
+        return (
+            f"{ref.path} in {pin.commit} is tree {tree[: pins.SHORT]}, not {pin.tree}: correct it"
+        )
+    if not is_beside or not tree or ref.key == "introduced":
+        return ""
+    # A squash merge keeps what the branch ends with.
+    stays = git.object("HEAD", ref.path) == tree
+    if stays or pins.newest_with(git, tree, ref.path, git.main_branches()):
+        return ""
+    if pins.kept(git.root, Pin("", tree)):
+        return ""
+    return pins.only_here(pin)

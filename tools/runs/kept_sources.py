@@ -17,9 +17,11 @@ from tools.common.errors import ToolError
 from tools.common.files import MIB
 from tools.common.git import Git
 from tools.common.sources import is_source
+from tools.ledger import kept_trees, pins
+from tools.ledger.ledger import Entry
 from tools.runs.run_summary import Run, is_commit
 
-KEPT = "docs/reports/sources"
+KEPT = kept_trees.KEPT
 MAX_READ = 64 * MIB
 MAX_KEPT = 4 * MIB
 # Commits of a directory's history to search, newest first: a run is recorded soon after it is made.
@@ -182,11 +184,82 @@ def settled(root: Path, runs: Iterable[Run], paths: Mapping[str, str]) -> dict[s
     return found
 
 
-def removable(root: Path, runs: Sequence[Run], found: Mapping[str, str]) -> list[str]:
-    """Directories of kept sources that no run needs, once the runs in `found` have a commit."""
+def removable(
+    root: Path, runs: Sequence[Run], found: Mapping[str, str], replaced: Iterable[Run]
+) -> list[str]:
+    """Directories of kept sources that no run needs any more.
+
+    Args:
+        root: the workspace.
+        runs: all runs as they will be.
+        found: the runs whose sources the main branch has, by their summaries' paths.
+        replaced: runs as they were before.
+    """
     needed = {place(run.sources_digest) for run in runs if run.path not in found}
     had = {place(run.sources_digest) for run in runs if run.path in found}
+    had |= {place(run.sources_digest) for run in replaced}
     return sorted(name for name in had - needed if (root / name).is_dir())
+
+
+def commits_of(git: Git, path: str, tips: tuple[str, ...]) -> dict[str, str]:
+    """The newest commit before the tips that has each sources a directory ever had, by digest."""
+    found: dict[str, str] = {}
+    for commit in git.trees(path, tips).values():
+        for digest in sources_of(git, commit, path):
+            found.setdefault(digest, commit)
+    return found
+
+
+def sources_of(git: Git, commit: str, path: str) -> dict[str, dict[str, bytes]]:
+    """What a run of directory `path` in a commit could have called its sources, by digest."""
+    files = git.tree(commit, git.prefix + path) or {}
+    python = {name: file for name, file in files.items() if name.endswith(".py")}
+    sets = (
+        {name: file for name, file in files.items() if is_source(name)},
+        # Older schemas of runs: in the workspace, and in a bundle, which holds no tests.
+        python,
+        {name: file for name, file in python.items() if is_source(name)},
+    )
+    contents = [{name: file.content for name, file in chosen.items()} for chosen in sets]
+    return {digest_of({n: sha256(d) for n, d in chosen.items()}): chosen for chosen in contents}
+
+
+def lost(git: Git, runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs whose summary names a commit that no clone will have, and why it will not.
+
+    Returns:
+        Those whose commit comes before neither HEAD nor the main branch, and those of which only
+        HEAD has it, so that a squash merge would drop it.
+    """
+    named = [run for run in runs if run.git["commit"] and not run.git["dirty"]]
+    known = set(git.known_commits({run.git["commit"] for run in named}).values())
+    lost = git.unreachable(known, *pins.tips(git))
+    beside = git.unreachable(known - lost, *git.main_branches())
+    reached = known - lost
+    return (
+        [run for run in named if run.git["commit"] not in reached],
+        [run for run in named if run.git["commit"] in beside],
+    )
+
+
+def orphans(git: Git, entries: Iterable[Entry], runs: Sequence[Run]) -> list[str]:
+    """A fault for each run the sources of which nothing here has, as `path:line: message`."""
+    paths = {entry.name: entry.path for entry in entries}
+    faults: list[str] = []
+    gone, beside = lost(git, runs)
+    for run in (*gone, *beside):
+        path = paths.get(run.variant, "")
+        if not path or (git.root / place(run.sources_digest)).is_dir():
+            continue
+        tips = pins.tips(git) if run in gone else git.main_branches()
+        # A squash merge keeps what the branch ends with.
+        stays = run in beside and run.sources_digest in sources_of(git, "HEAD", path)
+        if stays or run.sources_digest in commits_of(git, path, tips):
+            continue
+        pin = pins.Pin(run.git["commit"], "")
+        message = pins.missing(git, pin) if run in gone else pins.only_here(pin)
+        faults.append(f"{run.path}:1: git: {message}")
+    return faults
 
 
 def check(root: Path, runs: Iterable[Run]) -> list[str]:
@@ -198,6 +271,8 @@ def check(root: Path, runs: Iterable[Run]) -> list[str]:
             remedy = f"{place(run.sources_digest)} is not there: put it back, or record it again"
             faults.append(f"{run.path}:1: its sources match no commit, and {remedy}")
     for directory in sorted((root / KEPT).glob("*")):
+        if directory.suffix == ".json":
+            continue  # a variant's directory: kept_trees.py
         name = directory.relative_to(root).as_posix()
         if name not in needed:
             faults.append(f"{name}:1: no recorded run is of these sources: remove it")

@@ -22,6 +22,7 @@ from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
 from tools.common.git import Git, complaint
 from tools.common.jsonio import parse_json, read_json
+from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
 from tools.runs import kept_sources, numerics, results, run_summary
 from tools.runs.numerics import is_elsewhere
@@ -172,8 +173,8 @@ def recorded_as(variant: str, entries: Sequence[Entry], name: str) -> Entry:
     matches = living or [entry for entry in entries if entry.name == variant]
     if len(matches) != 1:
         names = " and ".join(entry.name for entry in matches)
-        remedy = f"{names} are in" if matches else f"add '## {variant}' to"
-        raise ToolError(f"{name}: is a run of {variant!r}: {remedy} {LEDGER}")
+        remedy = f"{names} are in {ENTRIES}" if matches else f"add {entry_file(variant)}"
+        raise ToolError(f"{name}: is a run of {variant!r}: {remedy}")
     return matches[0]
 
 
@@ -465,7 +466,8 @@ def record(
     """Records all runs, or none, and returns the paths written or removed.
 
     These are the summaries in the order of the runs, the directories of kept sources, other
-    summaries whose sources the main branch has by now, the ledger, and the directories removed.
+    summaries whose sources the main branch has by now, the ledger's entries, and the directories
+    removed.
 
     Raises:
         ToolError: a run cannot be recorded; nothing is written.
@@ -474,7 +476,8 @@ def record(
     entries = load_ledger(root)
     summaries: dict[str, bytes] = {}
     kept: dict[str, bytes] = {}
-    runs: dict[str, run_summary.Run] = {run.path: run for run in run_summary.load_all(root)[0]}
+    before = {run.path: run for run in run_summary.load_all(root)[0]}
+    runs = dict(before)
     faults: list[str] = []
     for run_dir in run_dirs:
         try:
@@ -493,11 +496,17 @@ def record(
             faults += str(error).splitlines()
     if faults:
         raise ToolError("\n".join(faults))
+    places: set[str] = set()
     for name in sorted({runs[path].variant for path in summaries}):
         entry = next(entry for entry in parse(text, LEDGER) if entry.name == name)
+        places.add(file_of(text, entry.line))
         text = results.with_results(text, entry, runs.values())
-    settled, removed = _settle(root, entries, runs, summaries)
-    ledger = {LEDGER: text.encode()} if text != read_ledger(root) else {}
+    replaced = [before[path] for path in summaries if path in before]
+    settled, found = _settle(root, entries, runs, summaries)
+    removed = kept_sources.removable(root, list(runs.values()), found, replaced)
+    contents, old_contents = split(text), split(read_ledger(root))
+    changed = (path for path in sorted(places) if contents[path] != old_contents.get(path))
+    ledger = {path: contents[path].encode() for path in changed}
     written = {**summaries, **kept, **settled, **ledger}
     files.write_all({root / path: data for path, data in written.items()})
     for directory in removed:
@@ -525,8 +534,8 @@ def _settle(
     entries: Sequence[Entry],
     runs: Mapping[str, run_summary.Run],
     fresh: Mapping[str, bytes],
-) -> tuple[dict[str, bytes], list[str]]:
-    """(summaries to write again, kept sources to remove): the main branch has their sources by now.
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """(summaries to write again, commits by summary) of the runs whose kept sources main now has.
 
     Args:
         root: the workspace.
@@ -541,7 +550,7 @@ def _settle(
         for path, commit in found.items()
         if path not in fresh
     }
-    return again, kept_sources.removable(root, list(runs.values()), found)
+    return again, found
 
 
 def stage(root: Path, paths: Sequence[str]) -> None:

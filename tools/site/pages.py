@@ -19,6 +19,7 @@ from typing import Any
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
 from tools.common.jsonio import read_json
+from tools.ledger import kept_trees, pins
 from tools.ledger.ledger import BUCKETS, STATUSES, Entry, load_ledger
 from tools.runs import run_summary
 from tools.runs.compare_runs import groups
@@ -171,7 +172,9 @@ def _link(name: str, names: set[str]) -> str:
     return inline(name)
 
 
-def _commit(before: str, commit: str) -> str:
+def _commit(before: str, pinned: str) -> str:
+    pin = pins.parse(pinned)
+    commit = pin.label if pin else pinned
     return f"{before}<code>{text(commit)}</code>" if commit else ""
 
 
@@ -195,7 +198,10 @@ def _diff(entry: Entry, archive: Archive) -> str:
     if entry.origin == "none":
         return "<p>Written from scratch: there is no origin to compare with.</p>"
     if entry.status == "deleted":
-        commit = text(entry.last_known_good)
+        pin = pins.parse(entry.last_known_good)
+        if pin and not pin.commit:
+            return f"<p>Deleted; <code>{kept_trees.place(pin.tree)}</code> holds it.</p>"
+        commit = text(pin.commit if pin else entry.last_known_good)
         return f"<p>Deleted; <code>git show {commit}:{text(entry.path)}</code> lists it.</p>"
     return "<p>None was made for this build of the site.</p>"
 

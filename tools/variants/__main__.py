@@ -23,6 +23,7 @@ from tools.common.errors import ToolError
 from tools.common.files import MIB
 from tools.common.jsonio import read_json
 from tools.diff.plumbing import whose
+from tools.ledger.files import compose
 from tools.ledger.ledger import Entry, parse
 from tools.variants.facts import compare
 from tools.variants.listing import Format, listing
@@ -33,8 +34,7 @@ MAX_REQUEST = 64 * MIB
 
 def read_ledger(path: str) -> list[Entry]:
     """The entries of a ledger; none if the file does not exist. Raises ToolError for a bad one."""
-    file = Path(path)
-    return parse(file.read_text(encoding="utf-8"), path) if file.exists() else []
+    return parse(compose(Path(), path), path) if Path(path).exists() else []
 
 
 def read_sources(directory: str) -> dict[str, bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tools.diff.changed_lines import changed_lines
-from tools.diff.histogram import Counts
+from tools.diff.changed_lines import MAX_STEPS, changed_lines
+from tools.diff.histogram import Budget, Counts
+from tools.diff.pairing import pairs
 from tools.diff.plumbing import is_plumbing
 
 
@@ -40,11 +41,14 @@ def compare(
 
 
 def own_plumbing(variant: Mapping[str, bytes], origin: Mapping[str, bytes]) -> int | None:
-    """Files of plumbing and planning that only one of both has, or that differ.
+    """Files of plumbing and planning that only one of both has, that differ or were renamed.
 
     None where the variant has no plumbing: a speedrun of one file.
     """
     if not any(map(is_plumbing, variant)):
         return None
-    paths = {path for path in (*variant, *origin) if is_plumbing(path)}
-    return sum(variant.get(path) != origin.get(path) for path in paths)
+    return sum(
+        theirs != ours or origin[theirs or ""] != variant[ours or ""]
+        for theirs, ours in pairs(origin, variant, Budget(MAX_STEPS))
+        if is_plumbing(theirs or "") or is_plumbing(ours or "")
+    )

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tools.common.errors import ToolError
+from tools.ledger import pins
 from tools.ledger.ledger import Entry
 
 
@@ -14,7 +15,8 @@ from tools.ledger.ledger import Entry
 class Side:
     """One of the two trees: where it is, its name in the report, and its commit, if known."""
 
-    source: str  # a directory of the working tree, or COMMIT:DIRECTORY
+    source: str
+    """A directory of the working tree, COMMIT:DIRECTORY, or `COMMIT tree TREE:DIRECTORY`."""
     label: str
     commit: str
 
@@ -53,9 +55,15 @@ def sides(
     if origin and entry.status != "active" and entry.forked_at:
         # The variant has ended, and its change may since have been merged into its origin.
         old_source = f"{entry.forked_at}:{origin.path}"
-        return Sides(name, new, Side(old_source, origin.name, entry.forked_at))
+        return Sides(name, new, Side(old_source, origin.name, _commit(entry.forked_at)))
     old = _side(entry.origin, entries, directories)
-    return Sides(name, new, Side(old.source, old.label, old.commit or entry.forked_at))
+    return Sides(name, new, Side(old.source, old.label, old.commit or _commit(entry.forked_at)))
+
+
+def _commit(pinned: str) -> str:
+    """The commit, or else the tree, that a field of the ledger names."""
+    pin = pins.parse(pinned)
+    return pin.label if pin else pinned
 
 
 def _against(against: str, entries: Collection[Entry], directories: Collection[str]) -> Side:
@@ -81,8 +89,7 @@ def _side(variant: str, entries: Collection[Entry], directories: Collection[str]
     if path in directories:
         return Side(path, label, "")
     if entry and entry.last_known_good:
-        commit = entry.last_known_good
-        return Side(f"{commit}:{path}", label, commit)
+        return Side(f"{entry.last_known_good}:{path}", label, _commit(entry.last_known_good))
     names = sorted({e.name for e in entries} | set(directories))
     close = difflib.get_close_matches(name, names, n=3) or names
     raise ToolError(f"{variant}: no such variant; nearest: {', '.join(close)}")

@@ -110,7 +110,7 @@ def test_what_git_does_not_know(repository, tmp_path):
     git = Git(repository)
     head = git.commit("HEAD") or ""
     tree = git.ask("rev-parse", "HEAD^{tree}").strip()
-    assert git.known_commits({head, head[:8], tree, "deadbeef"}) == {head, head[:8]}
+    assert git.known_commits({head, head[:8], tree, "deadbeef"}) == {head: head, head[:8]: head}
     assert [git.commit(name) for name in ("", "--all", "deadbeef", tree)] == [None] * 4
     blob = git.ask("rev-parse", "HEAD:inner/sub/run").strip()
     assert git.blobs([blob, "0" * 40, blob]) == {blob: b"needle\n"}

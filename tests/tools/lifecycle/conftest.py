@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.ledger.ledger import LEDGER
+from tools.ledger.ledger import LEDGER, Entry, load_ledger, read_ledger
 from tools.lifecycle import __main__ as command
 from tools.runs import check_ledger
 
@@ -26,6 +26,8 @@ Words of people.
 - bucket: template
 - purpose: to be copied
 - verdict: pending
+
+### Notes
 
 A note, with  two spaces.
 """
@@ -53,6 +55,18 @@ class Workspace:
         self.git("config", "user.email", "e@localhost")
         self.git("config", "commit.gpgsign", "false")
 
+    def at(self, root: Path) -> "Workspace":
+        """The same for a clone, which is a repository already."""
+        self.root = root
+        for name, value in (("user.name", "n"), ("user.email", "e@localhost")):
+            self.git("config", name, value)
+        self.git("config", "commit.gpgsign", "false")
+        return self
+
+    def git_fails(self, *arguments: str) -> bool:
+        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True)
+        return done.returncode != 0
+
     def git(self, *arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -71,6 +85,12 @@ class Workspace:
 
     def read(self, path: str) -> str:
         return (self.root / path).read_bytes().decode()
+
+    def ledger(self) -> str:
+        return read_ledger(self.root)
+
+    def entry(self, name: str = "relu") -> Entry:
+        return next(entry for entry in load_ledger(self.root) if entry.name == name)
 
     def commit(self, message: str = "a state") -> str:
         self.git("add", "--all")

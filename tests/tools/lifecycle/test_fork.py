@@ -9,7 +9,7 @@ import pytest
 
 from tests.tools.lifecycle.conftest import BASE, FILES, HEAD, LEDGER, Workspace
 from tools.isolation.scan import scan
-from tools.ledger.ledger import parse
+from tools.ledger.files import entry_file
 from tools.lifecycle.__main__ import main
 
 COPY = "experiments/grug/relu"
@@ -20,6 +20,7 @@ RUFF = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable
 
 def test_a_copy(workspace, capsys):
     commit = workspace.git("rev-parse", "HEAD")
+    tree = workspace.git("rev-parse", f"HEAD:{BASE}")
     workspace.write("other", "moves HEAD")
     workspace.commit()
     assert workspace.fork() == 0
@@ -32,13 +33,11 @@ def test_a_copy(workspace, capsys):
     assert copy == expected and b"# a comment on experiments.grug.base" in copy["model.py"]
     assert (workspace.root / COPY / "run").stat().st_mode & 0o111 == 0o111
     assert not (workspace.root / COPY / "data.py").stat().st_mode & 0o111
-    text = workspace.read(LEDGER)
-    assert text.startswith(HEAD)
-    entry = parse(text, LEDGER)[-1]
-    assert entry.fields == {
+    assert workspace.read(LEDGER) == HEAD
+    assert workspace.entry().fields == {
         "path": COPY,
         "origin": "base",
-        "forked at": commit[:12],
+        "forked at": f"{commit[:12]} tree {tree[:12]}",
         "introduced": "pending",
         "status": "active",
         "bucket": "MLP/activation",
@@ -57,18 +56,19 @@ def test_a_copy(workspace, capsys):
 def test_a_copy_of_a_copy(copied):
     assert copied.fork("gelu", COPY) == 0
     assert "from experiments.grug.gelu import data" in copied.read("experiments/grug/gelu/model.py")
-    assert parse(copied.read(LEDGER), LEDGER)[-1].origin == "relu"
+    assert copied.entry("gelu").origin == "relu"
 
 
 def test_the_ledgers_line_ends_and_a_long_purpose(workspace):
     workspace.write(LEDGER, HEAD.replace("\n", "\r\n").rstrip())
     purpose = "whether " + "words " * 40 + "- path: x"
     assert workspace.fork(purpose=purpose) == 0
-    data = (workspace.root / LEDGER).read_bytes()
-    assert data.startswith(HEAD.replace("\n", "\r\n").rstrip().encode())
+    head = HEAD.replace("\n", "\r\n").rstrip().encode()
+    assert (workspace.root / LEDGER).read_bytes() == head
+    data = (workspace.root / entry_file("relu")).read_bytes()
     assert data.count(b"\n") == data.count(b"\r\n")
     assert max(len(line) for line in data.splitlines()) <= WIDTH
-    assert parse(data.decode(), LEDGER)[-1].purpose == purpose
+    assert workspace.entry().purpose == purpose
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,8 @@ def test_the_ledgers_line_ends_and_a_long_purpose(workspace):
         ("none", "cannot name a variant"),
         ("l" * 61, "is too long: 60 characters at most"),
         ("base", f"base: is taken by {LEDGER}:5 (active)"),
-        ("gone", "gone: is taken by docs/reports/grug-archive.md:17 (deleted)"),
+        ("gone", "gone: is taken by docs/reports/grug-archive.md:19 (deleted)"),
+        ("noted", "noted: is taken by docs/reports/variants/noted.md"),
         ("there", "there: is taken by experiments/grug/there"),
         ("cpu", "cpu: is taken by tools/locks/cpu.lock"),
     ],
@@ -99,6 +100,7 @@ def test_names_that_are_refused(workspace, capsys, name, message):
     )  # fmt: skip
     workspace.write(LEDGER, HEAD + "\n## gone" + gone)
     workspace.write("tools/locks/cpu.lock", "")
+    workspace.write(entry_file("noted"), "# noted\n\n" + gone.replace("grug/gone", "grug/x"))
     (workspace.root / "experiments/grug/there").mkdir()
     refused(workspace, capsys, message, name=name)
 
@@ -177,7 +179,7 @@ def test_in_a_linked_worktree_and_below_a_repository(workspace, tmp_path_factory
     assert main(["fork", BASE, "--name", "relu", *words, str(linked)]) == 0
     assert (linked / COPY / "model.py").exists() and not (workspace.root / COPY).exists()
     inner = workspace.root / "inner"
-    shutil.copytree(linked, inner, ignore=shutil.ignore_patterns(".git", "relu"))
+    shutil.copytree(linked, inner, ignore=shutil.ignore_patterns(".git", "relu*"))
     shutil.copy(workspace.root / LEDGER, inner / LEDGER)
     workspace.commit()
     assert main(["fork", BASE, "--name", "relu", *words, str(inner)]) == 0

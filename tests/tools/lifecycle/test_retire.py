@@ -3,9 +3,10 @@
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.ledger.ledger import LEDGER, parse
+from tools.ledger.files import entry_file
 
 COPY = "experiments/grug/relu"
+RELU = entry_file("relu")
 
 
 def retire(workspace, *words: str, verdict: str = "it does not pay") -> int:
@@ -20,29 +21,29 @@ def test_all_of_it_goes_and_git_revert_brings_it_back(copied, capsys):
                  "dist/diff/relu_2/x", "dist/bundles/relu-cpu/x", "dist/bundles/relu-gpu.zip",
                  "dist/bundles/relu_2-cpu/x"):  # fmt: skip
         copied.write(path, "built")
-    files, ledger = copied.git("ls-files", "-s"), copied.read(LEDGER)
+    files, ledger = copied.git("ls-files", "-s"), copied.ledger()
     assert retire(copied) == 0
     out = capsys.readouterr().out
     assert f"{COPY}: 5 files removed\n" in out and "tools/locks/relu.in: removed\n" in out
     assert not (copied.root / COPY).exists() and not list(copied.root.glob("tools/locks/*"))
     left = {p.relative_to(copied.root / "dist").as_posix() for p in copied.root.glob("dist/*/*")}
     assert left == {"diff/relu_2", "bundles/relu_2-cpu"}
-    entry = parse(copied.read(LEDGER), LEDGER)[-1]
+    entry = copied.entry()
     assert (entry.status, entry.verdict) == ("deleted", "it does not pay")
-    assert entry.last_known_good == head[:12] and entry.introduced != "pending"
+    assert entry.last_known_good.startswith(f"{head[:12]} tree ") and entry.introduced != "pending"
     assert copied.faults() == []
     (command,) = [line for line in out.splitlines() if line.startswith("next: ")]
     copied.git(*command.split(" && ")[0].removeprefix("next: git ").split())
     copied.git("commit", "-q", "-m", "retire relu")
     assert copied.faults() == [] and copied.git("status", "-s") == ""
     copied.git("revert", "--no-edit", "HEAD")
-    assert copied.git("ls-files", "-s") == files and copied.read(LEDGER) == ledger
+    assert copied.git("ls-files", "-s") == files and copied.ledger() == ledger
     assert copied.faults() == []
 
 
 def test_one_whose_name_begins_another(copied):
-    text = copied.read(LEDGER).partition("## relu")[2].replace("grug/relu", "grug/relu-x")
-    copied.write(LEDGER, copied.read(LEDGER) + "\n## relu-x" + text)
+    text = copied.read(RELU).replace("# relu", "# relu-x").replace("grug/relu", "grug/relu-x")
+    copied.write(entry_file("relu-x"), text)
     copied.write("experiments/grug/relu-x/BUILD", "grug_variant()\n")
     copied.commit()
     for name in ("relu-x-cpu", "relu-x", "relu-cpu"):
@@ -54,13 +55,10 @@ def test_one_whose_name_begins_another(copied):
 def test_a_superseded_one_keeps_its_verdict_and_its_successor(copied):
     copied.edit(f"{COPY}/model.py", "V30 = 30\n", "V30 = 0\n")
     copied.commit()
-    assert copied.run("upstream", "relu") == 0
-    text = copied.read(LEDGER)
-    head, _, tail = text.rpartition("- verdict: pending\n")
-    copied.write(LEDGER, f"{head}- verdict: it won\n{tail}")
+    assert copied.run("upstream", "relu", "--verdict", "it won") == 0
     copied.commit()
     assert retire(copied, verdict="") == 0
-    entry = parse(copied.read(LEDGER), LEDGER)[-1]
+    entry = copied.entry()
     assert (entry.status, entry.verdict, entry.superseded_by) == ("deleted", "it won", "base")
     assert copied.faults() == []
 
@@ -130,4 +128,4 @@ def test_one_that_is_not_there(copied, capsys):
     assert retire(copied) == 0
     assert retire(copied) == 1
     assert "relu: is deleted" in capsys.readouterr().err
-    assert BASE in copied.read(LEDGER)
+    assert BASE in copied.ledger()

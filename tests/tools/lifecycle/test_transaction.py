@@ -104,7 +104,10 @@ def test_an_upstream_and_a_retirement_killed_at_each_step(copied):
     copied.git("rm", "-q", f"{COPY}/run")
     copied.commit()
     restore = restorer(copied)
-    assert each_step(copied, lambda: copied.run("upstream", "relu"), restore) == {"old", "new"}
+    assert each_step(copied, lambda: copied.run("upstream", "relu", "--verdict=v"), restore) == {
+        "old",
+        "new",
+    }
     ignored = copied.root / COPY / "sub/__pycache__/x.pyc"
 
     def with_leftovers() -> None:

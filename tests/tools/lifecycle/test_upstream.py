@@ -3,13 +3,13 @@
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
-from tools.ledger.ledger import LEDGER, parse
 
 COPY = "experiments/grug/relu"
+VERDICT = ("--verdict", "it pays")
 
 
 def entry(workspace):
-    return parse(workspace.read(LEDGER), LEDGER)[-1]
+    return workspace.entry()
 
 
 def test_a_change_is_merged_and_marked(copied, capsys):
@@ -20,8 +20,8 @@ def test_a_change_is_merged_and_marked(copied, capsys):
     copied.git("rm", "-q", f"{COPY}/run")
     copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'since'\n")
     head = copied.commit("both go on")
-    ledger = copied.read(LEDGER)
-    assert copied.run("upstream", COPY) == 0
+    ledger = copied.ledger()
+    assert copied.run("upstream", COPY, *VERDICT) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"{BASE}: 3 files changed by relu, not committed"
     assert out[1] == "relu against base: +5 -3 lines before, +1 -1 lines after"
@@ -34,12 +34,17 @@ def test_a_change_is_merged_and_marked(copied, capsys):
     assert copied.git("diff", "--cached") == ""
     now = entry(copied)
     assert (now.status, now.superseded_by) == ("superseded", "base")
-    assert (now.last_known_good, now.introduced) == (head[:12], brought[:12])
-    assert copied.read(LEDGER).startswith(ledger.partition("## relu")[0])
+    assert [v.partition(" tree ")[0] for v in (now.last_known_good, now.introduced)] == [
+        head[:12],
+        brought[:12],
+    ]
+    tree = copied.git("rev-parse", f"{head}:{COPY}")
+    assert now.last_known_good == f"{head[:12]} tree {tree[:12]}"
+    assert copied.ledger().startswith(ledger.partition("## relu")[0])
     assert copied.faults() == []
     copied.commit("upstream relu")
     assert copied.faults() == []
-    assert copied.run("upstream", "relu") == 1
+    assert copied.run("upstream", "relu", *VERDICT) == 1
     assert "relu: is superseded: only an active one is merged" in capsys.readouterr().err
 
 
@@ -50,19 +55,19 @@ def test_conflicts_are_left_marked_by_hand(copied, capsys):
     copied.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 'since'\n")
     copied.git("rm", "-q", f"{BASE}/run")
     copied.commit()
-    ledger = copied.read(LEDGER)
-    assert copied.run("upstream", "relu") == 1
+    ledger = copied.ledger()
+    assert copied.run("upstream", "relu", *VERDICT) == 1
     out = capsys.readouterr().out
     assert f"{BASE}/model.py: 1 conflict\n" in out
     assert f"{BASE}/run: was edited in the variant, and deleted in its origin\n" in out
     text = copied.read(f"{BASE}/model.py")
     assert f"<<<<<<< {BASE}\nV30 = 'since'\n" in text and f">>>>>>> {COPY}\n" in text
     assert "V50 = 'mine'\n" in text
-    assert copied.read(LEDGER) == ledger and entry(copied).status == "active"
-    assert copied.run("upstream", "relu", "--resolved") == 1
+    assert copied.ledger() == ledger and entry(copied).status == "active"
+    assert copied.run("upstream", "relu", "--resolved", *VERDICT) == 1
     assert f"{BASE}/model.py: still holds conflict markers" in capsys.readouterr().err
     copied.write(f"{BASE}/model.py", "X = 1\n")
-    assert copied.run("upstream", "relu", "--resolved") == 0
+    assert copied.run("upstream", "relu", "--resolved", *VERDICT) == 0
     assert entry(copied).status == "superseded" and copied.faults() == []
 
 
@@ -72,7 +77,7 @@ def test_what_was_ported_before_is_no_conflict(copied, capsys):
     assert copied.run("drift", "--apply", fix) == 0
     copied.edit(f"{COPY}/model.py", "V30 = 30\n", "V30 = 'better'\n")
     copied.commit()
-    assert copied.run("upstream", "relu") == 0
+    assert copied.run("upstream", "relu", *VERDICT) == 0
     assert copied.git("diff", "--stat", "--", BASE).endswith("1 insertion(+), 1 deletion(-)")
 
 
@@ -91,6 +96,42 @@ def test_refusals(copied, capsys, given, dirty, message):
     if dirty:
         copied.write(dirty, "X = 1\n")
     before = copied.state()
-    assert copied.run("upstream", given) == 1
+    assert copied.run("upstream", given, *VERDICT) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and copied.state() == before
+
+
+def test_a_renamed_file_is_merged_with_what_it_was(copied, capsys):
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/network.py")
+    copied.edit(f"{COPY}/network.py", "V30 = 30\n", "V30 = 'better'\n")
+    copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'since'\n")
+    copied.commit("one renames, both edit")
+    assert copied.run("upstream", COPY, *VERDICT) == 0
+    assert not (copied.root / BASE / "model.py").exists()
+    text = copied.read(f"{BASE}/network.py")
+    assert "V30 = 'better'\n" in text and "V10 = 'since'\n" in text
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{BASE}: 2 files changed by relu, not committed",
+        "relu against base: +2 -2 lines before, +1 -1 lines after",
+    ]
+
+
+def test_an_edit_goes_into_the_file_that_the_origin_renamed(copied):
+    copied.git("mv", f"{BASE}/model.py", f"{BASE}/network.py")
+    copied.edit(f"{BASE}/network.py", "V10 = 10\n", "V10 = 'since'\n")
+    copied.edit(f"{COPY}/model.py", "V30 = 30\n", "V30 = 'better'\n")
+    copied.commit("one renames, both edit")
+    assert copied.run("upstream", COPY, *VERDICT) == 0
+    assert not (copied.root / BASE / "model.py").exists()
+    text = copied.read(f"{BASE}/network.py")
+    assert "V30 = 'better'\n" in text and "V10 = 'since'\n" in text
+
+
+def test_a_file_that_both_renamed_differently_is_a_conflict(copied, capsys):
+    copied.git("mv", f"{BASE}/model.py", f"{BASE}/network.py")
+    copied.git("mv", f"{COPY}/model.py", f"{COPY}/net.py")
+    copied.commit("both rename")
+    assert copied.run("upstream", COPY, *VERDICT) == 1
+    out = capsys.readouterr().out
+    assert f"{BASE}/network.py: was model.py, and is net.py in the variant\n" in out
+    assert entry(copied).status == "active"

@@ -1,6 +1,7 @@
 """A small workspace to archive: its ledger, run directories and summaries."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Workspace:
         config: dict[str, Any] | None = None,
         earlier: tuple[str, ...] = (),
         starts: tuple[int, ...] = (0,),
-        sources: dict[str, str] = SOURCES,
+        sources: Mapping[str, str | bytes] = SOURCES,
         commit: str | None = COMMIT,
         schema: int = 3,
         numerics: tuple[dict[str, Any], ...] = (),
@@ -60,13 +61,14 @@ class Workspace:
         and each under its `numerics`.
         """
         directory = self.root / "runs" / name
-        digests = {file: sha256(text.encode()) for file, text in sources.items()}
+        contents = {f: c.encode() if isinstance(c, str) else c for f, c in sources.items()}
+        digests = {file: sha256(content) for file, content in contents.items()}
         last = digest_of(digests)
         copy = directory / "sources" / last[:16]
         copy.mkdir(parents=True)
-        for file, text in sources.items():
+        for file, content in contents.items():
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
-            (copy / file).write_text(text)
+            (copy / file).write_bytes(content)
         attempts = [
             {
                 "from_step": start,

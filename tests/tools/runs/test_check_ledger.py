@@ -56,7 +56,7 @@ def test_a_true_ledger(repository, capsys):
     ],
 )
 def test_commits_that_git_does_not_know(repository, field, value, message):
-    fields = {"status": "superseded", "superseded by": "base"}
+    fields = {"status": "superseded", "superseded by": "base", "verdict": "it pays"}
     fields |= {"last known-good": repository.commit, field: value}
     repository.write_ledger(entry("base"), entry("moe", **fields))
     (line,) = faults(repository)
@@ -97,7 +97,7 @@ def test_the_repository_may_lie_elsewhere(repository, tmp_path_factory):
 def test_directories_and_entries_that_do_not_match(repository):
     repository.write_ledger(
         entry("base"),
-        entry("moe", status="deleted", last_known_good=repository.commit),
+        entry("moe", status="deleted", verdict="no", last_known_good=repository.commit),
         entry("gone"),
     )
     # A speedrun has a record instead.
@@ -110,15 +110,17 @@ def test_directories_and_entries_that_do_not_match(repository):
         "active'",
         "gone is active, but experiments/grug/gone is not there: put it back, or set 'status: "
         "deleted' and '- last known-good: COMMIT'",
-        "experiments/grug/fast is not recorded: add '## fast' to "
-        "docs/reports/grug-archive.md, or remove the directory",
+        "experiments/grug/fast is not recorded: add "
+        "docs/reports/variants/fast.md, or remove the directory",
     ]
     lines = [line.split(":")[1] for line in found]
     assert lines == ["14", "24", "1"]
 
 
 def test_a_directory_that_came_back_under_another_name(repository):
-    gone = entry("old", path="experiments/grug/moe", status="deleted", last_known_good="0" * 7)
+    gone = entry(
+        "old", path="experiments/grug/moe", status="deleted", verdict="no", last_known_good="0" * 7
+    )
     again = entry("moe")
     repository.write_ledger(entry("base"), gone, again)
     assert [line for line in faults(repository) if "is there" in line] == []
@@ -137,7 +139,8 @@ def test_a_path_that_leads_out(repository, path):
 
 
 def test_summaries(repository):
-    good = repository.write_summary("base", "base-1")
+    git = {"commit": repository.commit, "dirty": False}
+    good = repository.write_summary("base", "base-1", git=git)
     assert faults(repository) == []
     lacking = {1: ("roles", "run_schema", "numerics"), 2: ("run_schema", "numerics")}
     for schema, keys in lacking.items():
@@ -146,7 +149,7 @@ def test_summaries(repository):
         older_path = repository.root / f"docs/reports/runs/base/base-0{schema}.json"
         older_path.write_text(json.dumps(older))
     assert faults(repository) == []
-    repository.write_summary("nobody", "nobody-1")
+    repository.write_summary("nobody", "nobody-1", git=git)
     repository.write_summary("base", "base-2", schema_version=4)
     repository.write_summary("base", "base-3", curve=[])
     repository.write_summary("base", "base-4", run="base-1")
@@ -173,7 +176,7 @@ def test_summaries(repository):
         "base/notes.txt:1",
         "moe:1",
     ]
-    assert "'nobody' is not recorded: add '## nobody'" in found[0]
+    assert "'nobody' is not recorded: add docs/reports/variants/nobody.md" in found[0]
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,17 @@ def test_sources_committed_after_the_recording(workspace, git):
     assert check_ledger.check(workspace.root) == []
 
 
+def test_what_was_kept_of_a_run_that_is_replaced_goes(workspace, git):
+    workspace.write_ledger(entry("base"))
+    at = commit(workspace, git, EDITED)
+    record([workspace.write_run("base-1", rows(10), commit=at)], workspace.root)
+    (kept,) = (workspace.root / kept_sources.KEPT).iterdir()
+    again = workspace.write_run("again/base-1", rows(20), commit=at, sources=EDITED)
+    paths = record([again], workspace.root, replace=True)
+    assert paths[-1] == kept.relative_to(workspace.root).as_posix() and not kept.exists()
+    assert check_ledger.check(workspace.root) == []
+
+
 def test_sources_that_only_a_branch_has_are_kept(workspace, git):
     """A squash merge drops the branch's commits, and with them the sources of its runs."""
     git("checkout", "-qb", "main")

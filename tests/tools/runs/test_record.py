@@ -95,7 +95,10 @@ def test_a_run_is_recorded_under_the_ledgers_name(workspace):
         ({"record": {"attempts": []}}, "attempts is not what a run writes"),
         ({"record": {"attempts": [{}]}}, "attempts[0].from_step is not what a run writes"),
         ({"record": {"variant": "../x"}}, "variant is not what a run writes"),
-        ({"record": {"variant": "nobody"}}, "is a run of 'nobody': add '## nobody' to docs/"),
+        (
+            {"record": {"variant": "nobody"}},
+            "is a run of 'nobody': add docs/reports/variants/nobody.md",
+        ),
         ({"record": {"lock": "x"}}, "lock: is malformed"),
         ({"config": {"seed": "0"}}, "config.seed is not what a run writes"),
         ({"config": {"note": "x" * 5000}}, "config is not what a run writes"),

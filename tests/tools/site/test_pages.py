@@ -96,7 +96,7 @@ def test_a_variants_page(workspace):
     workspace.write_ledger(
         entry("base", bucket="template"),
         entry("moe", forked_at="0123abc", results="see `x`", issue="https://example.org/1.")
-        + "\nSome notes.\n\nMore.\n",
+        + "\n### Notes\n\nSome notes.\n\nMore.\n",
         entry(
             "copy", origin="moe", status="superseded", superseded_by="base", last_known_good="a1"
         ),
@@ -192,7 +192,8 @@ def test_hostile_text_stays_text(workspace, hostile):
     fields = ("purpose", "verdict", "issue", "results", "diff", "forked at", "introduced")
     workspace.write_ledger(
         entry("base"),
-        entry("moe", **dict.fromkeys(fields, hostile)) + f"\nNotes {hostile}\n\n{hostile}\n",
+        entry("moe", **dict.fromkeys(fields, hostile))
+        + f"\n### Notes\n\nNotes {hostile}\n\n{hostile}\n",
     )
     found = pages(
         workspace,

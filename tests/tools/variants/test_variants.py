@@ -58,7 +58,7 @@ def test_another_s_longer_name_is_a_change():
 
 def test_changed_added_and_missing_files_count():
     base = {"same.py": b"1\n", "edited.py": b"1\n2\n3\n", "gone.py": b"1\n2\n"}
-    copy = {"same.py": b"1\n", "edited.py": b"1\n9\n3\n4\n", "new.py": b"1\n"}
+    copy = {"same.py": b"1\n", "edited.py": b"1\n9\n3\n4\n", "new.py": b"8\n"}
     assert compare(copy, base, NAMES).changed == Counts(added=3, deleted=3)
     assert compare(copy, None, NAMES).changed is None
 
@@ -173,3 +173,19 @@ def test_facts_of_directories(tmp_path, capsys, monkeypatch):
     assert main(["facts", *NAMES]) == 0
     expected = {**FACTS, "files": 2, "lines": 4, "added": 2, "deleted": 1}
     assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_a_renamed_file_is_compared_with_what_it_was():
+    lines = [f"V{n} = {n}\n".encode() for n in range(199)]
+    base = {"model.py": b"".join(lines), "other.py": b"x\n"}
+    moved = {"network.py": base["model.py"], "other.py": b"x\n"}
+    assert compare(moved, base, NAMES).changed == Counts(0, 0)
+    edited = {"network.py": b"".join([*lines[1:], b"new\n"]), "other.py": b"x\n"}
+    assert compare(edited, base, NAMES).changed == Counts(1, 1)
+
+
+def test_a_renamed_file_of_plumbing_is_one_file_of_its_own():
+    lines = b"".join(f"V{n} = {n}\n".encode() for n in range(9))
+    base = {"plumbing/data.py": lines, "plumbing/other.py": b"x\n"}
+    renamed = {"plumbing/input.py": lines, "plumbing/other.py": b"x\n"}
+    assert compare(renamed, base, NAMES).own_plumbing == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,13 +31,10 @@ from pants.core.goals.package import (
 )
 from pants.core.target_types import FileSourceField, ResourceSourceField
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
-from pants.core.util_rules.system_binaries import GitBinary
 from pants.engine.addresses import Address, Addresses
 from pants.engine.fs import Digest, MergeDigests, PathGlobs
 from pants.engine.process import (
     FallibleProcessResult,
-    Process,
-    ProcessCacheScope,
     ProcessResult,
 )
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
@@ -60,6 +59,8 @@ from grug.target_types import (
 )
 from grug.tool import TOOLS_RESOLVE, OwnTool
 from grug.workspace import GrugSubsystem
+
+logger = logging.getLogger(__name__)
 
 # Fields of files that Python code reads.
 DATA_FIELDS = (FileSourceField, ResourceSourceField)
@@ -122,31 +123,23 @@ class GitFacts:
 
 
 @rule
-async def find_git_facts(request: GitFactsRequest, git: GitBinary) -> GitFacts:
+async def find_git_facts(request: GitFactsRequest) -> GitFacts:
     """Runs git once per session: no file that Pants watches changes with a new commit."""
     result = await Get(
-        FallibleProcessResult,
-        Process(
-            (
-                "/bin/sh",
-                "-c",
-                'set -e; cd "$2"; git=$1; shift 2; "$git" rev-parse HEAD; '
-                '"$git" --no-optional-locks status --porcelain -- "$@"',
-                "sh",
-                git.path,
-                get_buildroot(),
-                *request.paths,
-            ),
-            env={"PATH": "/usr/bin:/bin"},
+        ProcessResult,
+        OwnTool(
+            "common.checkout",
+            (get_buildroot(), *request.paths),
             description="Ask git for the commit",
-            cache_scope=ProcessCacheScope.PER_SESSION,
-            level=LogLevel.DEBUG,
+            asks_git=True,
+            fresh=True,
         ),
     )
-    if result.exit_code:
+    facts = json.loads(result.stdout)
+    if not facts:
+        logger.warning("The bundle names no commit: %s", result.stderr.decode().strip())
         return GitFacts(())
-    commit, *changed = result.stdout.decode().splitlines()
-    return GitFacts((f"--commit={commit}", f"--dirty={'true' if changed else 'false'}"))
+    return GitFacts((f"--commit={facts['commit']}", f"--dirty={str(facts['dirty']).lower()}"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 from pants.base.build_environment import get_buildroot
 from pants.base.specs import Specs
 from pants.core.util_rules.distdir import DistDir
-from pants.core.util_rules.system_binaries import GitBinary
 from pants.engine.console import Console
 from pants.engine.fs import (
     AddPrefix,
@@ -29,8 +28,6 @@ from pants.engine.fs import (
 from pants.engine.goal import Goal, GoalSubsystem
 from pants.engine.process import (
     FallibleProcessResult,
-    Process,
-    ProcessCacheScope,
     ProcessResult,
 )
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, goal_rule, rule
@@ -43,6 +40,7 @@ from grug.variants import (
     Ledger,
     SelectedVariants,
     SelectedVariantsRequest,
+    unknown_directories,
 )
 from grug.workspace import GrugSubsystem
 
@@ -76,7 +74,7 @@ class DiffReport:
 
 @dataclass(frozen=True)
 class TreeRequest:
-    """A directory of the working tree, or COMMIT:DIRECTORY."""
+    """A directory of the working tree, COMMIT:DIRECTORY, or `COMMIT tree TREE:DIRECTORY`."""
 
     source: str
 
@@ -87,38 +85,24 @@ class Tree:
 
 
 @rule
-async def read_tree(request: TreeRequest, git: GitBinary) -> Tree:
-    commit, colon, path = request.source.partition(":")
+async def read_tree(request: TreeRequest) -> Tree:
+    named, colon, path = request.source.partition(":")
     if not colon:
         return Tree(await Get(Digest, PathGlobs([f"{request.source}/**", "!**/__pycache__/**"])))
-    # A full commit digest never changes its meaning; HEAD and a branch do.
-    is_full_name = len(commit) == 40
     result = await Get(
         FallibleProcessResult,
-        Process(
-            (
-                "/bin/sh",
-                "-c",
-                'set -e; "$1" -C "$2" archive --format=tar --output="$PWD/tree.tar" "$3" -- "$4"; '
-                "tar -xf tree.tar; rm tree.tar",
-                "sh",
-                git.path,
-                get_buildroot(),
-                commit,
-                path,
-            ),
-            env={"PATH": "/usr/bin:/bin"},
-            output_directories=(path,),
+        OwnTool(
+            "ledger.trees",
+            (request.source, f"--root={get_buildroot()}"),
             description=f"Read {request.source} from git",
-            cache_scope=(
-                ProcessCacheScope.SUCCESSFUL if is_full_name else ProcessCacheScope.PER_SESSION
-            ),
-            level=LogLevel.DEBUG,
+            asks_git=True,
+            # A full commit digest and a tree never change their meaning; HEAD and a branch do.
+            fresh=len(named) != 40 and "tree " not in named,
+            output_directories=(path,),
         ),
     )
     if result.exit_code:
-        lines = result.stderr.decode().strip().splitlines() or ["git failed"]
-        raise DiffError(f"{request.source}: {lines[0]}")
+        raise DiffError(result.stderr.decode().strip())
     return Tree(result.output_digest)
 
 
@@ -311,7 +295,12 @@ async def diff(
         paths = (target.address.spec_path for target in variants)
         chosen += [path for path in paths if path in touched]
     elif specs:
-        chosen += (await Get(SelectedVariants, SelectedVariantsRequest(specs))).paths
+        known = tuple(target.address.spec_path for target in variants)
+        strangers = unknown_directories(specs, known)
+        selected = SelectedVariantsRequest(specs)
+        chosen += (
+            strangers or (await Get(SelectedVariants, SelectedVariantsRequest, selected)).paths
+        )
     if not chosen:
         changed = specs.includes.from_change_detection
         console.print_stderr(

@@ -1,4 +1,4 @@
-"""The recipe's steps as goals: `fork`, `drift`, `upstream` and `retire`.
+"""The recipe's steps as goals: `fork`, `drift`, `upstream`, `retire` and `relink`.
 
 tools/lifecycle/ carries out each in the workspace, all or nothing. These goals tell it the variant
 and, before a merge into the origin, run the variant's tests.
@@ -24,9 +24,15 @@ from pants.engine.process import InteractiveProcess, InteractiveProcessResult
 from pants.engine.rules import Effect, Get, MultiGet, Rule, collect_rules, goal_rule, rule
 from pants.engine.target import AllTargets
 from pants.option.option_types import BoolOption, EnumOption, StrListOption, StrOption
+from pants.util.frozendict import FrozenDict
 
 from grug.contract import ContractFieldSet, ContractRequest
-from grug.variants import SelectedVariants, SelectedVariantsRequest
+from grug.variants import (
+    AllVariants,
+    SelectedVariants,
+    SelectedVariantsRequest,
+    unknown_directories,
+)
 from grug.workspace import GrugSubsystem
 
 
@@ -52,9 +58,15 @@ async def set_up_command(
     module = f"{grug.tools.replace('/', '.')}.lifecycle"
     return InteractiveProcess(
         (python.path, "-B", "-m", module, *request.argv),
-        env=environment,
+        env=_told(environment, grug.base_branch),
         run_in_workspace=True,
     )
+
+
+def _told(environment: CompleteEnvironmentVars, base_branch: str) -> FrozenDict[str, str]:
+    """The environment, with the option for the tools, which cannot ask Pants for it."""
+    told = {"PANTS_GRUG_BASE_BRANCH": base_branch} if base_branch else {}
+    return FrozenDict({**environment, **told})
 
 
 async def run_command(argv: tuple[str, ...]) -> int:
@@ -72,16 +84,22 @@ class OneVariantRequest:
 
 @dataclass(frozen=True)
 class OneVariant:
-    """The directory of the one variant that a command line names, or a message asking for one."""
+    """The directory of the one variant that a command line names, or a message asking for one.
+
+    A directory that no variant has is handed on: the tool knows what the ledger says of it.
+    """
 
     path: str
     fault: str = ""
 
 
 @rule
-async def one_variant(request: OneVariantRequest) -> OneVariant:
+async def one_variant(request: OneVariantRequest, variants: AllVariants) -> OneVariant:
     paths: tuple[str, ...] = ()
     if request.specs and not request.specs.includes.from_change_detection:
+        known = tuple(target.address.spec_path for target in variants)
+        if strangers := unknown_directories(request.specs, known):
+            return OneVariant(strangers[0])
         paths = (await Get(SelectedVariants, SelectedVariantsRequest(request.specs))).paths
     if len(paths) == 1:
         return OneVariant(paths[0])
@@ -137,6 +155,17 @@ class DriftSubsystem(GoalSubsystem):
             "equals an earlier state of the origin's plumbing."
         )
     )
+    decline = StrListOption(
+        help="Note in the ledger that the named copies do without this commit of the origin."
+    )
+    reason = StrOption(default="", help="Reason for `--drift-decline`, in one sentence.")
+    synced = StrOption(
+        default="",
+        help=(
+            "Note in the ledger that all of the origin up to this commit was looked at for the "
+            "named copies, as after a conflict that you resolved."
+        ),
+    )
     format = EnumOption(default=DriftFormat.text, help="Text for people, or json for machines.")
 
 
@@ -146,15 +175,25 @@ class Drift(Goal):
 
 
 @goal_rule
-async def drift(console: Console, subsystem: DriftSubsystem, specs: Specs) -> Drift:
+async def drift(
+    console: Console, subsystem: DriftSubsystem, specs: Specs, variants: AllVariants
+) -> Drift:
     paths: tuple[str, ...] = ()
     if specs:
-        paths = (await Get(SelectedVariants, SelectedVariantsRequest(specs))).paths
+        known = tuple(target.address.spec_path for target in variants)
+        paths = unknown_directories(specs, known)
+        if not paths:
+            paths = (await Get(SelectedVariants, SelectedVariantsRequest(specs))).paths
         if not paths:
             console.print_stderr("No variant there: ./pants variants lists them.")
             return Drift(exit_code=1)
-    commits = (f"--apply={commit}" for commit in subsystem.apply)
-    argv = ("drift", *paths, *commits, f"--format={subsystem.format.value}")
+    flags = [
+        *(f"--apply={commit}" for commit in subsystem.apply),
+        *(f"--decline={commit}" for commit in subsystem.decline),
+        f"--reason={subsystem.reason}",
+        f"--synced={subsystem.synced}",
+    ]
+    argv = ("drift", *paths, *flags, f"--format={subsystem.format.value}")
     return Drift(exit_code=await run_command(argv))
 
 
@@ -194,6 +233,7 @@ class UpstreamSubsystem(GoalSubsystem):
         "./pants upstream VARIANT. Runs the variant's tests first."
     )
 
+    verdict = StrOption(default="", help="Sentence for the ledger on what was learned.")
     resolved = BoolOption(
         default=False, help="Mark the entry superseded, once the merge's conflicts are resolved."
     )
@@ -210,7 +250,13 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
     if variant.fault:
         console.print_stderr(variant.fault)
         return Upstream(exit_code=1)
-    if not subsystem.resolved:
+    argv = ("upstream", variant.path, f"--verdict={subsystem.verdict}")
+    if subsystem.resolved:
+        argv = (*argv, "--resolved")
+    else:
+        # What takes no time to find is found before the tests run.
+        if code := await run_command((*argv, "--check")):
+            return Upstream(exit_code=code)
         tests = await Get(VariantTests, VariantTestsRequest(variant.path))
         if tests.failed:
             console.print_stderr(
@@ -218,8 +264,7 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
                 f"See them with ./pants test {variant.path}::"
             )
             return Upstream(exit_code=1)
-    resolved = ("--resolved",) if subsystem.resolved else ()
-    return Upstream(exit_code=await run_command(("upstream", variant.path, *resolved)))
+    return Upstream(exit_code=await run_command(argv))
 
 
 class RetireSubsystem(GoalSubsystem):
@@ -244,6 +289,27 @@ async def retire(console: Console, subsystem: RetireSubsystem, specs: Specs) -> 
     keep = ("--keep-mentions",) if subsystem.keep_mentions else ()
     argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep)
     return Retire(exit_code=await run_command(argv))
+
+
+class RelinkSubsystem(GoalSubsystem):
+    name = "relink"
+    help = (
+        "Name again, by content, the commits that the ledger and the run summaries name and that a "
+        "squash merge or a rebase dropped; keep what the main branch lacks."
+    )
+
+
+class Relink(Goal):
+    subsystem_cls = RelinkSubsystem
+    environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
+
+
+@goal_rule
+async def relink(console: Console, subsystem: RelinkSubsystem, specs: Specs) -> Relink:
+    if specs:
+        console.print_stderr("relink takes no variant: it looks at all records.")
+        return Relink(exit_code=1)
+    return Relink(exit_code=await run_command(("relink",)))
 
 
 def rules() -> Iterable[Rule]:

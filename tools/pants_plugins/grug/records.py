@@ -6,14 +6,12 @@ is gone, shows in no file's content.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable
 from typing import Any
 
 from pants.base.build_environment import get_buildroot
 from pants.core.goals.lint import LintFilesRequest, LintResult
 from pants.core.util_rules.partitions import PartitionerType, Partitions
-from pants.core.util_rules.system_binaries import GitBinary
 from pants.engine.process import FallibleProcessResult
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
@@ -49,13 +47,14 @@ async def partition_records(
     request: RecordsRequest.PartitionRequest, subsystem: RecordsSubsystem, grug: GrugSubsystem
 ) -> Partitions:
     """One partition, because variants, the ledger and the summaries can contradict each other."""
-    places = (grug.ledger, f"{grug.runs}/", *(f"{root}/" for root in grug.roots))
+    entries = f"{grug.ledger_entries}/"
+    places = (grug.ledger, entries, f"{grug.runs}/", *(f"{root}/" for root in grug.roots))
     files = [file for file in request.files if file.startswith(places)]
     return Partitions() if subsystem.skip or not files else Partitions.single_partition(files)
 
 
 @rule(desc="Lint the records", level=LogLevel.DEBUG)
-async def lint_records(request: RecordsRequest.Batch[str, Any], git: GitBinary) -> LintResult:
+async def lint_records(request: RecordsRequest.Batch[str, Any]) -> LintResult:
     argv = ("check", f"--root={get_buildroot()}")
     results = await MultiGet(
         Get(
@@ -64,7 +63,7 @@ async def lint_records(request: RecordsRequest.Batch[str, Any], git: GitBinary) 
                 tool,
                 argv,
                 description=f"Check with tools/{tool}",
-                path=(posixpath.dirname(git.path),),
+                asks_git=True,
                 fresh=True,
             ),
         )

@@ -125,7 +125,7 @@ class Leaderboard:
 
 @rule
 async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Leaderboard:
-    entries = await Get(Snapshot, PathGlobs([f"{grug.speedruns}/**", grug.ledger]))
+    entries = await Get(Snapshot, PathGlobs([f"{grug.speedruns}/**", *grug.ledger_files]))
     if not any(path.endswith("/record.json") for path in entries.files):
         return Leaderboard(EMPTY_DIGEST)
     pages = await Get(

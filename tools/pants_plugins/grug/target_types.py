@@ -22,7 +22,14 @@ from pants.backend.python.target_types import (
 from pants.core.goals.package import OutputPathField
 from pants.core.target_types import ResourceSourceField
 from pants.engine.addresses import Address
-from pants.engine.fs import Digest, PathGlobs, Paths, RemovePrefix, Snapshot
+from pants.engine.fs import (
+    Digest,
+    GlobMatchErrorBehavior,
+    PathGlobs,
+    Paths,
+    RemovePrefix,
+    Snapshot,
+)
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
@@ -55,6 +62,8 @@ PLUMBING = ("plumbing", "planning")
 class VariantSourcesField(PythonGeneratingSourcesBase):
     default = ("**/*.py",)
     expected_file_extensions = (".py",)
+    # A daemon looks once more for the files of a variant that was removed.
+    default_glob_match_error_behavior = GlobMatchErrorBehavior.ignore
     help = "The variant's own Python files, tests among them."
 
 

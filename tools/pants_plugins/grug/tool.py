@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from pants.backend.python.util_rules.pex import (
 )
 from pants.backend.python.util_rules.pex_environment import PythonExecutable
 from pants.backend.python.util_rules.pex_requirements import Resolve
+from pants.core.util_rules.system_binaries import GitBinary
+from pants.engine.env_vars import CompleteEnvironmentVars
 from pants.engine.fs import EMPTY_DIGEST, Digest, MergeDigests, PathGlobs
 from pants.engine.process import Process, ProcessCacheScope
 from pants.engine.rules import Get, Rule, collect_rules, rule
@@ -31,9 +34,11 @@ RUNS_IN = "cpu"
 # The other packages that each package of tools imports, directly or indirectly.
 IMPORTS = {
     "bundle": ("common",),
+    "common": (),
     "corpus": ("common",),
     "diff": ("common", "ledger"),
     "isolation": (),
+    "ledger": ("common",),
     "runs": ("common", "ledger"),
     "site": ("common", "ledger", "runs"),
     "speedrun": ("common", "ledger", "runs", "site"),
@@ -68,12 +73,8 @@ class OwnTool:
     cache: str = ""  # name of a directory that is kept between runs, and never changes an output
     output_files: tuple[str, ...] = ()
     output_directories: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()  # directories of the programs that the tool runs
+    asks_git: bool = False  # about the workspace, which is no input
     fresh: bool = False  # whether to run it in each session, because it reads more than its input
-
-    @property
-    def env(self) -> FrozenDict[str, str]:
-        return FrozenDict({"PATH": ":".join(self.path)} if self.path else {})
 
     @property
     def caches(self) -> FrozenDict[str, str]:
@@ -86,7 +87,11 @@ class OwnTool:
 
 
 async def _with_packages(
-    request: OwnTool, argv: tuple[str, ...], digest: Digest, constraints: InterpreterConstraints
+    request: OwnTool,
+    argv: tuple[str, ...],
+    digest: Digest,
+    constraints: InterpreterConstraints,
+    env: FrozenDict[str, str],
 ) -> Process:
     """The tool's process, in an environment with the packages that it needs."""
     use_entire_lockfile = bool(request.whole_resolve)
@@ -111,7 +116,7 @@ async def _with_packages(
             pex,
             argv=argv,
             input_digest=digest,
-            extra_env={"PEX_EXTRA_SYS_PATH": ".", **request.env},
+            extra_env={"PEX_EXTRA_SYS_PATH": ".", **env},
             description=request.description,
             output_files=request.output_files,
             output_directories=request.output_directories,
@@ -126,6 +131,40 @@ async def _with_packages(
     )
 
 
+@dataclass(frozen=True)
+class GitEnvironmentRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class GitEnvironment:
+    """What git needs in a sandbox to answer as it does outside: the user's settings, too.
+
+    Without HOME it does not find safe.directory, and refuses a workspace that another user owns.
+    """
+
+    variables: FrozenDict[str, str]
+
+
+@rule
+async def find_git_environment(
+    _: GitEnvironmentRequest,
+    git: GitBinary,
+    environment: CompleteEnvironmentVars,
+    grug: GrugSubsystem,
+) -> GitEnvironment:
+    # tools/common/git.py drops what names another repository, as a hook's GIT_DIR does.
+    variables = {
+        name: value
+        for name, value in environment.items()
+        if name in ("HOME", "XDG_CONFIG_HOME") or name.startswith("GIT_")
+    }
+    path = (posixpath.dirname(git.path), "/usr/bin", "/bin")
+    if grug.base_branch:
+        variables["PANTS_GRUG_BASE_BRANCH"] = grug.base_branch
+    return GitEnvironment(FrozenDict({**variables, "PATH": ":".join(path)}))
+
+
 @rule
 async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: PythonSetup) -> Process:
     """Runs a tool directly from its sources: without a Pex it starts in hundredths of a second."""
@@ -133,10 +172,13 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
     names = (package, *IMPORTS[package])
     sources = await Get(Digest, PathGlobs([f"{grug.tools}/{name}/*.py" for name in names]))
     digest = await Get(Digest, MergeDigests((sources, request.input_digest)))
+    env = FrozenDict()
+    if request.asks_git:
+        env = (await Get(GitEnvironment, GitEnvironmentRequest())).variables
     argv = ("-m", f"{grug.tools.replace('/', '.')}.{request.module}", *request.argv)
     constraints = InterpreterConstraints(python_setup.interpreter_constraints)
     if request.requirements or request.whole_resolve:
-        return await _with_packages(request, argv, digest, constraints)
+        return await _with_packages(request, argv, digest, constraints, env)
     python = await Get(PythonExecutable, InterpreterConstraints, constraints)
     return Process(
         (python.path, "-B", *argv),
@@ -145,7 +187,7 @@ async def run_own_tool(request: OwnTool, grug: GrugSubsystem, python_setup: Pyth
         output_files=request.output_files,
         output_directories=request.output_directories,
         append_only_caches=request.caches,
-        env=request.env,
+        env=env,
         cache_scope=request.cache_scope,
         level=LogLevel.DEBUG,
     )

@@ -76,6 +76,27 @@ async def select_variants(
     return SelectedVariants(tuple(path for path in paths if path in variants))
 
 
+def unknown_directories(specs: Specs, variants: Iterable[str]) -> tuple[str, ...]:
+    """The directories that a command line names and that neither are, nor hold, nor lie in, one
+    of the variants: Pants would fail to expand one that is not there."""
+    known = tuple(variants)
+    includes = specs.includes
+    named = [
+        *(spec.directory for spec in includes.dir_literals),
+        *(spec.directory for spec in includes.dir_globs),
+        *(spec.directory for spec in includes.recursive_globs),
+        *(spec.path_component for spec in includes.address_literals),
+    ]
+
+    def is_known(name: str) -> bool:
+        return not name or any(
+            path == name or path.startswith(f"{name}/") or name.startswith(f"{path}/")
+            for path in known
+        )
+
+    return tuple(name for name in named if not is_known(name))
+
+
 @dataclass(frozen=True)
 class VariantFactsRequest:
     variant: Target
@@ -141,7 +162,7 @@ class Ledger:
 
 @rule
 async def read_ledger(grug: GrugSubsystem) -> Ledger:
-    digest = await Get(Digest, PathGlobs([grug.ledger]))
+    digest = await Get(Digest, PathGlobs(grug.ledger_files))
     result = await Get(
         FallibleProcessResult,
         OwnTool(

@@ -50,7 +50,10 @@ class GrugSubsystem(Subsystem):
     )
     ledger = StrOption(
         default="docs/reports/grug-archive.md",
-        help="The ledger of experiments: origin, status and bucket of each.",
+        help=(
+            "The ledger's first page; the entries (origin, status, bucket of each experiment) are "
+            "files beside it: `variants/NAME.md`."
+        ),
     )
     speedruns = StrOption(
         default="experiments/speedrun",
@@ -71,6 +74,16 @@ class GrugSubsystem(Subsystem):
     accelerators = StrListOption(
         default=["cpu", "gpu", "tpu"], help="The names that a variant can use in `accelerators`."
     )
+
+    @property
+    def ledger_entries(self) -> str:
+        """The directory of the ledger's entries."""
+        return posixpath.join(posixpath.dirname(self.ledger), "variants")
+
+    @property
+    def ledger_files(self) -> tuple[str, str]:
+        """Globs of all files of the ledger."""
+        return (self.ledger, f"{self.ledger_entries}/*.md")
 
     def variant_of(self, path: str) -> str | None:
         """`experiments/grug/moe/x/y.py` -> `experiments/grug/moe`; None outside every variant.
