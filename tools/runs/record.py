@@ -431,7 +431,9 @@ def main(arguments: list[str]) -> int:
         "--unfinished", action="store_true", help="record a run that stopped early, too"
     )
     parser.add_argument(
-        "--mixed-sources", action="store_true", help="record a run resumed under other sources, too"
+        "--mixed-sources",
+        action="store_true",
+        help="record a run resumed under other sources or flags",
     )
     parser.add_argument(
         "--replace", action="store_true", help="overwrite a different summary of that name"

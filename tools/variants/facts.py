@@ -13,7 +13,7 @@ from tools.diff.plumbing import is_plumbing
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one variant's Python files; the last two are None where there is nothing to compare."""
+    """Of one variant's Python files and data; the last two are None without an origin."""
 
     files: int
     lines: int
