@@ -23,7 +23,7 @@ from pathlib import Path
 from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.repository import Repository
-from tools.lifecycle import drift, fork, plumbing, rename, retire, upstream
+from tools.lifecycle import drift, fork, plumbing, relink, rename, retire, upstream
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -10,7 +10,13 @@ from tools.ledger.ledger import load_ledger
 from tools.runs.record import recorded_as
 
 OLD, NEW = "experiments/grug/relu", "experiments/grug/wide_mlp"
-SUMMARY = '{\n"schema_version": 1,\n"variant": "relu",\n"run": "first",\n"config": {"variant": "relu"}\n}\n'
+SUMMARY = """{
+"schema_version": 1,
+"variant": "relu",
+"run": "first",
+"config": {"variant": "relu"}
+}
+"""
 
 
 def rename(workspace, old: str = "relu", new: str = "wide_mlp") -> int:
