@@ -51,6 +51,8 @@ FIELDS = {
     "`pending` until there is one.",
     "last known-good": "For a superseded or deleted one: the last commit that has it, written as "
     "`forked at` is.",
+    "synced": "What of its origin was looked at: `COMMIT tree TREE`, up to where all of it was; "
+    "then `; COMMIT applied` and `; COMMIT declined: reason`.",
     "status": "active, superseded or deleted.",
     "purpose": "The question it answers, in one sentence.",
     "bucket": "The one part of the template it changes.",

@@ -2,6 +2,8 @@
 
     python -m tools.lifecycle fork ORIGIN --name NAME --bucket BUCKET --purpose SENTENCE
     python -m tools.lifecycle drift [VARIANT...] [--apply COMMIT|plumbing]... [--format text|json]
+    python -m tools.lifecycle drift VARIANT... --decline COMMIT... --reason SENTENCE
+    python -m tools.lifecycle drift VARIANT... --synced COMMIT
     python -m tools.lifecycle upstream VARIANT --verdict SENTENCE [--resolved]
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
     python -m tools.lifecycle rename VARIANT --to NAME
@@ -50,6 +52,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="COMMIT",
         help="a commit to merge, or 'plumbing' to bring all that is the origin's up to date",
     )
+    drift_parser.add_argument(
+        "--decline",
+        action="append",
+        default=[],
+        metavar="COMMIT",
+        help="a commit that the copies do without, for the --reason",
+    )
+    drift_parser.add_argument("--reason", default="", help="why commits are declined")
+    drift_parser.add_argument(
+        "--synced", default="", metavar="COMMIT", help="a commit up to which all was looked at"
+    )
     drift_parser.add_argument("--format", choices=("text", "json"), default="text")
     upstream_parser = commands.add_parser(
         "upstream", help="merge a variant's change into its origin"
@@ -74,6 +87,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     rename_parser.add_argument("variant")
     rename_parser.add_argument("--to", required=True, help="the new name")
     commands.add_parser("relink", help="name by content what a squash merge dropped")
+    for command in (upstream_parser, retire_parser):
+        command.add_argument("--sizes", default="", help="what was measured, as JSON, to keep")
     recover_parser = commands.add_parser("recover", help="finish what a killed command left")
     recover_parser.add_argument(
         "--abandon", action="store_true", help="forget it instead of finishing it"
@@ -107,7 +122,9 @@ def main(arguments: list[str]) -> int:
 _SIMPLE: dict[str, Callable[[Repository, argparse.Namespace], list[str]]] = {
     "fork": lambda repo, o: fork.fork(repo, o.origin, o.name, o.bucket, o.purpose),
     "rename": lambda repo, o: rename.rename(repo, o.variant, o.to),
-    "retire": lambda repo, o: retire.retire(repo, o.variant, o.verdict, o.keep_mentions),
+    "retire": lambda repo, o: retire.retire(
+        repo, o.variant, o.verdict, o.sizes, o.keep_mentions
+    ),
 }
 
 
@@ -117,23 +134,34 @@ def run(options: argparse.Namespace, repo: Repository) -> int:
     conflicts = False
     if options.command in _SIMPLE:
         lines = _SIMPLE[options.command](repo, options)
-    elif options.command == "drift" and options.apply == [plumbing.WORD]:
-        lines = plumbing.forward(repo, options.variants)
-    elif options.command == "drift" and options.apply:
-        lines, conflicts = drift.port(repo, options.apply, options.variants)
     elif options.command == "drift":
-        drifts = drift.drift(repo, options.variants)
-        lines = [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)]
+        lines, conflicts = run_drift(options, repo)
     elif options.command == "upstream" and options.resolved:
-        lines = upstream.resolved(repo, options.variant, options.verdict)
+        lines = upstream.resolved(repo, options.variant, options.verdict, options.sizes)
     elif options.command == "upstream":
-        merged = upstream.upstream(repo, options.variant, options.verdict, check=options.check)
-        lines, conflicts = merged
+        lines, conflicts = upstream.upstream(
+            repo, options.variant, options.verdict, options.sizes, check=options.check
+        )
     elif options.command == "relink":
         lines, conflicts = relink.relink(repo)
     if lines:
         print("\n".join(lines))
     return 1 if conflicts else 0
+
+
+def run_drift(options: argparse.Namespace, repo: Repository) -> tuple[list[str], bool]:
+    """(lines to print, whether conflicts were left) of the chosen form of `drift`."""
+    names = options.variants
+    if options.apply == [plumbing.WORD]:
+        return plumbing.forward(repo, names), False
+    if options.apply:
+        return drift.port(repo, options.apply, names)
+    if options.decline:
+        return drift.decline(repo, options.decline, options.reason, names), False
+    if options.synced:
+        return drift.sync(repo, options.synced, names), False
+    drifts = drift.drift(repo, names)
+    return [drift.as_json(drifts) if options.format == "json" else drift.as_text(drifts)], False
 
 
 if __name__ == "__main__":

@@ -17,16 +17,18 @@ from tools.common.files import File, Mode, Tree, has_files
 from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
-from tools.ledger import pins
+from tools.ledger import edit, pins, synced
 from tools.ledger.files import entry_file
 from tools.ledger.ledger import Entry
 from tools.ledger.pins import Pin
+from tools.ledger.synced import Looked, Synced
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, PRESENT, Hunk, State
 from tools.lifecycle.renamed_files import moved, renames
+from tools.lifecycle.settled import Names, Settled, trace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,25 @@ class Commit:
     commit: str
     subject: str
     parts: tuple[Part, ...]
+    looked: Looked | None = None
+    """What was decided on it, if it was looked at."""
 
     def state(self) -> State:
-        """The worst state of its parts."""
+        """The worst state of its parts; of one that was looked at, that it is there."""
+        if self.looked:
+            return PRESENT
         states = {part.state for part in self.parts}
         return next((s for s in (CONFLICT, CLEAN) if s in states), PRESENT)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The commits of its origin since one variant's fork point, and how much of each it has."""
+    """The commits of its origin since a variant was synced with it, and how much of each it has."""
 
     name: str
     path: str
     origin: str
-    forked_at: str
+    since: str
     commits: tuple[Commit, ...]
 
 
@@ -157,21 +163,66 @@ def drift(repo: Repository, names: Sequence[str]) -> list[Drift]:
     """The drift of each of the named copies, or of all living ones. Raises ToolError as `pairs`."""
     drifts = []
     for pair in pairs(repo, names):
-        point, path = fork_point(repo, pair.copy, pair.origin), pair.origin.path
-        origin = repo.files("HEAD", path)
+        history = History.of(repo, pair)
         copy = moved(repo.working(pair.copy.path), origin_paths(repo, pair))
-        commits = []
-        for commit, subject in repo.history(f"{point}..HEAD", path):
-            parts = [
-                part
-                for change in changes(repo, commit, path)
-                for part in judge(change, copy, pair.rename(), origin)
-            ]
-            shown = "".join(c if c.isprintable() else "?" for c in subject)
-            commits.append(Commit(commit, shown, tuple(parts)))
+        commits = tuple(history.judged(copy))
         entry = pair.copy
-        drifts.append(Drift(entry.name, entry.path, entry.origin, entry.forked_at, tuple(commits)))
+        drifts.append(Drift(entry.name, entry.path, entry.origin, history.since.pin.label, commits))
     return drifts
+
+
+@dataclass(frozen=True)
+class History:
+    """The commits of its origin that a copy can lack, the oldest first."""
+
+    commits: tuple[tuple[str, str, tuple[FileChange, ...]], ...]
+    """(digest, subject, what it changed)."""
+    start: str
+    since: Synced
+    settled: Settled
+
+    @classmethod
+    def of(cls, repo: Repository, pair: Pair) -> History:
+        """The history since the copy was synced. Raises ToolError as `fork_point`."""
+        start, since = sync_point(repo, pair)
+        path = pair.origin.path
+        commits = tuple(
+            (commit, subject, tuple(changes(repo, commit, path)))
+            for commit, subject in repo.history(f"{start}..HEAD", path)
+        )
+        now = repo.files("HEAD", path)
+        names = trace(((c, ((f.old, f.new) for f in files)) for c, _, files in commits), now)
+        settled = Settled(repo.files(start, path), now, pair.rename(), names)
+        return cls(commits, start, since, settled)
+
+    def judged(self, copy: Tree) -> Iterator[Commit]:
+        """Each commit, with how much of it a copy has."""
+        for commit, subject, files in self.commits:
+            parts = tuple(
+                part for file in files for part in judge(file, copy, self.settled, commit)
+            )
+            shown = "".join(c if c.isprintable() else "?" for c in subject)
+            yield Commit(commit, shown, parts, self.since.at(commit))
+
+
+def sync_point(repo: Repository, pair: Pair) -> tuple[str, Synced]:
+    """The commit up to which all of the origin was looked at, and the ledger's words on it.
+
+    Raises:
+        ToolError: the ledger's field is malformed, or there is no fork point.
+    """
+    copy, path = pair.copy, pair.origin.path
+    looked: tuple[Looked, ...] = ()
+    if copy.synced:
+        if (value := synced.parse(copy.synced)) is None:
+            raise ToolError(f"{copy.name}: synced: {copy.synced!r} is not {SYNCED}: correct it")
+        looked = value.looked
+        if commit := pins.find(repo, value.pin, path):
+            return commit, value
+    return fork_point(repo, copy, pair.origin), Synced(fork_pin(copy), looked)
+
+
+SYNCED = "'COMMIT tree TREE', then '; COMMIT applied' or '; COMMIT declined: reason'"
 
 
 def changes(repo: Repository, commit: str, path: str) -> list[FileChange]:
@@ -202,19 +253,27 @@ def _paths(status: str) -> int:
     return 2 if status[0] == "R" else 1
 
 
-def judge(change: FileChange, copy: Tree, rename: Rename, origin: Tree) -> Iterator[Part]:
-    """Each part of a file's change, with its state in the copy.
+def judge(change: FileChange, copy: Tree, settled: Settled, commit: str) -> Iterator[Part]:
+    """Each part of a file's change in a commit, with its state in the copy.
 
-    `origin` is the origin as it is today. If the copy's file equals it, all parts are present: a
-    later commit that changed a hunk again makes no conflict.
+    What the origin has become decides first: a later commit that changed a hunk again, or took it
+    back, makes no conflict.
     """
-    path = change.new or change.old or ""
-    ours, theirs = copy.get(path), origin.get(path)
-    is_the_origins = (
-        ours and theirs and replace(theirs, content=rename.loose(path, theirs.content)) == ours
-    )
-    for part in _judge(change, copy, rename):
-        yield replace(part, state=PRESENT) if is_the_origins else part
+    then: Names = (change.old, change.new)
+    names = settled.names.get((commit, then), then)
+    for part in _judge(change, copy, settled.rename):
+        if part.description.startswith("mode "):
+            is_there = settled.has_mode(copy, names)
+        elif part.description.startswith("renamed "):
+            is_there = settled.has_path(copy, names)
+        elif part.state != PRESENT and part.hunk and change.before and change.after:
+            texts = (change.before.content, change.after.content)
+            is_there = settled.has_file(copy, names, then) or settled.has_hunk(
+                copy, names, texts, part.hunk
+            )
+        else:
+            is_there = part.state != PRESENT and settled.has_file(copy, names, then)
+        yield replace(part, state=PRESENT) if is_there else part
 
 
 def _judge(change: FileChange, copy: Tree, rename: Rename) -> Iterator[Part]:
@@ -263,12 +322,13 @@ def as_json(drifts: Sequence[Drift]) -> str:
             "name": copy.name,
             "path": copy.path,
             "origin": copy.origin,
-            "forked_at": copy.forked_at,
+            "since": copy.since,
             "commits": [
                 {
                     "commit": commit.commit,
                     "subject": commit.subject,
                     "state": commit.state(),
+                    "looked_at": str(commit.looked) if commit.looked else None,
                     "parts": [
                         {
                             "path": part.path,
@@ -294,7 +354,7 @@ def as_text(drifts: Sequence[Drift]) -> str:
     lacking: list[tuple[str, str]] = []
     for copy in drifts:
         missing = [commit for commit in copy.commits if commit.state() != PRESENT]
-        since = f"of {copy.origin} since {_label(copy.forked_at)}"
+        since = f"of {copy.origin} since {copy.since}"
         if not missing:
             lines.append(f"{copy.name}: lacks nothing {since}")
         else:
@@ -303,7 +363,8 @@ def as_text(drifts: Sequence[Drift]) -> str:
         for commit in copy.commits:
             shown = f"  {commit.commit[:SHORT]}  {commit.subject}"
             if commit.state() == PRESENT:
-                lines.append(f"{shown}  ({PRESENT})")
+                said = str(commit.looked).partition(" ")[2] if commit.looked else PRESENT
+                lines.append(f"{shown}  ({said})")
                 continue
             lacking.append((commit.commit[:SHORT], copy.path))
             lines.append(shown)
@@ -314,11 +375,6 @@ def as_text(drifts: Sequence[Drift]) -> str:
         commit, path = lacking[0]
         lines.append(f"next: ./pants drift --drift-apply={commit} {path}")
     return "\n".join(lines) or "No copy here."
-
-
-def _label(forked_at: str) -> str:
-    pin = pins.parse(forked_at)
-    return pin.label[:SHORT] if pin and pin.commit else forked_at
 
 
 def _place(part: Part) -> str:
@@ -342,34 +398,163 @@ def port(repo: Repository, commits: Sequence[str], names: Sequence[str]) -> tupl
     conflicted = False
     change = Change(f"port of {', '.join(commit[:SHORT] for commit in digests)}")
     touched: set[str] = set()
+    text, _ = ledger.read(repo.root)
+    marked = text
     for pair in pairs(repo, names):
-        path = pair.copy.path
-        repo.refuse_dirty(path)
-        origin_path = origin_paths(repo, pair)
-        own_path = {there: here for here, there in origin_path.items()}
-        copy = before = moved(repo.working(path), origin_path)
-        origin = repo.files("HEAD", pair.origin.path)
-        for commit in digests:
-            files = changes(repo, commit, pair.origin.path)
-            if not files and names:
-                message = f"does not touch {pair.origin.path}, which {pair.copy.name} is a copy of"
-                raise ToolError(f"{commit[:SHORT]}: {message}")
-            touched |= {commit} if files else set()
-            copy, messages, conflicts = _ported(copy, files, pair, commit[:SHORT], origin)
-            lines += messages
-            if conflicts:
-                conflicted = True
-                break  # later commits would be merged into conflict markers
-        for inside in sorted({*before, *copy}):
-            if before.get(inside) != copy.get(inside):
-                place = f"{path}/{own_path.get(inside, inside)}"
-                change.put(place, before.get(inside), copy.get(inside))
+        ported = _port_into(repo, pair, digests, change)
+        if names and len(ported.touched) < len(digests) and not ported.conflicted:
+            untouched = next(c for c in digests if c not in ported.touched)
+            message = f"does not touch {pair.origin.path}, which {pair.copy.name} is a copy of"
+            raise ToolError(f"{untouched[:SHORT]}: {message}")
+        touched |= ported.touched
+        conflicted |= ported.conflicted
+        lines += ported.lines
+        if ported.synced:
+            marked = _mark(marked, pair.copy, ported.synced)
     if len(touched) < len(digests) and not conflicted:
         untouched = next(commit for commit in digests if commit not in touched)
         raise ToolError(f"{untouched[:SHORT]}: touches no living copy's origin")
+    files = len(change.writes) + len(change.removes)
+    if marked != text:
+        ledger.put(change, repo.root, text, marked)
     if change.fingerprints:
         carry_out(repo.root, repo.state(), change)
-    return [*lines, next_step(changed=bool(change.fingerprints), conflicted=conflicted)], conflicted
+    return [*lines, next_step(changed=bool(files), conflicted=conflicted)], conflicted
+
+
+@dataclass(frozen=True)
+class Ported:
+    """What was done to one copy; `synced` is what the ledger is to say, None to say no more."""
+
+    lines: list[str]
+    touched: set[str]
+    conflicted: bool
+    synced: Synced | None
+
+
+def _port_into(repo: Repository, pair: Pair, digests: Sequence[str], change: Change) -> Ported:
+    """Adds to a change the merge of commits into one copy. Raises ToolError if it is dirty."""
+    path = pair.copy.path
+    repo.refuse_dirty(path)
+    origin_path = origin_paths(repo, pair)
+    own_path = {there: here for here, there in origin_path.items()}
+    copy = before = moved(repo.working(path), origin_path)
+    history = History.of(repo, pair)
+    lines: list[str] = []
+    done: list[str] = []
+    touched: set[str] = set()
+    conflicted = False
+    for commit in digests:
+        if (looked := history.since.at(commit)) and not looked.reason:
+            lines.append(f"{path}: {commit[:SHORT]}: was applied before")
+            touched.add(commit)
+            continue
+        files = changes(repo, commit, pair.origin.path)
+        touched |= {commit} if files else set()
+        settled = history.settled
+        if all(commit != digest for digest, *_ in history.commits):
+            # One of a merged branch, or one that was looked at: it is judged by itself.
+            parent = repo.commit(f"{commit}^")
+            now = repo.files(commit, pair.origin.path)
+            base = repo.files(parent, pair.origin.path) if parent else {}
+            settled = Settled(base, now, pair.rename())
+        copy, messages, conflicted = _ported(copy, files, pair, commit, settled)
+        lines += messages
+        if conflicted:
+            break  # later commits would be merged into conflict markers
+        done += [commit] if files else []
+    for inside in sorted({*before, *copy}):
+        if before.get(inside) != copy.get(inside):
+            place = f"{path}/{own_path.get(inside, inside)}"
+            change.put(place, before.get(inside), copy.get(inside))
+    value = advanced(repo, pair, history, copy, [Looked(commit[:SHORT]) for commit in done])
+    return Ported(lines, touched, conflicted, value if done else None)
+
+
+def advanced(
+    repo: Repository, pair: Pair, history: History, copy: Tree, more: Sequence[Looked]
+) -> Synced:
+    """The ledger's words once more commits were looked at; the watermark rises as far as it can."""
+    new = {looked.commit for looked in more}
+    looked = [one for one in history.since.looked if one.commit[:SHORT] not in new]
+    looked += more
+    pin, last = history.since.pin, history.start
+    for commit in history.judged(copy):
+        is_looked_at = any(one.means(commit.commit) for one in looked)
+        if not is_looked_at and commit.state() != PRESENT:
+            break
+        last = commit.commit
+    if last != history.start:
+        pin = pins.at(repo, last, pair.origin.path)
+    looked = [one for one in looked if one.reason or not repo.is_reachable(one.commit, last)]
+    return Synced(pin, tuple(looked))
+
+
+def _mark(text: str, copy: Entry, value: Synced) -> str:
+    """The ledger's text with what was looked at for a copy."""
+    entry = next(entry for entry in ledger.parse(text, ledger.LEDGER) if entry.name == copy.name)
+    if str(value) == entry.synced:
+        return text
+    return edit.changed(text, entry, {"synced": str(value)}, after="forked at")
+
+
+def decline(
+    repo: Repository, commits: Sequence[str], reason: str, names: Sequence[str]
+) -> list[str]:
+    """Writes into the ledger that copies do without commits, and why; returns the lines to print.
+
+    Raises:
+        ToolError: no copy is named, there is no reason, or a commit is not its origin's.
+    """
+    words = synced.check_reason(reason)
+    digests = [_commit(repo, name) for name in commits]
+    return _write_synced(repo, names, digests, [Looked(c[:SHORT], words) for c in digests])
+
+
+def sync(repo: Repository, commit: str, names: Sequence[str]) -> list[str]:
+    """Writes into the ledger that all up to a commit was looked at; returns the lines to print.
+
+    Raises:
+        ToolError: no copy is named, or HEAD does not have the commit.
+    """
+    digest = _commit(repo, commit)
+    if not repo.is_reachable(digest, "HEAD"):
+        raise ToolError(f"{commit}: is not in the history of HEAD: merge it first")
+    return _write_synced(repo, names, [], [], digest)
+
+
+def _write_synced(
+    repo: Repository,
+    names: Sequence[str],
+    digests: Sequence[str],
+    looked: Sequence[Looked],
+    upto: str = "",
+) -> list[str]:
+    if not names:
+        raise ToolError("name the copies: ./pants drift ... experiments/grug/NAME")
+    text, _ = ledger.read(repo.root)
+    marked, lines = text, []
+    for pair in pairs(repo, names):
+        path = pair.origin.path
+        for digest in digests:
+            if not changes(repo, digest, path):
+                message = f"does not touch {path}, which {pair.copy.name} is a copy of"
+                raise ToolError(f"{digest[:SHORT]}: {message}")
+        history = History.of(repo, pair)
+        copy = moved(repo.working(pair.copy.path), origin_paths(repo, pair))
+        value = advanced(repo, pair, history, copy, looked)
+        if upto:
+            last = repo.ask("rev-list", "-1", "--first-parent", upto, "--", path).strip() or upto
+            rest = [o for o in value.looked if o.reason or not repo.is_reachable(o.commit, last)]
+            value = Synced(pins.at(repo, last, path), tuple(rest))
+        marked = _mark(marked, pair.copy, value)
+        lines.append(f"{pair.copy.name}: synced: {value}")
+    change = Change("note of what was looked at")
+    if marked == text:
+        return [*lines, "nothing to do"]
+    ledger.put(change, repo.root, text, marked)
+    carry_out(repo.root, repo.state(), change)
+    return lines
 
 
 def _commit(repo: Repository, name: str) -> str:
@@ -382,7 +567,10 @@ def _commit(repo: Repository, name: str) -> str:
 def next_step(*, changed: bool, conflicted: bool = False) -> str:
     """The line that says what to do after commits or files were brought into copies."""
     if conflicted:
-        return "next: resolve what conflicts (git diff shows it), test, commit"
+        return (
+            "next: resolve what conflicts (git diff shows it), test, commit; then say so: "
+            "./pants drift --drift-synced=COMMIT VARIANT"
+        )
     if changed:
         return "next: ./pants --changed-since=HEAD fmt lint check test, then commit"
     return "nothing to do"
@@ -393,24 +581,24 @@ def _ported(
     files: Sequence[FileChange],
     pair: Pair,
     commit: str,
-    origin: Tree,
+    settled: Settled,
 ) -> tuple[dict[str, File], list[str], bool]:
     """(the copy with a commit's changes, a line per file, whether there are conflicts)."""
     result = dict(copy)
     lines: list[str] = []
     conflicted = False
     for change in files:
-        parts = list(judge(change, copy, pair.rename(), origin))
+        parts = list(judge(change, copy, settled, commit))
         states = [part.state for part in parts]
         counts = [f"{states.count(state)} {state}" for state in _ORDER if state in states]
         name = change.new or change.old
         notes = "".join(
             f" ({p.description})" for p in parts if p.description and p.state == CONFLICT
         )
-        lines.append(f"{pair.copy.path}/{name}: {commit}: {', '.join(counts)}{notes}")
+        lines.append(f"{pair.copy.path}/{name}: {commit[:SHORT]}: {', '.join(counts)}{notes}")
         conflicted |= CONFLICT in states
         if set(states) != {PRESENT}:
-            result |= _merged(copy, change, parts, pair.rename(), commit)
+            result |= _merged(copy, change, parts, pair.rename(), commit[:SHORT])
             if change.old and change.old != change.new and _leaves(change, parts):
                 result.pop(change.old, None)
     return result, lines, conflicted

@@ -25,7 +25,9 @@ from tools.lifecycle.upstream import introduced
 HISTORY = "docs/reports/"
 
 
-def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) -> list[str]:
+def retire(
+    repo: Repository, variant: str, verdict: str, sizes: str, keep_mentions: bool
+) -> list[str]:
     """Removes a variant and returns the lines to print. Raises ToolError with nothing changed."""
     text, entries = ledger.read(repo.root)
     entry = ledger.find(entries, variant)
@@ -49,9 +51,10 @@ def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) ->
     fields = introduced(repo, entry) | fields
     ledger.put(change, repo.root, text, edit.changed(text, entry, fields))
     kept = keep_all(repo, change, entry, entries, head)
+    sized = keep.keep_sizes(repo, change, entry, entries, sizes)
     carry_out(repo.root, repo.state(), change)
     record = file_of(text, entry.line)
-    written = [entry.path, *locks, record, *kept]
+    written = [entry.path, *locks, record, *kept, *sized]
     return [
         f"{entry.path}: {len(files)} files removed",
         *(f"{path}: removed" for path in (*locks, *change.discards) if _outside(path, entry.path)),

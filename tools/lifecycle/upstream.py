@@ -29,7 +29,7 @@ class Merged:
 
 
 def upstream(
-    repo: Repository, name: str, verdict: str, *, check: bool = False
+    repo: Repository, name: str, verdict: str, sizes: str = "", *, check: bool = False
 ) -> tuple[list[str], bool]:
     """Merges a variant; (lines to print, whether conflicts were left, so that nothing is marked).
 
@@ -64,8 +64,10 @@ def upstream(
         keep.keep_commit(repo, change, commit, origin.path)
     if not merged.conflicts:
         _mark(repo, change, text, variant, verdict)
+    keep.keep_sizes(repo, change, variant, (origin,), sizes)
     carry_out(repo.root, repo.state(), change)
-    changed = len(change.writes) + len(change.removes) - (not merged.conflicts)
+    paths = (*change.writes, *change.removes)
+    changed = sum(path.startswith(f"{origin.path}/") for path in paths)
     lines = [f"{origin.path}: {changed} files changed by {variant.name}, not committed"]
     against = f"{variant.name} against {origin.name}"
     counts = [_lines(copy, tree, rename) for tree in (ours, merged.tree)]
@@ -80,7 +82,7 @@ def upstream(
     return lines, False
 
 
-def resolved(repo: Repository, name: str, verdict: str) -> list[str]:
+def resolved(repo: Repository, name: str, verdict: str, sizes: str = "") -> list[str]:
     """Marks a variant whose conflicts a person has resolved; returns the lines to print.
 
     Raises:
@@ -95,6 +97,7 @@ def resolved(repo: Repository, name: str, verdict: str) -> list[str]:
             raise ToolError(f"{origin.path}/{inside}: still holds conflict markers")
         change.rest_on(f"{origin.path}/{inside}", file)
     _mark(repo, change, text, variant, verdict)
+    keep.keep_sizes(repo, change, variant, (origin,), sizes)
     carry_out(repo.root, repo.state(), change)
     return [
         f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}",

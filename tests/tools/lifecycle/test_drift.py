@@ -68,10 +68,10 @@ def test_a_ported_commit_is_known_by_content(copied, capsys):
     text = copied.read(f"{COPY}/model.py")
     assert "from experiments.grug.relu import data, more\n" in text
     assert "V40 = 40\nX = 1\n" in text and "V5 = 'mine'\n" in text
-    assert states(copied, capsys) == ["already there"]
+    assert states(copied, capsys) == []  # it was looked at
     copied.edit(f"{COPY}/model.py", "X = 1\n", "X = 1\nY = 2\n")  # goes on from there
     copied.commit("port")
-    assert states(copied, capsys) == ["already there"]
+    assert states(copied, capsys) == []
     assert copied.run("drift", "--apply", fix, "relu") == 0
     assert "nothing to do" in capsys.readouterr().out and copied.git("status", "-s") == ""
 
@@ -125,7 +125,7 @@ def test_files_added_deleted_renamed_and_made_executable(copied, capsys):
     assert "V10 = 0\n" in text and "V50 = 'mine'\n" in text and "grug.relu import" in text
     assert (here / "data.py").stat().st_mode & 0o100
     assert (here / "sub/words.txt").read_bytes() == b"\0\xff"
-    assert states(copied, capsys) == ["already there"]
+    assert states(copied, capsys) == []
 
 
 def test_files_that_the_copy_has_changed_conflict(copied, capsys):
@@ -217,4 +217,96 @@ def test_a_file_that_the_copy_renamed_is_judged_and_ported_to_under_its_new_name
     assert "V10 = 'fixed'\n" in text and "V30 = 'mine'\n" in text
     assert not (copied.root / COPY / "model.py").exists()
     copied.commit("ported")
-    assert states(copied, capsys) == ["already there"]
+    assert states(copied, capsys) == []
+
+
+# -- what was looked at --------------------------------------------------------------------------
+
+
+def test_a_commit_that_a_later_one_changed_again_is_no_conflict(copied, capsys):
+    """Both were ported by hand, so that the ledger does not know of it."""
+    copied.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 'a'\n")
+    copied.commit("a")
+    copied.edit(f"{BASE}/model.py", "V30 = 'a'\n", "V30 = 'b'\n")
+    copied.commit("b")
+    copied.edit(f"{COPY}/model.py", "V30 = 30\n", "V30 = 'b'\n")
+    copied.edit(f"{COPY}/model.py", "V50 = 50\n", "V50 = 'mine'\n")
+    copied.commit("ported by hand")
+    assert states(copied, capsys) == ["already there"] * 2
+    # Where the same file lacks something else, too.
+    copied.edit(f"{BASE}/model.py", "V10 = 10\n", "V10 = 'c'\n")
+    copied.commit("c")
+    assert states(copied, capsys) == ["already there"] * 2 + ["applies cleanly"]
+
+
+def test_what_was_taken_back_is_not_lacked(copied, capsys):
+    copied.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 30\nX = 1\n")
+    copied.commit("x")
+    copied.edit(f"{BASE}/model.py", "V30 = 30\nX = 1\n", "V30 = 30\n")
+    copied.commit("no x")
+    assert states(copied, capsys) == ["already there"] * 2
+
+
+def test_declined_commits_stay_with_their_reasons(copied, capsys):
+    digests = []
+    for number in (10, 30, 50):
+        copied.edit(f"{BASE}/model.py", f"V{number} = {number}\n", f"V{number} = 'new'\n")
+        digests.append(copied.commit(f"change {number}"))
+    first, second, third = digests
+    assert copied.run("drift", "--decline", second, "--reason=it has no such layer", "relu") == 0
+    assert f"{second[:12]} declined: it has no such layer" in copied.entry().synced
+    assert states(copied, capsys) == ["applies cleanly", "already there", "applies cleanly"]
+    assert copied.run("drift", "relu") == 0
+    assert "change 30  (declined: it has no such layer)" in capsys.readouterr().out
+    assert copied.run("drift", "--apply", third, "relu") == 0
+    assert copied.entry().synced.endswith(
+        f"{second[:12]} declined: it has no such layer; {third[:12]} applied"
+    )
+    copied.commit("third")
+    assert copied.run("drift", "--apply", first, "relu") == 0
+    copied.commit("first")
+    tree = copied.git("rev-parse", f"{third}:{BASE}")[:12]
+    assert copied.entry().synced == (
+        f"{third[:12]} tree {tree}; {second[:12]} declined: it has no such layer"
+    )
+    assert lacks(copied, capsys) == [] and copied.faults() == []
+    # Another mind about it is no contradiction.
+    assert copied.run("drift", "--apply", second, "relu") == 0
+    assert "V30 = 'new'" in copied.read(f"{COPY}/model.py")
+    assert "declined" not in copied.entry().synced
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--decline", "HEAD"], "name the copies"),
+        (["--decline", "HEAD", "relu"], "does not touch experiments/grug/base"),
+        (["--synced", "HEAD"], "name the copies"),
+        (["--synced", "gone", "relu"], "git knows no such commit"),
+    ],
+)
+def test_notes_that_cannot_be_written(copied, capsys, words, message):
+    before = copied.state()
+    assert copied.run("drift", *words, "--reason=r") == 1
+    assert message in capsys.readouterr().err and copied.state() == before
+    assert copied.run("drift", "--decline=HEAD", "--reason=a; b", "relu") == 1
+    assert "the reason holds ';'" in capsys.readouterr().err
+    assert copied.run("drift", "--decline=HEAD", "relu") == 1
+    assert "declined for a reason" in capsys.readouterr().err
+
+
+def test_a_conflict_that_was_resolved_by_hand_is_said(copied, capsys):
+    copied.edit(f"{COPY}/model.py", "V30 = 30\n", "V30 = 'mine'\n")
+    copied.commit()
+    copied.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 'fixed'\n")
+    fix = copied.commit("a fix")
+    assert copied.run("drift", "--apply", fix, "relu") == 1
+    assert "./pants drift --drift-synced=COMMIT" in capsys.readouterr().out
+    text = copied.read(f"{COPY}/model.py")
+    start, end = text.index("<<<<<<<"), text.index(">>>>>>>")
+    end = text.index("\n", end) + 1
+    copied.write(f"{COPY}/model.py", f"{text[:start]}V30 = 'mine and fixed'\n{text[end:]}")
+    copied.commit("resolved")
+    assert states(copied, capsys) == ["conflicts"]
+    assert copied.run("drift", "--synced", fix, "relu") == 0
+    assert lacks(copied, capsys) == [] and copied.faults() == []

@@ -7,6 +7,10 @@ Names are literals, too, where Pants would read `[1]` as a glob.
 `--changed-since=list:PATH` takes the paths from a file instead, from the build root and each with a
 NUL after it: the pre-commit hook checks what is staged, and nothing else. No commit's name holds a
 colon. (An environment variable would not do: the daemon does not see it.)
+
+`--changed-since=base:` means the main branch, whatever it is called here: `[grug].base_branch` of
+pants.toml, else what origin's HEAD says, else init.defaultBranch, `main` or `master`, else HEAD, as
+tools/common/git.py finds it.
 """
 
 from __future__ import annotations
@@ -16,12 +20,14 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+import toml
 from pants.base.specs import FileLiteralSpec
 from pants.core.util_rules.system_binaries import GitBinaryException
 from pants.engine.rules import Rule
 from pants.vcs.git import GitWorktree
 
 LIST = "list:"
+BASE = "base:"
 # No setting of a user changes what is listed.
 _GIT = ("--literal-pathspecs", "-c", "diff.relative=false", "-c", "color.ui=false")
 _DIFF = ("--name-only", "-z", "--no-renames", "--no-ext-diff")
@@ -38,6 +44,37 @@ def names(git: GitWorktree, *arguments: str) -> set[str]:
     if process.returncode:
         raise GitBinaryException(process.stderr.decode(errors="replace").strip())
     return decoded(process.stdout)
+
+
+def answer(git: GitWorktree, *arguments: str) -> str:
+    """The first line that a command of git prints; empty if it fails."""
+    command = [git._git_binary.path, *git._create_git_cmdline(arguments)]
+    process = subprocess.run(command, capture_output=True)
+    return process.stdout.decode(errors="replace").strip() if process.returncode == 0 else ""
+
+
+def base(git: GitWorktree, root: Path) -> str:
+    """The main branch, this clone's or origin's; HEAD without one.
+
+    Raises GitBinaryException if pants.toml names a branch that is not there.
+    """
+    options = toml.loads((root / "pants.toml").read_text(encoding="utf-8"))
+    named = options.get("grug", {}).get("base_branch", "")
+    told = (
+        answer(git, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"),
+        answer(git, "config", "--get", "init.defaultBranch"),
+    )
+    for name in [named] if named else [*filter(None, told), "main", "master"]:
+        short = name[len("origin/") :] if name.startswith("origin/") else name
+        for ref in (f"refs/heads/{short}", f"refs/remotes/origin/{short}"):
+            if answer(git, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"):
+                return ref
+    if named:
+        raise GitBinaryException(
+            f"there is no branch {named!r}, which [grug].base_branch in pants.toml names: fetch it "
+            "(git fetch origin), or correct the option"
+        )
+    return "HEAD"
 
 
 def decoded(listed: bytes) -> set[str]:
@@ -62,6 +99,8 @@ def changed_files(
     if from_commit and from_commit.startswith(LIST):
         return decoded(Path(from_commit[len(LIST) :]).read_bytes())
     root = PurePath(relative_to) if relative_to is not None else git.worktree
+    if from_commit == BASE:
+        from_commit = base(git, Path(root))
     below = ("--", str(root))
     files = names(git, "diff", *_DIFF, "HEAD", *below)
     if from_commit:

@@ -27,6 +27,7 @@ from pants.option.option_types import BoolOption, EnumOption, StrListOption, Str
 from pants.util.frozendict import FrozenDict
 
 from grug.contract import ContractFieldSet, ContractRequest
+from grug.diff import PairSizes, PairSizesRequest
 from grug.variants import (
     AllVariants,
     SelectedVariants,
@@ -74,6 +75,14 @@ async def run_command(argv: tuple[str, ...]) -> int:
     process = await Get(InteractiveProcess, CommandRequest(argv))
     result = await Effect(InteractiveProcessResult, InteractiveProcess, process)
     return result.exit_code
+
+
+async def measure(path: str, variants: AllVariants) -> tuple[str, ...]:
+    """The flag with the sizes to keep of a living variant and its origin, where it is one."""
+    if all(target.address.spec_path != path for target in variants):
+        return ()
+    sizes = await Get(PairSizes, PairSizesRequest(path))
+    return (f"--sizes={sizes.json}",)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,17 @@ class DriftSubsystem(GoalSubsystem):
             "equals an earlier state of the origin's plumbing."
         )
     )
+    decline = StrListOption(
+        help="Note in the ledger that the named copies do without this commit of the origin."
+    )
+    reason = StrOption(default="", help="Reason for `--drift-decline`, in one sentence.")
+    synced = StrOption(
+        default="",
+        help=(
+            "Note in the ledger that all of the origin up to this commit was looked at for the "
+            "named copies, as after a conflict that you resolved."
+        ),
+    )
     format = EnumOption(default=DriftFormat.text, help="Text for people, or json for machines.")
 
 
@@ -189,8 +209,13 @@ async def drift(
         if not paths:
             console.print_stderr("No variant there: ./pants variants lists them.")
             return Drift(exit_code=1)
-    commits = (f"--apply={commit}" for commit in subsystem.apply)
-    argv = ("drift", *paths, *commits, f"--format={subsystem.format.value}")
+    flags = [
+        *(f"--apply={commit}" for commit in subsystem.apply),
+        *(f"--decline={commit}" for commit in subsystem.decline),
+        f"--reason={subsystem.reason}",
+        f"--synced={subsystem.synced}",
+    ]
+    argv = ("drift", *paths, *flags, f"--format={subsystem.format.value}")
     return Drift(exit_code=await run_command(argv))
 
 
@@ -244,7 +269,9 @@ class Upstream(Goal):
 
 
 @goal_rule
-async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs) -> Upstream:
+async def upstream(
+    console: Console, subsystem: UpstreamSubsystem, specs: Specs, variants: AllVariants
+) -> Upstream:
     variant = await Get(OneVariant, OneVariantRequest(specs, "upstream"))
     if variant.fault:
         console.print_stderr(variant.fault)
@@ -263,7 +290,8 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
                 f"See them with ./pants test {variant.path}::"
             )
             return Upstream(exit_code=1)
-    return Upstream(exit_code=await run_command(argv))
+    sizes = await measure(variant.path, variants)
+    return Upstream(exit_code=await run_command((*argv, *sizes)))
 
 
 class RetireSubsystem(GoalSubsystem):
@@ -282,13 +310,16 @@ class Retire(Goal):
 
 
 @goal_rule
-async def retire(console: Console, subsystem: RetireSubsystem, specs: Specs) -> Retire:
+async def retire(
+    console: Console, subsystem: RetireSubsystem, specs: Specs, variants: AllVariants
+) -> Retire:
     variant = await Get(OneVariant, OneVariantRequest(specs, "retire"))
     if variant.fault:
         console.print_stderr(variant.fault)
         return Retire(exit_code=1)
     keep = ("--keep-mentions",) if subsystem.keep_mentions else ()
-    argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep)
+    sizes = await measure(variant.path, variants)
+    argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep, *sizes)
     return Retire(exit_code=await run_command(argv))
 
 
