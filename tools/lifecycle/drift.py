@@ -492,7 +492,7 @@ def advanced(
 
 def _mark(text: str, copy: Entry, value: Synced) -> str:
     """The ledger's text with what was looked at for a copy."""
-    entry = next(entry for entry in ledger.parse(text, ledger.LEDGER) if entry.name == copy.name)
+    entry = next(entry for entry in ledger.parse(text) if entry.name == copy.name)
     if str(value) == entry.synced:
         return text
     return edit.changed(text, entry, {"synced": str(value)}, after="forked at")

@@ -18,7 +18,7 @@ from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit, kept_trees, pins, synced
 from tools.ledger.files import ENTRIES, place
-from tools.ledger.ledger import LEDGER, Entry, parse
+from tools.ledger.ledger import Entry
 from tools.ledger.pins import Pin
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep
@@ -44,7 +44,7 @@ def relink(repo: Repository) -> tuple[list[str], bool]:
     if after != text:
         ledger.put(change, repo.root, text, after)
     run_lines, run_faults = _runs(repo, change, entries, runs)
-    lines += [*run_lines, *_sweep(repo, change, parse(after, LEDGER), runs)]
+    lines += [*run_lines, *_sweep(repo, change, ledger.parse(after), runs)]
     if change.removes:
         change.prunes.append(kept_trees.KEPT)
     if change.fingerprints:
@@ -74,7 +74,7 @@ def _entries(
     lines: list[str] = []
     faults: list[str] = []
     for old in entries:
-        entry = next(e for e in parse(text, LEDGER) if e.name == old.name)
+        entry = next(e for e in ledger.parse(text) if e.name == old.name)
         fields: dict[str, str] = {}
         for key, path in _places(entry, entries):
             pin = pins.parse(entry.fields.get(key, ""))
