@@ -48,6 +48,15 @@ def read_text(path: Path, limit: int, *, name: str = "") -> str:
         raise ToolError(f"{name}:{line}: is not UTF-8") from error
 
 
+def has_files(directory: Path) -> bool:
+    """Whether a directory holds a file, other than what Python leaves behind when it is removed."""
+    return any(
+        path.is_symlink() or not path.is_dir()
+        for path in directory.rglob("*")
+        if "__pycache__" not in path.relative_to(directory).parts
+    )
+
+
 def write_all(files: Mapping[Path, bytes]) -> None:
     """Writes all files or, on failure, none: each beside its place first, then moved there.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tools.common.names import Rename
 from tools.diff.histogram import Budget, Counts, count
 from tools.diff.pairing import pairs
 from tools.diff.text import split
-from tools.lifecycle.names import Rename
 
 # Steps of the inner loops that one comparison may take, far more than hand-written sources need.
 MAX_STEPS = 8_000_000

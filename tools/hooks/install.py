@@ -33,6 +33,20 @@ def _theirs(path: Path) -> bool:
     return not hook.is_ours(path.read_text(encoding="utf-8", errors="replace"))
 
 
+def workspace() -> str:
+    """The directory of this workspace in its repository, with a `/` at its end; "" for the root.
+
+    It is the nearest one above the working directory that holds `pants.toml`.
+    """
+    prefix = Git().ask("rev-parse", "--show-prefix").removesuffix("\n")
+    parts = [part for part in prefix.split("/") if part]
+    above = Path()
+    while parts and not (above / "pants.toml").is_file():
+        above /= ".."
+        parts.pop()
+    return "".join(f"{part}/" for part in parts)
+
+
 def install(path: Path) -> str:
     """Writes the hook and returns the line to print. Raises ToolError if there is another one."""
     if _theirs(path):
@@ -40,7 +54,7 @@ def install(path: Path) -> str:
             f"{path} is another hook, left as it is: move it away, or let it call "
             "./pants fmt lint check"
         )
-    text = hook.text()
+    text = hook.text(workspace())
     if path.is_file() and path.read_text() == text and os.access(path, os.X_OK):
         return f"{path} is there already"
     path.parent.mkdir(parents=True, exist_ok=True)

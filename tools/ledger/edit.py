@@ -5,6 +5,7 @@ tools/ledger/files.py says how that text and the ledger's files belong together.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,22 @@ def added(text: str, name: str, fields: Mapping[str, str]) -> str:
     start = text if not text or text.endswith("\n") else text + newline
     marker = entry_file(name, marker=True)
     return f"{start}{marker}\n" + "".join(line + newline for line in lines)
+
+
+def renamed(text: str, name: str, new: str) -> str:
+    """The ledger's text in which an entry has another name, in a file of its own."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    start = re.search(rf"^## +{re.escape(name)} *\r?$", text, re.MULTILINE)
+    assert start
+    following = re.search(r"^(## |<!-- entry: )", text[start.end() :], re.MULTILINE)
+    end = start.end() + following.start() if following else len(text)
+    own_marker = f"{entry_file(name, marker=True)}\n"
+    before = text[: start.start()].removesuffix(own_marker)
+    body = text[start.end() : end].strip("\r\n")
+    entry = f"{entry_file(new, marker=True)}\n## {new}{newline}{newline}{body}{newline}"
+    rest = text[end:]
+    gap = "" if not before or before.endswith("\n") else newline
+    return f"{before}{gap}{rest}{entry}"
 
 
 def changed(text: str, entry: Entry, fields: Mapping[str, str], after: str = "status") -> str:

@@ -43,6 +43,7 @@ SCHEMA_VERSION = 1
 
 FIELDS = {
     "path": "Its directory, from the workspace's root.",
+    "renamed from": "Its earlier names, oldest first, with commas between.",
     "origin": "The experiment it was copied from; `none` for one written from scratch.",
     "forked at": "Where its origin was copied: `COMMIT tree TREE`, git's ids of the commit and of "
     "the directory's content in it. A squash merge drops the first; the second is found again.",
@@ -92,6 +93,11 @@ class Entry:
     lines: dict[str, int] = field(default_factory=dict)
     notes: str = ""
     """The text below the heading `### Notes`, unchanged."""
+
+    @property
+    def earlier_names(self) -> tuple[str, ...]:
+        """Names that it had before; its runs may bear them."""
+        return tuple(name.strip() for name in self.renamed_from.split(",") if name.strip())
 
     def __getattr__(self, name: str) -> str:
         """A field as an attribute, such as `entry.superseded_by`; empty if it is not written."""

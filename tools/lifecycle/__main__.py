@@ -6,6 +6,7 @@
     python -m tools.lifecycle drift VARIANT... --synced COMMIT
     python -m tools.lifecycle upstream VARIANT --verdict SENTENCE [--resolved]
     python -m tools.lifecycle retire VARIANT --verdict SENTENCE [--keep-mentions]
+    python -m tools.lifecycle rename VARIANT --to NAME
     python -m tools.lifecycle relink
     python -m tools.lifecycle recover [--abandon]
 
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.common import transaction
 from tools.common.errors import ToolError
 from tools.common.repository import Repository
-from tools.lifecycle import drift, fork, plumbing, relink, retire, upstream
+from tools.lifecycle import drift, fork, plumbing, relink, rename, retire, upstream
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -81,7 +83,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     retire_parser.add_argument(
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
+    rename_parser = commands.add_parser("rename", help="give a variant another name")
+    rename_parser.add_argument("variant")
+    rename_parser.add_argument("--to", required=True, help="the new name")
     commands.add_parser("relink", help="name by content what a squash merge dropped")
+    for command in (upstream_parser, retire_parser):
+        command.add_argument("--sizes", default="", help="what was measured, as JSON, to keep")
     recover_parser = commands.add_parser("recover", help="finish what a killed command left")
     recover_parser.add_argument(
         "--abandon", action="store_true", help="forget it instead of finishing it"
@@ -111,21 +118,30 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
+# Commands that leave no conflicts.
+_SIMPLE: dict[str, Callable[[Repository, argparse.Namespace], list[str]]] = {
+    "fork": lambda repo, o: fork.fork(repo, o.origin, o.name, o.bucket, o.purpose),
+    "rename": lambda repo, o: rename.rename(repo, o.variant, o.to),
+    "retire": lambda repo, o: retire.retire(
+        repo, o.variant, o.verdict, o.sizes, o.keep_mentions
+    ),
+}
+
+
 def run(options: argparse.Namespace, repo: Repository) -> int:
     """Runs the chosen command, prints what it did, and returns the exit code."""
     lines: list[str] = []
     conflicts = False
-    if options.command == "fork":
-        lines = fork.fork(repo, options.origin, options.name, options.bucket, options.purpose)
+    if options.command in _SIMPLE:
+        lines = _SIMPLE[options.command](repo, options)
     elif options.command == "drift":
         lines, conflicts = run_drift(options, repo)
     elif options.command == "upstream" and options.resolved:
-        lines = upstream.resolved(repo, options.variant, options.verdict)
+        lines = upstream.resolved(repo, options.variant, options.verdict, options.sizes)
     elif options.command == "upstream":
-        merged = upstream.upstream(repo, options.variant, options.verdict, check=options.check)
-        lines, conflicts = merged
-    elif options.command == "retire":
-        lines = retire.retire(repo, options.variant, options.verdict, options.keep_mentions)
+        lines, conflicts = upstream.upstream(
+            repo, options.variant, options.verdict, options.sizes, check=options.check
+        )
     elif options.command == "relink":
         lines, conflicts = relink.relink(repo)
     if lines:

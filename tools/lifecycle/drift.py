@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Mode, Tree
+from tools.common.files import File, Mode, Tree, has_files
+from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import edit, pins, synced
@@ -24,7 +25,6 @@ from tools.ledger.synced import Looked, Synced
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, PRESENT, Hunk, State
-from tools.lifecycle.names import Rename
 from tools.lifecycle.renamed_files import moved, renames
 from tools.lifecycle.settled import Names, Settled, trace
 
@@ -107,7 +107,7 @@ def pairs(repo: Repository, names: Sequence[str]) -> list[Pair]:
     for entry in chosen or entries:
         if not chosen and (entry.status != "active" or entry.origin not in by_name):
             continue
-        if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
+        if entry.status == "deleted" or not has_files(repo.root / entry.path):
             raise ToolError(f"{entry.name}: is {entry.status}: {entry.path} is not there")
         if entry.origin not in by_name:
             raise ToolError(f"{entry.name}: was copied from nothing: it has no origin")
@@ -148,12 +148,23 @@ def origin_paths(repo: Repository, pair: Pair) -> dict[str, str]:
     path = pair.origin.path
     before = pins.files(repo, fork_pin(pair.copy), path)
     copy = repo.working(pair.copy.path)
-    # A path of the origin's since then is a file that was ported.
-    own = {p: file for p, file in copy.items() if p in before or p not in repo.files("HEAD", path)}
+    # A path that the origin had since then is a file that was ported.
+    had = paths_since(repo, fork_point(repo, pair.copy, pair.origin), path)
+    own = {p: file for p, file in copy.items() if p in before or p not in had}
     copied = {
         p: replace(file, content=pair.rename().loose(p, file.content)) for p, file in before.items()
     }
     return {there: here for here, there in renames(copied, own).items()}
+
+
+def paths_since(repo: Repository, commit: str, path: str) -> set[str]:
+    """Every path within a directory that a commit after that one touched, or that HEAD has."""
+    command = ("log", "--first-parent", "-m", "--no-renames", "--name-only", "-z", "--format=")
+    touched = repo.names(*command, f"{commit}..HEAD", "--", path)
+    inside = f"{repo.prefix}{path}/"
+    return {name.strip("\n").removeprefix(inside) for name in touched} | set(
+        repo.files("HEAD", path)
+    )
 
 
 # -- reporting -----------------------------------------------------------------------------------
@@ -259,7 +270,8 @@ def judge(change: FileChange, copy: Tree, settled: Settled, commit: str) -> Iter
     What the origin has become decides first: a later commit that changed a hunk again, or took it
     back, makes no conflict.
     """
-    names: Names = settled.names.get((commit, (change.old, change.new)), (change.old, change.new))
+    then: Names = (change.old, change.new)
+    names = settled.names.get((commit, then), then)
     for part in _judge(change, copy, settled.rename):
         if part.description.startswith("mode "):
             is_there = settled.has_mode(copy, names)
@@ -267,11 +279,11 @@ def judge(change: FileChange, copy: Tree, settled: Settled, commit: str) -> Iter
             is_there = settled.has_path(copy, names)
         elif part.state != PRESENT and part.hunk and change.before and change.after:
             texts = (change.before.content, change.after.content)
-            is_there = settled.has_file(copy, names) or settled.has_hunk(
+            is_there = settled.has_file(copy, names, then) or settled.has_hunk(
                 copy, names, texts, part.hunk
             )
         else:
-            is_there = part.state != PRESENT and settled.has_file(copy, names)
+            is_there = part.state != PRESENT and settled.has_file(copy, names, then)
         yield replace(part, state=PRESENT) if is_there else part
 
 
@@ -491,7 +503,7 @@ def advanced(
 
 def _mark(text: str, copy: Entry, value: Synced) -> str:
     """The ledger's text with what was looked at for a copy."""
-    entry = next(entry for entry in ledger.parse(text, ledger.LEDGER) if entry.name == copy.name)
+    entry = next(entry for entry in ledger.parse(text) if entry.name == copy.name)
     if str(value) == entry.synced:
         return text
     return edit.changed(text, entry, {"synced": str(value)}, after="forked at")

@@ -9,14 +9,20 @@ from pathlib import Path
 from tools.common.errors import ToolError
 from tools.common.files import File
 from tools.common.transaction import Change, read_file
+from tools.ledger import ledger as language
 from tools.ledger.files import entry_file, split
-from tools.ledger.ledger import FIELDS, LEDGER, Entry, parse, read_ledger
+from tools.ledger.ledger import FIELDS, LEDGER, Entry, read_ledger
 
 
 def read(root: Path) -> tuple[str, list[Entry]]:
     """The ledger's text and entries. Raises ToolError."""
     text = read_ledger(root)
-    return text, parse(text, LEDGER)
+    return text, parse(text)
+
+
+def parse(text: str) -> list[Entry]:
+    """The entries of the ledger's text. Raises ToolError."""
+    return language.parse(text, LEDGER)
 
 
 def put(change: Change, root: Path, before: str, after: str) -> None:
@@ -57,7 +63,7 @@ def sentence(text: str, field: str) -> str:
     """The stripped text of a field that is one line. Raises ToolError if it is empty or not one."""
     words = text.strip()
     if not words:
-        raise ToolError(f"the {field} is empty: say in a sentence {FIELDS[field].lower()}")
+        raise ToolError(f"the {field} is empty: say in one sentence {_asked(field)}")
     if not words.isprintable():
         raise ToolError(f"the {field} holds a line break or a control character: one line")
     return words
@@ -70,3 +76,9 @@ def verdict(entry: Entry, given: str) -> str:
         ToolError: there is none.
     """
     return sentence(given, "verdict") if given or entry.verdict == "pending" else ""
+
+
+def _asked(field: str) -> str:
+    """What a field of one sentence says, as part of a sentence."""
+    words = FIELDS[field].removesuffix(".").removesuffix(", in one sentence").partition(";")[0]
+    return words[:1].lower() + words[1:]

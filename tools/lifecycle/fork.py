@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Tree
+from tools.common.files import File, Tree, has_files
+from tools.common.names import Rename
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
 from tools.isolation.scan import scan
@@ -15,7 +16,6 @@ from tools.ledger import edit, files, pins
 from tools.ledger.files import entry_file
 from tools.ledger.ledger import AREA, CHANGE_BUCKETS, Entry
 from tools.lifecycle import entries as ledger
-from tools.lifecycle.names import Rename
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 60
@@ -48,7 +48,8 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
         "verdict": "pending",
     }
     change = Change(f"fork of {origin.path} as {path}")
-    change.rest_on(path, None)
+    if not (repo.root / path).exists():
+        change.rest_on(path, None)
     for inside, file in copy.items():
         change.rest_on(f"{origin.path}/{inside}", tree[inside])
         change.put(f"{path}/{inside}", None, file)
@@ -57,8 +58,18 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
     return [
         f"{path}: a copy of {origin.name} at {point.commit}, {len(copy)} files",
         f"{entry_file(name)}: its entry in the ledger",
+        *branch_advice(repo, name),
         f"next: edit it, then ./pants fmt lint check test {path}::",
     ]
+
+
+def branch_advice(repo: Repository, name: str) -> list[str]:
+    """A line for who stands on the main branch: a commit there is no change that validate sees."""
+    if (repo.answer("symbolic-ref", "--quiet", "HEAD") or b"").decode().strip() != (
+        f"refs/heads/{repo.main()}"
+    ):
+        return []
+    return [f"first: git switch -c {name}, since ./pants validate compares with {repo.main()}"]
 
 
 def check_name(name: str) -> None:
@@ -73,19 +84,21 @@ def check_name(name: str) -> None:
 def check_free(repo: Repository, name: str, path: str, text: str, entries: Sequence[Entry]) -> None:
     """Raises ToolError if a directory, a lock or an entry (even a deleted one's) has the name."""
     for entry in entries:
-        if name == entry.name or path == entry.path:
+        if name in (entry.name, *entry.earlier_names) or path == entry.path:
             file, line = files.place(text, entry.line)
             entry_place = f"{file}:{line} ({entry.status})"
             raise ToolError(f"{name}: is taken by {entry_place}: choose another name")
     locks = (f"{LOCKS}/{name}{suffix}" for suffix in (".lock", ".in", ".txt"))
     for place in (path, entry_file(name), *locks):
-        if (repo.root / place).exists() or (repo.root / place).is_symlink():
+        path_there = repo.root / place
+        is_taken = has_files(path_there) if path_there.is_dir() else path_there.exists()
+        if is_taken or path_there.is_symlink():
             raise ToolError(f"{name}: is taken by {place}: choose another name")
 
 
 def read_origin(repo: Repository, origin: Entry) -> Tree:
     """The origin's files. Raises ToolError if they are missing or not committed."""
-    if not (repo.root / origin.path).is_dir():
+    if not has_files(repo.root / origin.path):
         message = f"{origin.path}: is not there ({origin.name} is {origin.status}): fork another"
         raise ToolError(message)
     if dirty := repo.dirty(origin.path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tools.common.files import File, Tree
 from tools.common.repository import Repository
 from tools.common.transaction import Change
-from tools.ledger import kept_trees, pins
+from tools.ledger import kept_sizes, kept_trees, pins
 from tools.ledger.ledger import Entry
 from tools.runs import kept_sources, run_summary
 from tools.runs.run_summary import Run
@@ -62,5 +64,30 @@ def keep_runs(repo: Repository, change: Change, entry: Entry) -> list[str]:
         place = kept_sources.place(run.sources_digest)
         is_kept = run.sources_digest in on_main or (repo.root / place).is_dir()
         if not is_kept and place not in places and keep_sources(repo, change, run, entry.path):
+            places.append(place)
+    return places
+
+
+def keep_sizes(
+    repo: Repository, change: Change, entry: Entry, entries: Sequence[Entry], sizes: str
+) -> list[str]:
+    """Keeps how large a variant is, and its origin was, as the plugin measured them.
+
+    Returns the files that will hold it. Raises ToolError if `sizes` is malformed.
+    """
+    measured = kept_sizes.read_argument(sizes)
+    origin = next((other for other in entries if other.name == entry.origin), None)
+    forked = pins.parse(entry.forked_at)
+    trees = {"variant": (repo.object("HEAD", entry.path), entry.path)}
+    if origin and forked and (commit := pins.find(repo, forked, origin.path)):
+        trees["origin"] = (repo.object(commit, origin.path), origin.path)
+    elif origin and forked and forked.tree:
+        trees["origin"] = (forked.tree, origin.path)
+    places: list[str] = []
+    for side, (tree, path) in trees.items():
+        place = kept_sizes.place(tree)
+        is_there = (repo.root / place).exists() or place in change.writes
+        if side in measured and not is_there:
+            change.put(place, None, File(kept_sizes.encode(measured[side], tree, path)))
             places.append(place)
     return places

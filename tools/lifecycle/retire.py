@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from tools.common.errors import ToolError
-from tools.common.files import Tree
+from tools.common.files import Tree, has_files
+from tools.common.names import Source, is_python, mentions
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit, pins
@@ -18,18 +19,19 @@ from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep
 from tools.lifecycle.fork import LOCKS
-from tools.lifecycle.names import Source, is_python, mentions
 from tools.lifecycle.upstream import introduced
 
 # The record of what there was.
 HISTORY = "docs/reports/"
 
 
-def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) -> list[str]:
+def retire(
+    repo: Repository, variant: str, verdict: str, sizes: str, keep_mentions: bool
+) -> list[str]:
     """Removes a variant and returns the lines to print. Raises ToolError with nothing changed."""
     text, entries = ledger.read(repo.root)
     entry = ledger.find(entries, variant)
-    if entry.status == "deleted" or not (repo.root / entry.path).is_dir():
+    if entry.status == "deleted" or not has_files(repo.root / entry.path):
         raise ToolError(f"{entry.name}: is {entry.status}, and {entry.path} is not there")
     verdict = ledger.verdict(entry, verdict)
     locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]
@@ -49,9 +51,10 @@ def retire(repo: Repository, variant: str, verdict: str, keep_mentions: bool) ->
     fields = introduced(repo, entry) | fields
     ledger.put(change, repo.root, text, edit.changed(text, entry, fields))
     kept = keep_all(repo, change, entry, entries, head)
+    sized = keep.keep_sizes(repo, change, entry, entries, sizes)
     carry_out(repo.root, repo.state(), change)
     record = file_of(text, entry.line)
-    written = [entry.path, *locks, record, *kept]
+    written = [entry.path, *locks, record, *kept, *sized]
     return [
         f"{entry.path}: {len(files)} files removed",
         *(f"{path}: removed" for path in (*locks, *change.discards) if _outside(path, entry.path)),

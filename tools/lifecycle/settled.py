@@ -15,7 +15,7 @@ from functools import lru_cache
 from tools.common.files import Tree
 from tools.lifecycle import merge
 from tools.lifecycle.merge import PRESENT, Hunk
-from tools.lifecycle.names import Rename
+from tools.common.names import Rename
 
 Names = tuple[str | None, str | None]
 """A file's path when the copy was synced, and now; None where there was, or is, none."""
@@ -57,11 +57,19 @@ class Settled:
     rename: Rename
     names: Mapping[tuple[str, Names], Names] = field(default_factory=dict)
 
-    def has_file(self, copy: Tree, names: Names) -> bool:
-        """Whether the copy lacks nothing of what became of a file since."""
+    def has_file(self, copy: Tree, names: Names, then: Names) -> bool:
+        """Whether the copy lacks nothing of what became of a file since.
+
+        Args:
+            copy: the copy's files.
+            names: the origin's file's path when the copy was synced, and now.
+            then: its path before and after the commit that is judged.
+        """
         ours, base, now = self._contents(copy, names)
-        if now is None or ours is None:
-            return ours is now
+        if now is None:  # it is gone, though under way it may have had another path
+            return not any(path in copy for path in then if path)
+        if ours is None:
+            return False
         if ours == now:
             return True
         if base is None or not merge.is_text(ours, base, now):

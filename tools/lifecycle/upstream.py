@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Mode, Tree
+from tools.common.files import File, Mode, Tree, has_files
+from tools.common.names import Rename
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
 from tools.ledger import edit, pins
@@ -15,7 +16,6 @@ from tools.ledger.ledger import Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep, merge
 from tools.lifecycle.drift import fork_pin
-from tools.lifecycle.names import Rename
 from tools.lifecycle.renamed_files import align
 from tools.variants.facts import compare
 
@@ -29,7 +29,7 @@ class Merged:
 
 
 def upstream(
-    repo: Repository, name: str, verdict: str, *, check: bool = False
+    repo: Repository, name: str, verdict: str, sizes: str = "", *, check: bool = False
 ) -> tuple[list[str], bool]:
     """Merges a variant; (lines to print, whether conflicts were left, so that nothing is marked).
 
@@ -64,8 +64,10 @@ def upstream(
         keep.keep_commit(repo, change, commit, origin.path)
     if not merged.conflicts:
         _mark(repo, change, text, variant, verdict)
+    keep.keep_sizes(repo, change, variant, (origin,), sizes)
     carry_out(repo.root, repo.state(), change)
-    changed = len(change.writes) + len(change.removes) - (not merged.conflicts)
+    paths = (*change.writes, *change.removes)
+    changed = sum(path.startswith(f"{origin.path}/") for path in paths)
     lines = [f"{origin.path}: {changed} files changed by {variant.name}, not committed"]
     against = f"{variant.name} against {origin.name}"
     counts = [_lines(copy, tree, rename) for tree in (ours, merged.tree)]
@@ -80,7 +82,7 @@ def upstream(
     return lines, False
 
 
-def resolved(repo: Repository, name: str, verdict: str) -> list[str]:
+def resolved(repo: Repository, name: str, verdict: str, sizes: str = "") -> list[str]:
     """Marks a variant whose conflicts a person has resolved; returns the lines to print.
 
     Raises:
@@ -95,6 +97,7 @@ def resolved(repo: Repository, name: str, verdict: str) -> list[str]:
             raise ToolError(f"{origin.path}/{inside}: still holds conflict markers")
         change.rest_on(f"{origin.path}/{inside}", file)
     _mark(repo, change, text, variant, verdict)
+    keep.keep_sizes(repo, change, variant, (origin,), sizes)
     carry_out(repo.root, repo.state(), change)
     return [
         f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}",
@@ -112,7 +115,7 @@ def _pair(repo: Repository, name: str) -> tuple[str, Entry, Entry]:
         raise ToolError(f"{variant.name}: was copied from nothing: it has no origin")
     origin = next(entry for entry in entries if entry.name == variant.origin)
     for entry in (origin, variant):
-        if not (repo.root / entry.path).is_dir():
+        if not has_files(repo.root / entry.path):
             raise ToolError(f"{entry.path}: is not there ({entry.name} is {entry.status})")
     return text, variant, origin
 

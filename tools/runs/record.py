@@ -170,7 +170,7 @@ def recorded_as(variant: str, entries: Sequence[Entry], name: str) -> Entry:
     living = [
         entry for entry in entries if entry.status != "deleted" and _last(entry.path) == variant
     ]
-    matches = living or [entry for entry in entries if entry.name == variant]
+    matches = living or [e for e in entries if variant in (e.name, *e.earlier_names)]
     if len(matches) != 1:
         names = " and ".join(entry.name for entry in matches)
         remedy = f"{names} are in {ENTRIES}" if matches else f"add {entry_file(variant)}"

@@ -1,7 +1,8 @@
 """The logic of `./pants variants`; the plugin runs each command in a sandbox.
 
     python -m tools.variants origins LEDGER
-        {"paths": {path: its origin's path or null}, "with_origin": [name, ...]}
+        {"paths": {path: its origin's path or null}, "with_origin": [name, ...],
+         "forked": {path: where its origin's directory was as it was copied}}
     python -m tools.variants facts VARIANT [ORIGIN]
         {"files", "lines", "added", "deleted", "own_plumbing", "plumbing"}
     python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
@@ -53,6 +54,11 @@ def origins(ledger: str) -> dict[str, Any]:
     paths = {entry.name: entry.path for entry in entries}
     return {
         "paths": {entry.path: paths.get(entry.origin) for entry in entries},
+        "forked": {
+            entry.path: f"{entry.forked_at}:{paths[entry.origin]}"
+            for entry in entries
+            if entry.origin in paths and entry.forked_at and entry.status != "deleted"
+        },
         "with_origin": [entry.name for entry in entries if entry.origin in paths],
     }
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pants.engine.unions import UnionMembership
+from pants.option.global_options import GlobalOptions
+from pants.testutil.option_util import create_options_bootstrapper
 from pants.testutil.rule_runner import RuleRunner
 
+from grug import lifecycle
 from grug.lifecycle import VariantTests, VariantTestsRequest
 
 
@@ -38,3 +42,18 @@ def test_green_tests_let_it_pass(runner: RuleRunner) -> None:
 def test_a_red_test_and_a_red_contract_are_named(runner: RuleRunner) -> None:
     assert failed(runner, "red", 8, 9) == ("experiments/grug/red/test_model.py",)
     assert failed(runner, "loose", 9, 9) == ("experiments/grug/loose#contract",)
+
+
+def test_a_sentence_that_begins_with_an_at_sign_names_no_file() -> None:
+    """Elsewhere in Pants `@` names a file that holds an option's value."""
+    sentences = (
+        (lifecycle.ForkSubsystem, "purpose"),
+        (lifecycle.RetireSubsystem, "verdict"),
+        (lifecycle.UpstreamSubsystem, "verdict"),
+    )
+    for subsystem, name in sentences:
+        bootstrapper = create_options_bootstrapper([f"--{subsystem.name}-{name}=@alice asks"])
+        options = bootstrapper.full_options_for_scopes(
+            [GlobalOptions.get_scope_info(), subsystem.get_scope_info()], UnionMembership({})
+        )
+        assert options.for_scope(subsystem.name)[name] == "@alice asks"

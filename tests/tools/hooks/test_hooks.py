@@ -12,7 +12,9 @@ from tools.hooks.install import install, main, place
 PANTS = """\
 #!/bin/sh
 echo "$@" >>"$ASKED"
-for word in "$@"; do case $word in --spec-files=*) cat "${word#*=}" >>"$ASKED";; esac; done
+for word in "$@"; do
+  case $word in --changed-since=list:*) tr '\\0' '\\n' <"${word#*:}" >>"$ASKED";; esac
+done
 env | grep -E '^GIT_(DIR|INDEX_FILE|PREFIX|WORK_TREE)=' >>"$ASKED"
 [ -z "$FORMATS" ] || echo formatted >>"$FORMATS"
 exit "${PANTS_EXIT:-0}"
@@ -86,8 +88,8 @@ def test_what_is_staged_is_checked_and_nothing_else(hooked):
     hooked.write("untracked.py", "")
     made, said, asked = hooked.commit()
     assert made and not said
-    assert asked[0].startswith("--unmatched-cli-globs=ignore --spec-files=")
-    assert asked[0].endswith(" fmt lint check")
+    assert asked[0].startswith("--unmatched-cli-globs=ignore --changed-since=list:")
+    assert asked[0].endswith(" --changed-dependents=none fmt lint check")
     assert asked[1:] == ["a.py", "new dir/é new.py"]  # and none of git's variables
 
 
@@ -220,6 +222,90 @@ def test_installed_from_a_subdirectory(repository, monkeypatch):
     monkeypatch.chdir(repository.root / "sub")
     assert main([]) == 0
     assert (repository.root / ".git/hooks/pre-commit").is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "café.py",
+        "two words.py",
+        " first.py",
+        "last ",
+        "-dash.py",
+        "'single'.py",
+        "$HOME.py",
+        "a;b&c|d.py",
+        "~.py",
+        "(a).py",
+        "{a,b}.py",
+        "a%20b=c,d.py",
+    ],
+)
+def test_a_name_is_handed_on_as_it_is(hooked, name):
+    hooked.write(f"d/{name}", "text\n")
+    hooked.write(name, "text\n")
+    hooked.git("add", ".")
+    made, said, asked = hooked.commit()
+    assert made and not said
+    assert sorted(asked[1:]) == sorted([f"d/{name}", name])
+
+
+ODD = ("a#b", "notes:1", "zz[1]", "what?", "all*", "!now", "@at", 'say "so"', "back\\slash", "a\nb")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_name_that_pants_cannot_read_is_let_be_unless_it_is_code(hooked, name):
+    """Pants has no address for it: it would read it as a glob, as a target, or not at all."""
+    hooked.write(f"docs/{name}.md", "text\n")
+    hooked.git("add", ".")
+    assert hooked.commit() == (True, "", [])
+    hooked.write(f"docs/{name}.md", "more\n")
+    hooked.write("a.py", "a = 2\n")
+    made, said, asked = hooked.commit("-a")
+    assert made and not said and asked[1:] == ["a.py"]
+    for code in (f"{name}.py", f"d/{name}.sh", f"{name}/BUILD"):
+        hooked.write(code, "a = 1\n")
+        hooked.git("add", ".")
+        made, said, asked = hooked.commit()
+        assert not made and not asked and said.count("\n") == 1 and said.endswith(": rename it\n")
+        hooked.git("reset", "-q", "--hard")
+
+
+@pytest.mark.parametrize("workspace", ["sub", "a b/it's"])
+def test_a_workspace_in_a_subdirectory(repository, monkeypatch, workspace):
+    """The hook runs, sees what lies in the workspace, and names it from there."""
+    below = repository.root / workspace
+    below.mkdir(parents=True)
+    for name in ("pants", "pants.toml"):
+        (repository.root / name).rename(below / name)
+    repository.git("add", "--all")
+    repository.git("commit", "-qm", "moved")
+    monkeypatch.chdir(below)
+    assert main([]) == 0
+    repository.write("outside.py", "")
+    repository.write(f"{workspace}/in é.py", "")
+    repository.git("add", ".")
+    made, _, asked = repository.commit()
+    assert made and asked[1:] == ["in é.py"]
+    repository.write("outside.py", "1")
+    assert repository.commit("-a") == (True, "", [])
+    repository.write(f"{workspace}/in é.py", "1")
+    made, said, _ = repository.commit("-a", FORMATS="in é.py")
+    assert not made and "formatted in é.py" in said
+    assert "is there already" in install(place())
+    assert main(["--uninstall"]) == 0
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["core.quotePath=true", "diff.relative=true", "color.ui=always", "diff.external=x"],
+)
+def test_settings_of_a_user_change_nothing(hooked, setting):
+    hooked.git("config", *setting.split("="))
+    hooked.write("d/é.py", "n = 1\n")
+    hooked.git("add", ".")
+    made, _, asked = hooked.commit()
+    assert made and asked[1:] == ["d/é.py"]
 
 
 def test_outside_of_git_is_one_line(tmp_path, monkeypatch):

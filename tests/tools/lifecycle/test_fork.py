@@ -101,7 +101,7 @@ def test_names_that_are_refused(workspace, capsys, name, message):
     workspace.write(LEDGER, HEAD + "\n## gone" + gone)
     workspace.write("tools/locks/cpu.lock", "")
     workspace.write(entry_file("noted"), "# noted\n\n" + gone.replace("grug/gone", "grug/x"))
-    (workspace.root / "experiments/grug/there").mkdir()
+    workspace.write("experiments/grug/there/x", "")
     refused(workspace, capsys, message, name=name)
 
 
@@ -212,3 +212,38 @@ def test_the_real_variants(tmp_path, capsys, origin):
                 subprocess.run([RUFF, *words, *config, str(copy)], check=True)
     workspace.commit()
     assert workspace.faults() == []
+
+
+def test_what_python_leaves_behind_is_no_variant(copied):
+    """A directory that holds only __pycache__, after another branch was checked out, say."""
+    copied.git("rm", "-rqf", COPY)
+    copied.git("rm", "-qf", entry_file("relu"))
+    copied.commit("relu is no more")
+    copied.write(f"{COPY}/__pycache__/model.pyc", "left")
+    copied.write(f"{COPY}/sub/__pycache__/x.pyc", "left")
+    assert copied.faults() == []
+    assert copied.fork() == 0
+    assert copied.faults() == []
+
+
+def test_a_deleted_variant_of_which_only_caches_are_left_is_not_there(copied, capsys):
+    assert copied.run("retire", "relu", "--verdict=v", "--keep-mentions") == 0
+    copied.commit("retire relu")
+    copied.write(f"{COPY}/__pycache__/model.pyc", "left")
+    assert copied.faults() == []
+    assert copied.fork("gelu", COPY) == 1
+    assert "experiments/grug/relu: is not there (relu is deleted)" in capsys.readouterr().err
+    copied.write(f"{COPY}/model.py", "")
+    (fault,) = copied.faults()
+    assert "relu is deleted, but experiments/grug/relu is there" in fault
+
+
+def test_an_empty_sentence_is_asked_for_once(workspace, capsys):
+    refused(workspace, capsys, "empty: say in one sentence the question it answers", purpose=" ")
+    assert workspace.run("retire", "base") == 1
+    assert "the verdict is empty: say in one sentence what was learned" in capsys.readouterr().err
+
+
+def test_a_sentence_may_begin_with_an_at_sign(workspace):
+    assert workspace.fork(purpose="@alice asks") == 0
+    assert workspace.entry().purpose == "@alice asks"

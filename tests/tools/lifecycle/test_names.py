@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tools.common.errors import ToolError
-from tools.lifecycle.names import Rename, mentions
+from tools.common.names import Rename, mentions
 
 RELU = Rename("experiments/grug/base", "experiments/grug/relu")
 ROOT = Path(__file__).parents[3]

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from tools.common.errors import ToolError
 from tools.common.files import File
+from tools.common.names import Rename
 from tools.diff.compare_trees import compare
 from tools.diff.histogram import Counts
 from tools.diff.read_trees import Source
 from tools.lifecycle.fork import check_name, renamed
-from tools.lifecycle.names import Rename
 from tools.lifecycle.upstream import restored
 from tools.variants import facts
 

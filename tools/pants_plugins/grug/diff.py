@@ -14,6 +14,7 @@ from pants.base.specs import Specs
 from pants.core.util_rules.distdir import DistDir
 from pants.engine.console import Console
 from pants.engine.fs import (
+    EMPTY_DIGEST,
     AddPrefix,
     CreateDigest,
     Digest,
@@ -70,6 +71,7 @@ class DiffReport:
     name: str
     digest: Digest  # one file, NAME.ENDING
     path: str
+    fault: str = ""  # why there is no report; then there is no file
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class TreeRequest:
 @dataclass(frozen=True)
 class Tree:
     digest: Digest
+    fault: str = ""  # why nothing has it
 
 
 @rule
@@ -102,16 +105,20 @@ async def read_tree(request: TreeRequest) -> Tree:
         ),
     )
     if result.exit_code:
-        raise DiffError(result.stderr.decode().strip())
+        return Tree(EMPTY_DIGEST, result.stderr.decode().strip())
     return Tree(result.output_digest)
 
 
 @dataclass(frozen=True)
 class SizesRequest:
-    """Parameters and FLOPs of a variant's smallest preset, from its own `--plan`."""
+    """Parameters and FLOPs of a variant's smallest preset.
+
+    They come from its own `--plan`; of what the ledger says is in history, from what was kept while
+    it was live: code that is gone is not run under the packages of today.
+    """
 
     tree: Tree
-    path: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -120,22 +127,66 @@ class Sizes:
 
 
 @rule(desc="Count a variant's parameters", level=LogLevel.DEBUG)
-async def count_parameters(request: SizesRequest) -> Sizes:
-    entry = PathGlobs([f"{request.path}/launch.py"])
+async def count_parameters(request: SizesRequest, grug: GrugSubsystem) -> Sizes:
+    named, _, path = request.source.rpartition(":")
+    if "tree " in named:
+        tree = named.rpartition("tree ")[2]
+        kept = await Get(Digest, PathGlobs([f"{grug.sizes}/{tree}.json"]))
+        found = await Get(
+            ProcessResult,
+            OwnTool(
+                "ledger.sizes",
+                (tree,),
+                description=f"Look up the size of {path}",
+                input_digest=kept,
+            ),
+        )
+        return Sizes(found.stdout.decode())
+    entry = PathGlobs([f"{path}/launch.py"])
     launcher = await Get(Snapshot, DigestSubset(request.tree.digest, entry))
     if not launcher.files:  # a speedrun has no plan
-        return Sizes(json.dumps({"error": f"{request.path} has no launch.py"}))
+        return Sizes(json.dumps({"error": f"{path} has no launch.py"}))
     result = await Get(
-        ProcessResult,
+        FallibleProcessResult,
         OwnTool(
             "diff.sizes",
-            (request.path,),
-            description=f"Count the parameters of {request.path}",
+            (path,),
+            description=f"Count the parameters of {path}",
             input_digest=request.tree.digest,
             whole_resolve="cpu",
         ),
     )
+    # One that fails is a line of the report: it prints {"error": ...} itself, unless it is killed.
+    if result.exit_code and not result.stdout:
+        lines = result.stderr.decode(errors="replace").strip().splitlines() or ["no answer"]
+        return Sizes(json.dumps({"error": f"the plan of {path} failed: {lines[-1][:300]}"}))
     return Sizes(result.stdout.decode())
+
+
+@dataclass(frozen=True)
+class PairSizesRequest:
+    """The sizes to keep of a living variant, and of its origin as it was copied."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class PairSizes:
+    json: str
+
+
+@rule
+async def count_pair(request: PairSizesRequest, ledger: Ledger) -> PairSizes:
+    sources = {"variant": request.path}
+    if request.path in ledger.forked:
+        sources["origin"] = ledger.forked[request.path]
+    trees = await MultiGet(Get(Tree, TreeRequest(source)) for source in sources.values())
+    found = {side: tree for side, tree in zip(sources, trees) if not tree.fault}
+    # The origin as it was: once, while the variant is live, and never again.
+    places = {side: sources[side].rpartition(":")[2] for side in found}
+    sizes = await MultiGet(Get(Sizes, SizesRequest(found[side], places[side])) for side in found)
+    answer = {side: json.loads(size.json) for side, size in zip(found, sizes)}
+    return PairSizes(json.dumps(answer, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -194,21 +245,29 @@ async def report_diff(
     request: DiffRequest, ledger: Ledger, variants: AllVariants, grug: GrugSubsystem
 ) -> DiffReport:
     if ledger.faults:
-        raise DiffError(ledger.faults)
+        return DiffReport(request.variant, EMPTY_DIGEST, "", ledger.faults)
     directories = tuple(target.address.spec_path for target in variants)
-    sides = await _find_sides(request, ledger, directories, grug)
+    try:
+        sides = await _find_sides(request, ledger, directories, grug)
+    except DiffError as error:
+        return DiffReport(request.variant, EMPTY_DIGEST, "", str(error))
     new, old = sides["new"], sides["old"]
     new_path = new["source"].rpartition(":")[2]
     new_tree = await Get(Tree, TreeRequest(new["source"]))
     is_recorded = old is not None
+    if new_tree.fault:
+        return DiffReport(sides["name"], EMPTY_DIGEST, "", new_tree.fault)
     if old is None:
         others = tuple(path for path in directories if path != new_path)
         closest = await Get(Closest, ClosestRequest(new_path, new_tree, others))
         old = {"source": closest.path, "label": posixpath.basename(closest.path), "commit": ""}
     old_path = old["source"].rpartition(":")[2]
     old_tree = await Get(Tree, TreeRequest(old["source"]))
+    if old_tree.fault:
+        return DiffReport(sides["name"], EMPTY_DIGEST, "", old_tree.fault)
     sizes = await MultiGet(
-        Get(Sizes, SizesRequest(old_tree, old_path)), Get(Sizes, SizesRequest(new_tree, new_path))
+        Get(Sizes, SizesRequest(old_tree, old["source"])),
+        Get(Sizes, SizesRequest(new_tree, new["source"])),
     )
     sizes_json = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
     digests = await MultiGet(
@@ -310,6 +369,8 @@ async def diff(
     output_format = subsystem.format.value
     requests = [DiffRequest(variant, subsystem.against or "", output_format) for variant in chosen]
     reports = await MultiGet(Get(DiffReport, DiffRequest, request) for request in requests)
+    faults = [report.fault for report in reports if report.fault]
+    reports = tuple(report for report in reports if not report.fault)
     contents = await MultiGet(Get(DigestContents, Digest, report.digest) for report in reports)
     for report, (file,) in zip(reports, contents):
         if output_format != "html":
@@ -319,7 +380,9 @@ async def diff(
         page = await Get(Digest, CreateDigest([FileContent("index.html", file.content)]))
         workspace.write_digest(page, path_prefix=directory)
         console.print_stdout(f"{directory}/index.html")
-    return Diff(exit_code=0)
+    for fault in faults:
+        console.print_stderr(fault)
+    return Diff(exit_code=1 if faults else 0)
 
 
 def rules() -> Iterable[Rule]:

@@ -27,6 +27,7 @@ from pants.option.option_types import BoolOption, EnumOption, StrListOption, Str
 from pants.util.frozendict import FrozenDict
 
 from grug.contract import ContractFieldSet, ContractRequest
+from grug.diff import PairSizes, PairSizesRequest
 from grug.variants import (
     AllVariants,
     SelectedVariants,
@@ -76,6 +77,14 @@ async def run_command(argv: tuple[str, ...]) -> int:
     return result.exit_code
 
 
+async def measure(path: str, variants: AllVariants) -> tuple[str, ...]:
+    """The flag with the sizes to keep of a living variant and its origin, where it is one."""
+    if all(target.address.spec_path != path for target in variants):
+        return ()
+    sizes = await Get(PairSizes, PairSizesRequest(path))
+    return (f"--sizes={sizes.json}",)
+
+
 @dataclass(frozen=True)
 class OneVariantRequest:
     specs: Specs
@@ -111,9 +120,22 @@ class ForkSubsystem(GoalSubsystem):
     name = "fork"
     help = "Copy a variant under a new name, with its entry in the ledger: ./pants fork ORIGIN."
 
-    name_ = StrOption("--name", default="", help="Name of the copy: a lower-case identifier.")
-    bucket = StrOption(default="", help="Change bucket: the one part that the copy changes.")
-    purpose = StrOption(default="", help="Question that the copy answers, in one sentence.")
+    name_ = StrOption(
+        "--name", default="", fromfile=False, help="Name of the copy: a lower-case identifier."
+    )
+    bucket = StrOption(
+        default="",
+        fromfile=False,
+        help=(
+            "Change bucket, the one part that the copy changes: `attention/masking`, "
+            "`block wiring/norm ordering`, `MLP/activation`, `loss kernel`, "
+            "`optimizer/training loop` or `launch/config`."
+        ),
+    )
+    # A sentence may begin with `@`, which elsewhere names a file that holds the value.
+    purpose = StrOption(
+        default="", fromfile=False, help="Question that the copy answers, in one sentence."
+    )
 
 
 class Fork(Goal):
@@ -233,7 +255,9 @@ class UpstreamSubsystem(GoalSubsystem):
         "./pants upstream VARIANT. Runs the variant's tests first."
     )
 
-    verdict = StrOption(default="", help="Sentence for the ledger on what was learned.")
+    verdict = StrOption(
+        default="", fromfile=False, help="Sentence for the ledger on what was learned."
+    )
     resolved = BoolOption(
         default=False, help="Mark the entry superseded, once the merge's conflicts are resolved."
     )
@@ -245,7 +269,9 @@ class Upstream(Goal):
 
 
 @goal_rule
-async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs) -> Upstream:
+async def upstream(
+    console: Console, subsystem: UpstreamSubsystem, specs: Specs, variants: AllVariants
+) -> Upstream:
     variant = await Get(OneVariant, OneVariantRequest(specs, "upstream"))
     if variant.fault:
         console.print_stderr(variant.fault)
@@ -264,14 +290,17 @@ async def upstream(console: Console, subsystem: UpstreamSubsystem, specs: Specs)
                 f"See them with ./pants test {variant.path}::"
             )
             return Upstream(exit_code=1)
-    return Upstream(exit_code=await run_command(argv))
+    sizes = await measure(variant.path, variants)
+    return Upstream(exit_code=await run_command((*argv, *sizes)))
 
 
 class RetireSubsystem(GoalSubsystem):
     name = "retire"
     help = "Remove a variant; its entry in the ledger stays: ./pants retire VARIANT."
 
-    verdict = StrOption(default="", help="Sentence for the ledger on what was learned.")
+    verdict = StrOption(
+        default="", fromfile=False, help="Sentence for the ledger on what was learned."
+    )
     keep_mentions = BoolOption(default=False, help="Retire it although other texts still name it.")
 
 
@@ -281,13 +310,16 @@ class Retire(Goal):
 
 
 @goal_rule
-async def retire(console: Console, subsystem: RetireSubsystem, specs: Specs) -> Retire:
+async def retire(
+    console: Console, subsystem: RetireSubsystem, specs: Specs, variants: AllVariants
+) -> Retire:
     variant = await Get(OneVariant, OneVariantRequest(specs, "retire"))
     if variant.fault:
         console.print_stderr(variant.fault)
         return Retire(exit_code=1)
     keep = ("--keep-mentions",) if subsystem.keep_mentions else ()
-    argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep)
+    sizes = await measure(variant.path, variants)
+    argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep, *sizes)
     return Retire(exit_code=await run_command(argv))
 
 
@@ -310,6 +342,30 @@ async def relink(console: Console, subsystem: RelinkSubsystem, specs: Specs) -> 
         console.print_stderr("relink takes no variant: it looks at all records.")
         return Relink(exit_code=1)
     return Relink(exit_code=await run_command(("relink",)))
+
+
+class RenameSubsystem(GoalSubsystem):
+    name = "rename"
+    help = (
+        "Give a variant another name, with its entry in the ledger, its recorded runs, and the "
+        "places that name it: ./pants rename VARIANT."
+    )
+
+    to = StrOption(default="", fromfile=False, help="New name: a lower-case identifier.")
+
+
+class Rename(Goal):
+    subsystem_cls = RenameSubsystem
+    environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
+
+
+@goal_rule
+async def rename(console: Console, subsystem: RenameSubsystem, specs: Specs) -> Rename:
+    variant = await Get(OneVariant, OneVariantRequest(specs, "rename"))
+    if variant.fault:
+        console.print_stderr(variant.fault)
+        return Rename(exit_code=1)
+    return Rename(exit_code=await run_command(("rename", variant.path, f"--to={subsystem.to}")))
 
 
 def rules() -> Iterable[Rule]:

@@ -10,6 +10,7 @@ from pants.engine.unions import UnionRule
 
 from grug import (
     bundle,
+    changed_files,
     contract,
     diff,
     isolation,
@@ -36,6 +37,7 @@ def target_types() -> Iterable[type[Target]]:
 def rules() -> Iterable[Rule | UnionRule]:
     return (
         *bundle.rules(),
+        *changed_files.rules(),
         *contract.rules(),
         *diff.rules(),
         *isolation.rules(),

@@ -6,6 +6,7 @@ plugin of ours and its search index holds no code.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -45,6 +46,8 @@ from grug.diff import DiffReport, DiffRequest
 from grug.tool import OwnTool, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
+
+logger = logging.getLogger(__name__)
 
 SITE_RESOLVE = "docs"
 # Third-party packages that tools/runs/ uses for statistics.
@@ -107,6 +110,9 @@ async def render_fragments(ledger: Ledger) -> DiffFragments:
     reports = await MultiGet(
         Get(DiffReport, DiffRequest(name, fragment=True)) for name in ledger.with_origin
     )
+    for report in reports:
+        if report.fault:  # its page says that there is none
+            logger.warning("The site has no diff of %s: %s", report.name, report.fault)
     merged = await Get(Digest, MergeDigests(report.digest for report in reports))
     return DiffFragments(await Get(Digest, AddPrefix(merged, "diffs")))
 

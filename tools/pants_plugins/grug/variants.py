@@ -164,6 +164,7 @@ class Ledger:
     digest: Digest
     origins: FrozenDict[str, str]
     with_origin: tuple[str, ...]  # names
+    forked: FrozenDict[str, str]  # by path: COMMIT:DIRECTORY of what it was copied from
     faults: str
 
 
@@ -180,10 +181,10 @@ async def read_ledger(grug: GrugSubsystem) -> Ledger:
         ),
     )
     if result.exit_code:
-        return Ledger(digest, FrozenDict(), (), result.stderr.decode().rstrip())
+        return Ledger(digest, FrozenDict(), (), FrozenDict(), result.stderr.decode().rstrip())
     answer = json.loads(result.stdout)
     origins = FrozenDict({path: origin for path, origin in answer["paths"].items() if origin})
-    return Ledger(digest, origins, tuple(answer["with_origin"]), "")
+    return Ledger(digest, origins, tuple(answer["with_origin"]), FrozenDict(answer["forked"]), "")
 
 
 @dataclass(frozen=True)

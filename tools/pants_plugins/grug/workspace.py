@@ -67,6 +67,9 @@ class GrugSubsystem(Subsystem):
         help="The branch that changes are merged into, which `./pants validate` compares with; by "
         "default what origin's HEAD says, else init.defaultBranch, `main` or `master`.",
     )
+    sizes = StrOption(
+        default="docs/reports/sizes", help="The directory of the sizes of variants that are gone."
+    )
     buckets = StrOption(
         default="experiments/grug/buckets.json",
         help="The file that assigns the template's classes and functions to change buckets.",

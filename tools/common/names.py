@@ -53,9 +53,12 @@ class Rename:
         Raises:
             ToolError: it is named like Python, but cannot be parsed.
         """
-        if not is_python(path) or not self._may_concern(data):
+        return self.elsewhere(f"{self.old}/{path}", data)
+
+    def elsewhere(self, place: str, data: bytes) -> bytes:
+        """As `strict`, for any file of the workspace; `place` is its path from the root."""
+        if not is_python(place) or not self._may_concern(data):
             return data
-        place = f"{self.old}/{path}"
         try:
             encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
             source = Source(place, data.decode(encoding))
