@@ -19,6 +19,8 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tools.common.sources import is_source
+
 EDITED = ("model", "train", "launch")
 # What a copy does not edit, by directory. The workspace's other tests and tools use these.
 PLUMBING = ("arrays", "checkpoint", "cluster", "data", "packing", "processes")
@@ -55,9 +57,13 @@ class Variant:
         return importlib.import_module(f"{self.package}.{path}")
 
     def sources(self) -> list[Path]:
-        """The variant's .py files less its tests, which need not be here."""
-        files = sorted(self.directory.rglob("*.py"))
-        return [p for p in files if not p.name.startswith("test_") and p.name != "conftest.py"]
+        """The variant's Python files less its tests, which need not be here."""
+        return [path for path in self.files() if path.suffix == ".py"]
+
+    def files(self) -> list[Path]:
+        """All that the variant's runs may read."""
+        files = [path for path in sorted(self.directory.rglob("*")) if path.is_file()]
+        return [p for p in files if is_source(p.relative_to(self.directory).as_posix())]
 
     def presets(self) -> list[Any]:
         """The presets' configs, the cheapest token first, whatever they are called."""

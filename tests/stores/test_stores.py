@@ -13,7 +13,7 @@ import pytest
 from experiments.grug.base.plumbing.checkpoint import CheckpointError, Checkpoints
 from experiments.grug.base.plumbing.data import DataError, TokenStore
 from experiments.grug.base.plumbing.packing import PackedRows, loader
-from experiments.grug.base.plumbing.record import read_metrics, write_record
+from experiments.grug.base.plumbing.record import read_metrics, wandb_id, write_record
 from experiments.grug.base.plumbing.runlog import Mirror, RunLog
 from experiments.grug.base.plumbing.storage import Folder, StorageError
 from tests.stores.tree import CONFIG, assert_holds, like, make_mesh, make_state
@@ -103,7 +103,8 @@ def test_a_token_store_in_a_bucket_reads_like_a_local_one(root, kind, store):
 
 
 def run_log(url: str, step: int, **options) -> RunLog:
-    return RunLog(url, step, 9, tensorboard=options.get("tensorboard", False), wandb=False)
+    told = {"tensorboard": options.get("tensorboard", False), "wandb": False}
+    return RunLog(url, {"seed": 0}, step, 9, **told)
 
 
 def row(step: int) -> dict[str, float]:
@@ -118,8 +119,10 @@ def test_a_run_directory(root, kind):
     write_record(url, {"a": 1}, {}, {"b": 2}, 4)
     record = json.loads(Folder(url).read("run.json") or b"")
     assert [a["from_step"] for a in record["attempts"]] == [0, 4]
-    sources = f"sources/{record['attempts'][0]['sources_digest'][:16]}/"
-    assert set(Folder(url).names(sources)) == {sources + name for name in record["sources"]}
+    ((digest, listed),) = record["sources"].items()
+    sources = f"sources/{digest[:16]}/"
+    assert set(Folder(url).names(sources)) == {sources + name for name in listed}
+    assert wandb_id(Folder(url)) == wandb_id(Folder(url))
     log = run_log(url, 0, tensorboard=True)
     for step in (1, 2, 3):
         log.write(row(step))

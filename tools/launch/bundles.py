@@ -6,13 +6,16 @@ import hashlib
 import os
 import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 from tools.bundle.manifest import describe, identity, read_manifest
 from tools.bundle.pack import worker_files, write
 from tools.bundle.specs import Settings, render
 from tools.common.errors import ToolError
+from tools.common.git import Git
 from tools.common.jsonio import json_text
+from tools.common.sources import is_source
 
 
 def find(root: Path, variant: str, accelerator: str) -> Path:
@@ -40,6 +43,8 @@ def stale(root: Path, bundle: Path) -> str:
                 continue
             if not source.is_file() or source.read_bytes() != app.read(name):
                 return name
+        if added := _added(root, read_manifest(bundle)["entry"], set(app.namelist())):
+            return added
     locks = sorted(root.glob("tools/locks/*.lock"))
     digests = {hashlib.sha256(lock.read_bytes()).hexdigest() for lock in locks}
     if read_manifest(bundle)["lock"] not in digests:
@@ -49,6 +54,23 @@ def stale(root: Path, bundle: Path) -> str:
         if not packed.is_file() or packed.read_bytes() != data:
             return "tools/bundle/run.py" if name == "run.py" else name.removeprefix("parts/")
     return ""
+
+
+def _added(root: Path, entry: str, packed: Collection[str]) -> str:
+    """A file that a run in the working tree may read and the bundle lacks; "" if there is none.
+
+    A variant that keeps no record of its sources is packed without the modules that it never
+    imports, so of such a one no file counts.
+    """
+    variant = entry.rpartition(".")[0].replace(".", "/")
+    if f"{variant}/plumbing/record.py" not in packed:
+        return ""
+    # What git ignores, Pants does, too.
+    command = ("ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", variant)
+    names = (Git(root).answer(*command) or b"").decode("utf-8", "surrogateescape").split("\0")
+    inside = len(variant) + 1
+    own = (name for name in sorted(names) if is_source(name[inside:]) and name not in packed)
+    return next((name for name in own if (root / name).is_file()), "")
 
 
 def adapted(bundle: Path, settings: Settings) -> dict[str, bytes]:

@@ -123,8 +123,9 @@ def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
         # A second start need not compile again.
         "JAX_COMPILATION_CACHE_DIR": str(default_cache_dir() / "xla"),
         **user_environment,
-        # The variant's sources are the launcher's, a copy of the workspace's.
+        # The variant's sources are the launcher's, a copy of the workspace's, which has the commit.
         "PYTHONPATH": str(root),
+        "GRUG_WORKSPACE": str(Path.cwd()),
     }
     sys.stdout.flush()
     # -P: import nothing from the working directory, which is the workspace, not Pants' sandbox.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tools.runs import numerics
 from tools.runs.run_summary import Run, flat
 from tools.runs.stats import Sample, Test, value_at, welch
 
@@ -64,14 +65,14 @@ class Comparison:
 
 
 def groups(runs: Iterable[Run]) -> list[Group]:
-    """The runs of one variant, grouped: equal settings, data, sources and packages.
+    """The runs of one variant, grouped: equal settings, data, sources, packages and flags.
 
     Runs with the same seed are not independent: only the longest counts. The groups with most seeds
     come first, then those with most tokens.
     """
     by_key: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: (-run.tokens, run.run)):
-        parts = [run.experiment(), run.data_digest, run.sources_digest, run.lock]
+        parts = [run.experiment(), run.data_digest, run.sources_digest, run.lock, run.numerics]
         key = json.dumps(parts, sort_keys=True)
         by_key.setdefault(key, {}).setdefault(run.seed, run)
     keyed = [
@@ -92,6 +93,7 @@ def differences(variant: Group, origin: Group) -> tuple[str, ...]:
     ]
     if variant.runs[0].lock != origin.runs[0].lock:
         changes.append("packages (another lock)")
+    changes += numerics.differences(variant.runs[0].numerics, origin.runs[0].numerics)
     return tuple(changes)
 
 

@@ -1,4 +1,4 @@
-"""Finds the commit of a run's sources; sources that match no commit are kept in the repository.
+"""Finds the commit of a run's sources, and keeps sources that the main branch has in no commit.
 
 They are in docs/reports/sources/DIGEST/. A run names its sources by the sha256 of {path: sha256 of
 the file} as JSON with sorted keys, where paths are relative to the variant's directory. It keeps a
@@ -10,22 +10,43 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from tools.common.errors import ToolError
 from tools.common.files import MIB
 from tools.common.git import Git
+from tools.common.sources import is_source
 from tools.ledger import kept_trees, pins
 from tools.ledger.ledger import Entry
-from tools.runs.run_summary import Run, is_commit, is_name
+from tools.runs.run_summary import Run, is_commit
 
 KEPT = kept_trees.KEPT
-MAX_BYTES = MIB
+MAX_READ = 64 * MIB
+MAX_KEPT = 4 * MIB
 # Commits of a directory's history to search, newest first: a run is recorded soon after it is made.
 MAX_COMMITS = 100
+# Runs of older schemas listed the Python files that they saw: of all, or without tests.
+WHOLE = 3
 
 Digests = dict[str, str]
 """sha256 of each file, by its path within the variant's directory."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The files that a run ran: their digests, and the contents of those that it kept a copy of."""
+
+    run_schema: int
+    digest: str
+    files: Mapping[str, str]
+    copies: Mapping[str, bytes]
+
+    def is_held_by(self, files: Mapping[str, str]) -> bool:
+        """Whether a directory with these files, by their sha256, holds just what ran."""
+        if self.run_schema < WHOLE:
+            return self.files.items() <= files.items()
+        return dict(self.files) == {name: sha for name, sha in files.items() if is_source(name)}
 
 
 def sha256(data: bytes) -> str:
@@ -43,74 +64,141 @@ def place(digest: str) -> str:
     return f"{KEPT}/{digest[:16]}"
 
 
+def printable(name: str) -> str:
+    """A file's name on one line of a message."""
+    return (name if name.isprintable() else ascii(name))[:120]
+
+
+def _was_recorded(path: str) -> bool:
+    """Whether some schema of runs records a file at this path; the older ones recorded tests."""
+    without_name = PurePosixPath(path).with_name("any.py").as_posix()
+    return is_source(path) or (path.endswith(".py") and is_source(without_name))
+
+
 def read(directory: Path, name: str) -> dict[str, bytes]:
-    """The Python files of a directory, by their paths within; `name` is the directory in messages.
+    """The files of a directory, by their paths within; `name` is the directory in messages.
 
     Raises:
-        ToolError: it holds anything else, or too much.
+        ToolError: it holds anything but files that a run records, or too much.
     """
     files: dict[str, bytes] = {}
+    size = 0
     for path in sorted(directory.rglob("*")):
-        inside = path.relative_to(directory)
-        is_named = all(is_name(part) for part in (*inside.parts[:-1], path.stem))
+        inside = path.relative_to(directory).as_posix()
         if not path.is_symlink() and path.is_dir():
             continue
-        if path.is_symlink() or not path.is_file() or path.suffix != ".py" or not is_named:
-            shown = inside.as_posix()[:120]
-            raise ToolError(f"{name}/{shown}: is no Python file of a run: remove it")
-        files[inside.as_posix()] = path.read_bytes()
-        if sum(map(len, files.values())) > MAX_BYTES:
-            raise ToolError(f"{name}: holds more than {MAX_BYTES:,} bytes of sources")
+        if path.is_symlink() or not path.is_file() or not _was_recorded(inside):
+            raise ToolError(f"{name}/{printable(inside)}: is no file of a run: remove it")
+        size += path.stat().st_size
+        if size > MAX_READ:
+            raise ToolError(f"{name}: holds more than {MAX_READ:,} bytes of sources")
+        files[inside] = path.read_bytes()
     return files
 
 
-def of_run(
-    run_dir: Path, digest: str, listed: Mapping[str, str]
-) -> tuple[Digests, dict[str, bytes]]:
-    """(sha256 by path, contents by path) of the sources that a run calls `digest`.
+def of_run(run_dir: Path, digest: str, listed: Mapping[str, str], run_schema: int) -> Ran:
+    """What a run ran, from its copy; `listed` is the sha256 of each file, as run.json has it.
 
-    There are no contents if the run directory has lost its copy; then `listed`, the last attempt's
-    sources as run.json lists them, must have the digest.
+    The copy lacks files that were too large to copy, and is gone from a run directory that lost it.
 
     Raises:
         ToolError: neither the copy nor the list has that digest.
     """
     copy, shown = run_dir / "sources" / digest[:16], f"{run_dir}/sources/{digest[:16]}"
-    if copy.is_dir():
-        files = read(copy, shown)
-        digests = {name: sha256(data) for name, data in files.items()}
-        if digest_of(digests) == digest:
-            return digests, files
-        raise ToolError(f"{shown}: is not what ran ({digest[:16]}...): run it again")
+    copies = read(copy, shown) if copy.is_dir() else {}
+    digests = {name: sha256(data) for name, data in copies.items()}
     if digest_of(listed) == digest:
-        return dict(listed), {}
-    raise ToolError(f"{shown}: is not there, so nobody can tell what ran: put it back")
+        if not digests.items() <= listed.items():
+            raise ToolError(f"{shown}: is not what ran ({digest[:16]}...): run it again")
+        return Ran(run_schema, digest, dict(listed), copies)
+    if not copies:
+        raise ToolError(f"{shown}: is not there, so nobody can tell what ran: put it back")
+    if digest_of(digests) != digest:
+        raise ToolError(f"{shown}: is not what ran ({digest[:16]}...): run it again")
+    return Ran(run_schema, digest, digests, copies)
 
 
-def find_commit(root: Path, path: str, digests: Digests, recorded: str | None) -> str | None:
-    """The commit in which the files of directory `path` have these digests.
+def find_commit(root: Path, path: str, ran: Ran, recorded: str | None) -> tuple[str | None, bool]:
+    """(the commit whose directory `path` holds what ran, whether the main branch has it).
 
-    Searches `recorded`, the commit at which the run was started, then those that changed the
-    directory, newest first. None if no commit has them, or there is no repository.
+    Searches the main branch, then HEAD: each first at `recorded`, the commit at which the run was
+    started, then in the commits that changed the directory, newest first; last `recorded`, wherever
+    it is. None if no commit holds what ran, or there is no repository.
     """
-    if not digests:
-        return None
     git = Git(root, fetches=False)
-    command = ("rev-list", f"--max-count={MAX_COMMITS}", "HEAD", "--", path)
-    history = (git.answer(*command) or b"").decode().split()
+    started = git.commit(recorded) if recorded and is_commit(recorded) else None
+    main = git.main_branches()
     contents: Digests = {}  # sha256 by git's own digest
-    first = [recorded] if recorded and is_commit(recorded) else []
-    for commit in [*first, *history]:
-        listing = git.answer("ls-tree", "-r", "-z", commit, "--", f"{path}/") or b""
-        rows = (line.split("\t", 1) for line in listing.decode().split("\0") if line)
-        blobs = {name.removeprefix(f"{path}/"): head.split(" ")[2] for head, name in rows}
-        if not digests.keys() <= blobs.keys():
+    for tips in (main, ("HEAD",)):
+        command = ("rev-list", f"--max-count={MAX_COMMITS}", *tips, "--", path)
+        history = (git.answer(*command) or b"").decode().split()
+        first = [started] if started and git.is_reachable(started, *tips) else []
+        for commit in [*first, *history]:
+            if ran.is_held_by(_committed(git, commit, path, ran, contents)):
+                return commit, tips == main
+    if started and ran.is_held_by(_committed(git, started, path, ran, contents)):
+        return started, False
+    return None, False
+
+
+def _committed(git: Git, commit: str, path: str, ran: Ran, contents: Digests) -> Digests:
+    """sha256 of a directory's files in a commit; an empty one for files that cannot have run.
+
+    Args:
+        contents: the sha256 of what was read before, by git's own digest; added to.
+    """
+    listing = git.answer("ls-tree", "-r", "-z", commit, "--", f"{path}/") or b""
+    blobs: dict[str, str] = {}
+    for line in listing.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        head, _, name = line.partition("\t")
+        mode, kind, blob = head.split(" ")
+        # A symbolic link or a submodule is no file that could have run.
+        blobs[name.removeprefix(f"{path}/")] = blob if kind == "blob" and mode != "120000" else ""
+    needed = [blob for name, blob in blobs.items() if blob and name in ran.files]
+    unread = [blob for blob in needed if blob not in contents]
+    contents |= {blob: sha256(data) for blob, data in git.blobs(unread).items()}
+    return {name: contents.get(blob, "") for name, blob in blobs.items()}
+
+
+def settled(root: Path, runs: Iterable[Run], paths: Mapping[str, str]) -> dict[str, str]:
+    """The commit of the main branch that holds what a run ran, by the run's path, for kept sources.
+
+    Args:
+        root: the workspace.
+        runs: the summaries.
+        paths: the directory of each variant.
+    """
+    found: dict[str, str] = {}
+    for run in runs:
+        directory = root / place(run.sources_digest)
+        if run.variant not in paths or not directory.is_dir():
             continue
-        unread = [blobs[name] for name in digests if blobs[name] not in contents]
-        contents |= {blob: sha256(data) for blob, data in git.blobs(unread).items()}
-        if all(contents.get(blobs[name]) == digest for name, digest in digests.items()):
-            return commit
-    return None
+        copies = read(directory, place(run.sources_digest))
+        digests = {name: sha256(data) for name, data in copies.items()}
+        ran = Ran(run.run_schema, run.sources_digest, digests, copies)
+        if digest_of(digests) != run.sources_digest:
+            continue  # damaged, which `check` says
+        commit, is_on_main = find_commit(root, paths[run.variant], ran, run.git["commit"])
+        if commit and is_on_main:
+            found[run.path] = commit
+    return found
+
+
+def removable(
+    root: Path, runs: Sequence[Run], found: Mapping[str, str], replaced: Iterable[Run]
+) -> list[str]:
+    """Directories of kept sources that no run needs any more.
+
+    Args:
+        root: the workspace.
+        runs: all runs as they will be.
+        found: the runs whose sources the main branch has, by their summaries' paths.
+        replaced: runs as they were before.
+    """
+    needed = {place(run.sources_digest) for run in runs if run.path not in found}
+    had = {place(run.sources_digest) for run in runs if run.path in found}
+    had |= {place(run.sources_digest) for run in replaced}
+    return sorted(name for name in had - needed if (root / name).is_dir())
 
 
 def commits_of(git: Git, path: str, tips: tuple[str, ...]) -> dict[str, str]:
@@ -125,17 +213,15 @@ def commits_of(git: Git, path: str, tips: tuple[str, ...]) -> dict[str, str]:
 def sources_of(git: Git, commit: str, path: str) -> dict[str, dict[str, bytes]]:
     """What a run of directory `path` in a commit could have called its sources, by digest."""
     files = git.tree(commit, git.prefix + path) or {}
-    python = {name: file.content for name, file in files.items() if name.endswith(".py")}
-    # A bundle holds no tests.
-    shipped = {name: data for name, data in python.items() if not is_test(name)}
-    sets = (python, shipped)
-    return {digest_of({n: sha256(d) for n, d in chosen.items()}): chosen for chosen in sets}
-
-
-def is_test(path: str) -> bool:
-    """Whether a variant runs without the file, because it is a test."""
-    name = path.rpartition("/")[2]
-    return name == "conftest.py" or name.startswith("test_") or name.endswith("_test.py")
+    python = {name: file for name, file in files.items() if name.endswith(".py")}
+    sets = (
+        {name: file for name, file in files.items() if is_source(name)},
+        # Older schemas of runs: in the workspace, and in a bundle, which holds no tests.
+        python,
+        {name: file for name, file in python.items() if is_source(name)},
+    )
+    contents = [{name: file.content for name, file in chosen.items()} for chosen in sets]
+    return {digest_of({n: sha256(d) for n, d in chosen.items()}): chosen for chosen in contents}
 
 
 def lost(git: Git, runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:

@@ -1,14 +1,16 @@
 """python -m tools.runs.record RUN_DIR... --root DIR
 
 Writes a summary of each run directory (docs/reference/run.md in the workspace) to
-docs/reports/runs/, sources that match no commit to docs/reports/sources/, and the results to the
-ledger: all of it, or nothing. The same runs give the same bytes.
+docs/reports/runs/, sources that the main branch lacks to docs/reports/sources/, and the results to
+the ledger: all of it, or nothing. Sources that were kept and that the main branch has by now are
+removed. The same runs give the same bytes. Prints each path that it wrote or removed.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import json
+import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +20,12 @@ from typing import Any
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
+from tools.common.git import Git, complaint
 from tools.common.jsonio import parse_json, read_json
 from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
-from tools.runs import kept_sources, results, run_summary
+from tools.runs import kept_sources, numerics, results, run_summary
+from tools.runs.numerics import is_elsewhere
 from tools.runs.run_summary import (
     MAX_BYTES,
     MAX_POINTS,
@@ -32,7 +36,8 @@ from tools.runs.run_summary import (
 )
 from tools.runs.stats import thin
 
-RUN_SCHEMAS = (1, 2)  # the first has no roles of settings
+# The first has no roles of settings; up to the second, `sources` lists those of the last attempt.
+RUN_SCHEMAS = (1, 2, 3)
 MAX_RECORD = 4 * MIB
 MAX_METRICS = 512 * MIB
 MAX_LINE = 64 * 1024
@@ -43,7 +48,6 @@ MAX_HELDOUT = 60
 OLD_PLACES = dict.fromkeys(("data", "run_dir", "resume", "tensorboard", "wandb"), "place")
 PACKAGES = ("python", "jax", "jaxlib")
 
-_ELSEWHERE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://")
 Row = dict[str, float]
 
 
@@ -145,15 +149,11 @@ def seconds(metrics: Metrics, starts: Sequence[int]) -> list[float]:
 def portable(value: Any, roles: Mapping[str, str]) -> Any:
     """A config without what depends on a machine: settings with role `place`, paths, addresses."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if roles.get(k) != "place" and not _is_place(v)}
+        kept = {k: v for k, v in value.items() if roles.get(k) != "place" and not is_elsewhere(v)}
         return {key: portable(item, roles) for key, item in kept.items()}
     if isinstance(value, list):
-        return [portable(item, roles) for item in value if not _is_place(item)]
+        return [portable(item, roles) for item in value if not is_elsewhere(item)]
     return value
-
-
-def _is_place(value: Any) -> bool:
-    return isinstance(value, str) and bool(_ELSEWHERE.match(value))
 
 
 def rounded(value: float, digits: int = 6) -> float:
@@ -203,24 +203,33 @@ def summarize(
     metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
     if not unfinished:
         refuse_unfinished(metrics, config["steps"], shown)
+    attempts = with_steps(attempts, metrics.step[-1], record_name)
     digests = {attempt["sources_digest"] for attempt in attempts}
+    remedy = "run it again from the start, or record it as it is with --mixed-sources"
     if len(digests) > 1 and not mixed_sources:
-        remedy = "run it again from the start, or record it as it is with --mixed-sources"
         raise ToolError(f"{record_name}: ran {len(digests)} different sources: {remedy}")
+    settings = [numerics.of_attempt(attempt.get("numerics")) for attempt in attempts]
+    changes = [c for earlier in settings for c in numerics.differences(settings[-1], earlier)]
+    if changes and not mixed_sources:
+        raise ToolError(f"{record_name}: its steps differ in {changes[0]}: {remedy}")
     entry = recorded_as(record["variant"], entries, shown)
     final = attempts[-1]
-    git, kept = trace(run_dir, root, entry.path, final, record.get("sources") or {})
+    version, digest = record["schema_version"], final["sources_digest"]
+    ran = kept_sources.of_run(run_dir, digest, listing(record, digest), version)
+    git, kept = trace(run_dir, root, entry.path, ran, final["git"]["commit"])
     values = {
         "schema_version": SCHEMA_VERSION,
         "variant": entry.name,
         "run": run,
+        "run_schema": version,
         "seed": config["seed"],
         "config": portable(config, roles),
         "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
         "data_digest": record["data"].get("digest"),
         "sources_digest": final["sources_digest"],
-        "mixed_sources": len(digests) > 1,
+        "mixed_sources": len(digests) > 1 or bool(changes),
         "lock": record["lock"],
+        "numerics": settings[-1],
         "git": git,
         "devices": final["devices"],
         "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
@@ -242,23 +251,61 @@ def refuse_unfinished(metrics: Metrics, planned: int, name: str) -> None:
         raise ToolError(f"{name}: ended at step {last} of {planned}: {remedy}")
 
 
-def trace(
-    run_dir: Path, root: Path, path: str, attempt: Mapping[str, Any], listed: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """(the summary's `git`, the sources to keep by path) of the last attempt.
+def with_steps(
+    attempts: Sequence[dict[str, Any]], last_step: int, name: str
+) -> list[dict[str, Any]]:
+    """The attempts that made steps which the run still has, in order.
+
+    An attempt's steps end where a later one began: those beyond were made again. One that crashed
+    before its first step, or looked at a finished run, made none.
 
     Raises:
-        ToolError: its sources match no commit, and the run directory has no copy of them.
+        ToolError: none of them made any.
     """
-    digest, recorded = attempt["sources_digest"], attempt["git"]["commit"]
-    digests, copies = kept_sources.of_run(run_dir, digest, listed)
-    if commit := kept_sources.find_commit(root, path, digests, recorded):
-        return {"commit": commit, "dirty": False}, {}
-    if not copies:
-        remedy = f"put {run_dir}/sources/{digest[:16]} back, or commit what ran"
+    kept: list[dict[str, Any]] = []
+    end = last_step
+    for attempt in reversed(attempts):
+        if attempt["from_step"] < end:
+            kept.insert(0, attempt)
+            end = attempt["from_step"]
+    if not kept:
+        raise ToolError(f"{name}: no attempt made the steps of metrics.jsonl: run it again")
+    return kept
+
+
+def listing(record: Mapping[str, Any], digest: str) -> Mapping[str, str]:
+    """The sha256 of each file in the sources of that digest, as run.json lists them."""
+    sources = record.get("sources") or {}
+    return sources if record["schema_version"] < 3 else sources.get(digest, {})
+
+
+def trace(
+    run_dir: Path, root: Path, path: str, ran: kept_sources.Ran, started_at: str | None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """(the summary's `git`, the sources to keep by path) of what a run ran.
+
+    Sources of a commit that the main branch lacks are kept as well: a squash merge drops it.
+
+    Raises:
+        ToolError: the sources match no commit, and cannot be kept.
+    """
+    commit, is_on_main = kept_sources.find_commit(root, path, ran, started_at)
+    git = {"commit": commit or started_at, "dirty": commit is None}
+    if is_on_main:
+        return git, {}
+    remedy = ""
+    if not ran.copies:
+        remedy = f"put {run_dir}/sources/{ran.digest[:16]} back, or commit what ran"
+    elif absent := sorted(ran.files.keys() - ran.copies.keys()):
+        remedy = f"commit {kept_sources.printable(absent[0])}, which was too large to be copied"
+    elif sum(map(len, ran.copies.values())) > kept_sources.MAX_KEPT:
+        remedy = f"commit what ran: more than {kept_sources.MAX_KEPT:,} bytes are not kept"
+    if remedy and commit is None:
         raise ToolError(f"{run_dir}: no commit of {path} has the sources that ran: {remedy}")
-    kept = {f"{kept_sources.place(digest)}/{name}": data for name, data in copies.items()}
-    return {"commit": recorded, "dirty": True}, kept
+    if remedy:
+        return git, {}
+    directory = kept_sources.place(ran.digest)
+    return git, {f"{directory}/{name}": data for name, data in ran.copies.items()}
 
 
 def measured(metrics: Metrics, starts: Sequence[int], limit: int) -> dict[str, Any]:
@@ -316,7 +363,7 @@ def read_record(path: Path, name: str) -> tuple[dict[str, Any], str]:
     record = read_json(path, MAX_RECORD, name=name)
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version not in RUN_SCHEMAS:
-        versions = " and ".join(map(str, RUN_SCHEMAS))
+        versions = ", ".join(map(str, RUN_SCHEMAS))
         raise ToolError(f"{name}:1: schema_version is {version!r}, this tool knows {versions}")
     for part, is_good in _record_checks(record):
         if not is_good:
@@ -336,16 +383,33 @@ def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "roles", isinstance(roles, dict) and all(isinstance(x, str) for x in roles.values())
     yield "lock", record.get("lock") is None or isinstance(record["lock"], str)
     yield "data", isinstance(record.get("data"), dict)
-    listed = record.get("sources") or {}
-    yield "sources", isinstance(listed, dict) and all(isinstance(x, str) for x in listed.values())
+    version, listed = record["schema_version"], record.get("sources") or {}
+    sets = [listed] if version < 3 or not isinstance(listed, dict) else list(listed.values())
+    yield "sources", all(map(_is_listing, sets))
     yield "attempts", isinstance(attempts, list) and 0 < len(attempts) <= 10_000
     for i, attempt in enumerate(attempts):
         yield f"attempts[{i}]", isinstance(attempt, dict)
         for key, kind in _ATTEMPT.items():
             yield f"attempts[{i}].{key}", isinstance(attempt.get(key), kind)
+        yield f"attempts[{i}].numerics", version < 3 or _is_numerics(attempt.get("numerics"))
         for key, parts in (("git", _GIT), ("devices", _DEVICES)):
             is_good = all(isinstance(attempt[key].get(k), v) for k, v in parts.items())
             yield f"attempts[{i}].{key}", is_good and set(attempt[key]) == set(parts)
+
+
+def _is_numerics(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"environment", "jax"}
+        and _is_listing(value["environment"])
+        and isinstance(value["jax"], dict)
+        and all(isinstance(x, str | int | float | None) for x in value["jax"].values())
+        and len(str(value)) <= MAX_CONFIG
+    )
+
+
+def _is_listing(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 _ATTEMPT = {"from_step": int, "sources_digest": str, "git": dict, "devices": dict, "versions": dict}
@@ -368,20 +432,27 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--mixed-sources",
         action="store_true",
-        help="record runs that were resumed with other sources, too",
+        help="record runs that were resumed with other sources or flags, too",
     )
     parser.add_argument(
         "--replace", action="store_true", help="overwrite another run's summary of the same name"
     )
+    parser.add_argument(
+        "--stage", action="store_true", help="add to git's index just what was written or removed"
+    )
     options = parser.parse_args(arguments)
-    written = record(
+    changed = record(
         options.runs,
         options.root,
         unfinished=options.unfinished,
         mixed_sources=options.mixed_sources,
         replace=options.replace,
     )
-    print("\n".join(written))
+    if options.stage:
+        stage(options.root, changed)
+    for path in changed:
+        is_there = (options.root / path).exists()
+        print(path if is_there else f"{path}: removed, the main branch has these sources")
     return 0
 
 
@@ -393,10 +464,11 @@ def record(
     mixed_sources: bool = False,
     replace: bool = False,
 ) -> list[str]:
-    """Records all runs, or none, and returns the paths written.
+    """Records all runs, or none, and returns the paths written or removed.
 
-    These are the summaries in the order of the runs, the directories of kept sources, and the
-    ledger's entries.
+    These are the summaries in the order of the runs, the directories of kept sources, other
+    summaries whose sources the main branch has by now, the ledger's entries, and the directories
+    removed.
 
     Raises:
         ToolError: a run cannot be recorded; nothing is written.
@@ -405,7 +477,8 @@ def record(
     entries = load_ledger(root)
     summaries: dict[str, bytes] = {}
     kept: dict[str, bytes] = {}
-    runs: dict[str, run_summary.Run] = {run.path: run for run in run_summary.load_all(root)[0]}
+    before = {run.path: run for run in run_summary.load_all(root)[0]}
+    runs = dict(before)
     faults: list[str] = []
     for run_dir in run_dirs:
         try:
@@ -414,8 +487,7 @@ def record(
             )
             if path in summaries:
                 raise ToolError(f"{run_dir}: {path} is also another's: rename the directory")
-            old = root / path
-            if old.exists() and not replace and old.read_bytes() != data:
+            if not replace and _is_another(root / path, data):
                 remedy = "rename the run's directory, or overwrite it with --replace"
                 raise ToolError(f"{run_dir}: {path} holds another run: {remedy}")
             summaries[path] = data
@@ -430,13 +502,71 @@ def record(
         entry = next(entry for entry in parse(text, LEDGER) if entry.name == name)
         places.add(file_of(text, entry.line))
         text = results.with_results(text, entry, runs.values())
-    contents = split(text)
-    ledger = {path: contents[path].encode() for path in sorted(places)}
-    written = {**summaries, **kept, **ledger}
+    replaced = [before[path] for path in summaries if path in before]
+    settled, found = _settle(root, entries, runs, summaries)
+    removed = kept_sources.removable(root, list(runs.values()), found, replaced)
+    contents, old_contents = split(text), split(read_ledger(root))
+    changed = (path for path in sorted(places) if contents[path] != old_contents.get(path))
+    ledger = {path: contents[path].encode() for path in changed}
+    written = {**summaries, **kept, **settled, **ledger}
     files.write_all({root / path: data for path, data in written.items()})
-    uncommitted = (runs[path] for path in summaries if runs[path].git["dirty"])
-    directories = {kept_sources.place(run.sources_digest) for run in uncommitted}
-    return [*summaries, *sorted(directories), *ledger]
+    for directory in removed:
+        shutil.rmtree(root / directory)
+    directories = sorted({"/".join(path.split("/")[:4]) for path in kept})
+    return [*summaries, *directories, *settled, *ledger, *removed]
+
+
+def _is_another(path: Path, data: bytes) -> bool:
+    """Whether a summary is of another run than the one that is there: a commit is no part of that.
+
+    The summary may be of an older schema, without all keys.
+    """
+    if not path.exists():
+        return False
+    old, new = json.loads(path.read_bytes()), json.loads(data)
+    if not isinstance(old, dict):
+        return True
+    compared = old.keys() - {"git", "schema_version"}
+    return any(old[key] != new.get(key) for key in compared)
+
+
+def _settle(
+    root: Path,
+    entries: Sequence[Entry],
+    runs: Mapping[str, run_summary.Run],
+    fresh: Mapping[str, bytes],
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """(summaries to write again, commits by summary) of the runs whose kept sources main now has.
+
+    Args:
+        root: the workspace.
+        entries: the ledger.
+        runs: all runs by their summaries' paths, those in `fresh` as they will be.
+        fresh: the summaries that are about to be written.
+    """
+    paths = {entry.name: entry.path for entry in entries}
+    found = kept_sources.settled(root, runs.values(), paths)
+    again = {
+        path: run_summary.with_commit((root / path).read_text(), path, commit)
+        for path, commit in found.items()
+        if path not in fresh
+    }
+    return again, found
+
+
+def stage(root: Path, paths: Sequence[str]) -> None:
+    """Puts paths, written or removed, into git's index, whatever .gitignore says.
+
+    Raises:
+        ToolError: there is no repository, or git refuses.
+    """
+    there = [path for path in paths if (root / path).exists()]
+    gone = [path for path in paths if path not in there]
+    remove = ("rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--")
+    for command, names in ((("add", "--force", "--"), there), (remove, gone)):
+        process = Git(root).run(*command, *names)
+        if names and process.returncode:
+            raise ToolError(f"what was written could not be staged: git says {complaint(process)}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tools.common.errors import ToolError
 from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # Roles for summaries of the first schema, which do not hold them.
 OLD_ROLES = {
     "checkpoint_every": "cadence",
@@ -47,6 +47,7 @@ class Run:
     schema_version: int
     variant: str
     run: str
+    run_schema: int
     seed: int
     config: dict[str, Any]
     roles: dict[str, str]
@@ -54,6 +55,7 @@ class Run:
     sources_digest: str
     mixed_sources: bool
     lock: str | None
+    numerics: dict[str, Any] | None
     git: dict[str, Any]
     devices: dict[str, Any]
     versions: dict[str, str]
@@ -118,9 +120,7 @@ def load(path: Path, name: str) -> Run:
 
 def parse(text: str, name: str) -> Run:
     """The summary in a file of that name. Raises ToolError with every fault and its line."""
-    values = parse_json(text, name)
-    if isinstance(values, dict) and values.get("schema_version") == 1:
-        values.setdefault("roles", OLD_ROLES)
+    values = _updated(parse_json(text, name))
     if not isinstance(values, dict) or set(values) != set(KEYS):
         keys = set(values) if isinstance(values, dict) else set()
         wrong = ", ".join(sorted(keys ^ set(KEYS))[:4])
@@ -136,6 +136,24 @@ def parse(text: str, name: str) -> Run:
     for key in ("curve", "heldout"):
         values[key] = tuple(tuple(map(float, point)) for point in values[key])
     return Run(**values)
+
+
+def _updated(values: Any) -> Any:
+    """A summary's values with those keys that its schema lacks."""
+    if isinstance(values, dict):
+        if values.get("schema_version") == 1:
+            values.setdefault("roles", OLD_ROLES)
+        if values.get("schema_version") in (1, 2):
+            values.setdefault("run_schema", values["schema_version"])
+            values.setdefault("numerics", None)
+    return values
+
+
+def with_commit(text: str, name: str, commit: str) -> bytes:
+    """A summary, in the newest schema, whose sources are a commit's; else it is as it was."""
+    values = _updated(parse_json(text, name))
+    git = {"commit": commit, "dirty": False}
+    return encode({**values, "schema_version": SCHEMA_VERSION, "git": git})
 
 
 _AGAIN = "write it again with ./pants run tools/runs:record"
@@ -164,7 +182,7 @@ def load_all(root: Path) -> tuple[list[Run], list[str]]:
 
 def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:
     """Faults of a summary, as (key, message); `place` is (variant, run) from its path."""
-    if values["schema_version"] not in (1, SCHEMA_VERSION):
+    if values["schema_version"] not in (1, 2, SCHEMA_VERSION):
         version = values["schema_version"]
         return [("schema_version", f"is {version!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
     result = [
@@ -173,6 +191,7 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         if values[key] != own or not is_name(own)
     ]
     checks = {
+        "run_schema": _whole(values["run_schema"]),
         "seed": _whole(values["seed"]),
         "config": isinstance(values["config"], dict),
         "roles": _is_strings(values["roles"]),
@@ -180,6 +199,7 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         "sources_digest": _matches(_DIGEST, values["sources_digest"]),
         "mixed_sources": isinstance(values["mixed_sources"], bool),
         "lock": values["lock"] is None or _matches(_DIGEST, values["lock"]),
+        "numerics": values["numerics"] is None or isinstance(values["numerics"], dict),
         "git": _is_git(values["git"]),
         "devices": _is_devices(values["devices"]),
         "versions": _is_strings(values["versions"]),

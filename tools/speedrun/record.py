@@ -14,7 +14,15 @@ from typing import Any
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.jsonio import parse_json
-from tools.runs.record import OLD_PLACES, portable, read_metrics, read_record, rounded, seconds
+from tools.runs.record import (
+    OLD_PLACES,
+    listing,
+    portable,
+    read_metrics,
+    read_record,
+    rounded,
+    seconds,
+)
 from tools.runs.stats import thin
 from tools.speedrun import entry
 from tools.speedrun.tracks import AREA, load_tracks
@@ -50,7 +58,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         "variant": run["variant"],
         "track": speedrun["track"],
         "data_digest": run["data"].get("digest"),
-        "sources": run.get("sources"),
+        "sources": dict(listing(run, attempt["sources_digest"])),
         "config": {k: v for k, v in portable(run["config"], OLD_PLACES).items() if k != "seed"},
         "hardware": speedrun["hardware"],
         "software": {

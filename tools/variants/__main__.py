@@ -23,6 +23,7 @@ from typing import Any, get_args
 from tools.common.errors import ToolError
 from tools.common.files import MIB
 from tools.common.jsonio import read_json
+from tools.common.sources import is_source
 from tools.diff.plumbing import whose
 from tools.ledger.files import compose
 from tools.ledger.ledger import Entry, parse
@@ -39,9 +40,12 @@ def read_ledger(path: str) -> list[Entry]:
 
 
 def read_sources(directory: str) -> dict[str, bytes]:
-    """The Python files below a directory, by path."""
+    """The Python files below a directory, and the data that they may read, by path."""
     root = Path(directory)
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*.py"))}
+    files = {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
+    # Tests are no sources of runs, and are of the variant.
+    own = (name for name in files if name.endswith(".py") or is_source(name))
+    return {name: files[name].read_bytes() for name in own}
 
 
 def origins(ledger: str) -> dict[str, Any]:

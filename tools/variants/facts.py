@@ -13,7 +13,7 @@ from tools.diff.plumbing import is_plumbing
 
 @dataclass(frozen=True)
 class Facts:
-    """Counts of one variant's Python files; the last two are None without anything to compare."""
+    """Counts of one variant's Python files and data; the last two are None without an origin."""
 
     files: int
     lines: int

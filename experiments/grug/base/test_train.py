@@ -193,13 +193,15 @@ def test_one_line_per_step_with_the_promised_keys(whole):
 
 def test_the_record_holds_config_sources_and_environment(whole):
     record = json.loads((whole / "run.json").read_text())
-    assert record["schema_version"] == 2
+    assert record["schema_version"] == 3
     assert record["config"]["learning_rate"] == CFG.learning_rate
     assert record["data"]["digest"] == "test"
     attempt = record["attempts"][0]
     assert attempt["versions"]["jax"] == jax.__version__
     copy = whole / "sources" / attempt["sources_digest"][:16]
-    assert {p.relative_to(copy).as_posix() for p in copy.rglob("*.py")} == set(record["sources"])
+    copied = {p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file()}
+    assert copied == set(record["sources"][attempt["sources_digest"]])
+    assert not copied & {"BUILD", "conftest.py", Path(__file__).name}
     variant = Path(__file__).parent
     for name in ("model.py", "train.py", "launch.py", "plumbing/data.py", "planning/plan.py"):
         assert (copy / name).read_bytes() == (variant / name).read_bytes()

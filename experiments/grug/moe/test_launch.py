@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from . import launch
 from .model import ModelConfig
 from .planning.plan import plan
 from .plumbing.record import VARIANT, code_state, loss_curve
+from .plumbing.sources import find_sources
 from .train import TrainConfig
 
 SMALL = (
@@ -172,13 +174,26 @@ def test_trains_resumes_and_shows_what_was_learned(store, tmp_path, capsys):
         assert "is not empty: add --resume" in capsys.readouterr().err
         assert launch.main([*flags, "--resume"]) == 0
     record = json.loads((tmp_path / "run/run.json").read_text())
-    assert [attempt["from_step"] for attempt in record["attempts"]] == [0, 3]
+    assert [attempt["from_step"] for attempt in record["attempts"]] == [0]
     assert record["config"]["model"]["compute_dtype"] == "float32"
-    assert list((tmp_path / "run/tensorboard").iterdir())
+    (events,) = (tmp_path / "run/tensorboard").iterdir()
+    told = events.read_bytes()
+    assert b"_hparams_/session_start_info" in told and b"model.compute_dtype" in told
+
+
+def test_without_wandb_one_line_names_the_command_that_adds_it(
+    store, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    flags = [*SMALL, "--data", store, "--run-dir", str(tmp_path / "run"), "--wandb"]
+    assert launch.main(flags) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "./pants run locks -- add wandb" in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bundled_run_records_what_the_bundle_was_packed_from(tmp_path, monkeypatch):
     packed = {"git": {"commit": "0123abc", "dirty": False}, "lock": "0" * 64}
     (tmp_path / "bundle.json").write_text(json.dumps(packed | {"variant": "other"}))
     monkeypatch.setenv("GRUG_BUNDLE", str(tmp_path))
-    assert code_state() == packed
+    assert code_state(find_sources()) == packed

@@ -25,7 +25,7 @@ from .plumbing.data import Batch, TokenStore
 from .plumbing.packing import PackedRows, loader, to_devices
 from .plumbing.processes import StopSignal, from_first, mesh_of
 from .plumbing.record import read_metrics, write_record
-from .plumbing.runlog import RunLog, StepMeter
+from .plumbing.runlog import RunLog, StepMeter, import_wandb
 from .plumbing.storage import Folder
 
 
@@ -440,6 +440,8 @@ def train(cfg: TrainConfig) -> TrainResult:
         Preempted: SIGTERM or SIGINT reached a process of the run; the state is saved.
         TrainError, DataError, CheckpointError: the run cannot start or go on.
     """
+    if cfg.wandb and jax.process_index() == 0:
+        import_wandb()
     resuming = open_run(cfg)
     store = open_store(cfg)
     optimizer = make_optimizer(cfg)
@@ -459,9 +461,12 @@ def train(cfg: TrainConfig) -> TrainResult:
     else:
         state = init()
     start = int(state.step)
-    write_record(cfg.run_dir, dataclasses.asdict(cfg), cfg.roles(), store.manifest, start)
+    config = dataclasses.asdict(cfg)
+    if start < cfg.steps:  # who only looks at a finished run is no part of it
+        write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start)
 
-    log = RunLog(cfg.run_dir, start, cfg.steps, tensorboard=cfg.tensorboard, wandb=cfg.wandb)
+    listeners = {"tensorboard": cfg.tensorboard, "wandb": cfg.wandb}
+    log = RunLog(cfg.run_dir, config, start, cfg.steps, **listeners)
     meter = StepMeter(
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),

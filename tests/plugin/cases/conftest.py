@@ -19,7 +19,11 @@ from pants.core.util_rules.partitions import Partitions
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
 from pants.engine.addresses import Addresses
 from pants.engine.rules import QueryRule
-from pants.engine.target import DependenciesRequest
+from pants.engine.target import (
+    DependenciesRequest,
+    TransitiveTargets,
+    TransitiveTargetsRequest,
+)
 from pants.testutil.rule_runner import RuleRunner
 
 from grug import register
@@ -94,6 +98,7 @@ def runner() -> RuleRunner:
             QueryRule(RunRequest, [ServeFieldSet]),
             QueryRule(SourceFiles, [SourceFilesRequest]),
             QueryRule(TestResult, [ContractRequest.Batch]),
+            QueryRule(TransitiveTargets, [TransitiveTargetsRequest]),
             QueryRule(VariantTests, [VariantTestsRequest]),
         ],
         target_types=[

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -25,6 +27,8 @@ FILES = {
     "model.py": "WIDTH = 1\n",
     "unused.py": "",
     "test_model.py": "",
+    "kernels/table.json": "[1, 2]",
+    ".notes": "",
 }
 BUILD = (
     "grug_variant(resolve='cpu', accelerators=['cpu'], launch_args=['--preset', 'it is'], "
@@ -35,6 +39,10 @@ BUILD = (
 def package(runner: RuleRunner, build: str = BUILD, **files: str) -> BuiltPackage:
     texts = {**FILES, **{f"{name}.py": text for name, text in files.items()}, "BUILD": build}
     runner.write_files({f"{HERE}/{name}": text for name, text in texts.items()})
+    return packed(runner)
+
+
+def packed(runner: RuleRunner) -> BuiltPackage:
     target = runner.get_target(Address(HERE, generated_name="launch-cpu"))
     assert type(target) is LaunchBundle
     built = runner.request(BuiltPackage, [BundleFieldSet.create(target)])
@@ -63,6 +71,20 @@ def test_a_bundle_holds_what_the_variant_needs(runner: RuleRunner) -> None:
     assert "\njaxlib==" in requirements and "pytest==" not in requirements
     assert contents(runner) == first
     assert contents(runner, model="WIDTH = 2\n") != first
+
+
+def test_a_bundle_holds_the_data_that_the_variant_reads(runner: RuleRunner) -> None:
+    first = contents(runner)
+    application = zipfile.ZipFile(io.BytesIO(first[f"{NAME}/app.pex"]))
+    assert application.read(f"{HERE}/kernels/table.json") == b"[1, 2]"
+    assert not [name for name in application.namelist() if "notes" in name or "BUILD" in name]
+    runner.write_files({f"{HERE}/kernels/table.json": "[3]"})
+    edited = {f.path: f.content for f in runner.request(DigestContents, [packed(runner).digest])}
+    assert edited[f"{NAME}/app.pex"] != first[f"{NAME}/app.pex"]
+    declared = (
+        f"resource(name='t', source='kernels/table.json')\n{BUILD[:-1]}, dependencies=[':t'])"
+    )
+    assert contents(runner, declared)[f"{NAME}/app.pex"] == first[f"{NAME}/app.pex"]
 
 
 def test_a_resolve_that_is_none_is_named(runner: RuleRunner) -> None:

@@ -7,12 +7,14 @@ from pants.backend.python.target_types import (
     PythonTestsTimeoutField,
     PythonTestTarget,
 )
+from pants.core.target_types import ResourceSourceField
+from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
 from pants.engine.addresses import Address
 from pants.engine.internals.scheduler import ExecutionError
-from pants.engine.target import Tags
+from pants.engine.target import Tags, TransitiveTargets, TransitiveTargetsRequest
 from pants.testutil.rule_runner import RuleRunner
 
-from grug.target_types import ContractSuiteField, GrugContract
+from grug.target_types import ContractSuiteField, DataSourceField, GrugContract, VariantData
 from tests.plugin.cases.workspace import dependencies
 
 TEMPLATE = {"model.py": "", "train.py": "", "launch.py": ""}
@@ -92,6 +94,52 @@ def test_who_records_a_run_has_all_sources_and_the_lock(runner: RuleRunner) -> N
         "tools/locks:tools-lock",
     ]
     assert dependencies(runner, Address(directory, relative_file_path="model.py")) == []
+
+
+DATA = {
+    "table.json": "[1]",
+    "kernels/two words.txt": "",
+    "kernels/caf\u00e9.csv": "",
+    "zz[1]*?.bin": "",
+    "!a#b:c@d.md": "",
+}
+NO_DATA = {".hidden": "", ".cache/x.json": "", "__pycache__/x.json": "", "kernels/BUILD.x": ""}
+
+
+def test_every_other_file_is_data_of_all_python_files(runner: RuleRunner) -> None:
+    here = "experiments/grug/data"
+    files = {**TEMPLATE, "test_model.py": "", **DATA, **NO_DATA}
+    write_variant(runner, here, "grug_variant(resolve='cpu')", files)
+    addresses = {name: Address(here, relative_file_path=name) for name in DATA}
+    expected = sorted(address.spec for address in addresses.values())
+    for name in ("model.py", "test_model.py"):
+        found = dependencies(runner, Address(here, relative_file_path=name))
+        assert sorted(spec for spec in found if ".py" not in spec) == expected
+    for name, address in addresses.items():
+        target = runner.get_target(address)
+        assert type(target) is VariantData
+        sources = runner.request(
+            SourceFiles,
+            [
+                SourceFilesRequest(
+                    [target[DataSourceField]], for_sources_types=(ResourceSourceField,)
+                )
+            ],
+        )
+        assert sources.files == (f"{here}/{name}",)
+        assert target[DataSourceField].filespec_matcher.matches([f"{here}/{name}"])
+    contract = runner.get_target(Address(here, generated_name="contract"))
+    transitive = runner.request(TransitiveTargets, [TransitiveTargetsRequest([contract.address])])
+    specs = {target.address.spec for target in transitive.closure}
+    assert specs >= set(expected)
+
+
+def test_data_that_a_build_file_names_is_still_right(runner: RuleRunner) -> None:
+    here = "experiments/grug/named"
+    build = "resource(name='table', source='table.json')\ngrug_variant(dependencies=[':table'])"
+    write_variant(runner, here, build, {**TEMPLATE, "table.json": "[]"})
+    found = dependencies(runner, Address(here, relative_file_path="model.py"))
+    assert sorted(found) == [f"{here}/table.json", f"{here}:table"]
 
 
 def test_the_contract_reaches_the_variant_and_the_suite(runner: RuleRunner) -> None:

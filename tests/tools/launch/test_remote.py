@@ -49,6 +49,7 @@ every_engine = pytest.mark.parametrize("engine", sorted(ENGINES))
 def workspace(tmp_path, monkeypatch) -> Path:
     """A variant, its lock and its packed bundles; the working directory."""
     sources = {f"{VARIANT}/launch.py": b"print('launch')\n", f"{VARIANT}/model.py": b"WIDTH = 8\n"}
+    sources |= {f"{VARIANT}/plumbing/record.py": b"", f"{VARIANT}/table.json": b"[1]"}
     digest = hashlib.sha256(b"").hexdigest()
     names = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin")
     entries = [
@@ -156,7 +157,8 @@ PART = "tools/start/settings.py"
 
 
 @pytest.mark.parametrize(
-    "changed", [f"{VARIANT}/model.py", LOCK, "dist/bundles/base-gpu/run.py", PART]
+    "changed",
+    [f"{VARIANT}/model.py", f"{VARIANT}/table.json", LOCK, "dist/bundles/base-gpu/run.py", PART],
 )
 def test_a_stale_bundle_names_what_changed_and_the_command(workspace, capsys, changed):
     place = Path("dist/bundles/base-gpu/parts", PART) if changed == PART else Path(changed)
@@ -178,6 +180,28 @@ def test_a_bundle_of_before_run_py_had_parts_is_stale(workspace, capsys):
 def test_a_source_that_is_gone_is_a_change(workspace, capsys):
     Path(VARIANT, "model.py").unlink()
     assert f"before {VARIANT}/model.py changed" in refusal(capsys, "--on", "slurm")
+
+
+@pytest.mark.parametrize(
+    "name, counts",
+    [
+        ("new.json", True),
+        ("kernels/caf\u00e9.py", True),
+        ("test_new.py", False),
+        ("BUILD", False),
+        (".new", False),
+        ("scratch/notes.txt", False),  # git ignores it, and so Pants
+    ],
+)
+def test_a_source_that_was_added_is_a_change(workspace, capsys, name, counts):
+    subprocess.run(["git", "init", "-q"], check=True)
+    Path(".gitignore").write_text("scratch/\n")
+    Path(VARIANT, name).parent.mkdir(exist_ok=True)
+    Path(VARIANT, name).write_text("new")
+    if counts:
+        assert f"before {VARIANT}/{name} changed" in refusal(capsys, "--on", "slurm", "--dry-run")
+    else:
+        assert main(["base", "--on", "slurm", "--dry-run"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tests.tools.runs.conftest import Workspace as Runs
 from tests.tools.runs.conftest import rows
 from tools.common.errors import ToolError
 from tools.common.repository import Repository
+from tools.common.sources import is_source
 from tools.ledger import kept_trees, pins
 from tools.ledger.files import ENTRIES
 from tools.ledger.ledger import load_ledger
@@ -28,7 +29,8 @@ def entries(workspace):
 def write_run(workspace, tmp_path, name: str, variant: str):
     """A run directory of what a variant's directory holds now."""
     directory = workspace.root / f"experiments/grug/{variant}"
-    sources = {p.name: p.read_bytes().decode() for p in sorted(directory.glob("*.py"))}
+    files = {p.relative_to(directory).as_posix(): p for p in directory.rglob("*") if p.is_file()}
+    sources = {name: p.read_bytes() for name, p in files.items() if is_source(name)}
     commit = workspace.git("rev-parse", "HEAD")
     runs = Runs(tmp_path / f"runs of {name}")
     return runs.write_run(
@@ -181,3 +183,32 @@ def test_a_commit_and_a_tree_that_do_not_match(copied):
     copied.edit(f"{ENTRIES}/relu.md", str(pin), f"{pin.commit} tree {'0' * 12}")
     (fault,) = check_ledger.check(copied.root)
     assert f"{BASE} in {pin.commit} is tree {pin.tree}, not {'0' * 12}: correct it" in fault
+
+
+def test_a_watermark_of_a_squashed_branch(copied, capsys):
+    """What was ported on the branch counts as looked at after the squash, by content."""
+    copied.git("switch", "-q", "-c", "idea")
+    for number in (10, 30):
+        copied.edit(f"{BASE}/model.py", f"V{number} = {number}\n", f"V{number} = 'new'\n")
+        commit = copied.commit(f"change {number}")
+        assert copied.run("drift", "--apply", commit, "relu") == 0
+        copied.commit("port")
+    assert copied.entry().synced.startswith(commit[:12]) and copied.faults() == []
+    squash(copied)
+    copied.git("reflog", "expire", "--expire=now", "--all")
+    copied.git("gc", "-q", "--prune=now")
+    assert copied.faults() == []
+    assert copied.run("relink") == 0
+    assert copied.entry().synced.startswith(copied.git("rev-parse", "HEAD")[:12])
+    assert copied.faults() == []
+    capsys.readouterr()
+    assert copied.run("drift") == 0
+    assert "relu: lacks nothing of base since" in capsys.readouterr().out
+    # One that nothing has any more is no reason to stop: the fork point takes its place.
+    good = copied.entry().synced
+    copied.edit(f"{ENTRIES}/relu.md", good, f"{'0' * 12} tree {'1' * 12}")
+    assert copied.run("drift") == 0
+    (fault,) = copied.faults()
+    assert "relu: synced: no commit that is left has the content" in fault and "relink" in fault
+    assert copied.run("relink") == 0
+    assert copied.faults() == [] and copied.entry().synced == copied.entry().forked_at

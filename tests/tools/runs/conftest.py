@@ -1,6 +1,7 @@
 """A small workspace to archive: its ledger, run directories and summaries."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,25 @@ class Workspace:
         config: dict[str, Any] | None = None,
         earlier: tuple[str, ...] = (),
         starts: tuple[int, ...] = (0,),
-        sources: dict[str, str] = SOURCES,
+        sources: Mapping[str, str | bytes] = SOURCES,
         commit: str | None = COMMIT,
+        schema: int = 3,
+        numerics: tuple[dict[str, Any], ...] = (),
     ) -> Path:
         """A run directory as record.py and runlog.py of experiments/grug/base/plumbing write it.
 
-        Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`.
+        Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`,
+        and each under its `numerics`.
         """
         directory = self.root / "runs" / name
-        digests = {file: sha256(text.encode()) for file, text in sources.items()}
+        contents = {f: c.encode() if isinstance(c, str) else c for f, c in sources.items()}
+        digests = {file: sha256(content) for file, content in contents.items()}
         last = digest_of(digests)
         copy = directory / "sources" / last[:16]
         copy.mkdir(parents=True)
-        for file, text in sources.items():
+        for file, content in contents.items():
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
-            (copy / file).write_text(text)
+            (copy / file).write_bytes(content)
         attempts = [
             {
                 "from_step": start,
@@ -75,6 +80,10 @@ class Workspace:
             }
             for start, digest in zip(starts, (*earlier, last), strict=True)
         ]
+        if schema >= 3:
+            each = numerics or ({"environment": {}, "jax": {"enable_x64": False}},) * len(starts)
+            for attempt, values in zip(attempts, each, strict=True):
+                attempt["numerics"] = values
         settings = {
             "seed": 0,
             "steps": len(rows),
@@ -84,13 +93,13 @@ class Workspace:
             "model": {"d_model": 128, "vocabulary": "gs://bucket/words"},
         }
         run = {
-            "schema_version": 2,
+            "schema_version": schema,
             "variant": "base",
             "attempts": attempts,
             "config": settings | (config or {}),
             "roles": {"data": "place", "run_dir": "place", "seed": "replicate"},
             "data": {"digest": OTHER},
-            "sources": digests,
+            "sources": digests if schema < 3 else {last: digests},
             "lock": DIGEST,
         }
         (directory / "run.json").write_text(json.dumps(run | (record or {})))
@@ -106,9 +115,10 @@ class Workspace:
         curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
                  for i in range(1, 11)]  # fmt: skip
         summary = {
-            "schema_version": 2,
+            "schema_version": 3,
             "variant": variant,
             "run": run,
+            "run_schema": 3,
             "seed": 0,
             "config": {"steps": steps, "learning_rate": 0.01},
             "roles": OLD_ROLES,
@@ -116,6 +126,7 @@ class Workspace:
             "sources_digest": DIGEST,
             "mixed_sources": False,
             "lock": DIGEST,
+            "numerics": {"jax.enable_x64": False},
             "git": {"commit": COMMIT, "dirty": False},
             "devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 1},
             "versions": {"python": "3.11.7"},

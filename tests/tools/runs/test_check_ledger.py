@@ -146,12 +146,15 @@ def test_summaries(repository):
     git = {"commit": repository.commit, "dirty": False}
     good = repository.write_summary("base", "base-1", git=git)
     assert faults(repository) == []
-    older = {k: v for k, v in good.items() if k != "roles"} | {"run": "base-0", "schema_version": 1}
-    older_path = repository.root / "docs/reports/runs/base/base-0.json"
-    older_path.write_text(json.dumps(older))
+    lacking = {1: ("roles", "run_schema", "numerics"), 2: ("run_schema", "numerics")}
+    for schema, keys in lacking.items():
+        older = {k: v for k, v in good.items() if k not in keys}
+        older |= {"run": f"base-0{schema}", "schema_version": schema}
+        older_path = repository.root / f"docs/reports/runs/base/base-0{schema}.json"
+        older_path.write_text(json.dumps(older))
     assert faults(repository) == []
     repository.write_summary("nobody", "nobody-1", git=git)
-    repository.write_summary("base", "base-2", schema_version=3)
+    repository.write_summary("base", "base-2", schema_version=4)
     repository.write_summary("base", "base-3", curve=[])
     repository.write_summary("base", "base-4", run="base-1")
     runs = repository.root / "docs/reports/runs"
@@ -167,7 +170,7 @@ def test_summaries(repository):
     assert [line.split(": ")[0] for line in shorter] == [
         "nobody/nobody-1.json:3",
         "base/base-2.json:2",
-        "base/base-3.json:21",
+        "base/base-3.json:23",
         "base/base-4.json:4",
         "base/base-5.json:1",
         "base/base-6.json:1",

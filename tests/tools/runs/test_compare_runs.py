@@ -179,13 +179,21 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
     seeds.write_summary("moe", "moe-a", seed=7, config=config)
     seeds.write_summary("moe", "moe-b", seed=8, sources_digest="e" * 64)
     seeds.write_summary("moe", "moe-c", seed=9, lock="e" * 64)
+    flags = {"jax.enable_x64": False, "XLA_FLAGS": "--xla_a=1"}
+    seeds.write_summary("moe", "moe-d", seed=10, numerics=flags)
+    seeds.write_summary("moe", "moe-e", seed=11, numerics={"jax.enable_x64": True})
+    seeds.write_summary("moe", "moe-f", seed=12, numerics=None)
     result = claims(seeds.root, "moe", "base")
-    assert [len(c.variant.runs) for c in result] == [3, 1, 1, 1]
+    assert [len(c.variant.runs) for c in result] == [3, 1, 1, 1, 1, 1, 1]
     assert {c.differs for c in result} == {
         (),
         ("learning_rate 0.01 → 0.02",),
         ("packages (another lock)",),
+        ("XLA_FLAGS unset → --xla_a=1",),
+        ("jax.enable_x64 False → True",),
+        ("flags of JAX and XLA (recorded of one side alone)",),
     }
+    assert "settings that differ: jax.enable_x64 False → True" in "".join(map(render, found))
 
 
 def test_the_origins_most_alike_group_is_compared(seeds):
@@ -237,7 +245,7 @@ def test_claims_that_cannot_be_asked_for(workspace, name, against, message):
 
 def test_a_malformed_summary_stops_a_claim(seeds):
     seeds.write_summary("base", "base-9", curve=[])
-    with pytest.raises(ToolError, match="base-9.json:21: curve: is malformed"):
+    with pytest.raises(ToolError, match="base-9.json:23: curve: is malformed"):
         claims(seeds.root, "moe", "base")
 
 

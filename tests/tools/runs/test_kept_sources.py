@@ -9,6 +9,8 @@ from tests.tools.runs.conftest import GIT, SOURCES, entry, rows
 from tools.common.errors import ToolError
 from tools.ledger.ledger import load_ledger
 from tools.runs import check_ledger, kept_sources, run_summary
+from tools.runs import record as command
+from tools.runs.compare_runs import groups
 from tools.runs.record import record
 
 EDITED = SOURCES | {"model.py": "WIDTH = 9\n"}
@@ -43,7 +45,7 @@ def recorded(workspace, *runs):
     path, *_ = record(runs, workspace.root)
     kept = {}
     for directory in (workspace.root / kept_sources.KEPT).glob("*"):
-        for file in sorted(directory.rglob("*.py")):
+        for file in sorted(f for f in directory.rglob("*") if f.is_file()):
             kept[file.relative_to(directory).as_posix()] = file.read_text()
     return run_summary.load(workspace.root / path, path).git, kept
 
@@ -66,7 +68,7 @@ def test_a_file_in_a_subdirectory_is_a_source(workspace, git):
     assert (result["dirty"], kept) == (False, {}) and result["commit"] != at
     edited = {**inside, "plumbing/model.py": "SCALE = 9\n"}
     run = workspace.write_run("base-2", rows(10), commit=at, sources=edited)
-    _, directory, _ = record([run], workspace.root)
+    _, directory, *_ = record([run], workspace.root)
     result, kept = recorded(workspace, run)
     assert (result["dirty"], kept) == (True, edited)
     assert (workspace.root / directory / "plumbing/model.py").is_file()
@@ -123,8 +125,154 @@ def test_a_copy_that_is_no_run_s(workspace, tmp_path_factory):
     secret = tmp_path_factory.mktemp("elsewhere") / "secret"
     secret.write_text("x")
     (copy / "loss.py").symlink_to(secret)
-    with pytest.raises(ToolError, match=r"loss.py: is no Python file of a run"):
+    with pytest.raises(ToolError, match=r"loss.py: is no file of a run"):
         record([run], workspace.root)
+
+
+def test_a_data_file_is_a_source(workspace, git):
+    """Two runs of the same Python files that read other data are of other sources."""
+    with_data = {**SOURCES, "kernels/table.json": '{"scale": 1}'}
+    at = commit(workspace, git, with_data)
+    run = workspace.write_run("base-1", rows(10), commit=at, sources=with_data)
+    edited = {**with_data, "kernels/table.json": '{"scale": 3}'}
+    other = workspace.write_run("base-2", rows(10), config={"seed": 1}, commit=at, sources=edited)
+    paths = record([run, other], workspace.root)
+    first, second = (run_summary.load(workspace.root / p, p) for p in paths[:2])
+    assert (first.git, second.git) == (
+        {"commit": at, "dirty": False},
+        {"commit": at, "dirty": True},
+    )
+    kept = workspace.root / kept_sources.place(second.sources_digest)
+    assert (kept / "kernels/table.json").read_text() == '{"scale": 3}'
+    assert len(groups([first, second])) == 2
+    assert kept_sources.check(workspace.root, [first, second]) == []
+    (kept / "kernels/table.json").write_text("{}")
+    assert "is not what ran" in kept_sources.check(workspace.root, [first, second])[0]
+
+
+@pytest.mark.parametrize("name", ["gone.py", "gone.json", "notes/gone.txt"])
+def test_a_file_that_was_deleted_is_missed(workspace, git, name):
+    """A commit that holds more than what ran is not what ran."""
+    at = commit(workspace, git, {**SOURCES, name: "x = 1\n"})
+    run = workspace.write_run("base-1", rows(10), commit=at)
+    assert recorded(workspace, run)[0] == {"commit": at, "dirty": True}
+    old = workspace.write_run("base-2", rows(10), commit=at, schema=2)
+    assert recorded(workspace, old)[0] == {"commit": at, "dirty": False}  # as ever
+
+
+def test_what_a_run_does_not_read_is_no_source(workspace, git):
+    beside = {".hidden": "", "BUILD": "", "test_model.py": "", "part/model_test.py": ""}
+    beside |= {"part/conftest.py": "", "part/.cache/x.json": ""}
+    at = commit(workspace, git, {**SOURCES, **beside})
+    run = workspace.write_run("base-1", rows(10), commit=at)
+    assert recorded(workspace, run) == ({"commit": at, "dirty": False}, {})
+
+
+ODD = ("caf\u00e9.json", "two words.txt", "a#b.md", "line\nfeed.csv", "zz[1]*.bin", '"q".py')
+
+
+def test_any_name_that_git_holds(workspace, git):
+    odd = {**SOURCES, **{f"d\u00e4ta/{name}": name for name in ODD}}
+    workspace.write_ledger(entry("base"))
+    at = commit(workspace, git, odd)
+    run = workspace.write_run("base-1", rows(10), commit=at, sources=odd)
+    assert recorded(workspace, run) == ({"commit": at, "dirty": False}, {})
+    commit(workspace, git, {f"d\u00e4ta/{ODD[0]}": "other"})
+    edited = {**odd, f"d\u00e4ta/{ODD[3]}": "edited"}
+    run = workspace.write_run("base-2", rows(10), commit=at, sources=edited)
+    _, kept, *_ = record([run], workspace.root)
+    assert {
+        file.relative_to(workspace.root / kept).as_posix()
+        for file in (workspace.root / kept).rglob("*")
+        if file.is_file()
+    } == set(edited)
+    assert check_ledger.check(workspace.root) == []
+
+
+def test_a_file_too_large_for_a_copy_is_to_be_committed(workspace, git):
+    at = commit(workspace, git, SOURCES)
+    large = {**SOURCES, "table.bin": "0" * 100}
+    run = workspace.write_run("base-1", rows(10), commit=at, sources=large)
+    (copy,) = (run / "sources").iterdir()
+    (copy / "table.bin").unlink()
+    with pytest.raises(ToolError, match=r"the sources that ran: commit table.bin, which was too"):
+        record([run], workspace.root)
+    at = commit(workspace, git, large)
+    assert recorded(workspace, run) == ({"commit": at, "dirty": False}, {})
+
+
+def test_sources_committed_after_the_recording(workspace, git):
+    """The same run: its summary is updated, and what was kept of it is not needed any more."""
+    workspace.write_ledger(entry("base"))
+    at = commit(workspace, git, EDITED)
+    first = workspace.write_run("base-1", rows(10), commit=at)
+    second = workspace.write_run("base-2", rows(10), config={"seed": 1}, commit=at)
+    paths = record([first, second], workspace.root)
+    (kept,) = (workspace.root / kept_sources.KEPT).iterdir()
+    assert paths[2] == kept.relative_to(workspace.root).as_posix()
+    before = (workspace.root / paths[1]).read_bytes()
+    after = commit(workspace, git, SOURCES)
+    again = record([first], workspace.root)
+    # The other run of these sources has the commit, too: nothing is left that needs the copy.
+    assert again == [paths[0], paths[1], paths[2]] and not kept.exists()
+    for path in paths[:2]:
+        found = run_summary.load(workspace.root / path, path)
+        assert found.git == {"commit": after, "dirty": False}
+    assert (workspace.root / paths[1]).read_bytes().replace(
+        f'"commit":"{after}","dirty":false'.encode(), f'"commit":"{at}","dirty":true'.encode()
+    ) == before
+    assert check_ledger.check(workspace.root) == []
+
+
+def test_what_was_kept_of_a_run_that_is_replaced_goes(workspace, git):
+    workspace.write_ledger(entry("base"))
+    at = commit(workspace, git, EDITED)
+    record([workspace.write_run("base-1", rows(10), commit=at)], workspace.root)
+    (kept,) = (workspace.root / kept_sources.KEPT).iterdir()
+    again = workspace.write_run("again/base-1", rows(20), commit=at, sources=EDITED)
+    paths = record([again], workspace.root, replace=True)
+    assert paths[-1] == kept.relative_to(workspace.root).as_posix() and not kept.exists()
+    assert check_ledger.check(workspace.root) == []
+
+
+def test_sources_that_only_a_branch_has_are_kept(workspace, git):
+    """A squash merge drops the branch's commits, and with them the sources of its runs."""
+    git("checkout", "-qb", "main")
+    commit(workspace, git, EDITED)
+    git("checkout", "-qb", "topic")
+    at = commit(workspace, git, SOURCES)
+    run = workspace.write_run("base-1", rows(10), commit=at)
+    assert recorded(workspace, run) == ({"commit": at, "dirty": False}, SOURCES)
+    git("checkout", "-q", "main")
+    git("merge", "-q", "--squash", "topic")
+    git("commit", "-qm", "squashed")
+    merged = git("rev-parse", "HEAD")
+    assert recorded(workspace, run) == ({"commit": merged, "dirty": False}, {})
+
+
+def test_what_is_written_is_staged_and_nothing_else(workspace, git, capsys):
+    at = commit(workspace, git, EDITED)
+    (workspace.root / ".gitignore").write_text("runs/\n*.json\n*.npy\n")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    (workspace.root / "docs/beside.md").write_text("not mine")
+    ran = {**SOURCES, "table.npy": "1"}
+    run = workspace.write_run("base-1", rows(10), commit=at, sources=ran)
+    assert command.main([str(run), f"--root={workspace.root}", "--stage"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    staged = git("diff", "--cached", "--name-only").splitlines()
+    assert len(staged) == 5 and all(path.startswith(tuple(printed)) for path in staged)
+    assert f"{printed[1]}/table.npy" in staged  # though .gitignore names it
+    git("commit", "-qm", "recorded")
+    commit(workspace, git, SOURCES)
+    git("add", "--force", "experiments")
+    (workspace.root / "experiments/grug/base/table.npy").write_text("1")
+    git("add", "--force", "experiments/grug/base/table.npy")
+    git("commit", "-qm", "what ran")
+    assert command.main([str(run), f"--root={workspace.root}", "--stage"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1].endswith(": removed, the main branch has these sources")
+    assert not git("diff", "--name-only") and "table.npy" in git("diff", "--cached", "--name-only")
 
 
 def results(workspace, name: str) -> str:

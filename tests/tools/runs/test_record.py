@@ -90,7 +90,7 @@ def test_a_run_is_recorded_under_the_ledgers_name(workspace):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"record": {"schema_version": 3}}, "schema_version is 3, this tool knows 1 and 2"),
+        ({"record": {"schema_version": 4}}, "schema_version is 4, this tool knows 1, 2, 3"),
         ({"record": {"roles": {"seed": 1}}}, "roles is not what a run writes"),
         ({"record": {"attempts": []}}, "attempts is not what a run writes"),
         ({"record": {"attempts": [{}]}}, "attempts[0].from_step is not what a run writes"),
@@ -131,9 +131,8 @@ def test_a_run_says_which_settings_are_places(workspace):
 
 
 def test_a_run_of_the_first_schema_is_read_as_before(workspace):
-    old = {"schema_version": 1, "roles": None}
     config = {"wandb": True, "eval_every": 5, "resume": False}
-    run = workspace.write_run("base-1", rows(10), config=config, record=old)
+    run = workspace.write_run("base-1", rows(10), config=config, record={"roles": None}, schema=1)
     path, *_ = record([run], workspace.root)
     summary = run_summary.load(workspace.root / path, path)
     assert summary.config.keys() & {"wandb", "resume", "data", "eval_every"} == {"eval_every"}
@@ -254,3 +253,72 @@ def test_picking_keeps_both_ends(count, most):
     result = pick(range(count), most)
     assert result == sorted(set(result)) and len(result) == min(count, most)
     assert (result[0], result[-1]) == (0, count - 1)
+
+
+def test_an_attempt_counts_by_the_steps_it_made(workspace):
+    """A start that crashed in its first step, one whose steps were made again, and a last look."""
+    run = workspace.write_run(
+        "base-1", rows(10), earlier=(OTHER, "d" * 64, "e" * 64), starts=(0, 7, 5, 0)
+    )
+    path, *_ = record([run], workspace.root)
+    assert not run_summary.load(workspace.root / path, path).mixed_sources
+    attempts = json.loads((run / "run.json").read_text())["attempts"]
+    record_of = run / "run.json"
+    looked = json.loads(record_of.read_text())
+    looked["attempts"] = [attempts[-1], {**attempts[0], "from_step": 10}]
+    record_of.write_text(json.dumps(looked))
+    record([run], workspace.root)  # the same summary: else it would be refused
+    looked["attempts"] = [{**attempts[-1], "from_step": 10}]
+    record_of.write_text(json.dumps(looked))
+    with pytest.raises(ToolError, match="no attempt made the steps of metrics.jsonl"):
+        record([run], workspace.root)
+
+
+def numerics(x64: bool = False, **environment: str):
+    return {"environment": environment, "jax": {"enable_x64": x64}}
+
+
+NO_MATTER = {
+    "JAX_COMPILATION_CACHE_DIR": "/home/someone/cache",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_ENABLE_X64": "0",  # what JAX made of it is recorded
+    "XLA_FLAGS": "--xla_dump_to=/tmp/x --xla_force_host_platform_device_count=8",
+}
+
+
+def test_a_summary_holds_what_changes_the_numbers(workspace):
+    flags = "--xla_b=2 --xla_a=1 --xla_b=3 --xla_dump_to=/home/someone"
+    seen = numerics(True, **{**NO_MATTER, "XLA_FLAGS": flags, "JAX_NEW": "1"})
+    path, *_ = record([workspace.write_run("base-1", rows(10), numerics=(seen,))], workspace.root)
+    assert run_summary.load(workspace.root / path, path).numerics == {
+        "JAX_NEW": "1",
+        "XLA_FLAGS": "--xla_a=1 --xla_b=3",
+        "jax.enable_x64": True,
+    }
+    plain = workspace.write_run("base-2", rows(10), numerics=(numerics(**NO_MATTER),))
+    path, *_ = record([plain], workspace.root)
+    assert run_summary.load(workspace.root / path, path).numerics == {"jax.enable_x64": False}
+
+
+def test_steps_made_under_other_flags_are_refused(workspace):
+    sources = {"earlier": (RAN,), "starts": (0, 5)}
+    mixed = workspace.write_run(
+        "base-1", rows(10), numerics=(numerics(), numerics(LIBTPU_INIT_ARGS="--x=1")), **sources
+    )
+    message = "its steps differ in LIBTPU_INIT_ARGS unset → --x=1: run it again from the start"
+    assert message in refusal(workspace, mixed)
+    path, *_ = record([mixed], workspace.root, mixed_sources=True)
+    assert run_summary.load(workspace.root / path, path).mixed_sources
+    alike = workspace.write_run(
+        "base-2", rows(10), numerics=(numerics(), numerics(**NO_MATTER)), **sources
+    )
+    record([alike], workspace.root)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {}, {"environment": {"XLA_FLAGS": 1}, "jax": {}}, {"environment": {}, "jax": {"a": []}}],
+)
+def test_flags_that_no_run_writes(workspace, value):
+    run = workspace.write_run("base-1", rows(10), numerics=(value,))
+    assert "attempts[0].numerics is not what a run writes" in refusal(workspace, run)

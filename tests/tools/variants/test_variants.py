@@ -173,6 +173,11 @@ def test_facts_of_directories(tmp_path, capsys, monkeypatch):
     assert main(["facts", *NAMES]) == 0
     expected = {**FACTS, "files": 2, "lines": 4, "added": 2, "deleted": 1}
     assert json.loads(capsys.readouterr().out) == expected
+    for name, text in (("table.json", "1\n2\n"), ("test_model.py", "x\n"), (".hidden", "y\n")):
+        (tmp_path / "experiments/grug/moe" / name).write_text(text)
+    assert main(["facts", *NAMES]) == 0
+    expected |= {"files": 4, "lines": 7, "added": 5}
+    assert json.loads(capsys.readouterr().out) == expected
 
 
 def test_a_renamed_file_is_compared_with_what_it_was():

@@ -29,6 +29,7 @@ from pants.core.goals.package import (
     OutputPathField,
     PackageFieldSet,
 )
+from pants.core.target_types import FileSourceField, ResourceSourceField
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
 from pants.engine.addresses import Address, Addresses
 from pants.engine.fs import Digest, MergeDigests, PathGlobs
@@ -61,6 +62,8 @@ from grug.workspace import GrugSubsystem
 
 logger = logging.getLogger(__name__)
 
+# Fields of files that Python code reads.
+DATA_FIELDS = (FileSourceField, ResourceSourceField)
 # Third-party packages that tools/bundle/ and tools/corpus/ import.
 REQUIREMENTS = ("packaging",)
 CORPUS_REQUIREMENTS = ("numpy", "tensorstore", "tokenizers", "tyro")
@@ -277,9 +280,10 @@ class NeedsRequest:
 
 @dataclass(frozen=True)
 class Needs:
-    """The inputs of a bundle: its Python files, the locks, and flags that choose its wheels."""
+    """The inputs of a bundle: its files, the locks, and flags that choose its wheels."""
 
-    sources: SourceFiles
+    sources: SourceFiles  # Python
+    data: SourceFiles  # what the sources read
     lock: str
     tools_lock: str
     flags: tuple[str, ...]  # for tools/bundle
@@ -287,7 +291,10 @@ class Needs:
 
 @rule
 async def find_needs(
-    request: NeedsRequest, options: BundleSubsystem, python_setup: PythonSetup
+    request: NeedsRequest,
+    grug: GrugSubsystem,
+    options: BundleSubsystem,
+    python_setup: PythonSetup,
 ) -> Needs:
     bundle = request.bundle
     lock, tools_lock = (
@@ -300,8 +307,12 @@ async def find_needs(
     transitive = await Get(TransitiveTargets, TransitiveTargetsRequest([bundle.address]))
     files = [t for t in transitive.dependencies if t.has_field(PythonSourceField)]
     requirements = [t for t in transitive.dependencies if t.has_field(PythonRequirementsField)]
-    sources, imports = await MultiGet(
+    # A lock is a resource of who records it; a bundle has it anyway.
+    read = [t for t in transitive.dependencies if t.address.spec_path != grug.requirements]
+    data_fields = [t[field] for t in read for field in DATA_FIELDS if t.has_field(field)]
+    sources, data, imports = await MultiGet(
         Get(SourceFiles, SourceFilesRequest(t[PythonSourceField] for t in files)),
+        Get(SourceFiles, SourceFilesRequest(data_fields)),
         Get(Imports, ImportsRequest(tuple(files), tuple(requirements))),
     )
     names = {
@@ -311,6 +322,7 @@ async def find_needs(
     }
     return Needs(
         sources,
+        data,
         lock,
         tools_lock,
         (
@@ -343,14 +355,14 @@ async def package_bundle(
     needs = await Get(Needs, NeedsRequest(field_set))
     name = f"{posixpath.basename(directory)}-{field_set.accelerator.value}"
     output = field_set.output_path.value or f"bundles/{name}"
-    sample, facts, locks, data = await MultiGet(
+    sample, facts, locks, templates = await MultiGet(
         Get(Sample, SampleRequest(needs.sources)),
         Get(GitFacts, GitFactsRequest((directory, needs.lock))),
         Get(Digest, PathGlobs([needs.lock, needs.tools_lock])),
         Get(Digest, PathGlobs([f"{grug.tools}/bundle/**", f"!{grug.tools}/bundle/*.py"])),
     )
-    sources = needs.sources.snapshot
-    digests, wheels = (sources.digest, sample.digest, locks, data), ()
+    sources, data = needs.sources.snapshot, needs.data.snapshot
+    digests, wheels = (sources.digest, data.digest, sample.digest, locks, templates), ()
     if options.wheels:
         files = await Get(Digest, MergeDigests((locks, sources.digest)))
         resolve = field_set.resolve.value or ""
@@ -371,7 +383,7 @@ async def package_bundle(
                 *wheels,
                 *facts.flags,
                 *(f"--arg={argument}" for argument in field_set.args.value or ()),
-                *sources.files,
+                *sorted({*sources.files, *data.files}),
             ),
             description=f"Pack {name}",
             input_digest=await Get(Digest, MergeDigests(digests)),

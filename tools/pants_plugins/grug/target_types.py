@@ -13,21 +13,33 @@ from pants.backend.python.target_types import (
     PythonDependenciesField,
     PythonGeneratingSourcesBase,
     PythonResolveField,
+    PythonSourceField,
     PythonSourceTarget,
     PythonTestsExtraEnvVarsField,
     PythonTestsTimeoutField,
     PythonTestTarget,
 )
 from pants.core.goals.package import OutputPathField
+from pants.core.target_types import ResourceSourceField
 from pants.engine.addresses import Address
-from pants.engine.fs import Digest, GlobMatchErrorBehavior, PathGlobs, RemovePrefix, Snapshot
+from pants.engine.fs import (
+    Digest,
+    GlobMatchErrorBehavior,
+    PathGlobs,
+    Paths,
+    RemovePrefix,
+    Snapshot,
+)
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
     Dependencies,
     DictStringToStringField,
+    FieldSet,
     GeneratedTargets,
     GenerateTargetsRequest,
+    InferDependenciesRequest,
+    InferredDependencies,
     InvalidFieldException,
     SourcesPaths,
     SourcesPathsRequest,
@@ -38,9 +50,9 @@ from pants.engine.target import (
 )
 from pants.engine.unions import UnionMembership, UnionRule
 
+from grug.sources import is_source, is_support, is_test
 from grug.workspace import GrugSubsystem
 
-TEST_PREFIX, TEST_SUFFIX = "test_", "_test.py"
 # The template's files: a directory with all three must pass the contract.
 TEMPLATE_FILES = ("model.py", "train.py", "launch.py")
 # The template's directories that a copy is not expected to edit.
@@ -53,6 +65,27 @@ class VariantSourcesField(PythonGeneratingSourcesBase):
     # A daemon looks once more for the files of a variant that was removed.
     default_glob_match_error_behavior = GlobMatchErrorBehavior.ignore
     help = "The variant's own Python files, tests among them."
+
+
+class DataSourceField(ResourceSourceField):
+    help = "A file that the variant's code may read."
+
+    @classmethod
+    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
+        return raw_value  # a file that was found, so any name is right
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """The file's own name, whatever it holds: Pants would take `zz[1].json` for a pattern."""
+        return (escape(self.value),)
+
+
+class VariantData(Target):
+    alias = "variant_data"
+    help = (
+        "A file of a variant that is no Python. Made by `grug_variant`, never written in a BUILD."
+    )
+    core_fields = (*COMMON_TARGET_FIELDS, DataSourceField)
 
 
 class AcceleratorsField(StringSequenceField):
@@ -99,7 +132,9 @@ class GrugVariant(TargetGenerator):
     help = (
         "An experiment in a directory of its own, which can reach only its own files and "
         "third-party requirements.\n\n"
-        "Makes a `python_source` of each file and a `python_test` of each `test_*.py`. If the "
+        "Makes a `python_source` of each Python file and a `python_test` of each `test_*.py`. "
+        "Every other file, except hidden ones, is data that any of them may read: it is in the "
+        "sandboxes of tests and runs, and in launch bundles. If the "
         "directory holds model.py, train.py and launch.py, it also makes `#contract` (the tests "
         "that every variant must pass) and a launch bundle for each accelerator. `#plumbing` runs "
         "the tests of plumbing/ and planning/, in the template and where they differ from the "
@@ -196,14 +231,56 @@ class GenerateFromGrugVariant(GenerateTargetsRequest):
     generate_from = GrugVariant
 
 
-def is_test(path: str) -> bool:
-    name = posixpath.basename(path)
-    return name.startswith(TEST_PREFIX) or name.endswith(TEST_SUFFIX)
+def escape(name: str) -> str:
+    """A pattern that matches a file of just this name."""
+    pattern = "".join(f"[{char}]" if char in "*?[" else char for char in name)
+    return f"./{pattern}" if name.startswith("!") else pattern  # not what is left out
 
 
-def is_support(path: str) -> bool:
-    """Whether only tests use the file: a test or a conftest.py."""
-    return is_test(path) or posixpath.basename(path) == "conftest.py"
+@dataclass(frozen=True)
+class VariantDataRequest:
+    """Asks for the files in a variant's directory that are sources and no Python files."""
+
+    variant: str
+
+
+@dataclass(frozen=True)
+class VariantDataFiles:
+    files: tuple[str, ...]  # paths within the variant's directory
+
+
+@rule
+async def find_data(request: VariantDataRequest) -> VariantDataFiles:
+    paths = await Get(Paths, PathGlobs([f"{request.variant}/**"]))
+    inside = len(request.variant) + 1
+    files = (path[inside:] for path in paths.files)
+    return VariantDataFiles(tuple(f for f in files if is_source(f) and not f.endswith(".py")))
+
+
+@dataclass(frozen=True)
+class ReadsDataFieldSet(FieldSet):
+    required_fields = (PythonSourceField, PythonResolveField)
+
+    source: PythonSourceField
+
+
+class InferVariantData(InferDependenciesRequest):
+    infer_from = ReadsDataFieldSet
+
+
+@rule
+async def infer_data(request: InferVariantData, grug: GrugSubsystem) -> InferredDependencies:
+    """Any Python file of a variant may read any of its data, so it depends on all.
+
+    Addresses, not specs in `dependencies`: a spec cannot name every file.
+    """
+    address = request.field_set.address
+    variant = grug.variant_of(request.field_set.source.file_path)
+    if variant != address.spec_path or not address.is_file_target:
+        return InferredDependencies(())
+    data = await Get(VariantDataFiles, VariantDataRequest(variant))
+    generator = address.maybe_convert_to_target_generator()
+    return InferredDependencies(generator.create_file(file) for file in data.files)
 
 
 @dataclass(frozen=True)
@@ -265,7 +342,8 @@ async def generate_from_grug_variant(
         inherited = {name: value for name, value in template.items() if name in aliases}
         return target_type({**inherited, **fields}, target_address, union_membership)
 
-    targets = []
+    data = await Get(VariantDataFiles, VariantDataRequest(address.spec_path))
+    targets = [make(VariantData, address.create_file(f), source=f) for f in data.files]
     for file in files:
         spec, uses = address.create_file(file).spec, list(dependencies)
         if file in (generator[RecordedByField].value or ()):
@@ -319,8 +397,12 @@ def _refuse_unknown_accelerators(generator: Target, grug: GrugSubsystem) -> None
 
 
 def target_types() -> Iterable[type[Target]]:
-    return (GrugContract, GrugVariant, LaunchBundle)
+    return (GrugContract, GrugVariant, LaunchBundle, VariantData)
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*collect_rules(), UnionRule(GenerateTargetsRequest, GenerateFromGrugVariant))
+    return (
+        *collect_rules(),
+        UnionRule(GenerateTargetsRequest, GenerateFromGrugVariant),
+        UnionRule(InferDependenciesRequest, InferVariantData),
+    )

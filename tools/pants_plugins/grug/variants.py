@@ -32,7 +32,10 @@ from grug.target_types import (
     AcceleratorsField,
     ContractVariantField,
     GrugVariant,
+    VariantDataFiles,
+    VariantDataRequest,
     VariantSourcesField,
+    escape,
 )
 from grug.tool import OwnTool
 from grug.workspace import GrugSubsystem
@@ -116,7 +119,11 @@ async def count_variant(request: VariantFactsRequest) -> VariantFacts:
         Get(HydratedSources, HydrateSourcesRequest(t[VariantSourcesField])) for t in compared
     )
     paths = tuple(t.address.spec_path for t in compared)
-    digest = await Get(Digest, MergeDigests(s.snapshot.digest for s in sources))
+    data = await MultiGet(Get(VariantDataFiles, VariantDataRequest(path)) for path in paths)
+    names = [f"{path}/{escape(f)}" for path, found in zip(paths, data) for f in found.files]
+    data_digest = await Get(Digest, PathGlobs(names))
+    digests = [data_digest, *(hydrated.snapshot.digest for hydrated in sources)]
+    digest = await Get(Digest, MergeDigests(digests))
     result = await Get(
         ProcessResult,
         OwnTool(

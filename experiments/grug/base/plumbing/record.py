@@ -1,11 +1,10 @@
 """What a run leaves behind: its record (run.json, sources/) and its metrics."""
 
-import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-import subprocess
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,28 @@ from typing import Any
 import jax
 import numpy as np
 
+from .sources import DIRECTORY, ROOT, Sources, file_digest, find_sources, git_state
 from .storage import Folder
 
-RUN_SCHEMA = 2
-DIRECTORY = Path(__file__).parents[1]  # of the variant
+RUN_SCHEMA = 3
 VARIANT = DIRECTORY.name
-LOCK = DIRECTORY.parents[2] / "tools/locks/cpu.lock"
+LOCK = ROOT / "tools/locks/cpu.lock"
+# Recorded because they change a run's numbers: these variables with all of JAX's own, and
+# settings that may be set otherwise than by a variable.
+NUMERIC = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "LIBTPU_INIT_ARGS",
+    "NCCL_ALGO",
+    "NCCL_PROTO",
+    "NVIDIA_TF32_OVERRIDE",
+    "XLA_FLAGS",
+)
+JAX_SETTINGS = (
+    "default_matmul_precision",
+    "default_prng_impl",
+    "enable_x64",
+    "threefry_partitionable",
+)
 
 # Dense bfloat16 FLOP/s of one device, from its vendor's data sheet, by prefix of JAX's device_kind:
 # nvidia.com/en-us/data-center/{a100,h100,h200}, cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}.
@@ -40,35 +55,25 @@ def peak_flops() -> float | None:
     return peaks[0] * jax.device_count() if peaks else None
 
 
-def sha256(data: bytes) -> str:
-    """The digest of bytes, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def code_state() -> dict[str, Any]:
+def code_state(sources: Sources) -> dict[str, Any]:
     """Commit of this code, whether its files differ from it, and the sha256 of its lock.
 
-    A launch bundle knows what it was packed from; otherwise the working directory tells.
+    A launch bundle knows what it was packed from; otherwise the repository of the sources tells.
     """
     if bundle := os.environ.get("GRUG_BUNDLE"):
         packed = json.loads(Path(bundle, "bundle.json").read_text())
         return {"git": packed["git"], "lock": packed["lock"]}
-    lock = sha256(LOCK.read_bytes()) if LOCK.exists() else None
-    return {"git": git_state(), "lock": lock}
+    lock = file_digest(LOCK, "sha256") if LOCK.exists() else None
+    return {"git": git_state(sources), "lock": lock}
 
 
-def git_state() -> dict[str, Any]:
-    """The commit, and whether this variant's files differ from it; None where git cannot tell."""
-
-    def git(*args: str) -> str:
-        command = ["git", *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        dirty = git("status", "--porcelain", "--", f"experiments/grug/{VARIANT}")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
+def numerics() -> dict[str, Any]:
+    """What changes a run's numbers besides its sources, config, data, packages and devices."""
+    names = [name for name in os.environ if name in NUMERIC or name.startswith("JAX_")]
+    return {
+        "environment": {name: os.environ[name] for name in sorted(names)},
+        "jax": {name: getattr(jax.config, f"jax_{name}") for name in JAX_SETTINGS},
+    }
 
 
 def write_record(
@@ -80,27 +85,28 @@ def write_record(
 ) -> None:
     """Writes run.json and a copy of the variant's sources, before the first step, on process 0.
 
-    A resumed run keeps its record and adds an entry to `attempts`: the step it starts from, the
-    digest of its sources, and more. Each set of sources is kept under sources/<digest>/.
+    A resumed run adds an entry to `attempts`: the step it starts from, the digest of its sources,
+    and more. Earlier attempts stay as far as steps of theirs do: none stays of a start that failed
+    before its first step, or whose steps all come after `step`, and are made again. Each set of
+    sources is kept under sources/<digest>/.
 
     Raises:
+        SourceError: the variant's files cannot be recorded.
         StorageError: run_dir cannot be written.
     """
     if jax.process_index() > 0:
         return
     folder = Folder(run_dir)
-    paths = sorted(DIRECTORY.rglob("*.py"))
-    files = {path.relative_to(DIRECTORY).as_posix(): path.read_bytes() for path in paths}
-    sources = {name: sha256(content) for name, content in files.items()}
-    digest = sha256(json.dumps(sources, sort_keys=True).encode())
-    for name, content in files.items():
-        folder.write(f"sources/{digest[:16]}/{name}", content)
-    code = code_state()
+    sources = find_sources()
+    for name, content in sources.copies().items():
+        folder.write(f"sources/{sources.digest[:16]}/{name}", content)
+    code = code_state(sources)
     installed = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
     attempt = {
         "from_step": step,
-        "sources_digest": digest,
+        "sources_digest": sources.digest,
         "git": code["git"],
+        "numerics": numerics(),
         "command": sys.argv[1:],
         "devices": {
             "kind": jax.devices()[0].device_kind,
@@ -110,8 +116,8 @@ def write_record(
         },
         "versions": {"python": platform.python_version(), **dict(sorted(installed.items()))},
     }
-    earlier = folder.read("run.json")
-    attempts = json.loads(earlier)["attempts"] if earlier else []
+    earlier = json.loads(folder.read("run.json") or b"{}")
+    attempts = [a for a in earlier.get("attempts", []) if a["from_step"] < step]
     record = {
         "attempts": [*attempts, attempt],
         "schema_version": RUN_SCHEMA,
@@ -119,10 +125,34 @@ def write_record(
         "config": config,
         "roles": roles,
         "data": data,
-        "sources": sources,
+        "sources": {**listings(earlier, attempts), sources.digest: sources.digests},
         "lock": code["lock"],
+        "wandb_id": earlier.get("wandb_id"),
     }
-    folder.write("run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    folder.write("run.json", encode(record))
+
+
+def wandb_id(folder: Folder) -> str:
+    """The id by which W&B knows the run, kept in its run.json: a resumed run is the same one."""
+    record = json.loads(folder.read("run.json") or b"{}")
+    if not record.get("wandb_id"):
+        record["wandb_id"] = secrets.token_hex(8)
+        folder.write("run.json", encode(record))
+    return record["wandb_id"]
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """A record as run.json holds it."""
+    return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+
+
+def listings(record: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The digests of the files that these attempts ran, by the digest of the set of files."""
+    known = record.get("sources", {})
+    if record.get("schema_version", RUN_SCHEMA) < 3 and record["attempts"]:
+        known = {record["attempts"][-1]["sources_digest"]: known}  # of the last attempt alone
+    digests = {attempt["sources_digest"] for attempt in attempts}
+    return {digest: known[digest] for digest in digests if digest in known}
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:

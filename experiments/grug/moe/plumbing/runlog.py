@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from .record import peak_flops, read_metrics
+from .record import VARIANT, peak_flops, read_metrics, wandb_id
 from .storage import Folder, StorageError
 
 
@@ -101,6 +101,34 @@ class Mirror:
             shutil.rmtree(self.path)
 
 
+class ListenerError(ValueError):
+    """What metrics should be sent to is not installed; one line that names the remedy."""
+
+
+def import_wandb() -> Any:
+    """The package wandb, which no lock names. Raises ListenerError if it is not installed."""
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise ListenerError(
+            f"--wandb: there is no package {error.name}: add it by ./pants run locks -- add wandb, "
+            "and to a bundle by packing that anew"
+        ) from error
+    return wandb
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Nested settings by names such as `model.d_model`; what is no number or text as text."""
+    settings: dict[str, bool | int | float | str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            settings |= flat(value, f"{prefix}{name}.")
+        else:
+            plain = isinstance(value, bool | int | float | str)
+            settings[prefix + name] = value if plain else str(value)
+    return settings
+
+
 class RunLog:
     """metrics.jsonl, one line per step, and other listeners: a terminal, TensorBoard, W&B.
 
@@ -109,9 +137,17 @@ class RunLog:
     """
 
     def __init__(
-        self, run_dir: str | Path, step: int, steps: int, *, tensorboard: bool, wandb: bool
+        self,
+        run_dir: str | Path,
+        config: Mapping[str, Any],
+        step: int,
+        steps: int,
+        *,
+        tensorboard: bool,
+        wandb: bool,
     ):
         """Drops the lines after `step`: a resumed run makes those updates again."""
+        self.config = config
         self.steps, self.started, self.first = steps, time.perf_counter(), step
         self.history = [
             row for row in read_metrics(f"{run_dir}/metrics.jsonl") if row["step"] <= step
@@ -120,7 +156,8 @@ class RunLog:
         self.closers: list[Callable[[], None]] = []
         self.bar = None
         if jax.process_index() == 0:
-            self._open(Folder(run_dir), tensorboard=tensorboard, wandb=wandb)
+            more = step < steps  # else there is nothing to tell TensorBoard and W&B
+            self._open(Folder(run_dir), tensorboard=tensorboard and more, wandb=wandb and more)
 
     def _open(self, folder: Folder, *, tensorboard: bool, wandb: bool) -> None:
         rows = "".join(json.dumps(row) + "\n" for row in self.history)
@@ -136,26 +173,42 @@ class RunLog:
         self.listeners.append(lambda _, row: print(json.dumps(row), file=file))
         self.listeners.append(self._show)
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            writer = SummaryWriter(str(path / "tensorboard"), purge_step=self.first + 1)
-
-            def add_scalars(step: int, row: dict[str, float]) -> None:
-                for name in row.keys() - {"step"}:
-                    writer.add_scalar(name, row[name], step)
-
-            self.listeners.append(add_scalars)
-            self.closers.append(writer.close)
+            self._tell_tensorboard(path)
         if wandb:
-            import wandb as wb  # not in the locks: an optional service
-
-            name = folder.url.rstrip("/").rpartition("/")[2]
-            run = wb.init(project="grug", name=name, dir=str(path), resume="allow")
-            self.listeners.append(lambda n, row: run.log(row, step=n))
-            self.closers.append(run.finish)
+            self._tell_wandb(folder, path)
         # A bar redraws itself with escape codes, which NO_COLOR (no-color.org) asks to leave out.
         plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
         self.bar = None if plain else self._make_bar()
+
+    def _tell_tensorboard(self, path: Path) -> None:
+        from tensorboardX import SummaryWriter
+        from tensorboardX.summary import hparams
+
+        writer = SummaryWriter(str(path / "tensorboard"), purge_step=self.first + 1)
+        # Not by add_hparams(), which writes them as a run of its own.
+        for summary in hparams(flat(self.config), dict.fromkeys(("train/loss", "eval/bpb"))):
+            writer.file_writer.add_summary(summary)
+
+        def add_scalars(step: int, row: dict[str, float]) -> None:
+            for name in row.keys() - {"step"}:
+                writer.add_scalar(name, row[name], step)
+
+        self.listeners.append(add_scalars)
+        self.closers.append(writer.close)
+
+    def _tell_wandb(self, folder: Folder, path: Path) -> None:
+        run = import_wandb().init(
+            project="grug",
+            id=wandb_id(folder),
+            resume="allow",  # the run of that id, if W&B has it
+            name=folder.url.rstrip("/").rpartition("/")[2],
+            group=VARIANT,
+            tags=[VARIANT, f"seed {self.config['seed']}"],
+            config={**self.config, "variant": VARIANT},
+            dir=str(path),
+        )
+        self.listeners.append(lambda step, row: run.log(row, step=step))
+        self.closers.append(run.finish)
 
     def _make_bar(self) -> Any:
         from rich import progress
