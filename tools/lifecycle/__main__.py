@@ -122,9 +122,7 @@ def main(arguments: list[str]) -> int:
 _SIMPLE: dict[str, Callable[[Repository, argparse.Namespace], list[str]]] = {
     "fork": lambda repo, o: fork.fork(repo, o.origin, o.name, o.bucket, o.purpose),
     "rename": lambda repo, o: rename.rename(repo, o.variant, o.to),
-    "retire": lambda repo, o: retire.retire(
-        repo, o.variant, o.verdict, o.sizes, o.keep_mentions
-    ),
+    "retire": lambda repo, o: retire.retire(repo, o.variant, o.verdict, o.sizes, o.keep_mentions),
 }
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tools.common.files import Tree
+from tools.common.names import Rename
 from tools.lifecycle import merge
 from tools.lifecycle.merge import PRESENT, Hunk
-from tools.lifecycle.names import Rename
 
 Names = tuple[str | None, str | None]
 """A file's path when the copy was synced, and now; None where there was, or is, none."""
