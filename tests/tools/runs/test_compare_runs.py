@@ -193,7 +193,7 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
         ("jax.enable_x64 False → True",),
         ("flags of JAX and XLA (recorded of one side alone)",),
     }
-    assert "settings that differ: jax.enable_x64 False → True" in "".join(map(render, found))
+    assert "settings that differ: jax.enable_x64 False → True" in "".join(map(render, result))
 
 
 def test_the_origins_most_alike_group_is_compared(seeds):
