@@ -14,6 +14,7 @@ from tools.corpus import cli
 from tools.isolation.exemptions import CHECKS
 from tools.launch import remote
 from tools.launch.main import choose, find_variants
+from tools.ledger.ledger import load_ledger
 from tools.reference import pages
 
 ROOT = Path(__file__).parents[2]
@@ -178,3 +179,7 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
 def test_a_wrong_command_is_caught(command):
     with pytest.raises(AssertionError):
         check(command)
+
+
+def test_the_ledger_of_this_repository():
+    assert next(entry.name for entry in load_ledger(ROOT)) == "base"

@@ -12,18 +12,6 @@ from tools.corpus.default import prepare_default
 from tools.ledger.ledger import Entry, load_ledger
 
 ROOT = Path(__file__).parents[2]
-LEDGER = """# Archive
-
-## base
-
-- path: experiments/grug/base
-- origin: none
-- introduced: pending
-- status: active
-- bucket: template
-- purpose: the template
-- verdict: pending
-"""
 RUN = (
     "--steps 3 --model.vocab-size 512 --model.d-model 64 --model.n-layers 2 --model.n-heads 2 "
     "--model.n-kv-heads 1 --model.head-dim 32 --model.d-ff 256 --sequence-length 128 "
@@ -40,8 +28,6 @@ class Lab:
     def __init__(self, root: Path):
         self.workspace = Workspace(ROOT, root)
         self.root = root
-        shutil.rmtree(root / "docs/reports")
-        self.write("docs/reports/grug-archive.md", LEDGER)
         self.write("docs/index.md", "# Home\n")
         shutil.copytree(ROOT / "docs/assets", root / "docs/assets")
         shutil.copy(ROOT / "docs/BUILD", root / "docs/BUILD")

@@ -16,12 +16,23 @@ COPIED = (
     "pants",
     "pants.toml",
     "pytest.ini",
-    "docs/reports",
     "experiments/grug/buckets.json",
     "experiments/grug/base",
     "tests/contract",
     "tools",
 )
+LEDGER = """# Archive
+
+## base
+
+- path: experiments/grug/base
+- origin: none
+- introduced: pending
+- status: active
+- bucket: template
+- purpose: the template
+- verdict: pending
+"""
 CACHES = shutil.ignore_patterns("__pycache__")
 
 
@@ -37,6 +48,10 @@ class Workspace:
             else:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, root / name)
+        # The workspace's own ledger changes with each experiment, and these tests do not.
+        ledger = root / "docs/reports/grug-archive.md"
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        ledger.write_text(LEDGER)
         self.git("init", "--quiet", "--initial-branch=main")
 
     def fork(self, name: str) -> Path:

@@ -148,12 +148,23 @@ def origin_paths(repo: Repository, pair: Pair) -> dict[str, str]:
     path = pair.origin.path
     before = pins.files(repo, fork_pin(pair.copy), path)
     copy = repo.working(pair.copy.path)
-    # A path of the origin's since then is a file that was ported.
-    own = {p: file for p, file in copy.items() if p in before or p not in repo.files("HEAD", path)}
+    # A path that the origin had since then is a file that was ported.
+    had = paths_since(repo, fork_point(repo, pair.copy, pair.origin), path)
+    own = {p: file for p, file in copy.items() if p in before or p not in had}
     copied = {
         p: replace(file, content=pair.rename().loose(p, file.content)) for p, file in before.items()
     }
     return {there: here for here, there in renames(copied, own).items()}
+
+
+def paths_since(repo: Repository, commit: str, path: str) -> set[str]:
+    """Every path within a directory that a commit after that one touched, or that HEAD has."""
+    command = ("log", "--first-parent", "-m", "--no-renames", "--name-only", "-z", "--format=")
+    touched = repo.names(*command, f"{commit}..HEAD", "--", path)
+    inside = f"{repo.prefix}{path}/"
+    return {name.strip("\n").removeprefix(inside) for name in touched} | set(
+        repo.files("HEAD", path)
+    )
 
 
 # -- reporting -----------------------------------------------------------------------------------
@@ -492,7 +503,7 @@ def advanced(
 
 def _mark(text: str, copy: Entry, value: Synced) -> str:
     """The ledger's text with what was looked at for a copy."""
-    entry = next(entry for entry in ledger.parse(text, ledger.LEDGER) if entry.name == copy.name)
+    entry = next(entry for entry in ledger.parse(text) if entry.name == copy.name)
     if str(value) == entry.synced:
         return text
     return edit.changed(text, entry, {"synced": str(value)}, after="forked at")

@@ -58,8 +58,18 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
     return [
         f"{path}: a copy of {origin.name} at {point.commit}, {len(copy)} files",
         f"{entry_file(name)}: its entry in the ledger",
+        *branch_advice(repo, name),
         f"next: edit it, then ./pants fmt lint check test {path}::",
     ]
+
+
+def branch_advice(repo: Repository, name: str) -> list[str]:
+    """A line for who stands on the main branch: a commit there is no change that validate sees."""
+    if (repo.answer("symbolic-ref", "--quiet", "HEAD") or b"").decode().strip() != (
+        f"refs/heads/{repo.main()}"
+    ):
+        return []
+    return [f"first: git switch -c {name}, since ./pants validate compares with {repo.main()}"]
 
 
 def check_name(name: str) -> None:

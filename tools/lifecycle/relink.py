@@ -16,9 +16,9 @@ from tools.common.files import File
 from tools.common.jsonio import json_line
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
-from tools.ledger import edit, kept_trees, pins
+from tools.ledger import edit, kept_trees, pins, synced
 from tools.ledger.files import ENTRIES, place
-from tools.ledger.ledger import LEDGER, Entry, parse
+from tools.ledger.ledger import Entry
 from tools.ledger.pins import Pin
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep
@@ -44,7 +44,7 @@ def relink(repo: Repository) -> tuple[list[str], bool]:
     if after != text:
         ledger.put(change, repo.root, text, after)
     run_lines, run_faults = _runs(repo, change, entries, runs)
-    lines += [*run_lines, *_sweep(repo, change, parse(after, LEDGER), runs)]
+    lines += [*run_lines, *_sweep(repo, change, ledger.parse(after), runs)]
     if change.removes:
         change.prunes.append(kept_trees.KEPT)
     if change.fingerprints:
@@ -74,7 +74,7 @@ def _entries(
     lines: list[str] = []
     faults: list[str] = []
     for old in entries:
-        entry = next(e for e in parse(text, LEDGER) if e.name == old.name)
+        entry = next(e for e in ledger.parse(text) if e.name == old.name)
         fields: dict[str, str] = {}
         for key, path in _places(entry, entries):
             pin = pins.parse(entry.fields.get(key, ""))
@@ -85,7 +85,7 @@ def _entries(
             else:
                 file, line = place(text, entry.lines[key])
                 faults.append(f"{file}:{line}: {entry.name}: {key}: {pins.missing(repo, pin)}")
-        fields |= _introduced(repo, entry)
+        fields |= _introduced(repo, entry) | _synced(repo, change, entry, entries)
         fields = {key: value for key, value in fields.items() if value != entry.fields.get(key)}
         lines += [f"{entry.name}: {key}: {value}" for key, value in fields.items()]
         text = edit.changed(text, entry, fields) if fields else text
@@ -126,6 +126,23 @@ def _introduced(repo: Repository, entry: Entry) -> dict[str, str]:
         return {"introduced": str(pins.at(repo, commit, entry.path))}
     pending = Entry(entry.name, entry.line, {**entry.fields, "introduced": "pending"})
     return introduced(repo, pending) or {"introduced": "pending"}
+
+
+def _synced(
+    repo: Repository, change: Change, entry: Entry, entries: Sequence[Entry]
+) -> dict[str, str]:
+    """The field `synced`; its watermark is the fork point again if nothing has its content."""
+    value, forked = synced.parse(entry.synced), pins.parse(entry.forked_at)
+    origin = next((other for other in entries if other.name == entry.origin), None)
+    if not value or not forked or not origin:
+        return {}
+    if commit := pins.find(repo, value.pin, origin.path, repo.main_branches()):
+        pin = Pin(commit, repo.object(commit, origin.path))
+    elif pins.find(repo, value.pin, origin.path):
+        return {}  # this branch has it, and is not merged yet
+    else:
+        pin = renew(repo, change, forked, origin.path) or forked
+    return {"synced": str(synced.Synced(pin, value.looked))}
 
 
 # -- the summaries -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.common.errors import ToolError
 from tools.common.files import has_files
 from tools.common.git import Git
-from tools.ledger import kept_trees, pins
+from tools.ledger import kept_trees, pins, synced
 from tools.ledger.files import entry_file, place
 from tools.ledger.ledger import AREA, LEDGER, Entry, read, read_ledger
 from tools.ledger.pins import Pin
@@ -110,6 +110,9 @@ class Reference:
     @property
     def pin(self) -> Pin | None:
         """The place; None if the field names none."""
+        if self.key == "synced":
+            value = synced.parse(self.value)
+            return value.pin if value else None
         return pins.parse(self.value)
 
     def fault(self, message: str) -> Fault:
@@ -127,6 +130,7 @@ def references(entries: Sequence[Entry]) -> list[Reference]:
             "forked at": origin.path if origin else "",
             "introduced": entry.path,
             "last known-good": entry.path,
+            "synced": origin.path if origin else "",
         }
         for key, path in paths.items():
             value = entry.fields.get(key, "")
@@ -186,6 +190,8 @@ def _malformed(ref: Reference) -> str:
     rule = "a commit: 7 or more hexadecimal digits"
     if ref.key == "superseded by":
         rule = f"an experiment of this ledger, nor {rule}"
+    if ref.key == "synced":
+        rule = "'COMMIT tree TREE', then '; COMMIT applied' or '; COMMIT declined: reason'"
     alternative = ", or 'pending'" if ref.key == "introduced" else ""
     return f"{ref.value!r} is not {rule}{alternative}"
 
@@ -210,7 +216,7 @@ def _reached(git: Git, ref: Reference, pin: Pin, tree: str, *, is_beside: bool) 
         return (
             f"{ref.path} in {pin.commit} is tree {tree[: pins.SHORT]}, not {pin.tree}: correct it"
         )
-    if not is_beside or not tree or ref.key == "introduced":
+    if not is_beside or not tree or ref.key in ("introduced", "synced"):
         return ""
     # A squash merge keeps what the branch ends with.
     stays = git.object("HEAD", ref.path) == tree

@@ -113,3 +113,23 @@ def test_a_name_is_no_glob() -> None:
     changed_files.replace()
     assert FileLiteralSpec("a/zz[1]*?.py").to_glob() == "a/zz[[]1][*][?].py"
     assert FileLiteralSpec("a/b.py").to_glob() == "a/b.py"
+
+
+def test_base_means_the_main_branch_whatever_it_is_called(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.write("", "pants.toml", directory=".")
+    workspace.write("1", "old.py")
+    workspace.commit()
+    workspace("branch", "-m", "main", "trunk")
+    workspace("switch", "-q", "-c", "idea")
+    workspace.write("2", "new.py")
+    workspace.commit()
+    assert workspace.changed("base:") == set()  # nobody says what the main branch is: HEAD
+    workspace("config", "init.defaultBranch", "trunk")
+    assert workspace.changed("base:") == {"d/new.py"}
+    workspace("config", "--unset", "init.defaultBranch")
+    workspace.write('[grug]\nbase_branch = "trunk"\n', "pants.toml", directory=".")
+    assert workspace.changed("base:") == {"d/new.py", "pants.toml"}
+    workspace.write('[grug]\nbase_branch = "gone"\n', "pants.toml", directory=".")
+    with pytest.raises(GitBinaryException, match="there is no branch 'gone'"):
+        workspace.changed("base:")

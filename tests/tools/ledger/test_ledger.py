@@ -114,10 +114,6 @@ def test_all_faults_are_reported_at_once():
     assert len(faults(text)) == 2
 
 
-def test_the_ledger_of_this_repository():
-    assert next(entry.name for entry in load_ledger(ROOT)) == "base"
-
-
 def test_notes_are_kept_as_they_stand():
     notes = "### Notes\n\nFirst\nparagraph.\n\n- a list\n- path: of a list\n\n### More"
     base, moe = parse(f"{BASE}\n{notes}\n{MOE}", "ledger.md")

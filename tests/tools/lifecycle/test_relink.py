@@ -181,3 +181,32 @@ def test_a_commit_and_a_tree_that_do_not_match(copied):
     copied.edit(f"{ENTRIES}/relu.md", str(pin), f"{pin.commit} tree {'0' * 12}")
     (fault,) = check_ledger.check(copied.root)
     assert f"{BASE} in {pin.commit} is tree {pin.tree}, not {'0' * 12}: correct it" in fault
+
+
+def test_a_watermark_of_a_squashed_branch(copied, capsys):
+    """What was ported on the branch counts as looked at after the squash, by content."""
+    copied.git("switch", "-q", "-c", "idea")
+    for number in (10, 30):
+        copied.edit(f"{BASE}/model.py", f"V{number} = {number}\n", f"V{number} = 'new'\n")
+        commit = copied.commit(f"change {number}")
+        assert copied.run("drift", "--apply", commit, "relu") == 0
+        copied.commit("port")
+    assert copied.entry().synced.startswith(commit[:12]) and copied.faults() == []
+    squash(copied)
+    copied.git("reflog", "expire", "--expire=now", "--all")
+    copied.git("gc", "-q", "--prune=now")
+    assert copied.faults() == []
+    assert copied.run("relink") == 0
+    assert copied.entry().synced.startswith(copied.git("rev-parse", "HEAD")[:12])
+    assert copied.faults() == []
+    capsys.readouterr()
+    assert copied.run("drift") == 0
+    assert "relu: lacks nothing of base since" in capsys.readouterr().out
+    # One that nothing has any more is no reason to stop: the fork point takes its place.
+    good = copied.entry().synced
+    copied.edit(f"{ENTRIES}/relu.md", good, f"{'0' * 12} tree {'1' * 12}")
+    assert copied.run("drift") == 0
+    (fault,) = copied.faults()
+    assert "relu: synced: no commit that is left has the content" in fault and "relink" in fault
+    assert copied.run("relink") == 0
+    assert copied.faults() == [] and copied.entry().synced == copied.entry().forked_at

@@ -20,7 +20,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-import toml
+import toml  # pants: no-infer-dep
 from pants.base.specs import FileLiteralSpec
 from pants.core.util_rules.system_binaries import GitBinaryException
 from pants.engine.rules import Rule
