@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 
 import jax
@@ -149,6 +150,21 @@ def test_the_plan_allocates_nothing(capsys):
     np.testing.assert_allclose(float(weights[1].replace(",", "")), split / 2**20, rtol=0.05)
     spec = r"P\(None, 'expert', 'data', 'model'\)"
     assert re.search(r"blocks.0.mlp.w_up +\(24, 32, 2048, 1536\) +" + spec, text)
+
+
+def test_the_plan_as_json_is_the_plan(capsys):
+    assert launch.main(["--plan", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    model = launch.PRESETS["tiny"].model
+    shape = [model.n_layers, model.n_experts, model.d_model, model.d_expert]
+    idle = values["parameters"] - values["active_parameters"]
+    assert idle == 2 * math.prod(shape) * (model.n_experts - model.top_k) // model.n_experts
+    sharding = "P(None, 'expert', 'data', 'model')"
+    assert values["weights"]["blocks.0.mlp.w_up"] == [shape, sharding]
+    for flags in (["--json"], ["--plan", "--json", "--topology", "v5e:4x4"]):
+        with pytest.raises(SystemExit) as ended:
+            launch.main(flags)
+        assert ended.value.code == 2
 
 
 def test_loss_curve_falls_from_left_to_right():

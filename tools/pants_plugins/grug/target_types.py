@@ -71,13 +71,13 @@ class DataSourceField(ResourceSourceField):
     help = "A file that the variant's code may read."
 
     @classmethod
-    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
+    def compute_value(cls, raw_value: Any, address: Address) -> Any:
         return raw_value  # a file that was found, so any name is right
 
     @property
     def globs(self) -> tuple[str, ...]:
         """The file's own name, whatever it holds: Pants would take `zz[1].json` for a pattern."""
-        return (escape(self.value),)
+        return (escape(str(self.value)),)
 
 
 class VariantData(Target):
@@ -276,7 +276,7 @@ async def infer_data(request: InferVariantData, grug: GrugSubsystem) -> Inferred
     """
     address = request.field_set.address
     variant = grug.variant_of(request.field_set.source.file_path)
-    if variant != address.spec_path or not address.is_file_target:
+    if variant is None or variant != address.spec_path or not address.is_file_target:
         return InferredDependencies(())
     data = await Get(VariantDataFiles, VariantDataRequest(variant))
     generator = address.maybe_convert_to_target_generator()
