@@ -352,9 +352,9 @@ def test_a_page_takes_the_place_of_the_entry_s_file(workspace):
     archive = gather(workspace.root, facts(workspace), workspace.root)
     out = workspace.root / "site"
     write(workspace.root, out, archive)
-    assert {entry.name for entry in archive.entries} == {path.stem for path in folder.glob("*")}
-    for entry in archive.entries:
-        page = (out / f"reports/variants/{entry.name}.md").read_text()
+    assert {made.name for made in archive.entries} == {path.stem for path in folder.glob("*")}
+    for made in archive.entries:
+        page = (out / f"reports/variants/{made.name}.md").read_text()
         assert page.startswith("---\ntitle: ") and "- status:" not in page
 
 
