@@ -9,14 +9,20 @@ from pathlib import Path
 from tools.common.errors import ToolError
 from tools.common.files import File
 from tools.common.transaction import Change, read_file
+from tools.ledger import ledger as language
 from tools.ledger.files import entry_file, split
-from tools.ledger.ledger import FIELDS, LEDGER, Entry, parse, read_ledger
+from tools.ledger.ledger import FIELDS, LEDGER, Entry, read_ledger
 
 
 def read(root: Path) -> tuple[str, list[Entry]]:
     """The ledger's text and entries. Raises ToolError."""
     text = read_ledger(root)
-    return text, parse(text, LEDGER)
+    return text, parse(text)
+
+
+def parse(text: str) -> list[Entry]:
+    """The entries of the ledger's text. Raises ToolError."""
+    return language.parse(text, LEDGER)
 
 
 def put(change: Change, root: Path, before: str, after: str) -> None:

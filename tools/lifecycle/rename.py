@@ -14,7 +14,7 @@ from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out, read_file
 from tools.ledger import edit
 from tools.ledger.files import entry_file, file_of
-from tools.ledger.ledger import AREA, LEDGER, Entry, parse
+from tools.ledger.ledger import AREA, Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle.fork import LOCKS, check_free, check_name, renamed
 from tools.lifecycle.retire import HISTORY, removal
@@ -71,7 +71,7 @@ def _move_record(repo: Repository, change: Change, text: str, entry: Entry, name
     earlier = ", ".join(word for word in (entry.renamed_from, entry.name) if word)
     fields = {"path": f"{AREA}/{name}", "renamed from": earlier}
     after = edit.renamed(edit.changed(text, entry, fields, after="path"), entry.name, name)
-    for other in parse(after, LEDGER):
+    for other in ledger.parse(after):
         if other.superseded_by == entry.name:
             after = edit.changed(after, other, {"superseded by": name})
     ledger.put(change, repo.root, text, after)

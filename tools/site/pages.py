@@ -313,7 +313,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     """Writes `out`, all or nothing, and returns the number of generated pages.
 
     Raises:
-        ToolError: `out` is not empty, or docs/ has a symbolic link or a page that is generated.
+        ToolError: `out` is not empty, or docs/ has a symbolic link.
     """
     if out.exists() and any(out.iterdir()):
         raise ToolError(f"{out}: is not empty: remove it, or give another --out")
@@ -333,9 +333,8 @@ def write(root: Path, out: Path, archive: Archive) -> int:
             else:
                 shutil.copyfile(path, target)
         for name, page in pages.items():
+            # The page of an experiment takes the place of its entry in the ledger.
             target = building / name
-            if target.exists() and name != INDEX:
-                raise ToolError(f"docs/{name}: is generated: remove the file")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(page, encoding="utf-8", newline="\n")
         os.replace(building, out)
