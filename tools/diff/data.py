@@ -23,6 +23,7 @@ def document(comparison: Comparison, header: Header) -> str:
         "deleted": counts.deleted,
         "substantive": {"added": left.added, "deleted": left.deleted},
         "buckets": list(comparison.buckets),
+        "own_plumbing": comparison.own_plumbing,
         "warning": warning(comparison),
         "notes": list(comparison.notes),
         "renames": [{"old": old, "new": new} for old, new in comparison.renames],

@@ -22,6 +22,7 @@ from tools.diff.model import (
     Kind,
     Row,
     Span,
+    plumbing,
     size_rows,
     warning,
 )
@@ -96,13 +97,15 @@ def _header(comparison: Comparison, header: Header, level: int) -> str:
     total = left.added + left.deleted
     said = warning(comparison)
     warn = f'<p class="warn"><b>Warning:</b> {_text(said)}</p>\n' if said else ""
+    owner = plumbing(comparison, header)
+    whose = f" · plumbing: {_text(owner)}" if owner else ""
     notes = "".join(f'<p class="warn">{_text(note)}</p>\n' for note in comparison.notes)
     return (
         f'<header>\n<h{level} class="title">{sides[0]} <small>{_text(header.relation)}</small> '
         f"{sides[1]}</h{level}>\n"
         f'<p class="sum"><b>{counts.added:,}</b> added · <b>{counts.deleted:,}</b> deleted · '
         f"<b>{total:,}</b> substantive after renames, moves and formatting "
-        f"(+{left.added:,} −{left.deleted:,})</p>\n{warn}{notes}</header>\n"
+        f"(+{left.added:,} −{left.deleted:,}){whose}</p>\n{warn}{notes}</header>\n"
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tools.diff import text
-from tools.diff.model import Change, Comparison, Header, size_rows, warning
+from tools.diff.model import Change, Comparison, Header, plumbing, size_rows, warning
 
 MAX_ROWS = 20
 MAX_LISTED = 8
@@ -27,6 +27,8 @@ def comment(comparison: Comparison, header: Header) -> str:
         f"**{counts.added:,}** added, **{counts.deleted:,}** deleted, "
         f"**{left.added + left.deleted:,}** substantive after renames, moves and formatting.",
     ]
+    if owner := plumbing(comparison, header):
+        parts[-1] += f" Plumbing: {span(owner)}."
     if said := warning(comparison):
         parts.append(f"> **Warning:** {said}")
     parts += [f"> {note}" for note in comparison.notes]

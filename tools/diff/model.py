@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from tools.diff.histogram import Counts
+from tools.diff.plumbing import is_plumbing, whose
 
 # What became of a line:
 #   same     not at all             name     it names the variant in the place of its origin
@@ -156,6 +157,20 @@ class Comparison:
         return sum((file.lines("changed") for file in self.files), Counts(0, 0))
 
     @property
+    def own_plumbing(self) -> int | None:
+        """Files of plumbing and planning that are not the origin's.
+
+        None where the variant has no plumbing.
+        """
+        if not any(is_plumbing(file.new_path or "") for file in self.files):
+            return None
+        return sum(
+            file.status != "unchanged"
+            and (is_plumbing(file.new_path or "") or is_plumbing(file.old_path or ""))
+            for file in self.files
+        )
+
+    @property
     def buckets(self) -> tuple[str, ...]:
         """The change buckets that changes which count fall into, most changes first."""
         names = [change.bucket for change in self.changes if change.counts]
@@ -191,6 +206,12 @@ def warning(comparison: Comparison) -> str:
         return ""
     listed = ", ".join(touched)
     return f"Touches {len(touched)} change buckets ({listed}); the recipe asks for one."
+
+
+def plumbing(comparison: Comparison, header: Header) -> str:
+    """Whose plumbing the variant has, in words; empty where it has none."""
+    own = comparison.own_plumbing
+    return "" if own is None else whose(own, header.old)
 
 
 def size_rows(sizes: tuple[Size, Size]) -> list[tuple[str, str, str, str]]:

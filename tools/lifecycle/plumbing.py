@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from tools.common.files import File
 from tools.common.repository import Repository
 from tools.common.transaction import Change, carry_out
+from tools.diff.plumbing import PLUMBING
 from tools.lifecycle.drift import Pair, next_step, pairs
-from tools.variants.facts import PLUMBING
 
 WORD = "plumbing"
 """What stands for it in the place of a commit."""

@@ -3,7 +3,7 @@
     python -m tools.variants origins LEDGER
         {"paths": {path: its origin's path or null}, "with_origin": [name, ...]}
     python -m tools.variants facts VARIANT [ORIGIN]
-        {"files", "lines", "added", "deleted", "own_plumbing"}
+        {"files", "lines", "added", "deleted", "own_plumbing", "plumbing"}
     python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
     python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
 
@@ -22,6 +22,7 @@ from typing import Any, get_args
 from tools.common.errors import ToolError
 from tools.common.files import MIB
 from tools.common.jsonio import read_json
+from tools.diff.plumbing import whose
 from tools.ledger.ledger import Entry, parse
 from tools.variants.facts import compare
 from tools.variants.listing import Format, listing
@@ -52,17 +53,18 @@ def origins(ledger: str) -> dict[str, Any]:
     }
 
 
-def facts(variant: str, origin: str | None) -> dict[str, int | None]:
-    """The size of a variant, and its distance from its origin."""
+def facts(variant: str, origin: str | None) -> dict[str, int | str | None]:
+    """The size of a variant, its distance from its origin, and whose plumbing it has."""
     sources = read_sources(origin) if origin else {}
     found = compare(read_sources(variant), sources or None, (variant, origin or ""))
-    changed = found.changed
+    changed, own = found.changed, found.own_plumbing
     return {
         "files": found.files,
         "lines": found.lines,
         "added": changed.added if changed else None,
         "deleted": changed.deleted if changed else None,
-        "own_plumbing": found.own_plumbing,
+        "own_plumbing": own,
+        "plumbing": None if own is None else whose(own, origin or ""),
     }
 
 

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 
 from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
-
-# Directories that a copy is not expected to edit.
-PLUMBING = ("plumbing", "planning")
+from tools.diff.plumbing import is_plumbing
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one variant's Python files; the last two are None where there is no origin to compare."""
+    """Of one variant's Python files; the last two are None where there is nothing to compare."""
 
     files: int
     lines: int
     changed: Counts | None
     own_plumbing: int | None
-    """Files of PLUMBING that are not the origin's, byte for byte."""
+    """Files of plumbing and planning that are not the origin's, byte for byte."""
 
 
 def compare(
@@ -41,7 +39,12 @@ def compare(
     return Facts(len(variant), lines, changed, own_plumbing(variant, origin))
 
 
-def own_plumbing(variant: Mapping[str, bytes], origin: Mapping[str, bytes]) -> int:
-    """The number of files of PLUMBING that only one of both has, or that differ."""
-    paths = {path for path in (*variant, *origin) if path.partition("/")[0] in PLUMBING}
+def own_plumbing(variant: Mapping[str, bytes], origin: Mapping[str, bytes]) -> int | None:
+    """Files of plumbing and planning that only one of both has, or that differ.
+
+    None where the variant has no plumbing: a speedrun of one file.
+    """
+    if not any(map(is_plumbing, variant)):
+        return None
+    paths = {path for path in (*variant, *origin) if is_plumbing(path)}
     return sum(variant.get(path) != origin.get(path) for path in paths)

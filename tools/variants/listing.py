@@ -39,6 +39,7 @@ def row(variant: dict[str, Any], entries: Collection[Entry]) -> dict[str, Any]:
         "added": facts["added"],
         "deleted": facts["deleted"],
         "own_plumbing": facts["own_plumbing"],
+        "plumbing": facts["plumbing"],
         "accelerators": variant["accelerators"],
     }
 
@@ -118,14 +119,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['files']}",
         f"{row['lines']:,}",
         changed,
-        _plumbing(row),
+        row["plumbing"] or "-",
         " ".join(row["accelerators"]) or "-",
     )
     return (*cells, "; ".join(row["reasons"])) if "reasons" in row else cells
-
-
-def _plumbing(row: dict[str, Any]) -> str:
-    own = row["own_plumbing"]
-    if own is None:
-        return "-"
-    return f"{own} files of its own" if own > 1 else "1 file of its own" if own else "the origin's"

@@ -61,6 +61,7 @@ def test_lists_names_numbers_and_the_ledger(runner: RuleRunner) -> None:
         "added": None,
         "deleted": None,
         "own_plumbing": None,
+        "plumbing": None,
         "accelerators": ["cpu", "gpu", "tpu"],
         "purpose": "",
     }

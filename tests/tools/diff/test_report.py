@@ -235,3 +235,21 @@ def test_code_spans(raw):
     fence = span[: len(span) - len(span.lstrip("`"))]
     assert span.endswith(fence) and fence not in span[len(fence) : -len(fence)]
     assert "\n" not in span and "\u202e" not in span
+
+
+@pytest.mark.parametrize(
+    ("new", "own", "shown"),
+    [
+        ({"plumbing/data.py": "a = 1\n"}, 0, "base's"),
+        ({"plumbing/data.py": "a = 2\n"}, 1, "1 file of its own"),
+        ({"data.py": "a = 1\n", "planning/plan.py": "b = 1\n"}, 2, "2 files of its own"),
+        ({"model.py": "a = 1\n"}, None, None),
+    ],
+)
+def test_every_form_says_whose_the_plumbing_is(new, own, shown):
+    comparison = compared({"plumbing/data.py": "a = 1\n"}, new)
+    header = Header("base", "new")
+    assert json.loads(data.document(comparison, header))["own_plumbing"] == own
+    page = "".join(Document(html.page(comparison, header)).text)
+    assert (f"plumbing: {shown}\n" in page) == (own is not None)
+    assert (f"Plumbing: `{shown}`." in markdown.comment(comparison, header)) == (own is not None)

@@ -3,17 +3,26 @@ import json
 import pytest
 
 from tools.diff.histogram import Counts
+from tools.diff.plumbing import whose
 from tools.variants.__main__ import main
 from tools.variants.facts import compare
 from tools.variants.listing import listing, reasons
 
 NAMES = ("experiments/grug/moe", "experiments/grug/base")
+FACTS: dict[str, int | str | None] = {
+    "files": 2,
+    "lines": 1234,
+    "added": 20,
+    "deleted": 3,
+    "own_plumbing": 0,
+    "plumbing": "base's",
+}
 VARIANT = {
     "path": "experiments/grug/moe",
     "accelerators": ["cpu"],
     "locks": ["tools/locks/cpu.lock"],
     "contract": True,
-    "facts": {"files": 2, "lines": 1234, "added": 20, "deleted": 3, "own_plumbing": 0},
+    "facts": FACTS,
 }
 REQUEST = {"variants": [VARIANT], "changed": None, "suite": "tests/contract"}
 LEDGER = """
@@ -61,17 +70,21 @@ def test_plumbing_is_the_origins_or_files_of_its_own():
     del other["planning/plan.py"]
     assert compare(other, base, NAMES).own_plumbing == 3
     assert compare(base, None, NAMES).own_plumbing is None
+    assert compare({"run.py": b"1\n"}, base, NAMES).own_plumbing is None
 
 
 @pytest.mark.parametrize(
-    ("own", "shown"), [(0, "the origin's"), (1, "1 file of its own"), (2, "2 files of its own")]
+    ("own", "shown"), [(0, "base's"), (1, "1 file of its own"), (2, "2 files of its own")]
 )
-def test_the_table_says_whose_the_plumbing_is(own, shown):
-    facts = {"files": 2, "lines": 1, "added": 0, "deleted": 0, "own_plumbing": own}
-    variant = {**VARIANT, "facts": facts}
+def test_the_plumbing_is_said_to_be_whose_it_is(own, shown):
+    assert whose(own, "experiments/grug/base") == shown
+
+
+@pytest.mark.parametrize(("plumbing", "shown"), [("base's", "base's"), (None, "-")])
+def test_the_table_shows_whose_plumbing_it_is(plumbing, shown):
+    variant = {**VARIANT, "facts": {**FACTS, "plumbing": plumbing}}
     heading, line = listing({**REQUEST, "variants": [variant]}, [], "table").splitlines()
-    start = heading.index("plumbing")
-    assert line[start:].startswith(shown)
+    assert line[heading.index("plumbing") :].split("  ")[0] == shown
 
 
 @pytest.mark.parametrize(
@@ -153,8 +166,10 @@ def test_origins_are_paths(tmp_path, capsys):
 def test_facts_of_directories(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, text in (("base", "a\nb\n"), ("moe", "a\nc\nd\n")):
-        (tmp_path / "experiments/grug" / name).mkdir(parents=True)
+        plumbing = tmp_path / "experiments/grug" / name / "plumbing"
+        plumbing.mkdir(parents=True)
+        (plumbing / "data.py").write_text("d\n")
         (tmp_path / "experiments/grug" / name / "model.py").write_text(text)
     assert main(["facts", *NAMES]) == 0
-    expected = {"files": 1, "lines": 3, "added": 2, "deleted": 1, "own_plumbing": 0}
+    expected = {**FACTS, "files": 2, "lines": 4, "added": 2, "deleted": 1}
     assert json.loads(capsys.readouterr().out) == expected
