@@ -30,8 +30,8 @@ def encode(size: dict[str, Any], tree: str, path: str) -> bytes:
     Raises:
         ToolError: it is no size.
     """
-    kept = {"schema_version": SCHEMA_VERSION, "path": path, "tree": tree[:DIGITS]}
-    kept |= {key: size.get(key) for key in KEYS}
+    head = {"schema_version": SCHEMA_VERSION, "path": path, "tree": tree[:DIGITS]}
+    kept = {**head, **{key: size.get(key) for key in KEYS}}
     check(kept, place(tree))
     return json_text(kept).encode()
 

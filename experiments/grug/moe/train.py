@@ -66,10 +66,9 @@ class TrainConfig:
     data: str = role("place", "")
     """Token store: a path, or a gs:// or s3:// URL."""
     run_dir: str = role("place", "")
-    """Directory for metrics, checkpoints and the record; by default the next runs/VARIANT-N, with
-    --resume the newest."""
+    """Directory for metrics, checkpoints and the record; by default the next runs/VARIANT-N."""
     resume: bool = role("place", False)
-    """Continue from the newest checkpoint in --run-dir, or start there if it holds no run yet."""
+    """Continue from the newest checkpoint in --run-dir, by default the newest; or start there."""
     seed: int = role("replicate", 0)
     """Seed for initialization and data order."""
     steps: int = 1200

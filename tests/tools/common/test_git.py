@@ -139,6 +139,19 @@ def test_no_git_is_one_line(repository, monkeypatch):
 # -- the main branch -----------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Cloner:
+    """Makes clones of a repository, each in a directory of its own."""
+
+    directory: Path
+    origin: Git
+
+    def __call__(self, *options: str) -> Git:
+        target = self.directory / f"clone{len(list(self.directory.iterdir()))}"
+        shell(self.directory, "clone", "-q", *options, self.origin.root.as_uri(), str(target))
+        return Git(target)
+
+
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A repository with a branch beside `trunk`, and a way to clone it; no user's settings."""
@@ -156,13 +169,7 @@ def clone(tmp_path, monkeypatch):
         shell(root, "-c", "commit.gpgsign=false", "commit", "-q", "-m", name)
     shell(root, "checkout", "-q", "trunk")
 
-    def make(*options: str) -> Git:
-        target = tmp_path / f"clone{len(list(tmp_path.iterdir()))}"
-        shell(tmp_path, "clone", "-q", *options, root.as_uri(), str(target))
-        return Git(target)
-
-    make.origin = Git(root)
-    return make
+    return Cloner(tmp_path, Git(root))
 
 
 def test_the_main_branch_is_what_origin_says_then_what_is_usual(clone):

@@ -22,6 +22,12 @@ RELU, GELU, SILU = (f"experiments/grug/{name}" for name in ("relu", "gelu", "sil
 KEPT = "docs/reports/sources"
 
 
+def pinned(text: str) -> pins.Pin:
+    pin = pins.parse(text)
+    assert pin
+    return pin
+
+
 def entries(workspace):
     return {entry.name: entry for entry in load_ledger(workspace.root)}
 
@@ -89,7 +95,7 @@ def squash(workspace, *, keep_branch: bool = False) -> None:
 
 def test_a_squashed_branch_holds_in_a_fresh_clone(branch, tmp_path_factory, capsys):
     relu = pins.files(
-        Repository(branch.root), pins.parse(entries(branch)["relu"].last_known_good), RELU
+        Repository(branch.root), pinned(entries(branch)["relu"].last_known_good), RELU
     )
     before = entries(branch)
     squash(branch)
@@ -109,10 +115,9 @@ def test_a_squashed_branch_holds_in_a_fresh_clone(branch, tmp_path_factory, caps
     assert now["gelu"].introduced.startswith(squashed)
     assert now["gelu"].last_known_good.startswith(f"{squashed} tree ")
     assert now["relu"].introduced == "pending"  # no commit of main had it
-    assert pins.files(repo, pins.parse(now["relu"].last_known_good), RELU) == relu
+    assert pins.files(repo, pinned(now["relu"].last_known_good), RELU) == relu
     assert (
-        pins.files(repo, pins.parse(now["relu"].forked_at), BASE)["model.py"].content.count(b"10")
-        > 0
+        pins.files(repo, pinned(now["relu"].forked_at), BASE)["model.py"].content.count(b"10") > 0
     )
     assert clone.run("drift") == 0
     out = capsys.readouterr().out
@@ -161,7 +166,7 @@ def test_records_of_older_form_are_mended_where_the_branch_still_is(
 
 
 def test_what_is_kept_is_verified(branch):
-    repo, pin = Repository(branch.root), pins.parse(entries(branch)["relu"].last_known_good)
+    repo, pin = Repository(branch.root), pinned(entries(branch)["relu"].last_known_good)
     place = branch.root / kept_trees.place(pin.tree)
     text = place.read_text()
     for bad, message in (
@@ -179,7 +184,7 @@ def test_what_is_kept_is_verified(branch):
 
 
 def test_a_commit_and_a_tree_that_do_not_match(copied):
-    pin = pins.parse(entries(copied)["relu"].forked_at)
+    pin = pinned(entries(copied)["relu"].forked_at)
     copied.edit(f"{ENTRIES}/relu.md", str(pin), f"{pin.commit} tree {'0' * 12}")
     (fault,) = check_ledger.check(copied.root)
     assert f"{BASE} in {pin.commit} is tree {pin.tree}, not {'0' * 12}: correct it" in fault

@@ -274,7 +274,7 @@ def test_an_attempt_counts_by_the_steps_it_made(workspace):
         record([run], workspace.root)
 
 
-def numerics(x64: bool = False, **environment: str):
+def numerics(x64: bool = False, /, **environment: str):
     return {"environment": environment, "jax": {"enable_x64": x64}}
 
 

@@ -185,9 +185,10 @@ class RunLog:
         from tensorboardX.summary import hparams
 
         writer = SummaryWriter(str(path / "tensorboard"), purge_step=self.first + 1)
+        file_writer: Any = writer.file_writer
         # Not by add_hparams(), which writes them as a run of its own.
         for summary in hparams(flat(self.config), dict.fromkeys(("train/loss", "eval/bpb"))):
-            writer.file_writer.add_summary(summary)
+            file_writer.add_summary(summary)
 
         def add_scalars(step: int, row: dict[str, float]) -> None:
             for name in row.keys() - {"step"}:
