@@ -1,6 +1,8 @@
 """What git is asked has one answer, whatever a user or the caller's environment has set."""
 
 import subprocess
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
