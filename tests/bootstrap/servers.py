@@ -175,7 +175,7 @@ class IndexHandler(SimpleHTTPRequestHandler):
         elif fault == "drip":
             self.send_response(200)
             with contextlib.suppress(OSError):
-                for _ in range(20):
+                for _ in range(50):
                     self.flush_headers()
                     self.send_header("X-More", "1")
                     time.sleep(0.2)
