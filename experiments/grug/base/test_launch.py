@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import sys
 
 import jax
 import numpy as np
@@ -155,17 +154,6 @@ def test_trains_resumes_and_shows_what_was_learned(store, tmp_path, capsys):
     (events,) = (tmp_path / "run/tensorboard").iterdir()
     told = events.read_bytes()
     assert b"_hparams_/session_start_info" in told and b"model.compute_dtype" in told
-
-
-def test_without_wandb_one_line_names_the_command_that_adds_it(
-    store, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    flags = [*SMALL, "--data", store, "--run-dir", str(tmp_path / "run"), "--wandb"]
-    assert launch.main(flags) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "./pants run locks -- add wandb" in error
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_bundled_run_records_what_the_bundle_was_packed_from(tmp_path, monkeypatch):
