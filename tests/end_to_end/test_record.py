@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import experiments.grug.base.launch
+import experiments.grug.moe.launch
 from tools.corpus.default import prepare_default
 from tools.runs import check_ledger, run_summary
 from tools.runs.compare_runs import differences, groups
@@ -136,3 +137,17 @@ def test_runs_that_read_other_data_or_compute_otherwise_are_not_one_experiment(w
     commit = workspace.commit()
     assert workspace.record(third)[2].git == {"commit": commit, "dirty": False}
     assert not list((workspace.root / "docs/reports/sources").iterdir())
+
+
+@pytest.mark.parametrize(
+    "launch", [experiments.grug.base.launch, experiments.grug.moe.launch], ids=["base", "moe"]
+)
+def test_without_wandb_one_line_names_the_command_that_adds_it(
+    launch, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    run_dir = tmp_path / "run"
+    assert launch.main(["--data", "unread", "--run-dir", str(run_dir), "--wandb"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "./pants run locks -- add wandb" in error
+    assert not run_dir.exists()  # nothing that a second start would stumble on
