@@ -69,7 +69,7 @@ class Workspace:
         for file, content in contents.items():
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             (copy / file).write_bytes(content)
-        attempts = [
+        attempts: list[dict[str, Any]] = [
             {
                 "from_step": start,
                 "sources_digest": digest,

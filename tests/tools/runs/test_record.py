@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from statistics import fmean
 
 import pytest
@@ -274,8 +275,8 @@ def test_an_attempt_counts_by_the_steps_it_made(workspace):
         record([run], workspace.root)
 
 
-def numerics(x64: bool = False, **environment: str):
-    return {"environment": environment, "jax": {"enable_x64": x64}}
+def numerics(environment: Mapping[str, str] = {}, *, x64: bool = False):
+    return {"environment": dict(environment), "jax": {"enable_x64": x64}}
 
 
 NO_MATTER = {
@@ -288,14 +289,14 @@ NO_MATTER = {
 
 def test_a_summary_holds_what_changes_the_numbers(workspace):
     flags = "--xla_b=2 --xla_a=1 --xla_b=3 --xla_dump_to=/home/someone"
-    seen = numerics(True, **{**NO_MATTER, "XLA_FLAGS": flags, "JAX_NEW": "1"})
+    seen = numerics({**NO_MATTER, "XLA_FLAGS": flags, "JAX_NEW": "1"}, x64=True)
     path, *_ = record([workspace.write_run("base-1", rows(10), numerics=(seen,))], workspace.root)
     assert run_summary.load(workspace.root / path, path).numerics == {
         "JAX_NEW": "1",
         "XLA_FLAGS": "--xla_a=1 --xla_b=3",
         "jax.enable_x64": True,
     }
-    plain = workspace.write_run("base-2", rows(10), numerics=(numerics(**NO_MATTER),))
+    plain = workspace.write_run("base-2", rows(10), numerics=(numerics(NO_MATTER),))
     path, *_ = record([plain], workspace.root)
     assert run_summary.load(workspace.root / path, path).numerics == {"jax.enable_x64": False}
 
@@ -303,14 +304,17 @@ def test_a_summary_holds_what_changes_the_numbers(workspace):
 def test_steps_made_under_other_flags_are_refused(workspace):
     sources = {"earlier": (RAN,), "starts": (0, 5)}
     mixed = workspace.write_run(
-        "base-1", rows(10), numerics=(numerics(), numerics(LIBTPU_INIT_ARGS="--x=1")), **sources
+        "base-1",
+        rows(10),
+        numerics=(numerics(), numerics({"LIBTPU_INIT_ARGS": "--x=1"})),
+        **sources,
     )
     message = "its steps differ in LIBTPU_INIT_ARGS unset → --x=1: run it again from the start"
     assert message in refusal(workspace, mixed)
     path, *_ = record([mixed], workspace.root, mixed_sources=True)
     assert run_summary.load(workspace.root / path, path).mixed_sources
     alike = workspace.write_run(
-        "base-2", rows(10), numerics=(numerics(), numerics(**NO_MATTER)), **sources
+        "base-2", rows(10), numerics=(numerics(), numerics(NO_MATTER)), **sources
     )
     record([alike], workspace.root)
 

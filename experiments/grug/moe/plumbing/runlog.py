@@ -185,6 +185,7 @@ class RunLog:
         from tensorboardX.summary import hparams
 
         writer = SummaryWriter(str(path / "tensorboard"), purge_step=self.first + 1)
+        assert writer.file_writer
         # Not by add_hparams(), which writes them as a run of its own.
         for summary in hparams(flat(self.config), dict.fromkeys(("train/loss", "eval/bpb"))):
             writer.file_writer.add_summary(summary)
