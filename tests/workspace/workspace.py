@@ -9,6 +9,7 @@ from pathlib import Path
 
 COPIED = (
     ".ci",
+    ".gitattributes",
     ".gitignore",
     "BUILD",
     "README.md",
