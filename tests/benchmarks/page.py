@@ -108,7 +108,9 @@ def section(report: Report, note: str) -> str:
             f"{report.benchmark}: behind in {'; '.join(behind)}: write why into "
             f"{RESULTS / report.benchmark}.md"
         )
-    parts = [f"**{table.title}**\n\n{render_table(table)}" for table in report.tables]
+    # Nobody searches for figures, and a search loads the whole index first.
+    figures = "<div data-search-exclude markdown>\n\n{}\n\n</div>".format
+    parts = [f"**{table.title}**\n\n{figures(render_table(table))}" for table in report.tables]
     parts += [f"Not measured: {name}: {why}." for name, why in sorted(report.missing.items())]
     parts += [note] if note else []
     where = report.machine
