@@ -151,12 +151,18 @@ def _tool(page: ProgramHelp) -> tuple[str, ...]:
     ]
     prose = program_help.prose or (page.summary,) * bool(page.summary)
     rows = [(code(command.name), inline(command.text)) for command in program_help.commands]
+    listed = (
+        _table(("command", "what it does"), rows) if any(text for _, text in rows) else "",
+        *(block for section in program_help.sections for block in _section(section)),
+    )
+    if begin[0].startswith("python -m") and any(listed):
+        # What only our own goals start is not searched for by its options.
+        listed = ("<div data-search-exclude markdown>", *listed, "</div>")
     return (
         heading,
         *(_fenced(text) if "\n" in text else inline(text) for text in prose),
         _fenced("\n".join(usage)),
-        _table(("command", "what it does"), rows) if any(text for _, text in rows) else "",
-        *(block for section in program_help.sections for block in _section(section)),
+        *listed,
     )
 
 
