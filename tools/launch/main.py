@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from tools.bundle.worker.start import FOREIGN
 from tools.common.errors import ToolError
 from tools.corpus.default import default_cache_dir, prepare_default
 from tools.launch import remote
@@ -37,7 +38,6 @@ VARIANTS = "experiments/grug"
 # With one of these the variant reads no data, so none is prepared.
 NEEDS_NO_DATA = ("--plan", "--help", "-h")
 NEEDS_NO_DATA += ("--tyro-print-completion", "--tyro-write-completion")
-FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE")
 
 
 def find_variants(root: Path) -> list[str]:
