@@ -285,6 +285,21 @@ class Git:
             tree[name] = File(digest.encode() if mode == "submodule" else blobs[digest], mode)
         return tree
 
+    def stage(self, paths: Sequence[str]) -> None:
+        """Puts paths, written or removed, into git's index, whatever .gitignore says.
+
+        Raises:
+            ToolError: there is no repository, or git refuses.
+        """
+        there = [path for path in paths if os.path.lexists(self.root / path)]
+        gone = [path for path in paths if path not in there]
+        remove = ("rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--")
+        for command, names in ((("add", "--force", "--"), there), (remove, gone)):
+            process = self.run(*command, *names) if names else None
+            if process and process.returncode:
+                message = f"git says {complaint(process)}"
+                raise ToolError(f"what was written could not be staged: {message}")
+
     def files_with(self, words: Sequence[str]) -> list[str]:
         """Paths, from `root`, of the text files below it that contain a word; ignored ones not."""
         patterns = [argument for word in words for argument in ("-e", word)]

@@ -17,11 +17,20 @@ SHORT = 12
 class Repository(Git):
     """A repository that holds the workspace; all paths are from the workspace's root."""
 
-    def __init__(self, root: Path) -> None:
-        """Raises ToolError if `root` is in no repository, or in one without a commit."""
+    def __init__(self, root: Path, *, stages: bool = False) -> None:
+        """Opens the workspace `root`.
+
+        Args:
+            root: its directory.
+            stages: whether commands put what they write into git's index.
+
+        Raises:
+            ToolError: `root` is in no repository, or in one without a commit.
+        """
         if not root.is_dir():
             raise ToolError(f"{root}: is no directory")
         super().__init__(root.resolve())
+        self.stages = stages
         process = self.run("rev-parse", "--show-prefix")
         if process.returncode:
             raise ToolError(

@@ -99,6 +99,11 @@ class Entry:
         """Names that it had before; its runs may bear them."""
         return tuple(name.strip() for name in self.renamed_from.split(",") if name.strip())
 
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Its directory, and those that it had under earlier names, the latest first."""
+        return (self.path, *(f"{AREA}/{name}" for name in reversed(self.earlier_names)))
+
     def __getattr__(self, name: str) -> str:
         """A field as an attribute, such as `entry.superseded_by`; empty if it is not written."""
         key = {"last_known_good": "last known-good"}.get(name, name.replace("_", " "))

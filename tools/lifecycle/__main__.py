@@ -10,9 +10,9 @@
     python -m tools.lifecycle relink
     python -m tools.lifecycle recover [--abandon]
 
-Each takes --root DIR, the workspace, and first finishes what a killed command left. Exit code 1,
-with one line per fault, if something cannot be done or conflicts are left; 2 for a bad command
-line.
+Each takes --root DIR, the workspace, and --stage, which puts what it wrote or removed into git's
+index, and first finishes what a killed command left. Exit code 1, with one line per fault, if
+something cannot be done or conflicts are left; 2 for a bad command line.
 """
 
 from __future__ import annotations
@@ -97,8 +97,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     recover_parser.add_argument(
         "--abandon", action="store_true", help="discard it instead of finishing it"
     )
-    for command in commands.choices.values():
+    for name, command in commands.choices.items():
         command.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+        if name != "recover":
+            what = "add to git's index just what was written or removed"
+            command.add_argument("--stage", action="store_true", help=what)
+    parser.set_defaults(stage=False)
     return parser.parse_args(arguments)
 
 
@@ -106,7 +110,7 @@ def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     options = parse(arguments)
     try:
-        repo = Repository(options.root)
+        repo = Repository(options.root, stages=options.stage)
         state = repo.state()
         with transaction.locked(state):
             if options.command == "recover" and options.abandon:

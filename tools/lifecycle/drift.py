@@ -16,7 +16,7 @@ from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree, has_files
 from tools.common.names import Rename
 from tools.common.repository import SHORT, Repository
-from tools.common.transaction import Change, carry_out
+from tools.common.transaction import Change
 from tools.ledger import edit, pins, synced
 from tools.ledger.files import entry_file
 from tools.ledger.ledger import Entry
@@ -27,6 +27,7 @@ from tools.lifecycle import merge
 from tools.lifecycle.merge import CLEAN, CONFLICT, PRESENT, Hunk, State
 from tools.lifecycle.renamed_files import moved, renames
 from tools.lifecycle.settled import Names, Settled, trace
+from tools.lifecycle.written import write
 
 SCHEMA_VERSION = 2
 
@@ -425,12 +426,10 @@ def port(repo: Repository, commits: Sequence[str], names: Sequence[str]) -> tupl
     if len(touched) < len(digests) and not conflicted:
         untouched = next(commit for commit in digests if commit not in touched)
         raise ToolError(f"{untouched[:SHORT]}: touches no living copy's origin")
-    files = len(change.writes) + len(change.removes)
     if marked != text:
         ledger.put(change, repo.root, text, marked)
-    if change.fingerprints:
-        carry_out(repo.root, repo.state(), change)
-    return [*lines, next_step(changed=bool(files), conflicted=conflicted)], conflicted
+    command = write(repo, change) if change.writes or change.removes else ""
+    return [*lines, next_step(command, conflicted=conflicted)], conflicted
 
 
 @dataclass(frozen=True)
@@ -564,8 +563,7 @@ def _write_synced(
     if marked == text:
         return [*lines, "nothing to do"]
     ledger.put(change, repo.root, text, marked)
-    carry_out(repo.root, repo.state(), change)
-    return lines
+    return [*lines, f"next: {write(repo, change)}"]
 
 
 def _commit(repo: Repository, name: str) -> str:
@@ -575,15 +573,20 @@ def _commit(repo: Repository, name: str) -> str:
     return commit
 
 
-def next_step(*, changed: bool, conflicted: bool = False) -> str:
-    """The line that says what to do after commits or files were brought into copies."""
+def next_step(command: str, *, conflicted: bool = False) -> str:
+    """The line that says what to do after commits or files were brought into copies.
+
+    Args:
+        command: the one that commits what changed; empty if nothing did.
+        conflicted: whether conflicts were left.
+    """
     if conflicted:
         return (
             "next: resolve what conflicts (git diff shows it), test, commit; then say so: "
             "./pants drift --drift-synced=COMMIT VARIANT"
         )
-    if changed:
-        return "next: ./pants --changed-since=HEAD fmt lint check test, then commit"
+    if command:
+        return f"next: ./pants --changed-since=HEAD fmt lint check test, then {command}"
     return "nothing to do"
 
 

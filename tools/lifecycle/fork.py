@@ -10,12 +10,13 @@ from tools.common.errors import ToolError
 from tools.common.files import File, Tree, has_files
 from tools.common.names import Rename
 from tools.common.repository import Repository
-from tools.common.transaction import Change, carry_out
+from tools.common.transaction import Change
 from tools.isolation.scan import scan
 from tools.ledger import edit, files, pins
 from tools.ledger.files import entry_file
 from tools.ledger.ledger import AREA, CHANGE_BUCKETS, Entry
 from tools.lifecycle import entries as ledger
+from tools.lifecycle.written import write
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 60
@@ -54,13 +55,12 @@ def fork(repo: Repository, variant: str, name: str, bucket: str, purpose: str) -
         change.rest_on(f"{origin.path}/{inside}", tree[inside])
         change.put(f"{path}/{inside}", None, file)
     ledger.put(change, repo.root, text, edit.added(text, name, fields))
-    carry_out(repo.root, repo.state(), change)
+    command = write(repo, change)
     return [
         f"{path}: a copy of {origin.name} at {point.commit}, {len(copy)} files",
         f"{entry_file(name)}: its entry in the ledger",
         *branch_advice(repo, name),
-        f"next: git add {path} {entry_file(name)} && git commit; "
-        "then edit it, and ./pants validate",
+        f"next: {command}; then edit it, and ./pants validate",
     ]
 
 

@@ -41,13 +41,13 @@ def keep_commit(repo: Repository, change: Change, commit: str, path: str) -> str
     return keep(repo, change, path, tree, repo.files(commit, path)) if tree else None
 
 
-def keep_sources(repo: Repository, change: Change, run: Run, path: str) -> bool:
-    """Adds to a change that the sources of a run of directory `path` are kept.
+def keep_sources(repo: Repository, change: Change, run: Run, paths: Sequence[str]) -> bool:
+    """Adds to a change that the sources of a run of one of the directories are kept.
 
     Returns whether this clone has them.
     """
     commit = repo.commit(run.git["commit"] or "")
-    sources = kept_sources.sources_of(repo, commit, path) if commit else {}
+    sources = kept_sources.sources_of(repo, commit, paths) if commit else {}
     for name, data in sources.get(run.sources_digest, {}).items():
         change.put(f"{kept_sources.place(run.sources_digest)}/{name}", None, File(data))
     return run.sources_digest in sources
@@ -58,14 +58,22 @@ def keep_runs(repo: Repository, change: Change, entry: Entry) -> list[str]:
     runs, _ = run_summary.load_all(repo.root)
     own = [run for run in runs if run.variant == entry.name]
     _, beside = kept_sources.lost(repo, own)
-    on_main = kept_sources.commits_of(repo, entry.path, repo.main_branches()) if beside else {}
+    directories = entry.directories
+    on_main = kept_sources.commits_of(repo, directories, repo.main_branches()) if beside else {}
     places: list[str] = []
     for run in beside:
         place = kept_sources.place(run.sources_digest)
         is_kept = run.sources_digest in on_main or (repo.root / place).is_dir()
-        if not is_kept and place not in places and keep_sources(repo, change, run, entry.path):
+        if not is_kept and place not in places and keep_sources(repo, change, run, directories):
             places.append(place)
     return places
+
+
+def uncommitted_records(repo: Repository, entry: Entry) -> list[str]:
+    """The files of an entry's runs that no commit has yet, though the ledger quotes them."""
+    runs, _ = run_summary.load_all(repo.root)
+    kept = [kept_sources.place(run.sources_digest) for run in runs if run.variant == entry.name]
+    return repo.dirty(f"{run_summary.RUNS}/{entry.name}", *kept)
 
 
 def keep_sizes(

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from tools.common.files import File
 from tools.common.repository import Repository
-from tools.common.transaction import Change, carry_out
+from tools.common.transaction import Change
 from tools.diff.plumbing import PLUMBING
 from tools.lifecycle.drift import Pair, next_step, pairs
+from tools.lifecycle.written import write
 
 WORD = "plumbing"
 """The value of `drift --apply` that asks for it instead of a commit."""
@@ -33,9 +34,8 @@ def forward(repo: Repository, names: Sequence[str]) -> list[str]:
         files = "1 file" if moved == 1 else f"{moved} files"
         lines.append(f"{pair.copy.path}: {files} brought to {pair.origin.name}'s")
         lines += [f"{path}: is its own, and stays" for path in own]
-    if change.fingerprints:
-        carry_out(repo.root, repo.state(), change)
-    return [*lines, next_step(changed=bool(change.fingerprints))]
+    command = write(repo, change) if change.fingerprints else ""
+    return [*lines, next_step(command)]
 
 
 def _forward(repo: Repository, pair: Pair, change: Change) -> tuple[int, list[str]]:
@@ -49,9 +49,8 @@ def _forward(repo: Repository, pair: Pair, change: Change) -> tuple[int, list[st
         for name in sorted({*theirs, *ours}):
             if ours.get(name) == theirs.get(name):
                 continue
-            never_had = name not in ours and not repo.ask(
-                "rev-list", "-1", "HEAD", "--", f"{copy}/{name}"
-            )
+            places = (f"{directory}/{part}/{name}" for directory in pair.copy.directories)
+            never_had = name not in ours and not repo.ask("rev-list", "-1", "HEAD", "--", *places)
             if never_had or ours.get(name) in history[name]:
                 change.put(f"{copy}/{name}", ours.get(name), theirs.get(name))
                 moved += 1

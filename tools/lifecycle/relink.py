@@ -15,14 +15,15 @@ from tools.common.errors import ToolError
 from tools.common.files import File
 from tools.common.jsonio import json_line
 from tools.common.repository import Repository
-from tools.common.transaction import Change, carry_out, read_file
+from tools.common.transaction import Change, read_file
 from tools.ledger import edit, kept_trees, pins, synced
-from tools.ledger.files import ENTRIES, place
+from tools.ledger.files import place
 from tools.ledger.ledger import Entry
 from tools.ledger.pins import Pin
 from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep
 from tools.lifecycle.upstream import introduced
+from tools.lifecycle.written import write
 from tools.runs import kept_sources, run_summary
 from tools.runs.run_summary import Run
 
@@ -48,20 +49,10 @@ def relink(repo: Repository) -> tuple[list[str], bool]:
     if change.removes:
         change.prunes.append(kept_trees.KEPT)
     if change.fingerprints:
-        carry_out(repo.root, repo.state(), change)
-        paths = sorted({*change.writes, *change.removes})
-        lines.append(f"next: git add --all {' '.join(_directories(paths))} && git commit")
+        lines.append(f"next: {write(repo, change)}")
     elif not faults and not run_faults:
         lines.append("nothing to do")
     return [*lines, *faults, *run_faults], bool(faults or run_faults)
-
-
-def _directories(paths: Sequence[str]) -> list[str]:
-    """The paths to give to git; of what is kept, or summarized, the directory."""
-    roots = (ENTRIES, kept_trees.KEPT, run_summary.RUNS)
-    return sorted(
-        {next((root for root in roots if path.startswith(f"{root}/")), path) for path in paths}
-    )
 
 
 # -- the ledger ----------------------------------------------------------------------------------
@@ -152,16 +143,16 @@ def _runs(
     repo: Repository, change: Change, entries: Sequence[Entry], runs: Sequence[Run]
 ) -> tuple[list[str], list[str]]:
     """(lines to print, faults) of the summaries whose commit is lost, or whose sources are kept."""
-    paths = {entry.name: entry.path for entry in entries}
+    directories = {entry.name: entry.directories for entry in entries}
     gone, beside = kept_sources.lost(repo, runs)
     lines: list[str] = []
     faults: list[str] = []
     for run in runs:
-        path, kept = paths.get(run.variant, ""), kept_sources.place(run.sources_digest)
+        paths, kept = directories.get(run.variant, ()), kept_sources.place(run.sources_digest)
         is_kept = (repo.root / kept).is_dir()
-        if not path or not (is_kept or run in gone or run in beside):
+        if not paths or not (is_kept or run in gone or run in beside):
             continue
-        on_main = kept_sources.commits_of(repo, path, repo.main_branches())
+        on_main = kept_sources.commits_of(repo, paths, repo.main_branches())
         commit = on_main.get(run.sources_digest)
         if commit and (run in gone or run.git["dirty"] is not False):
             _put_git(repo.root, change, run, {"commit": commit, "dirty": False})
@@ -169,10 +160,10 @@ def _runs(
         elif commit or (is_kept and run not in gone):
             continue
         elif run in beside:
-            if run.sources_digest not in kept_sources.sources_of(repo, "HEAD", path):
-                keep.keep_sources(repo, change, run, path)
+            if run.sources_digest not in kept_sources.sources_of(repo, "HEAD", paths):
+                keep.keep_sources(repo, change, run, paths)
                 lines.append(f"{kept}: kept, for {run.path}")
-        elif is_kept or keep.keep_sources(repo, change, run, path):
+        elif is_kept or keep.keep_sources(repo, change, run, paths):
             _put_git(repo.root, change, run, {"commit": None, "dirty": True})
             lines.append(f"{run.path}: git: its sources are in {kept}")
         else:
@@ -215,14 +206,16 @@ def _sweep_sources(
 ) -> list[str]:
     """Removes the sources of runs that no summary needs any more."""
     lines: list[str] = []
-    paths = {entry.name: entry.path for entry in entries}
+    directories = {entry.name: entry.directories for entry in entries}
     used = {kept_sources.place(run.sources_digest): run for run in runs}
     for directory in sorted((repo.root / kept_trees.KEPT).glob("*")):
         name = directory.relative_to(repo.root).as_posix()
         run = used.get(name)
         if not directory.is_dir() or run is None:
             continue
-        commits = kept_sources.commits_of(repo, paths.get(run.variant, ""), repo.main_branches())
+        commits = kept_sources.commits_of(
+            repo, directories.get(run.variant, ()), repo.main_branches()
+        )
         if run.sources_digest in commits:
             for file in sorted(path for path in directory.rglob("*") if path.is_file()):
                 change.put(file.relative_to(repo.root).as_posix(), read_file(file), None)

@@ -11,13 +11,14 @@ from tools.common.errors import ToolError
 from tools.common.files import File, has_files
 from tools.common.names import Rename, is_python, mentions
 from tools.common.repository import Repository
-from tools.common.transaction import Change, carry_out, read_file
+from tools.common.transaction import Change, read_file
 from tools.ledger import edit
-from tools.ledger.files import entry_file, file_of
+from tools.ledger.files import entry_file
 from tools.ledger.ledger import AREA, Entry
 from tools.lifecycle import entries as ledger
 from tools.lifecycle.fork import LOCKS, check_free, check_name, renamed
 from tools.lifecycle.retire import HISTORY, removal
+from tools.lifecycle.written import write
 from tools.runs.run_summary import RUNS
 
 
@@ -36,18 +37,16 @@ def rename(repo: Repository, variant: str, name: str) -> list[str]:
     change.summary = f"rename of {entry.path} to {path}"
     for inside, file in renamed(files, Rename(entry.path, path)).items():
         change.put(f"{path}/{inside}", None, file)
-    written = [entry.path, path, *_move_record(repo, change, text, entry, name)]
+    _move_record(repo, change, text, entry, name)
     moved = _move_summaries(repo, change, entry.name, name)
     places = _rewrite_mentions(repo, change, entry, path)
-    carry_out(repo.root, repo.state(), change)
-    written += [f"{RUNS}/{entry.name}", f"{RUNS}/{name}"] if moved else []
+    command = write(repo, change)
     return [
         f"{path}: {entry.name} under its new name, {len(files)} files",
         *([f"{RUNS}/{name}: {moved} summaries of its runs"] if moved else []),
         *(f"{place}: names {name} instead of {entry.name}" for place in places),
         f"{entry_file(name)}: its entry in the ledger",
-        f"next: ./pants fmt lint check test {path}::, then git add --all "
-        f"{' '.join([*written, *places])} && git commit",
+        f"next: ./pants fmt lint check test {path}::, then {command}",
     ]
 
 
@@ -66,8 +65,8 @@ def _refuse(repo: Repository, entry: Entry, entries: Sequence[Entry]) -> None:
     repo.refuse_dirty(entry.path)
 
 
-def _move_record(repo: Repository, change: Change, text: str, entry: Entry, name: str) -> list[str]:
-    """Gives the entry its new name, in a file of its own; the ledger's files that change."""
+def _move_record(repo: Repository, change: Change, text: str, entry: Entry, name: str) -> None:
+    """Gives the entry its new name, in a file of its own."""
     earlier = ", ".join(word for word in (entry.renamed_from, entry.name) if word)
     fields = {"path": f"{AREA}/{name}", "renamed from": earlier}
     after = edit.renamed(edit.changed(text, entry, fields, after="path"), entry.name, name)
@@ -75,7 +74,6 @@ def _move_record(repo: Repository, change: Change, text: str, entry: Entry, name
         if other.superseded_by == entry.name:
             after = edit.changed(after, other, {"superseded by": name})
     ledger.put(change, repo.root, text, after)
-    return sorted({file_of(text, entry.line), entry_file(name)})
 
 
 def _move_summaries(repo: Repository, change: Change, old: str, new: str) -> int:

@@ -12,7 +12,7 @@ from tools.common.errors import ToolError
 from tools.common.files import Tree, has_files
 from tools.common.names import Source, is_python, mentions
 from tools.common.repository import Repository
-from tools.common.transaction import Change, carry_out, read_file
+from tools.common.transaction import Change, read_file
 from tools.ledger import edit, pins
 from tools.ledger.files import file_of
 from tools.ledger.ledger import Entry
@@ -20,6 +20,7 @@ from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep
 from tools.lifecycle.fork import LOCKS
 from tools.lifecycle.upstream import introduced
+from tools.lifecycle.written import write
 
 # The record of what there was.
 HISTORY = "docs/reports/"
@@ -51,16 +52,15 @@ def retire(
     fields = introduced(repo, entry) | fields
     ledger.put(change, repo.root, text, edit.changed(text, entry, fields))
     kept = keep_all(repo, change, entry, entries, head)
-    sized = keep.keep_sizes(repo, change, entry, entries, sizes)
-    carry_out(repo.root, repo.state(), change)
+    keep.keep_sizes(repo, change, entry, entries, sizes)
+    command = write(repo, change, keep.uncommitted_records(repo, entry))
     record = file_of(text, entry.line)
-    written = [entry.path, *locks, record, *kept, *sized]
     return [
         f"{entry.path}: {len(files)} files removed",
         *(f"{path}: removed" for path in (*locks, *change.discards) if _outside(path, entry.path)),
         *(f"{path}: kept, because {repo.main()} does not have it" for path in kept),
         f"{record}: {entry.name} is deleted, last known-good {fields['last known-good']}",
-        f"next: git add --all {' '.join(written)} && git commit (git revert brings it back)",
+        f"next: {command} (git revert brings it back)",
     ]
 
 

@@ -9,7 +9,7 @@ from tools.common.errors import ToolError
 from tools.common.files import File, Mode, Tree, has_files
 from tools.common.names import Rename
 from tools.common.repository import Repository
-from tools.common.transaction import Change, carry_out
+from tools.common.transaction import Change
 from tools.ledger import edit, pins
 from tools.ledger.files import file_of
 from tools.ledger.ledger import Entry
@@ -17,6 +17,7 @@ from tools.lifecycle import entries as ledger
 from tools.lifecycle import keep, merge
 from tools.lifecycle.drift import fork_pin
 from tools.lifecycle.renamed_files import align
+from tools.lifecycle.written import write
 from tools.variants.facts import compare
 
 
@@ -65,7 +66,7 @@ def upstream(
     if not merged.conflicts:
         _mark(repo, change, text, variant, verdict)
     keep.keep_sizes(repo, change, variant, (origin,), sizes)
-    carry_out(repo.root, repo.state(), change)
+    command = write(repo, change, keep.uncommitted_records(repo, variant))
     paths = (*change.writes, *change.removes)
     changed = sum(path.startswith(f"{origin.path}/") for path in paths)
     lines = [f"{origin.path}: {changed} files changed by {variant.name}, not committed"]
@@ -74,11 +75,11 @@ def upstream(
     lines.append(f"{against}: {counts[0]} lines before, {counts[1]} lines after")
     if merged.conflicts:
         lines += [f"{origin.path}/{p}: {why}" for p, why in sorted(merged.conflicts.items())]
-        command = f"./pants upstream {variant.path} --upstream-resolved"
-        lines.append(f"next: resolve them, then mark it superseded: {command}")
+        marks = f"./pants upstream {variant.path} --upstream-resolved"
+        lines.append(f"next: resolve them, then mark it superseded: {marks}")
         return lines, True
     lines.append(f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}")
-    lines.append(f"next: ./pants fmt lint check test {origin.path}::, then git add and commit")
+    lines.append(f"next: ./pants fmt lint check test {origin.path}::, then {command}")
     return lines, False
 
 
@@ -98,10 +99,11 @@ def resolved(repo: Repository, name: str, verdict: str, sizes: str = "") -> list
         change.rest_on(f"{origin.path}/{inside}", file)
     _mark(repo, change, text, variant, verdict)
     keep.keep_sizes(repo, change, variant, (origin,), sizes)
-    carry_out(repo.root, repo.state(), change)
+    beside = [*repo.dirty(origin.path), *keep.uncommitted_records(repo, variant)]
+    command = write(repo, change, beside)
     return [
         f"{file_of(text, variant.line)}: {variant.name} is superseded by {variant.origin}",
-        f"next: ./pants fmt lint check test {origin.path}::, then git add and commit",
+        f"next: ./pants fmt lint check test {origin.path}::, then {command}",
     ]
 
 

@@ -118,27 +118,40 @@ def of_run(run_dir: Path, digest: str, listed: Mapping[str, str], run_schema: in
     return Ran(run_schema, digest, digests, copies)
 
 
-def find_commit(root: Path, path: str, ran: Ran, recorded: str | None) -> tuple[str | None, bool]:
-    """(the commit whose directory `path` holds what ran, whether the main branch has it).
+def find_commit(
+    root: Path, paths: Sequence[str], ran: Ran, recorded: str | None
+) -> tuple[str | None, bool]:
+    """(the commit in which one of the directories holds what ran, whether the main branch has it).
 
     Searches the main branch, then HEAD: each first at `recorded`, the commit at which the run was
-    started, then in the commits that changed the directory, newest first; last `recorded`, wherever
+    started, then in the commits that changed a directory, newest first; last `recorded`, wherever
     it is. None if no commit holds what ran, or there is no repository.
+
+    Args:
+        root: the workspace.
+        paths: the variant's directory, and those of its earlier names.
+        ran: what ran.
+        recorded: the commit that the run names.
     """
     git = Git(root, fetches=False)
     started = git.commit(recorded) if recorded and is_commit(recorded) else None
     main = git.main_branches()
     contents: Digests = {}  # sha256 by git's own digest
     for tips in (main, ("HEAD",)):
-        command = ("rev-list", f"--max-count={MAX_COMMITS}", *tips, "--", path)
+        command = ("rev-list", f"--max-count={MAX_COMMITS}", *tips, "--", *paths)
         history = (git.answer(*command) or b"").decode().split()
         first = [started] if started and git.is_reachable(started, *tips) else []
         for commit in [*first, *history]:
-            if ran.is_held_by(_committed(git, commit, path, ran, contents)):
+            if _holds(git, commit, paths, ran, contents):
                 return commit, tips == main
-    if started and ran.is_held_by(_committed(git, started, path, ran, contents)):
+    if started and _holds(git, started, paths, ran, contents):
         return started, False
     return None, False
+
+
+def _holds(git: Git, commit: str, paths: Sequence[str], ran: Ran, contents: Digests) -> bool:
+    """Whether one of the directories, as it is in a commit, holds what ran."""
+    return any(ran.is_held_by(_committed(git, commit, path, ran, contents)) for path in paths)
 
 
 def _committed(git: Git, commit: str, path: str, ran: Ran, contents: Digests) -> Digests:
@@ -160,13 +173,13 @@ def _committed(git: Git, commit: str, path: str, ran: Ran, contents: Digests) ->
     return {name: contents.get(blob, "") for name, blob in blobs.items()}
 
 
-def settled(root: Path, runs: Iterable[Run], paths: Mapping[str, str]) -> dict[str, str]:
+def settled(root: Path, runs: Iterable[Run], paths: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The commit of the main branch that holds what a run ran, by the run's path, for kept sources.
 
     Args:
         root: the workspace.
         runs: the summaries.
-        paths: the directory of each variant.
+        paths: the directories of each variant, by its name.
     """
     found: dict[str, str] = {}
     for run in runs:
@@ -201,17 +214,22 @@ def removable(
     return sorted(name for name in had - needed if (root / name).is_dir())
 
 
-def commits_of(git: Git, path: str, tips: tuple[str, ...]) -> dict[str, str]:
-    """The newest commit before the tips that has each sources a directory ever had, by digest."""
+def commits_of(git: Git, paths: Sequence[str], tips: tuple[str, ...]) -> dict[str, str]:
+    """The newest commit before the tips that has each sources a variant ever had, by digest."""
     found: dict[str, str] = {}
-    for commit in git.trees(path, tips).values():
-        for digest in sources_of(git, commit, path):
-            found.setdefault(digest, commit)
+    for path in paths:
+        for commit in git.trees(path, tips).values():
+            for digest in _sources_at(git, commit, path):
+                found.setdefault(digest, commit)
     return found
 
 
-def sources_of(git: Git, commit: str, path: str) -> dict[str, dict[str, bytes]]:
-    """What a run of directory `path` in a commit could have called its sources, by digest."""
+def sources_of(git: Git, commit: str, paths: Sequence[str]) -> dict[str, dict[str, bytes]]:
+    """What a run of one of the directories in a commit could have called its sources, by digest."""
+    return {digest: s for path in paths for digest, s in _sources_at(git, commit, path).items()}
+
+
+def _sources_at(git: Git, commit: str, path: str) -> dict[str, dict[str, bytes]]:
     files = git.tree(commit, git.prefix + path) or {}
     python = {name: file for name, file in files.items() if name.endswith(".py")}
     sets = (
@@ -244,17 +262,17 @@ def lost(git: Git, runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
 
 def orphans(git: Git, entries: Iterable[Entry], runs: Sequence[Run]) -> list[str]:
     """A fault for each run the sources of which nothing here has, as `path:line: message`."""
-    paths = {entry.name: entry.path for entry in entries}
+    directories = {entry.name: entry.directories for entry in entries}
     faults: list[str] = []
     gone, beside = lost(git, runs)
     for run in (*gone, *beside):
-        path = paths.get(run.variant, "")
-        if not path or (git.root / place(run.sources_digest)).is_dir():
+        paths = directories.get(run.variant, ())
+        if not paths or (git.root / place(run.sources_digest)).is_dir():
             continue
         tips = pins.tips(git) if run in gone else git.main_branches()
         # A squash merge keeps what the branch ends with.
-        stays = run in beside and run.sources_digest in sources_of(git, "HEAD", path)
-        if stays or run.sources_digest in commits_of(git, path, tips):
+        stays = run in beside and run.sources_digest in sources_of(git, "HEAD", paths)
+        if stays or run.sources_digest in commits_of(git, paths, tips):
             continue
         pin = pins.Pin(run.git["commit"], "")
         message = pins.missing(git, pin) if run in gone else pins.only_here(pin)

@@ -20,7 +20,7 @@ from typing import Any
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
-from tools.common.git import Git, complaint
+from tools.common.git import Git
 from tools.common.jsonio import parse_json, read_json
 from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
@@ -216,7 +216,7 @@ def summarize(
     final = attempts[-1]
     version, digest = record["schema_version"], final["sources_digest"]
     ran = kept_sources.of_run(run_dir, digest, listing(record, digest), version)
-    git, kept = trace(run_dir, root, entry.path, ran, final["git"]["commit"])
+    git, kept = trace(run_dir, root, entry.directories, ran, final["git"]["commit"])
     values = {
         "schema_version": SCHEMA_VERSION,
         "variant": entry.name,
@@ -280,7 +280,7 @@ def listing(record: Mapping[str, Any], digest: str) -> Mapping[str, str]:
 
 
 def trace(
-    run_dir: Path, root: Path, path: str, ran: kept_sources.Ran, started_at: str | None
+    run_dir: Path, root: Path, paths: Sequence[str], ran: kept_sources.Ran, started_at: str | None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """(the summary's `git`, the sources to keep by path) of what a run ran.
 
@@ -289,7 +289,7 @@ def trace(
     Raises:
         ToolError: the sources match no commit, and cannot be kept.
     """
-    commit, is_on_main = kept_sources.find_commit(root, path, ran, started_at)
+    commit, is_on_main = kept_sources.find_commit(root, paths, ran, started_at)
     git = {"commit": commit or started_at, "dirty": commit is None}
     if is_on_main:
         return git, {}
@@ -301,7 +301,7 @@ def trace(
     elif sum(map(len, ran.copies.values())) > kept_sources.MAX_KEPT:
         remedy = f"commit what ran: more than {kept_sources.MAX_KEPT:,} bytes are not kept"
     if remedy and commit is None:
-        raise ToolError(f"{run_dir}: no commit of {path} has the sources that ran: {remedy}")
+        raise ToolError(f"{run_dir}: no commit of {paths[0]} has the sources that ran: {remedy}")
     if remedy:
         return git, {}
     directory = kept_sources.place(ran.digest)
@@ -449,7 +449,7 @@ def main(arguments: list[str]) -> int:
         replace=options.replace,
     )
     if options.stage:
-        stage(options.root, changed)
+        Git(options.root).stage(changed)
     for path in changed:
         is_there = (options.root / path).exists()
         print(path if is_there else f"{path}: removed, the main branch has these sources")
@@ -544,7 +544,7 @@ def _settle(
         runs: all runs by their summaries' paths, those in `fresh` as they will be.
         fresh: the summaries that are about to be written.
     """
-    paths = {entry.name: entry.path for entry in entries}
+    paths = {entry.name: entry.directories for entry in entries}
     found = kept_sources.settled(root, runs.values(), paths)
     again = {
         path: run_summary.with_commit((root / path).read_text(), path, commit)
@@ -552,21 +552,6 @@ def _settle(
         if path not in fresh
     }
     return again, found
-
-
-def stage(root: Path, paths: Sequence[str]) -> None:
-    """Puts paths, written or removed, into git's index, whatever .gitignore says.
-
-    Raises:
-        ToolError: there is no repository, or git refuses.
-    """
-    there = [path for path in paths if (root / path).exists()]
-    gone = [path for path in paths if path not in there]
-    remove = ("rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--")
-    for command, names in ((("add", "--force", "--"), there), (remove, gone)):
-        process = Git(root).run(*command, *names)
-        if names and process.returncode:
-            raise ToolError(f"what was written could not be staged: git says {complaint(process)}")
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def _facts_table(entry: Entry, archive: Archive) -> str:
         ("Path", f"<code>{text(entry.path)}</code>"),
         ("Origin", _link(entry.origin, names) + _commit(" at ", entry.forked_at)),
         ("Introduced", _commit("", entry.introduced)),
-        ("Last known-good", _commit("", entry.last_known_good)),
+        ("Last commit", _commit("", entry.last_known_good)),
         ("Superseded by", _link(entry.superseded_by, names)),
         ("Size", _size(facts)),
         ("Changed", _changed(facts)),

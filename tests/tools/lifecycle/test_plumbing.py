@@ -91,3 +91,12 @@ def test_nothing_is_lacked_afterwards(two, capsys):
     assert two.run("drift", "--format", "json") == 0
     for variant in json.loads(capsys.readouterr().out)["variants"]:
         assert [commit["state"] for commit in variant["commits"]] == ["already there"] * 2
+
+
+def test_a_file_that_a_copy_removed_stays_away_under_its_new_name(two):
+    (two.root / COPIES[0] / "plumbing/gone.py").unlink()
+    two.commit("relu does without")
+    assert two.run("rename", "relu", "--to=wide_mlp") == 0
+    two.commit("rename")
+    assert two.run(*APPLY) == 0
+    assert not (two.root / "experiments/grug/wide_mlp/plumbing/gone.py").exists()

@@ -15,7 +15,7 @@ from tools.common.sources import is_source
 from tools.ledger import kept_trees, pins
 from tools.ledger.files import ENTRIES
 from tools.ledger.ledger import load_ledger
-from tools.runs import check_ledger
+from tools.runs import check_ledger, run_summary
 from tools.runs.record import record
 
 RELU, GELU, SILU = (f"experiments/grug/{name}" for name in ("relu", "gelu", "silu"))
@@ -217,3 +217,29 @@ def test_a_watermark_of_a_squashed_branch(copied, capsys):
     assert "relu: synced: no commit that is left has the content" in fault and "relink" in fault
     assert copied.run("relink") == 0
     assert copied.faults() == [] and copied.entry().synced == copied.entry().forked_at
+
+
+def test_runs_from_before_a_rename(workspace, tmp_path_factory):
+    """What ran is found where the variant's directory was then."""
+    elsewhere = tmp_path_factory.mktemp("runs")
+    workspace.git("switch", "-q", "-c", "idea")
+    assert workspace.fork("relu") == 0
+    workspace.commit("fork relu")
+    first = write_run(workspace, elsewhere, "relu-0", "relu")
+    record([first], workspace.root)
+    committed = workspace.commit("record relu")
+    second = write_run(workspace, elsewhere, "relu-1", "relu")
+    assert workspace.run("rename", "relu", "--to=wide_mlp") == 0
+    workspace.commit("rename relu")
+    assert workspace.faults() == []
+    record([second], workspace.root)
+    runs, _ = run_summary.load_all(workspace.root)
+    assert [run.git["dirty"] for run in runs] == [False, False]
+    assert runs[1].git["commit"] == committed
+    workspace.commit("record what ran before the rename")
+    assert workspace.faults() == []
+    workspace.git("switch", "-q", "main")
+    workspace.git("merge", "-q", "--no-ff", "-m", "the idea", "idea")
+    assert any((workspace.root / KEPT).iterdir())
+    assert workspace.run("relink") == 0
+    assert not (workspace.root / KEPT).exists() and workspace.faults() == []

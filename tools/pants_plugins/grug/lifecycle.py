@@ -1,4 +1,4 @@
-"""The recipe's steps as goals: `fork`, `drift`, `upstream`, `retire` and `relink`.
+"""The recipe's steps as goals: `fork`, `drift`, `upstream`, `retire`, `rename` and `relink`.
 
 tools/lifecycle/ carries out each in the workspace, all or nothing. These goals tell it the variant
 and, before a merge into the origin, run the variant's tests.
@@ -116,7 +116,19 @@ async def one_variant(request: OneVariantRequest, variants: AllVariants) -> OneV
     return OneVariant("", f"{prefix}name one: ./pants {request.goal} experiments/grug/NAME")
 
 
-class ForkSubsystem(GoalSubsystem):
+class CommandSubsystem(GoalSubsystem):
+    """The options of each goal that writes."""
+
+    stage = BoolOption(
+        default=False, help="Add to git's index just what the goal wrote or removed."
+    )
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return ("--stage",) if self.stage else ()
+
+
+class ForkSubsystem(CommandSubsystem):
     name = "fork"
     help = "Copy a variant under a new name and add its ledger entry: ./pants fork ORIGIN."
 
@@ -155,6 +167,7 @@ async def fork(console: Console, subsystem: ForkSubsystem, specs: Specs) -> Fork
         f"--name={subsystem.name_}",
         f"--bucket={subsystem.bucket}",
         f"--purpose={subsystem.purpose}",
+        *subsystem.flags,
     )
     return Fork(exit_code=await run_command(argv))
 
@@ -164,7 +177,7 @@ class DriftFormat(Enum):
     json = "json"
 
 
-class DriftSubsystem(GoalSubsystem):
+class DriftSubsystem(CommandSubsystem):
     name = "drift"
     help = (
         "Show which commits of their origins variants lack: each commit since the copy was made, "
@@ -216,6 +229,7 @@ async def drift(
         *(f"--decline={commit}" for commit in subsystem.decline),
         f"--reason={subsystem.reason}",
         f"--synced={subsystem.synced}",
+        *subsystem.flags,
     ]
     argv = ("drift", *paths, *flags, f"--format={subsystem.format.value}")
     return Drift(exit_code=await run_command(argv))
@@ -250,7 +264,7 @@ async def run_variant_tests(request: VariantTestsRequest, targets: AllTargets) -
     return VariantTests(tuple(sorted(address.spec for address in failed)))
 
 
-class UpstreamSubsystem(GoalSubsystem):
+class UpstreamSubsystem(CommandSubsystem):
     name = "upstream"
     help = (
         "Merge what a variant changed into its origin, as edits to look at and commit: "
@@ -278,7 +292,7 @@ async def upstream(
     if variant.fault:
         console.print_stderr(variant.fault)
         return Upstream(exit_code=1)
-    argv = ("upstream", variant.path, f"--verdict={subsystem.verdict}")
+    argv = ("upstream", variant.path, f"--verdict={subsystem.verdict}", *subsystem.flags)
     if subsystem.resolved:
         argv = (*argv, "--resolved")
     else:
@@ -296,7 +310,7 @@ async def upstream(
     return Upstream(exit_code=await run_command((*argv, *sizes)))
 
 
-class RetireSubsystem(GoalSubsystem):
+class RetireSubsystem(CommandSubsystem):
     name = "retire"
     help = "Remove a variant and keep its entry in the ledger: ./pants retire VARIANT."
 
@@ -323,11 +337,11 @@ async def retire(
         return Retire(exit_code=1)
     keep = ("--keep-mentions",) if subsystem.keep_mentions else ()
     sizes = await measure(variant.path, variants)
-    argv = ("retire", variant.path, f"--verdict={subsystem.verdict}", *keep, *sizes)
-    return Retire(exit_code=await run_command(argv))
+    flags = (f"--verdict={subsystem.verdict}", *keep, *sizes, *subsystem.flags)
+    return Retire(exit_code=await run_command(("retire", variant.path, *flags)))
 
 
-class RelinkSubsystem(GoalSubsystem):
+class RelinkSubsystem(CommandSubsystem):
     name = "relink"
     help = (
         "Name again, by content, the commits that the ledger and the run summaries name and that a "
@@ -345,10 +359,10 @@ async def relink(console: Console, subsystem: RelinkSubsystem, specs: Specs) -> 
     if specs:
         console.print_stderr("relink takes no variant: it looks at all records.")
         return Relink(exit_code=1)
-    return Relink(exit_code=await run_command(("relink",)))
+    return Relink(exit_code=await run_command(("relink", *subsystem.flags)))
 
 
-class RenameSubsystem(GoalSubsystem):
+class RenameSubsystem(CommandSubsystem):
     name = "rename"
     help = (
         "Give a variant another name, with its entry in the ledger, its recorded runs, and the "
@@ -369,7 +383,8 @@ async def rename(console: Console, subsystem: RenameSubsystem, specs: Specs) -> 
     if variant.fault:
         console.print_stderr(variant.fault)
         return Rename(exit_code=1)
-    return Rename(exit_code=await run_command(("rename", variant.path, f"--to={subsystem.to}")))
+    argv = ("rename", variant.path, f"--to={subsystem.to}", *subsystem.flags)
+    return Rename(exit_code=await run_command(argv))
 
 
 def rules() -> Iterable[Rule]:
