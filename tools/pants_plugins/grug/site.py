@@ -61,7 +61,7 @@ class SiteError(Exception):
 class SiteSourcesField(MultipleSourcesField):
     default = ("**/*",)
     uses_source_roots = False
-    help = "The docs, run summaries and assets."
+    help = "The docs and assets. The ledger and the run summaries are always those of the workspace."
 
 
 class SiteConfigField(StringField):
@@ -198,17 +198,22 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
 
 @rule(desc="Build the site", level=LogLevel.DEBUG)
 async def package_site(
-    field_set: SiteFieldSet, variants: AllVariants, fragments: DiffFragments
+    field_set: SiteFieldSet,
+    grug: GrugSubsystem,
+    variants: AllVariants,
+    fragments: DiffFragments,
 ) -> BuiltPackage:
     paths = tuple(target.address.spec_path for target in variants)
-    variant_list, leaderboard, sources, config = await MultiGet(
+    archive = (*grug.ledger_files, f"{grug.runs}/**/*.json")
+    variant_list, leaderboard, records, sources, config = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
         Get(Leaderboard, LeaderboardRequest()),
+        Get(Digest, PathGlobs(archive)),
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
     )
     facts = await Get(Digest, CreateDigest([FileContent("facts.json", variant_list.text.encode())]))
-    inputs = (sources.snapshot.digest, config, facts, fragments.digest)
+    inputs = (sources.snapshot.digest, records, config, facts, fragments.digest)
     pages = await Get(
         ProcessResult,
         OwnTool(
