@@ -77,6 +77,11 @@ def test_the_recipe(lab: Lab, tmp_path: Path) -> None:
     assert not relu.exists()
     lab.pants(*fork, "--fork-bucket=MLP/activation")
     assert (lab.entry("relu").origin, lab.entry("relu").status) == ("base", "active")
+    # An entry in the ledger does not run the tests of the site, nor of the tools.
+    changed = ("--changed-since=HEAD", "--changed-dependents=transitive", "list")
+    selected = [line for line in lab.pants(*changed).splitlines() if line[:1].isalpha()]
+    assert "docs/reports/variants/relu.md:../../ledger" in selected
+    assert "docs:site" not in selected
     lab.pants("fmt", "lint", "check", "test", "experiments/grug/relu::")
     assert "experiments.grug.base" not in (relu / "test_launch.py").read_text()
     lab.workspace.commit()
@@ -161,6 +166,32 @@ def test_a_variant_whose_tests_fail_is_not_merged(lab: Lab) -> None:
     (broken / "model.py").unlink()
     assert "commit it" in lab.refused("retire", "experiments/grug/broken", "--retire-verdict=No.")
     lab.workspace.git("checkout", "--quiet", "experiments/grug/broken")
+
+
+def test_one_experiments_trouble_stays_on_its_page(lab: Lab) -> None:
+    """A plan that fails, and code that no commit has: the site has all the rest."""
+    for name in ("crashing", "lost"):
+        lab.pants(
+            "fork",
+            "experiments/grug/base",
+            f"--fork-name={name}",
+            "--fork-purpose=Is it told?",
+            "--fork-bucket=MLP/activation",
+            "--fork-stage",
+        )
+    lab.workspace.commit()
+    lab.pants("retire", "experiments/grug/lost", "--retire-verdict=No.", "--retire-stage")
+    lab.workspace.commit()
+    with (lab.root / "experiments/grug/crashing/model.py").open("a") as model:
+        model.write("oops = undefined_name\n")
+    entry = lab.root / "docs/reports/variants/lost.md"
+    nowhere = f"last known-good: {'0' * 12}"
+    entry.write_text(re.sub("last known-good: .*", nowhere, entry.read_text()))
+    page = lab.page("crashing")
+    assert "undefined_name" in page and "NameError" in page
+    pages = lab.root / "dist/site/reports/variants"
+    assert f"git show {'0' * 12}" in (pages / "lost.html").read_text()
+    assert (pages / "crashing.diff.html").exists() and not (pages / "lost.diff.html").exists()
 
 
 def test_goals_ask_for_one_variant(lab: Lab) -> None:

@@ -29,6 +29,8 @@ _MODES: dict[str, Mode] = {
 }
 
 
+_IS_ANOTHERS = "dubious ownership"
+
 # What names the base branch: pants.toml, and for one command the environment, as Pants reads it.
 BASE_VARIABLE = "PANTS_GRUG_BASE_BRANCH"
 _CONFIGURATION = "pants.toml"
@@ -311,6 +313,10 @@ class Git:
 
 
 def complaint(process: subprocess.CompletedProcess[bytes]) -> str:
-    """The first line that a failed command wrote to standard error, or "no answer"."""
+    """The first line that a failed command wrote to standard error, or "no answer".
+
+    git's remedy for a repository of another user, which is the last of its lines, is added.
+    """
     lines = process.stderr.decode(errors="replace").strip().splitlines()
-    return lines[0] if lines else "no answer"
+    remedy = f": {lines[-1].strip()}" if lines[1:] and _IS_ANOTHERS in lines[0] else ""
+    return f"{lines[0]}{remedy}" if lines else "no answer"

@@ -76,6 +76,7 @@ def test_a_repository_that_git_refuses_is_one_line(tmp_path, monkeypatch, capsys
     assert workspace.run("drift") == 1
     error = capsys.readouterr().err
     assert "dubious ownership" in error and error.count("\n") == 1
+    assert f"git config --global --add safe.directory {tmp_path}" in error
 
 
 def test_a_checkout_has_the_bytes_that_were_committed(tmp_path, home):

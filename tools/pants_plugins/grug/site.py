@@ -61,7 +61,9 @@ class SiteError(Exception):
 class SiteSourcesField(MultipleSourcesField):
     default = ("**/*",)
     uses_source_roots = False
-    help = "The docs and assets. The ledger and the run summaries are always those of the workspace."
+    help = (
+        "The docs and assets. The ledger and the run summaries are always those of the workspace."
+    )
 
 
 class SiteConfigField(StringField):
