@@ -1,5 +1,7 @@
 """The end of a variant, and what stands against it."""
 
+import subprocess
+
 import pytest
 
 from tests.tools.lifecycle.conftest import BASE
@@ -129,3 +131,16 @@ def test_one_that_is_not_there(copied, capsys):
     assert retire(copied) == 1
     assert "relu: is deleted" in capsys.readouterr().err
     assert BASE in copied.ledger()
+
+
+def test_one_that_was_never_committed_is_given_up(workspace, capsys):
+    """The command of the message, and the workspace is as it was."""
+    before = workspace.state()
+    assert workspace.fork() == 0
+    capsys.readouterr()
+    assert retire(workspace) == 1
+    error = capsys.readouterr().err
+    command = error.partition("give it up: ")[2].split()
+    assert command[:2] == ["rm", "-r"] and error.count("\n") == 1
+    subprocess.run(command, cwd=workspace.root, check=True)
+    assert [p for p in workspace.state() if p not in before] == ["docs/reports/variants"]
