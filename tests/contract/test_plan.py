@@ -30,7 +30,8 @@ def test_the_compiled_step_is_the_one_that_runs(variant: Variant, cfg: Any) -> N
     """From shapes alone, the same program as from a run's arrays, less what names source lines."""
     train, packing = variant.train, variant.packing
     devices = jax.devices()[:4]
-    ahead = variant.topology.compile_step(cfg, devices)
+    programs = variant.topology.compile_programs(cfg, devices, variant.launch.make_sampler)
+    _, ahead = next(programs)
     with jax.set_mesh(train.make_mesh(cfg, devices)):
         state = jax.jit(make_init(variant, cfg))()
         step = train.make_train_step(cfg, train.make_optimizer(cfg))
@@ -46,16 +47,18 @@ def test_the_compiled_step_is_the_one_that_runs(variant: Variant, cfg: Any) -> N
 
 
 def test_says_whether_it_fits(variant: Variant, cfg: Any) -> None:
-    topology = variant.topology
+    topology, sampler = variant.topology, variant.launch.make_sampler
     devices = jax.devices()[:4]
     large = topology.Topology("large", devices, 2.0**30)
-    text = "\n".join(topology.compiled(cfg, large))
-    assert re.search(r"peak +[\d.]+ MiB of 1.00 GiB: fits", text)
+    text = "\n".join(topology.compiled(cfg, large, sampler))
+    assert "the largest is the step, of 1.00 GiB: fits" in text
+    for program in ("step", "evaluation", "sample", "initialization"):
+        assert re.search(rf"\n  {program} +[\d.]+ MiB", text), program
     for part in ("arguments", "temporaries", "of the model", "all-gather", "all-reduce"):
         assert re.search(rf"\n  {part} +[\d.e+]+", text), part
     lines: list[str] = []
     with pytest.raises(
         variant.train.TrainError, match=r"does not fit on small: .* GiB at the peak"
     ):
-        lines.extend(topology.compiled(cfg, topology.Topology("small", devices, 2.0**10)))
+        lines.extend(topology.compiled(cfg, topology.Topology("small", devices, 2.0**10), sampler))
     assert "DOES NOT FIT" in "\n".join(lines) and "all-gather" in "\n".join(lines)

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int
 
 from .model import BATCH, ModelConfig, Transformer
 from .planning.plan import estimate, plan
@@ -32,6 +32,7 @@ Preset = Literal["tiny", "130m", "350m", "1b"]
 
 # tiny: minutes on two CPU cores. The others: 20 training tokens per parameter (Chinchilla,
 # arXiv:2203.15556) at the shapes of GPT-2 small and medium and of a present-day 1B model.
+# Held-out targets: as many as github.com/KellerJordan/modded-nanogpt evaluates.
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
     "130m": TrainConfig(
@@ -44,6 +45,7 @@ PRESETS: dict[str, TrainConfig] = {
         learning_rate=1.5e-3,
         warmup_steps=250,
         eval_every=500,
+        eval_tokens=10_485_760,
         checkpoint_every=500,
     ),
     "350m": TrainConfig(
@@ -56,6 +58,7 @@ PRESETS: dict[str, TrainConfig] = {
         learning_rate=1e-3,
         warmup_steps=500,
         eval_every=1_000,
+        eval_tokens=10_485_760,
         checkpoint_every=1_000,
     ),
     "1b": TrainConfig(
@@ -75,6 +78,7 @@ PRESETS: dict[str, TrainConfig] = {
         learning_rate=6e-4,
         warmup_steps=1_000,
         eval_every=1_000,
+        eval_tokens=10_485_760,
         checkpoint_every=1_000,
     ),
 }
@@ -97,6 +101,8 @@ class Command:
     def __post_init__(self) -> None:
         if self.json and (self.topology or not self.plan):
             raise ValueError("--json is a form of --plan without --topology: add or remove these")
+        if self.topology and not self.plan:
+            raise ValueError("--topology is what --plan compiles for: add --plan, or remove it")
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -135,20 +141,20 @@ def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
     return dataclasses.replace(cfg, model=model, run_dir=run_dir)
 
 
-def sample(model: Transformer, prompt: list[int], length: int, *, temperature: float) -> list[int]:
-    """`length` token ids that continue the prompt, drawn with a fixed key.
+def make_sampler(cfg: TrainConfig) -> tuple[Callable[..., Array], tuple[int, int]]:
+    """A sampler under the current mesh, and the shape of its token ids.
 
-    Runs the whole window for every token: enough to look at a model, too slow to serve one.
+    (model, token ids, length of the prompt) -> token ids, all after the prompt drawn with a fixed
+    key. Runs the whole window for every token: enough to look at a model, too slow to serve one.
     """
     rows = math.prod(jax.sharding.get_mesh().shape[a] for a in BATCH)  # every shard needs a row
-    window = len(prompt) + length
-    tokens = np.zeros((rows, window), np.int32)
-    tokens[:, : len(prompt)] = prompt
+    window, temperature = min(208, cfg.sequence_length), 0.7
     by_row = P(BATCH, None)
 
     def grow(
-        model: Transformer, tokens: Int[Array, "rows window"], key: PRNGKeyArray
+        model: Transformer, tokens: Int[Array, "rows window"], prompt_length: Int[Array, ""]
     ) -> Int[Array, "rows window"]:
+        key = jax.random.PRNGKey(0)
         positions = jnp.broadcast_to(jnp.arange(window)[None], tokens.shape, out_sharding=by_row)
 
         def append_token(
@@ -160,10 +166,18 @@ def sample(model: Transformer, prompt: list[int], length: int, *, temperature: f
             token = jax.random.categorical(jax.random.fold_in(key, index), logits)
             return jnp.where(jnp.arange(window)[None] == index, token, tokens)
 
-        tokens = jax.lax.fori_loop(len(prompt), window, append_token, tokens)
+        tokens = jax.lax.fori_loop(prompt_length, window, append_token, tokens)
         return jax.reshard(tokens, P(None, None))
 
-    grown = jax.jit(grow)(model, jax.device_put(tokens, by_row), jax.random.PRNGKey(0))
+    return jax.jit(grow), (rows, window)
+
+
+def sample(model: Transformer, prompt: list[int], cfg: TrainConfig) -> list[int]:
+    """Token ids with which the model continues a prompt."""
+    sampler, shape = make_sampler(cfg)
+    tokens = np.zeros(shape, np.int32)
+    tokens[:, : len(prompt)] = prompt
+    grown = sampler(model, jax.device_put(tokens, P(BATCH, None)), len(prompt))
     return np.asarray(grown)[0, len(prompt) :].tolist()
 
 
@@ -173,9 +187,8 @@ def continuation(model: Transformer, cfg: TrainConfig) -> str:
     end = int(store.array("heldout/offsets")[1].read().result())
     prompt_length = min(end, 48, cfg.sequence_length // 2)
     prompt = store.array("heldout/tokens")[:prompt_length].read().result().tolist()
-    length = min(160, cfg.sequence_length - len(prompt))
     tokenizer = store.tokenizer()
-    learned = tokenizer.decode(sample(model, prompt, length, temperature=0.7))
+    learned = tokenizer.decode(sample(model, prompt, cfg))
     beginning = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
     return f"{beginning}\n--- the model goes on ---\n{learned}\n---"
 
@@ -203,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
             return 0
         if command.plan:
-            for part in plan(cfg, command.topology):
+            for part in plan(cfg, command.topology, make_sampler):
                 print(part, flush=True)
             return 0
         if not cfg.data:

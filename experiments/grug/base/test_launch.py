@@ -18,7 +18,7 @@ from .train import TrainConfig
 SMALL = (
     "--model.vocab-size 64 --model.d-model 32 --model.n-layers 2 --model.head-dim 8 "
     "--model.d-ff 64 --model.loss-chunk 8 --sequence-length 32 --batch-size 8 --steps 3 "
-    "--warmup-steps 1 --eval-batches 1"
+    "--warmup-steps 1 --eval-tokens 256"
 ).split()
 
 
@@ -31,7 +31,7 @@ def test_config_fields_are_frozen():
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume seed steps batch_size sequence_length microbatches "
         "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
-        "z_loss ema_decay eval_every eval_batches checkpoint_every keep_checkpoints mesh "
+        "z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
         "tensorboard wandb"
     ).split()
 
@@ -41,7 +41,7 @@ def test_config_fields_are_frozen():
     [("tiny", 1e6, 4e6), ("130m", 120e6, 150e6), ("350m", 300e6, 400e6), ("1b", 1e9, 1.3e9)],
 )
 def test_presets_have_the_size_of_their_name(preset, low, high):
-    text = "\n".join(plan(launch.parse(["--preset", preset]).train))
+    text = "\n".join(plan(launch.parse(["--preset", preset]).train, "", launch.make_sampler))
     parameters = re.search(r"parameters +([\d,]+)", text)
     assert parameters
     assert low < int(parameters[1].replace(",", "")) < high
@@ -135,11 +135,21 @@ def test_the_plan_as_json_is_the_plan(capsys):
     shape = [model.n_layers, model.d_model, model.d_ff]
     assert values["parameters"] == values["active_parameters"] == PARAMETERS["tiny"]
     assert values["weights"]["blocks.0.mlp.w_up"] == [shape, "P(None, 'data', 'model')"]
-    for flags in (["--json"], ["--plan", "--json", "--topology", "v5e:4x4"]):
-        with pytest.raises(SystemExit) as ended:
-            launch.main(flags)
-        assert ended.value.code == 2
-        assert "--json is a form of --plan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--json", "--json is a form of --plan"),
+        ("--plan --json --topology v5e:4x4", "--json is a form of --plan"),
+        ("--topology v5e:4x4 --steps 3", "--topology is what --plan compiles for"),
+        ("--topology nonsense", "--topology is what --plan compiles for"),
+    ],
+)
+def test_a_flag_that_means_something_only_beside_another(capsys, flags, message):
+    with pytest.raises(SystemExit) as ended:
+        launch.main(flags.split())
+    assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_loss_curve_falls_from_left_to_right():

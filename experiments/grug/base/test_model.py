@@ -249,7 +249,7 @@ def test_residual_projections_start_smaller():
         ({"n_heads": 6}, "n_heads=6 is not a multiple of n_kv_heads=4"),
         ({"head_dim": 7}, "head_dim=7 is odd"),
         ({"d_ff": 0}, "d_ff=0: must be at least 1"),
-        ({"remat_layers": 3}, "remat_layers=3: must lie between 0 and n_layers=2"),
+        ({"remat_layers": 3}, "remat_layers=3: must be at most n_layers=2"),
     ],
 )
 def test_config_names_what_does_not_fit(change, message):

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from . import train as loop
 from .model import BATCH, ModelConfig
@@ -49,7 +51,7 @@ CFG = TrainConfig(
     learning_rate=1e-2,
     warmup_steps=2,
     eval_every=3,
-    eval_batches=2,
+    eval_tokens=512,
     checkpoint_every=2,
     tensorboard=False,
     ema_decay=0.9,
@@ -153,6 +155,23 @@ def test_schedules_rise_stay_and_end_at_zero():
     np.testing.assert_allclose(wsd(85), 0.5 * CFG.learning_rate, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", ["cosine", "wsd"])
+@given(steps=st.integers(1, 300), warmup=st.integers(0, 400), fraction=st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_a_schedule_rises_to_the_peak_and_ends_by_its_rule(shape, steps, warmup, fraction):
+    decay = {"decay_fraction": fraction} if shape == "wsd" else {}
+    cfg = dataclasses.replace(CFG, steps=steps, warmup_steps=warmup, schedule=shape, **decay)
+    rates = np.array(jax.vmap(make_schedule(cfg))(np.arange(steps + 1))) / cfg.learning_rate
+    rise = min(warmup, steps // 2)
+    last = min(max(1, round(fraction * steps)), steps - rise) if shape == "wsd" else steps - rise
+    fall = steps - last  # the first update of the decay, at the peak
+    np.testing.assert_allclose(rates[:rise], np.arange(rise) / max(rise, 1), atol=1e-6)
+    np.testing.assert_allclose(rates[rise : fall + 1], 1, atol=1e-6)
+    assert (np.diff(rates[fall:]) < 1e-7).all() and rates.min() > -1e-7
+    ends = {"cosine": (1 + np.cos(np.pi * (last - 1) / last)) / 2, "wsd": 1 / last}
+    np.testing.assert_allclose(rates[-2:], [ends[shape], 0], atol=2e-6)
+
+
 def rows(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -182,7 +201,7 @@ def test_one_line_per_step_with_the_promised_keys(whole):
     throughput = "tokens_per_second step_time loading_time total_tokens flops_per_token".split()
     always = {"step", "train/loss", "train/grad_norm", "optim/learning_rate"}
     always |= {f"throughput/{name}" for name in throughput}
-    held_out = {f"eval/{name}" for name in ("loss", "bpb", "ema/loss", "ema/bpb")}
+    held_out = {f"eval/{name}" for name in ("loss", "bpb", "targets", "ema/loss", "ema/bpb")}
     for line in lines:
         assert set(line) == always | (held_out if line["step"] in (3, 6) else set())
         assert all(math.isfinite(value) for value in line.values())
@@ -322,7 +341,8 @@ def test_mesh_takes_the_devices_that_are_left():
         ({"microbatches": 3}, "batch_size=8 is not a multiple of microbatches=3"),
         ({"sequence_length": 12}, "loss_chunk=8 does not divide sequence_length=12"),
         ({"ema_decay": 1.0}, "ema_decay=1.0: must be at least 0 and below 1"),
-        ({"keep_checkpoints": 0}, "would delete what was just saved"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints=0: must be at least 1"),
+        ({"decay_fraction": 0.1}, "decay_fraction=0.1 changes nothing: add --schedule wsd"),
         ({"steps": 0}, "steps=0: must be at least 1"),
     ],
 )

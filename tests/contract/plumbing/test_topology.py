@@ -35,7 +35,7 @@ def test_a_missing_compiler_is_one_line(name, bundle, capsys):
 
 
 def test_accelerators_compute_in_bfloat16():
-    assert launch.parse(["--topology", "v5e:4x4"]).train.model.compute_dtype == "bfloat16"
+    assert launch.parse(["--plan", "--topology", "v5e:4x4"]).train.model.compute_dtype == "bfloat16"
     assert launch.parse([]).train.model.compute_dtype == "float32"
 
 

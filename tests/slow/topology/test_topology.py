@@ -98,9 +98,11 @@ PROGRAM = """
 from experiments.grug.base import launch
 from experiments.grug.base.planning import hlo, topology
 topology.leave_hardware_alone(["--topology"])
-flags = "--topology v5e:2x2 --model.n-layers 2 --model.scan-unroll {unroll} --model.loss-chunk 128"
+flags = "--plan --topology v5e:2x2 --model.n-layers 2 --model.loss-chunk 128"
+flags += " --model.scan-unroll {unroll}"
 cfg = launch.parse(flags.split()).train
-program = topology.compile_step(cfg, topology.Topology.named("v5e:2x2").devices)
+devices = topology.Topology.named("v5e:2x2").devices
+_, program = next(topology.compile_programs(cfg, devices, launch.make_sampler))
 print(program.cost_analysis()["flops"], hlo.count(program.as_text()).matrix_flops)
 """
 

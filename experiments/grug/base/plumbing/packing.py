@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from .data import Batch, DataError, TokenStore
 from .storage import explain
 
+AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 DTYPES = ("int32", "int32", "int32", "int32", "float32")  # of a Batch's arrays
 
 
@@ -27,11 +28,14 @@ class PackedRows:
     exactly one row. Shorter pieces share rows by best fit; attention keeps them apart.
     """
 
-    def __init__(self, store: TokenStore, split: str, sequence_length: int):
+    def __init__(self, store: TokenStore, split: str, sequence_length: int, *, targets: int = 0):
+        """With `targets`, only so many of the split's, those that `chosen` names."""
         self.tokens, self.url = store.array(f"{split}/tokens"), store.url
         offsets = np.asarray(store.array(f"{split}/offsets").read().result()).astype(np.int64)
         self.length = sequence_length
         positions = np.maximum(np.diff(offsets) - 1, 0)
+        if targets:
+            positions = chosen(positions, targets)
         pieces = -(-positions // sequence_length)
         document = np.repeat(np.arange(len(positions)), pieces)
         index = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -50,6 +54,8 @@ class PackedRows:
     def batch(self, indices: Iterable[int]) -> Batch:
         """These rows as arrays of shape (B, S). All reads start at once: a store may be far away.
 
+        An index beyond the last row gives padding.
+
         Raises:
             DataError: a read failed.
         """
@@ -60,6 +66,8 @@ class PackedRows:
         return Batch(*arrays)
 
     def _read(self, index: int) -> list[ts.Future]:
+        if index >= len(self):
+            return []
         alone = index < len(self.full)
         pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
         spans = [(int(self.starts[p]), int(self.lengths[p])) for p in pieces]
@@ -70,6 +78,19 @@ class PackedRows:
             return read.result()
         except ValueError as error:
             raise DataError(f"token store {explain(error, self.url)}") from error
+
+
+def chosen(positions: np.ndarray, targets: int) -> np.ndarray:
+    """The positions of each document that are in a fixed choice of `targets` from all documents.
+
+    It takes whole documents in an order of their own, since neighbours in a corpus are alike, and
+    the last one's beginning. The order is that of NumPy's legacy generator, which never changes.
+    """
+    order = np.random.RandomState(0).permutation(len(positions))
+    before = np.cumsum(positions[order]) - positions[order]
+    taken = np.zeros_like(positions)
+    taken[order] = np.clip(targets - before, 0, positions[order])
+    return taken
 
 
 def fill(row: Batch, pieces: list[np.ndarray]) -> None:
@@ -139,9 +160,25 @@ def loader(
             f"than one batch of {batch_size}; add text, or lower --batch-size"
         )
     own = local_rows(batch_size, axes)
-    indices = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch_size)
-    dataset = indices.map(lambda batch: rows.batch(batch[own]))
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    indices = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
+    # The last batch is never reached; a full one keeps the length below the largest there is.
+    batches = indices.batch(batch_size, drop_remainder=True)
+    return iter(batches.map(lambda batch: rows.batch(batch[own])).to_iter_dataset(AHEAD))
+
+
+def every_row(rows: PackedRows, batch_size: int, axes: tuple[str, ...]) -> Any:
+    """This process's rows of each batch of all rows, in order; the last one is filled with padding.
+
+    It can be iterated over again and again.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not len(rows):
+        raise DataError(f"{rows.url}: its held-out documents hold no target: add text")
+    own = np.array(local_rows(batch_size, axes))
+    starts = grain.MapDataset.range(0, len(rows), batch_size)
+    return starts.map(lambda start: rows.batch(start + own)).to_iter_dataset(AHEAD)
 
 
 def to_devices(batch: Batch, axes: tuple[str, ...]) -> Batch:
