@@ -21,8 +21,9 @@ AXES: dict[str, Axis] = {
     "time": lambda run, point: point[2],
 }
 # In order of preference: the first metric that every run of both sides has is used.
+HELD_OUT = "held-out bits per byte"
 METRICS: dict[str, Callable[[Run], list[tuple[Sequence[float], float]]]] = {
-    "held-out bits per byte": lambda run: [(point, point[4]) for point in run.heldout],
+    HELD_OUT: lambda run: [(point, point[4]) for point in run.heldout],
     "training loss": lambda run: [(point, point[3]) for point in run.curve],
 }
 
@@ -126,7 +127,11 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
     hardware = {f"{run.devices['count']} × {run.devices['kind']}" for run in runs}
     if axis == "time" and len(hardware) > 1:
         return f"runs on different devices ({', '.join(sorted(hardware))})"
+    measured_over = sorted({run.measured_over for run in runs})
+    unlike = len(measured_over) > 1
     for metric, points_of in METRICS.items():
+        if metric == HELD_OUT and unlike:
+            continue
         curves = [
             [(AXES[axis](run, point), value) for point, value in points_of(run)] for run in runs
         ]
@@ -139,10 +144,10 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
         numbers = [value for value in values if value is not None]
         seeds = len(variant.runs)
         first, second = Sample(tuple(numbers[:seeds])), Sample(tuple(numbers[seeds:]))
-        notes = tuple(
-            note for group in (variant, origin) if (note := _unfinished(axis, spent, group))
-        )
-        return Reading(axis, spent, metric, first, second, welch(first, second), notes)
+        notes = [n for group in (variant, origin) if (n := _unfinished(axis, spent, group))]
+        if unlike:
+            notes.append(f"held-out values over {' and '.join(measured_over)} do not compare")
+        return Reading(axis, spent, metric, first, second, welch(first, second), tuple(notes))
     return "no measure that all runs have there"
 
 

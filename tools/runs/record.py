@@ -319,6 +319,9 @@ def measured(metrics: Metrics, starts: Sequence[int], limit: int) -> dict[str, A
     ]
     tail = metrics.loss[-max(1, len(metrics.loss) // 50) :]
     last_values = metrics.evaluations[-1][1] if metrics.evaluations else {}
+    targets = last_values.get("eval/targets")
+    # A resumed run may have changed what its evaluations read.
+    evaluations = [e for e in metrics.evaluations if e[1].get("eval/targets") == targets]
     if metrics.evaluations and metrics.evaluations[-1][0] != len(points) - 1:
         last_values = {}  # the last step was not evaluated
     names = ("eval/loss", "eval/bpb", "eval/ema/loss", "eval/ema/bpb")
@@ -347,8 +350,9 @@ def measured(metrics: Metrics, starts: Sequence[int], limit: int) -> dict[str, A
                 rounded(values["eval/loss"]),
                 rounded(values["eval/bpb"]),
             ]
-            for i, values in pick(metrics.evaluations, MAX_HELDOUT * limit // MAX_POINTS)
+            for i, values in pick(evaluations, MAX_HELDOUT * limit // MAX_POINTS)
         ],
+        "heldout_targets": None if targets is None else int(targets),
     }
 
 

@@ -16,7 +16,7 @@ from tools.common.errors import ToolError
 from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # Roles for summaries of the first schema, which do not hold them.
 OLD_ROLES = {
     "checkpoint_every": "cadence",
@@ -67,11 +67,23 @@ class Run:
     final: dict[str, float | None]
     curve: tuple[Point, ...]
     heldout: tuple[Point, ...]
+    heldout_targets: int | None
 
     @property
     def path(self) -> str:
         """The path of the summary, from the workspace's root."""
         return f"{RUNS}/{self.variant}/{self.run}.json"
+
+    @property
+    def measured_over(self) -> str:
+        """What the held-out values are a mean over: two runs compare only where it is the same.
+
+        Runs before schema 4 did not count their targets, which followed from these settings.
+        """
+        if self.heldout_targets is not None:
+            return f"{self.heldout_targets:,} targets"
+        settings = [self.config.get(k) for k in ("eval_batches", "batch_size", "sequence_length")]
+        return " x ".join(map(str, settings)) + " positions"
 
     def experiment(self) -> dict[str, Any]:
         """The settings that runs of one experiment share: those whose role is not in FREE."""
@@ -143,6 +155,8 @@ def _updated(values: Any) -> Any:
     if isinstance(values, dict):
         if values.get("schema_version") == 1:
             values.setdefault("roles", OLD_ROLES)
+        if values.get("schema_version") in (1, 2, 3):
+            values.setdefault("heldout_targets", None)
         if values.get("schema_version") in (1, 2):
             values.setdefault("run_schema", values["schema_version"])
             values.setdefault("numerics", None)
@@ -182,7 +196,7 @@ def load_all(root: Path) -> tuple[list[Run], list[str]]:
 
 def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:
     """Faults of a summary, as (key, message); `place` is (variant, run) from its path."""
-    if values["schema_version"] not in (1, 2, SCHEMA_VERSION):
+    if values["schema_version"] not in (1, 2, 3, SCHEMA_VERSION):
         version = values["schema_version"]
         return [("schema_version", f"is {version!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
     result = [
@@ -212,6 +226,8 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         "final": _is_final(values["final"]),
         "curve": _is_points(values["curve"], 4) and len(values["curve"]) > 0,
         "heldout": _is_points(values["heldout"], 5),
+        "heldout_targets": values["heldout_targets"] is None
+        or (_whole(values["heldout_targets"]) and values["heldout_targets"] > 0),
     }
     return result + [
         (key, f"is malformed: {_AGAIN}") for key, is_good in checks.items() if not is_good

@@ -115,7 +115,7 @@ class Workspace:
         curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
                  for i in range(1, 11)]  # fmt: skip
         summary = {
-            "schema_version": 3,
+            "schema_version": 4,
             "variant": variant,
             "run": run,
             "run_schema": 3,
@@ -147,6 +147,7 @@ class Workspace:
                 [steps / 2, tokens // 2, time / 2, end + 1, bpb + 1],
                 [steps, tokens, time, end, bpb],
             ],
+            "heldout_targets": 1000,
         } | values
         path = self.root / f"docs/reports/runs/{variant}/{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,8 @@ def rows(count: int, every: int = 50) -> list[dict[str, float]]:
     """A run's lines, with an evaluation every so many steps and at the end."""
     result = []
     for step in range(1, count + 1):
-        observed = {"eval/loss": 4.5, "eval/bpb": 2.0} if step % every == 0 or step == count else {}
+        is_due = step % every == 0 or step == count
+        observed = {"eval/loss": 4.5, "eval/bpb": 2.0, "eval/targets": 1000} if is_due else {}
         result.append(row(step, **observed))
     return result
 

@@ -146,7 +146,9 @@ def test_summaries(repository):
     git = {"commit": repository.commit, "dirty": False}
     good = repository.write_summary("base", "base-1", git=git)
     assert faults(repository) == []
-    lacking = {1: ("roles", "run_schema", "numerics"), 2: ("run_schema", "numerics")}
+    lacking = {3: ("heldout_targets",)}
+    lacking[2] = ("run_schema", "numerics", *lacking[3])
+    lacking[1] = ("roles", *lacking[2])
     for schema, keys in lacking.items():
         older = {k: v for k, v in good.items() if k not in keys}
         older |= {"run": f"base-0{schema}", "schema_version": schema}
@@ -154,7 +156,7 @@ def test_summaries(repository):
         older_path.write_text(json.dumps(older))
     assert faults(repository) == []
     repository.write_summary("nobody", "nobody-1", git=git)
-    repository.write_summary("base", "base-2", schema_version=4)
+    repository.write_summary("base", "base-2", schema_version=5)
     repository.write_summary("base", "base-3", curve=[])
     repository.write_summary("base", "base-4", run="base-1")
     runs = repository.root / "docs/reports/runs"

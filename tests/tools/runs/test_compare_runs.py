@@ -167,6 +167,23 @@ def test_without_evaluations_the_training_loss_is_read(workspace):
     assert (result.metric, result.variant.mean) == ("training loss", pytest.approx(3.05))
 
 
+def test_held_out_values_over_other_targets_do_not_compare(workspace):
+    for seed, end in enumerate((4.0, 4.1)):
+        workspace.write_summary("base", f"base-{seed}", seed=seed, end=end)
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, end=end, heldout_targets=2000)
+    result = readings(workspace)["tokens"]
+    assert result.metric == "training loss"
+    assert "held-out values over 1,000 targets and 2,000 targets do not compare" in result.notes
+    # Older runs did not count them: the settings from which they followed must be equal.
+    for size in (8, 16):
+        config = {"eval_batches": 4, "batch_size": size, "sequence_length": 64}
+        for seed, variant in ((seed, v) for seed in (0, 1) for v in ("base", "moe")):
+            given = config if variant == "base" else config | {"batch_size": 8}
+            older = {"heldout_targets": None, "config": given}
+            workspace.write_summary(variant, f"{variant}-{seed}", seed=seed, **older)
+        assert (readings(workspace)["tokens"].metric == "training loss") == (size == 16)
+
+
 def test_only_runs_on_the_same_data_compare(seeds):
     for seed in range(3):
         seeds.write_summary("moe", f"moe-{seed}", seed=seed, data_digest="e" * 64)

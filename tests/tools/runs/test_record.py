@@ -45,7 +45,17 @@ def test_a_summary_holds_the_run(workspace):
     assert result.final["train_loss"] == pytest.approx(4.0, abs=0.02)
     assert (result.final["heldout_bpb"], result.final["ema_bpb"]) == (2.0, None)
     assert [point[0] for point in result.heldout] == [300, 600, 900, 1000]
+    assert result.heldout_targets == 1000
     assert len(result.curve) == run_summary.MAX_POINTS
+
+
+def test_only_evaluations_over_the_same_targets_are_one_curve(workspace):
+    """A resumed run may have read more."""
+    lines = rows(100)
+    lines[-1]["eval/targets"] = 5000
+    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
+    result = run_summary.load(workspace.root / path, path)
+    assert ([point[0] for point in result.heldout], result.heldout_targets) == ([100], 5000)
 
 
 def test_a_summary_names_no_machine_and_no_person(workspace):
