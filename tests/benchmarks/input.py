@@ -135,7 +135,7 @@ def share_of_step(store: Path, rounds: int, steps: int, directory: Path) -> tupl
     def train() -> float:
         out = directory / f"run-{len(shares)}"
         launch = [sys.executable, "-m", "experiments.grug.base.launch", "--data", str(store)]
-        flags = ["--run-dir", str(out), "--steps", str(steps), "--eval-batches", "1"]
+        flags = ["--run-dir", str(out), "--steps", str(steps), "--eval-tokens", "512"]
         done = subprocess.run(
             [*launch, *flags, "--no-tensorboard"],
             env=child_environment() | compiled,

@@ -19,7 +19,7 @@ from tools.runs.record import record
 TINY = (
     "--model.vocab-size 320 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 "
     "--model.n-kv-heads 1 --model.head-dim 16 --model.d-ff 64 --model.loss-chunk 32 "
-    "--sequence-length 64 --batch-size 4 --eval-batches 1 --steps 3 --no-tensorboard"
+    "--sequence-length 64 --batch-size 4 --eval-tokens 512 --steps 3 --no-tensorboard"
 ).split()
 LEDGER = """# Archive
 

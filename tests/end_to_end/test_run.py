@@ -20,7 +20,7 @@ from tools.corpus.default import prepare_default
 MODEL = (
     "--model.vocab-size 512 --model.d-model 64 --model.n-layers 2 --model.n-heads 2 "
     "--model.n-kv-heads 1 --model.head-dim 32 --model.d-ff 256 --sequence-length 128 "
-    "--batch-size 8 --learning-rate 3e-3 --warmup-steps 5 --eval-batches 4 --no-tensorboard"
+    "--batch-size 8 --learning-rate 3e-3 --warmup-steps 5 --eval-tokens 4096 --no-tensorboard"
 ).split()
 
 

@@ -15,7 +15,7 @@ MODEL = (
     "--model.vocab-size 320 --model.d-model 32 --model.n-layers 1 --model.n-heads 4 "
     "--model.n-kv-heads 2 --model.head-dim 8 --model.d-ff 64 --model.loss-chunk 32 "
     "--model.scan-unroll 1 --sequence-length 64 --batch-size 8 --warmup-steps 2 --eval-every 4 "
-    "--eval-batches 2 --no-tensorboard"
+    "--eval-tokens 2048 --no-tensorboard"
 ).split()
 EXPERTS = "--model.n-experts 4 --model.top-k 2 --model.d-expert 16".split()
 

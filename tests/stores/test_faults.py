@@ -176,7 +176,7 @@ def test_a_whole_run_in_a_bucket(root, proxy, tmp_path, capsys):
         steps=12,
         batch_size=4,
         sequence_length=64,
-        eval_batches=1,
+        eval_tokens=1024,
         eval_every=0,
         checkpoint_every=4,
         resume=True,

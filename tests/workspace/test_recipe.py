@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 RUN = (
     "--steps 3 --model.vocab-size 512 --model.d-model 64 --model.n-layers 2 --model.n-heads 2 "
     "--model.n-kv-heads 1 --model.head-dim 32 --model.d-ff 256 --sequence-length 128 "
-    "--batch-size 8 --eval-every 3 --eval-batches 2 --no-tensorboard"
+    "--batch-size 8 --eval-every 3 --eval-tokens 2048 --no-tensorboard"
 ).split()
 SQUARED, PLAIN = "jnp.square(jax.nn.relu(up))", "jax.nn.relu(up)"
 # Their subjects do not matter to the recipe, and they are most of a variant's test time.

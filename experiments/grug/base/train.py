@@ -324,7 +324,7 @@ class Evaluator:
         self.sums = make_eval_step()
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """`eval/loss`, `eval/bpb` and `eval/targets`, the number of targets.
+        """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets` and `eval/bytes`.
 
         With an EMA in the state, the first two also under `eval/ema/`.
         """
@@ -335,12 +335,14 @@ class Evaluator:
                 for batch in self.batches:
                     parts.append(self.sums(model, to_devices(batch, BATCH), self.token_bytes))
                     parts[-2:][0].block_until_ready()  # two batches at most wait on the devices
-                nats, targets, byte_count = np.sum(np.asarray(parts, np.float64), axis=0)
+                nats, targets, byte_count = np.sum(
+                    [np.asarray(part, np.float64) for part in parts], axis=0
+                )
                 metrics |= {
                     f"{prefix}loss": nats / targets,
                     f"{prefix}bpb": nats / byte_count / math.log(2),
-                    "eval/targets": targets,
                 }
+                metrics |= {"eval/targets": targets, "eval/bytes": byte_count}
         return metrics
 
 

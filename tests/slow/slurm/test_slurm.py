@@ -17,7 +17,7 @@ EARLY = 5  # the step at which another job wants the nodes
 TINY = (
     "--model.vocab-size 1024 --model.d-model 64 --model.n-layers 2 --model.n-heads 4 "
     "--model.n-kv-heads 2 --model.head-dim 16 --model.d-ff 128 --model.loss-chunk 64 "
-    "--sequence-length 128 --warmup-steps 10 --eval-every 120 --eval-batches 2 --no-tensorboard"
+    "--sequence-length 128 --warmup-steps 10 --eval-every 120 --eval-tokens 2048 --no-tensorboard"
 ).split()
 FLAGS = [*TINY, "--steps", str(STEPS), "--checkpoint-every", str(10 * STEPS)]
 ENDLESS = [*TINY, "--steps", "100000", "--checkpoint-every", "20"]

@@ -17,7 +17,7 @@ PEX = "tests/slow/wandb/wandb.pex"  # where Pants puts it
 FLAGS = (
     "--model.vocab-size 320 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 "
     "--model.n-kv-heads 1 --model.head-dim 16 --model.d-ff 64 --model.loss-chunk 32 "
-    "--sequence-length 64 --batch-size 4 --eval-batches 1 --steps 300 --seed 7 --wandb "
+    "--sequence-length 64 --batch-size 4 --eval-tokens 512 --steps 300 --seed 7 --wandb "
     "--no-tensorboard"
 ).split()
 # Prints what W&B would upload, as JSON lines, from the files that it keeps: logs in LevelDB's
