@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["cut", "lost", "500", "403", "slow", "stall"]
+Kind = Literal["cut", "lost", "500", "403", "slow", "pause", "stall"]
 XML = '<?xml version="1.0"?><Error><Code>{}</Code><Message>made by the test</Message></Error>'
 
 
@@ -20,13 +22,46 @@ class Fault:
     """What happens to the requests that it matches, `times` of them.
 
     cut: the connection ends before the store has seen the request. lost: it ends after that, but
-    without the answer. 500, 403: the proxy's answer. slow: a second passes first. stall: no answer.
+    without the answer. 500, 403: the proxy's answer. slow, pause: 1 or 5 seconds pass first. stall:
+    no answer.
     """
 
     kind: Kind
     matches: Callable[[str, str], bool]
     times: float = float("inf")
     met: int = 0
+
+    def strike(self, method: str, path: str) -> Kind | None:
+        """What happens to a request, if anything."""
+        if self.met >= self.times or not self.matches(method, path):
+            return None
+        self.met += 1
+        return self.kind
+
+
+@dataclass
+class Weather:
+    """Each request fails, or is held up for 5 seconds, by chance; the chances are shares of 1."""
+
+    draw: random.Random
+    errors: float
+    pauses: float
+    met: Counter[Kind] = field(default_factory=Counter)
+    requests: int = 0
+
+    def strike(self, method: str, path: str) -> Kind | None:
+        """What happens to a request, if anything."""
+        self.requests += 1
+        chance, kind = self.draw.random(), None
+        if chance < self.errors:
+            kind = self.draw.choice(ERRORS)
+        elif chance < self.errors + self.pauses:
+            kind = "pause"
+        self.met.update([kind] if kind else [])
+        return kind
+
+
+ERRORS: tuple[Kind, ...] = ("cut", "lost", "500")
 
 
 class Proxy(ThreadingHTTPServer):
@@ -41,7 +76,7 @@ class Proxy(ThreadingHTTPServer):
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    fault: Fault | None
+    fault: Fault | Weather | None
 
     @property
     def url(self) -> str:
@@ -49,11 +84,7 @@ class Proxy(ThreadingHTTPServer):
 
     def strike(self, method: str, path: str) -> Kind | None:
         with self._lock:
-            fault = self.fault
-            if not fault or fault.met >= fault.times or not fault.matches(method, path):
-                return None
-            fault.met += 1
-            return fault.kind
+            return self.fault.strike(method, path) if self.fault else None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """The client going away is no news."""
@@ -93,8 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.closing.wait(60)
             self.close_connection = True
             return
-        if kind == "slow":
-            time.sleep(1)
+        if kind in ("slow", "pause"):
+            time.sleep({"slow": 1, "pause": 5}[kind])
         store = http.client.HTTPConnection(self.server.target, timeout=30)
         store.request(self.command, self.path, body, dict(self.headers.items()))
         answer = store.getresponse()
