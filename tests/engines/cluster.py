@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MODULES = {"base": "experiments.grug.base.launch", "moe": "experiments.grug.moe.launch"}
@@ -18,6 +18,9 @@ MODEL = (
     "--eval-tokens 2048 --no-tensorboard"
 ).split()
 EXPERTS = "--model.n-experts 4 --model.top-k 2 --model.d-expert 16".split()
+ENDLESS = ["--steps", "100000", "--checkpoint-every", "100000", "--eval-every", "0"]
+START_S = 240
+"""A bound for tests alone: how long a process may take here to import, compile and run."""
 
 
 @dataclasses.dataclass
@@ -45,9 +48,15 @@ def start(
     processes: int,
     devices: int,
     absent: int | None = None,
+    before: Callable[[], None] | None = None,
+    through: Sequence[str] = (),
     **variables: str,
 ) -> list[Worker]:
-    """Starts `processes` workers with `devices` devices each, less the one that is absent."""
+    """Starts `processes` workers with `devices` devices each, less the one that is absent.
+
+    `before` is called in each of them before it becomes the program, which the command `through`
+    starts.
+    """
     logs.mkdir(parents=True, exist_ok=True)
     shared = {
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -63,10 +72,11 @@ def start(
         if index != absent:
             with log.open("w") as out:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", module, *flags],
+                    [*through, sys.executable, "-m", module, *flags],
                     env={**os.environ, **shared, **variables, **own},
                     stdout=out,
                     stderr=subprocess.STDOUT,
+                    preexec_fn=before,
                 )
             workers.append(Worker(process, log))
     return workers

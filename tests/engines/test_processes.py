@@ -4,57 +4,24 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.engines.cluster import (
-    Worker,
-    cache_in,
+    ENDLESS,
+    START_S,
     finish,
-    kill,
     rows,
     start,
     train,
     wait_for_step,
     wait_for_text,
 )
-from tools.corpus.default import prepare_default
 
 LAST = 8
 STEPS = ["--steps", str(LAST), "--checkpoint-every", "5"]
-ENDLESS = ["--steps", "100000", "--checkpoint-every", "100000", "--eval-every", "0"]
-START_S = 240
-"""A bound for tests alone: how long a process may take here to import, compile and run."""
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory) -> str:
-    """A slice of the default corpus: Python source of the locked wheels."""
-    sizes: dict[str, Any] = {"max_documents": 60, "vocab_size": 320, "heldout_fraction": 0.1}
-    return str(prepare_default(tmp_path_factory.mktemp("corpus"), **sizes))
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> dict[str, str]:
-    return cache_in(tmp_path_factory.mktemp("compiled"))
-
-
-@pytest.fixture
-def launch(store, cache, tmp_path) -> Iterator[Callable[..., list[Worker]]]:
-    """`launch(variant, run_dir, flags, processes=, devices=)`: workers, ended with the test."""
-    started = []
-
-    def start_all(variant: str, run_dir: Path, flags: list[str], **options) -> list[Worker]:
-        logs = tmp_path / f"logs-{len(started)}"
-        started.append(train(variant, store, run_dir, flags, logs, **cache, **options))
-        return started[-1]
-
-    yield start_all
-    for workers in started:
-        kill(workers)
 
 
 def learned(run_dir: Path) -> list[dict[str, float]]:
@@ -108,8 +75,7 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(launch, wh
     saved = [0]
     for processes, devices in ((2, 2), (1, 4)):
         workers = launch("base", run_dir, flags, processes=processes, devices=devices)
-        # They have joined, and the signal comes before the first step.
-        wait_for_text(workers[0], "steps, run in")
+        wait_for_text(workers[0], f"step {saved[-1] + 1}/")
         workers[-1].process.send_signal(signal.SIGTERM)
         codes = finish(workers, within=START_S)
         texts = [worker.text() for worker in workers]

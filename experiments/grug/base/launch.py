@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import jax
@@ -24,8 +23,9 @@ from .planning.plan import estimate, plan
 from .planning.topology import leave_hardware_alone
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import DataError, TokenStore
-from .plumbing.processes import from_first, run
+from .plumbing.processes import meet, run
 from .plumbing.record import VARIANT, loss_curve
+from .plumbing.rundir import claimed
 from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
@@ -110,6 +110,8 @@ def parse(argv: Sequence[str]) -> Command:
     preset = chosen_preset(argv)
     default = Command(train=PRESETS[preset], preset=preset)
     command = tyro.cli(Command, args=argv, default=default, prog=f"launch {VARIANT}")
+    if not command.plan:
+        meet()  # what follows asks for the devices of all processes
     return dataclasses.replace(command, train=resolve(command.train, command.topology))
 
 
@@ -125,20 +127,14 @@ def chosen_preset(argv: Sequence[str]) -> Preset:
 
 
 def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
-    """Fills in what depends on the machine (compute_dtype, run_dir), so that run.json has it."""
+    """Fills in what depends on the machine (compute_dtype), so that run.json has it."""
     model = cfg.model
     if model.compute_dtype == "auto":
         # A CPU has no bfloat16 matrix units that XLA uses: float32 is as fast and exact.
         on_cpu = not topology and jax.default_backend() == "cpu"
         dtype = "float32" if on_cpu else "bfloat16"
         model = dataclasses.replace(model, compute_dtype=dtype)
-    run_dir = cfg.run_dir
-    if not run_dir:
-        numbers = (p.name.rpartition("-")[2] for p in Path("runs").glob(f"{VARIANT}-*"))
-        last = max((int(n) for n in numbers if n.isdecimal()), default=0)
-        number = max(last, 1) if cfg.resume else last + 1
-        run_dir = f"runs/{VARIANT}-{from_first(number)}"
-    return dataclasses.replace(cfg, model=model, run_dir=run_dir)
+    return dataclasses.replace(cfg, model=model)
 
 
 def make_sampler(cfg: TrainConfig) -> tuple[Callable[..., Array], tuple[int, int]]:
@@ -224,11 +220,15 @@ def main(argv: list[str] | None = None) -> int:
                 "--data names no token store; make one with ./pants run corpus -- build "
                 "TEXT --out STORE, or let ./pants run launch prepare the default"
             )
-        if jax.process_index() == 0:
-            print(
-                f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {cfg.run_dir}", flush=True
-            )
-        with jax.set_mesh(make_mesh(cfg)):
+        with (
+            jax.set_mesh(make_mesh(cfg)),
+            claimed(cfg.run_dir, resume=cfg.resume) as run_dir,
+        ):
+            cfg = dataclasses.replace(cfg, run_dir=run_dir)
+            if jax.process_index() == 0:
+                print(
+                    f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {run_dir}", flush=True
+                )
             result = train(cfg)
             show(result.model, cfg, result.history)
         return 0

@@ -12,6 +12,7 @@ from . import launch
 from .model import ModelConfig
 from .planning.plan import plan
 from .plumbing.record import VARIANT, code_state, loss_curve
+from .plumbing.rundir import claimed
 from .plumbing.sources import find_sources
 from .train import TrainConfig
 
@@ -57,11 +58,22 @@ def test_any_field_can_be_overridden():
 
 def test_the_next_free_run_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-1"
+
+    def chosen(resume: bool) -> str:
+        with claimed("", resume=resume) as run_dir:
+            (tmp_path / run_dir / "sources").mkdir(parents=True, exist_ok=True)
+            (tmp_path / run_dir / "sources/model.py").touch()
+            return run_dir
+
+    assert chosen(False) == f"runs/{VARIANT}-1"
     for name in (f"{VARIANT}-1", f"{VARIANT}-9", f"{VARIANT}-mine", "other-12"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-10"
-    assert launch.parse(["--resume"]).train.run_dir == f"runs/{VARIANT}-9"
+        (tmp_path / "runs" / name).mkdir(parents=True, exist_ok=True)
+    assert chosen(False) == f"runs/{VARIANT}-10"
+    assert chosen(True) == f"runs/{VARIANT}-10"
+    with claimed("", resume=False) as unused:
+        assert unused == f"runs/{VARIANT}-11"
+    assert not (tmp_path / unused).exists()
+    assert launch.parse([]).train.run_dir == ""  # reading a command line takes no directory
 
 
 def test_help_explains_every_field(capsys):

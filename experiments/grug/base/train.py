@@ -23,7 +23,7 @@ from .model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Transformer
 from .plumbing.checkpoint import CheckpointError, Checkpoints
 from .plumbing.data import Batch, TokenStore
 from .plumbing.packing import PackedRows, every_row, loader, to_devices
-from .plumbing.processes import StopSignal, from_first, mesh_of
+from .plumbing.processes import mesh_of
 from .plumbing.ranges import (
     Count,
     CountOrZero,
@@ -35,20 +35,13 @@ from .plumbing.ranges import (
     check_ranges,
 )
 from .plumbing.record import read_metrics, write_record
+from .plumbing.rundir import open_run
 from .plumbing.runlog import RunLog, StepMeter, import_wandb
-from .plumbing.storage import Folder
+from .plumbing.signals import Preempted, StopSignal
 
 
 class TrainError(Exception):
     """The run cannot start or go on; the message says why and what to do."""
-
-
-class Preempted(Exception):
-    """A signal asked the run to stop after `step`; its state is saved."""
-
-    def __init__(self, step: int, signal_number: int):
-        super().__init__(f"preempted at step {step}")
-        self.exit_code = 128 + signal_number
 
 
 def role(name: Literal["place", "cadence", "measure", "replicate"], default: Any) -> Any:
@@ -359,19 +352,6 @@ def make_eval_step() -> Callable[[Transformer, Batch, Array], Array]:
     return sums
 
 
-def open_run(cfg: TrainConfig) -> bool:
-    """Whether run_dir holds a run to resume. Raises TrainError if a new run would overwrite one."""
-    run, resuming = Folder(cfg.run_dir), False
-    if jax.process_index() == 0:
-        resuming = run.read("run.json") is not None
-        if not cfg.resume and not run.empty():
-            raise TrainError(
-                f"{cfg.run_dir} is not empty: add --resume to go on with its run, or give another "
-                "--run-dir"
-            )
-    return bool(from_first(resuming))
-
-
 def restore(
     cfg: TrainConfig, checkpoints: Checkpoints, like: TrainState, identity: dict[str, Any]
 ) -> tuple[TrainState, dict[str, Any]] | None:
@@ -431,12 +411,12 @@ def train(cfg: TrainConfig) -> TrainResult:
     """Trains from step 0, or from the newest checkpoint, to cfg.steps under the current mesh.
 
     Raises:
-        Preempted: SIGTERM or SIGINT reached a process of the run; the state is saved.
+        Preempted: a signal reached a process of the run; what is new is saved.
         TrainError, DataError, CheckpointError: the run cannot start or go on.
     """
     if cfg.wandb and jax.process_index() == 0:
         import_wandb()
-    resuming = open_run(cfg)
+    resuming = open_run(cfg.run_dir, resume=cfg.resume)
     store = open_store(cfg)
     optimizer = make_optimizer(cfg)
     batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, BATCH, seed=cfg.seed)

@@ -30,6 +30,7 @@ from .arrays import (
     write_arrays,
 )
 from .processes import from_first
+from .rundir import is_ours
 from .storage import Folder, StorageError, brief, explain, refused
 
 CHECKPOINT_SCHEMA = 1
@@ -124,6 +125,8 @@ class Checkpoints:
                 self._await_others(directory, lambda notes: self.folder.read(name) is not None)
                 return
             self._await_others(directory, lambda notes: len(notes) == jax.process_count() - 1)
+            if not is_ours():
+                raise CheckpointError(f"{self.url}: another start has taken the run directory")
             self.folder.write(name, commit)
         except (StorageError, CheckpointError) as error:
             if jax.process_count() > 1:

@@ -128,6 +128,7 @@ def write_record(
         "sources": {**listings(earlier, attempts), sources.digest: sources.digests},
         "lock": code["lock"],
         "wandb_id": earlier.get("wandb_id"),
+        "starts": earlier.get("starts"),
     }
     folder.write("run.json", encode(record))
 
