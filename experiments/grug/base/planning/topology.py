@@ -166,7 +166,8 @@ def compile_programs(
         yield "evaluation", evaluation.lower(state.model, part, lengths).compile()
         sampler, shape = make_sampler(cfg)
         tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=by_row)
-        lowered: Any = jax.jit(sampler).lower(state.model, tokens, jnp.int32(0))
+        length = jax.ShapeDtypeStruct((), jnp.int32)
+        lowered: Any = jax.jit(sampler).lower(state.model, tokens, length)
         yield "sample", lowered.compile()
         yield "initialization", init.lower().compile()
 
