@@ -292,8 +292,8 @@ class _Job:
             closing(ahead(encode(read, encoder))) as encoded,
         ):
             place = _Place(self.plan, advance)
-            for batch, encodings in encoded:
-                completed = writer.write(batch, encodings)
+            for batch, ids in encoded:
+                completed = writer.write(batch, ids)
                 uncommitted += batch.size
                 if completed or uncommitted >= self.pace.commit_bytes:
                     writer.commit()
@@ -308,20 +308,8 @@ class _Job:
     def _finish(self, encoder: Encoder, text: str, state: State) -> dict[str, Any]:
         """Writes the rest, the manifest last, and moves the store to its place."""
         store = self.partial / "store"
-        splits = {}
-        for name, appenders, split in zip(
-            SPLITS,
-            open_appenders(self.partial, encoder, self.settings.shard_length, state),
-            state.splits,
-            strict=True,
-        ):
-            splits[name] = {
-                "documents": split.documents,
-                "tokens": split.tokens,
-                "bytes": split.bytes,
-                "tokens_sha256": appenders[0].finish(),
-                "offsets_sha256": appenders[1].finish(),
-            }
+        exact = not any(split.inexact for split in state.splits)
+        splits = self._finish_arrays(encoder, state, keep_text_bytes=not exact)
         stores.write_array(store / "token_bytes", encoder.token_bytes())
         stores.write_durably(store / stores.TOKENIZER, text)
         identity = self._identity()
@@ -329,7 +317,7 @@ class _Job:
             source["documents"] = state.source_documents.get(index, 0)
         manifest = identity | {
             "dtype": encoder.dtype,
-            "exact_token_bytes": encoder.byte_level,
+            "exact_token_bytes": exact,
             "vocab_size": encoder.vocab_size,
             "bos_id": encoder.bos_id,
             "tokenizer": {
@@ -346,6 +334,31 @@ class _Job:
         store.rename(self.out)
         shutil.rmtree(self.partial)
         return manifest
+
+    def _finish_arrays(
+        self, encoder: Encoder, state: State, *, keep_text_bytes: bool
+    ) -> dict[str, Any]:
+        """Writes the rest of each split's arrays; returns their entries of the manifest.
+
+        Where tokens spell every text, the bytes of a text follow from its tokens.
+        """
+        appenders = open_appenders(self.partial, encoder, self.settings.shard_length, state)
+        splits = {}
+        for name, arrays, split in zip(SPLITS, appenders, state.splits, strict=True):
+            tokens, offsets, text_bytes = (array.finish() for array in arrays)
+            splits[name] = {
+                "documents": split.documents,
+                "tokens": split.tokens,
+                "bytes": split.bytes,
+                "tokens_sha256": tokens,
+                "offsets_sha256": offsets,
+            }
+            if keep_text_bytes:
+                counts = {"inexact_documents": split.inexact, "text_bytes_sha256": text_bytes}
+                splits[name] |= counts
+            else:
+                shutil.rmtree(self.partial / "store" / name / "text_bytes")
+        return splits
 
 
 class _Place:

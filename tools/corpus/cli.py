@@ -198,6 +198,14 @@ def summary(manifest: dict[str, Any]) -> str:
         )
     for reason, count in manifest["skipped"].items():
         lines.append(f"skipped     {reason}: {count:,}")
+    splits = manifest["splits"].values()
+    if inexact := sum(split.get("inexact_documents", 0) for split in splits):
+        count = sum(split["documents"] for split in splits)
+        lines.append(
+            f"note        the tokens of {inexact:,} of {count:,} documents do not spell their "
+            "text byte for byte (a normalizer, a prefix or unknown characters); bits per byte "
+            "count the bytes of the text"
+        )
     if not manifest["splits"]["heldout"]["documents"]:
         lines.append("note        nothing is held out: pass a larger --heldout-fraction")
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorstore as ts
+from tokenizers import Tokenizer
 
 from tools.common.errors import ToolError
 from tools.corpus.documents import SPLITS
@@ -20,6 +21,7 @@ from tools.corpus.store import (
     combine_digests,
     manifest_digest,
 )
+from tools.corpus.tokenizer import token_spelling
 
 
 def read_manifest(store: Path) -> dict[str, Any]:
@@ -76,8 +78,8 @@ def verify(store: Path) -> dict[str, Any]:
     """Reads the whole store, checks it against its manifest, and returns the manifest.
 
     Raises:
-        ToolError: digests, lengths, offsets, document starts, or the bytes that the tokens stand
-            for do not agree with the manifest.
+        ToolError: digests, lengths, offsets, document starts, or the bytes of the text do not
+            agree with the manifest.
     """
     manifest = read_manifest(store)
     _check(store, manifest_digest(manifest) == manifest["digest"], "the manifest's own digest")
@@ -86,6 +88,9 @@ def verify(store: Path) -> dict[str, Any]:
     _check(store, digest == manifest["tokenizer"]["sha256"], "the tokenizer's digest")
     sizes = open_array(store / "token_bytes").read().result()
     _check(store, len(sizes) == manifest["vocab_size"], "the length of token_bytes")
+    spelling = token_spelling(Tokenizer.from_buffer(tokenizer))
+    agrees = sizes.tolist() == [len(spelled) for spelled in spelling]
+    _check(store, agrees, "token_bytes")
     for name in SPLITS:
         _verify_split(store, name, manifest, sizes)
     return manifest
@@ -103,8 +108,15 @@ def _verify_split(store: Path, name: str, manifest: dict[str, Any], sizes: np.nd
     _check(store, tokens == recorded["tokens"], f"{name}: the number of tokens")
     _check(store, combine_digests(digests) == recorded["tokens_sha256"], f"{name}: tokens")
     _check(store, documents == recorded["documents"], f"{name}: the number of document tokens")
-    if manifest["exact_token_bytes"]:
-        _check(store, size == recorded["bytes"], f"{name}: the tokens' bytes")
+    if manifest["exact_token_bytes"] and size != recorded["bytes"]:
+        # Tokens and sizes are those that were written, so the promise was wrong.
+        raise ToolError(
+            f"{store}: {name}: its tokens stand for {size:,} bytes, its text has "
+            f"{recorded['bytes']:,}; the store is of a version that only guessed "
+            "exact_token_bytes, build it anew"
+        )
+    if "text_bytes_sha256" in recorded:
+        _verify_text_bytes(store, name, recorded)
     digests, starts, previous = [], 0, -1
     for values in read_shards(store / name / "offsets"):
         digests.append(_digest(values))
@@ -115,6 +127,18 @@ def _verify_split(store: Path, name: str, manifest: dict[str, Any], sizes: np.nd
     _check(store, starts == recorded["documents"] + 1, f"{name}: the number of offsets")
     _check(store, previous == tokens, f"{name}: the last offset")
     _check(store, combine_digests(digests) == recorded["offsets_sha256"], f"{name}: offsets")
+
+
+def _verify_text_bytes(store: Path, name: str, recorded: dict[str, Any]) -> None:
+    digests, documents, size = [], 0, 0
+    for values in read_shards(store / name / "text_bytes"):
+        digests.append(_digest(values))
+        documents += len(values)
+        size += int(values.sum())
+    agrees = combine_digests(digests) == recorded["text_bytes_sha256"]
+    _check(store, agrees, f"{name}: text_bytes")
+    _check(store, documents == recorded["documents"], f"{name}: the number of text_bytes")
+    _check(store, size == recorded["bytes"], f"{name}: the sum of text_bytes")
 
 
 def _digest(values: np.ndarray) -> str:

@@ -29,7 +29,7 @@ class PackedRows:
 
     def __init__(self, store: TokenStore, split: str, sequence_length: int):
         self.tokens, self.url = store.array(f"{split}/tokens"), store.url
-        offsets = np.asarray(store.array(f"{split}/offsets").read().result()).astype(np.int64)
+        offsets = store.read(store.array(f"{split}/offsets")).astype(np.int64)
         self.length = sequence_length
         positions = np.maximum(np.diff(offsets) - 1, 0)
         pieces = -(-positions // sequence_length)
