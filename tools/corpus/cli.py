@@ -24,10 +24,10 @@ _INT = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 class Build:
     """Encode your own text into a token store.
 
-    A .txt file is one document; so is a line of .jsonl, .jsonl.gz or .jsonl.zst, and a row of
-    .parquet. A directory stands for its files with these endings; a quoted glob such as
-    'src/**/*.py' takes any plain text. Memory stays flat. After a kill, run the same command again
-    to resume.
+    A .txt file is one document; so is a line of .jsonl or .ndjson, a value of .json and a row of
+    .parquet. All but .parquet may be compressed (.gz, .zst). A directory stands for its files with
+    these endings; a quoted glob such as 'src/**/*.py' takes any plain text. Memory stays flat.
+    After a kill, run the same command again to resume.
     """
 
     inputs: Annotated[
@@ -132,8 +132,11 @@ def _build(command: Build) -> None:
         heldout_fraction=command.heldout_fraction,
         text_field=command.text_field,
     )
+    plan = plan_inputs(command.inputs)
+    for note in plan.notes:
+        print(note, file=sys.stderr)
     result = build(
-        plan_inputs(command.inputs),
+        plan,
         command.out,
         settings,
         skip_bad=command.skip_bad,
