@@ -75,10 +75,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class BuildResult:
-    """A complete store; `already_there` if it was built before, `messages` on skipped records."""
+class BuildResult[Place: (Path, str)]:
+    """A complete store, at a path or URL.
 
-    store: Path
+    `already_there` if it was built before; `messages` on skipped records.
+    """
+
+    store: Place
     manifest: dict[str, Any]
     already_there: bool = False
     resumed: bool = False
@@ -95,7 +98,7 @@ def build(
     wait: bool = False,
     pace: Pace | None = None,
     progress: Progress | None = None,
-) -> BuildResult:
+) -> BuildResult[Path]:
     """Encodes the plan's documents into a token store at `out`.
 
     Unfinished work is in `<out>.partial`, which is renamed when complete. A killed build resumes
@@ -122,6 +125,44 @@ def build(
         return job.run(restart)
 
 
+def identity(plan: Plan, settings: Settings, tokenizer: str | None = None) -> dict[str, Any]:
+    """All that determines a store's bytes, as its manifest records it; of a plan with digests.
+
+    `tokenizer` is the text of the settings' tokenizer, if it was read already.
+    """
+    recorded: dict[str, Any] = {
+        "text_field": settings.text_field,
+        "bos_token": settings.bos_token,
+        "shard_length": settings.shard_length,
+    }
+    if settings.tokenizer is not None:
+        text = tokenizer or read_tokenizer(settings.tokenizer)
+        recorded["tokenizer_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    else:
+        recorded["vocab_size"] = settings.vocab_size
+        recorded["sample_bytes"] = settings.sample_bytes
+    return {
+        "schema_version": stores.SCHEMA_VERSION,
+        "heldout_fraction": settings.heldout_fraction,
+        "settings": recorded,
+        "sources": plan.source_digests(),
+    }
+
+
+def check_same(manifest: dict[str, Any], identity: dict[str, Any], place: Path | str) -> None:
+    """Raises ToolError if the store at `place`, of that manifest, has another identity."""
+    recorded = {key: manifest.get(key) for key in identity}
+    recorded["sources"] = [
+        {key: source[key] for key in ("name", "sha256", "bytes")} for source in manifest["sources"]
+    ]
+    for key, value in identity.items():
+        if recorded[key] != value:
+            raise ToolError(
+                f"{place}: holds a token store of other {key.replace('_', ' ')}; "
+                "choose another --out or remove it"
+            )
+
+
 class _Job:
     """One build, run while its lock is held."""
 
@@ -145,7 +186,7 @@ class _Job:
         self.tokenizer = read_tokenizer(settings.tokenizer) if settings.tokenizer else None
         self.messages: list[str] = []
 
-    def run(self, restart: bool) -> BuildResult:
+    def run(self, restart: bool) -> BuildResult[Path]:
         if restart:
             shutil.rmtree(self.partial, ignore_errors=True)
         if self.out.exists() and not (self.out / stores.MANIFEST).exists():
@@ -186,38 +227,11 @@ class _Job:
         stores.write_durably(cache, json.dumps(digests))
 
     def _identity(self) -> dict[str, Any]:
-        """All that determines a store's bytes, as its manifest records it."""
-        settings = self.settings
-        recorded: dict[str, Any] = {
-            "text_field": settings.text_field,
-            "bos_token": settings.bos_token,
-            "shard_length": settings.shard_length,
-        }
-        if self.tokenizer is not None:
-            recorded["tokenizer_sha256"] = hashlib.sha256(self.tokenizer.encode()).hexdigest()
-        else:
-            recorded["vocab_size"] = settings.vocab_size
-            recorded["sample_bytes"] = settings.sample_bytes
-        return {
-            "schema_version": stores.SCHEMA_VERSION,
-            "heldout_fraction": settings.heldout_fraction,
-            "settings": recorded,
-            "sources": self.plan.source_digests(),
-        }
+        return identity(self.plan, self.settings, self.tokenizer)
 
     def _same_store(self) -> dict[str, Any]:
         manifest = read_manifest(self.out)
-        recorded = {key: manifest.get(key) for key in self._identity()}
-        recorded["sources"] = [
-            {key: source[key] for key in ("name", "sha256", "bytes")}
-            for source in manifest["sources"]
-        ]
-        for key, value in self._identity().items():
-            if recorded[key] != value:
-                raise ToolError(
-                    f"{self.out}: holds a token store of other {key.replace('_', ' ')}; "
-                    "choose another --out or remove it"
-                )
+        check_same(manifest, self._identity(), self.out)
         return manifest
 
     def _journal(self) -> tuple[Journal, State]:
