@@ -20,6 +20,7 @@ from tools.bundle.manifest import Pythons, read_manifest
 from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, jax_for, write
 from tools.bundle.topology import DEFAULTS, Topology
 from tools.common.errors import ToolError
+from tools.common.paths import local_path, local_text, location
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -30,9 +31,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     pack = commands.add_parser("pack", parents=[needs], help="write a bundle and its .tar.gz")
     pack.add_argument("--variant", required=True)
     pack.add_argument("--entry", required=True, help="module that a worker runs")
-    pack.add_argument("--out", type=Path, required=True, help="directory of the bundle")
+    pack.add_argument("--out", type=local_path, required=True, help="directory of the bundle")
     pack.add_argument(
-        "--wheels", type=Path, help="directory of wheels to add, as `pex3 download` made it"
+        "--wheels", type=local_path, help="directory of wheels to add, as `pex3 download` made it"
     )
     pack.add_argument(
         "--topology", default="", help="devices of the job, such as 2x8xh100 or v5e:4x4"
@@ -43,13 +44,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     pack.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     pack.add_argument("--commit", default=None)
     pack.add_argument("--dirty", choices=("true", "false"), default=None)
-    pack.add_argument("--sample", type=Path, help="small token store to try the bundle with")
-    pack.add_argument("sources", nargs="+", metavar="SOURCE")
+    pack.add_argument("--sample", type=local_path, help="small token store to try the bundle with")
+    pack.add_argument("sources", nargs="+", type=local_text, metavar="SOURCE")
     again = commands.add_parser("specs", help="write launch/ of a bundle with other settings")
-    again.add_argument("bundle", type=Path, metavar="BUNDLE")
-    again.add_argument("--out", type=Path, required=True)
+    again.add_argument("bundle", type=local_path, metavar="BUNDLE")
+    again.add_argument("--out", type=local_path, required=True)
     again.add_argument("--topology", default="")
-    again.add_argument("--run-dir", default="")
+    again.add_argument("--run-dir", type=location, default="")
     again.add_argument("--image", default=specs.Settings.image)
     again.add_argument("--time-limit", default=specs.Settings.time_limit)
     again.add_argument("--max-restarts", type=int, default=specs.Settings.max_restarts)
@@ -57,7 +58,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     wheels = commands.add_parser(
         "wheels", parents=[needs], help="write what to tell `pex3 download` for the wheels"
     )
-    wheels.add_argument("out", type=Path, metavar="DIR")
+    wheels.add_argument("out", type=local_path, metavar="DIR")
     # What stands after -- is the program's, whatever it looks like.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:end])
@@ -69,8 +70,8 @@ def _needs() -> argparse.ArgumentParser:
     """The options that say of which packages and workers a bundle is."""
     needs = argparse.ArgumentParser(add_help=False)
     needs.add_argument("--accelerator", choices=sorted(JAX), required=True)
-    needs.add_argument("--lock", type=Path, required=True, help="Pex lock of the resolve")
-    needs.add_argument("--tools-lock", type=Path, help="Pex lock that has uv")
+    needs.add_argument("--lock", type=local_path, required=True, help="Pex lock of the resolve")
+    needs.add_argument("--tools-lock", type=local_path, help="Pex lock that has uv")
     needs.add_argument("--requirement", action="append", default=[], metavar="NAME")
     needs.add_argument(
         "--import",
@@ -81,7 +82,7 @@ def _needs() -> argparse.ArgumentParser:
         help="file that imports a module of a requirement",
     )
     needs.add_argument(
-        "--root", type=Path, default=Path("."), help="directory that sources are relative to"
+        "--root", type=local_path, default=Path("."), help="directory that sources are relative to"
     )
     needs.add_argument("--python", default="CPython>=3.12,<3.15", help="interpreter constraint")
     needs.add_argument(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
+
+from tools.common.paths import local_path
 
 LENGTH = 1000  # characters of a document, about: enough of them that some are held out
 
@@ -28,8 +29,10 @@ def documents(text: str) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="sample", description="Write a bundle's sample of text.")
-    parser.add_argument("out", type=Path, help="file of JSON lines to write, one document per line")
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
+    parser.add_argument(
+        "out", type=local_path, help="file of JSON lines to write, one document per line"
+    )
+    parser.add_argument("sources", nargs="+", type=local_path, metavar="SOURCE")
     options = parser.parse_args(arguments)
     texts = [part for path in sorted(options.sources) for part in documents(path.read_text())]
     options.out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))

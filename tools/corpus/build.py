@@ -75,10 +75,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class BuildResult:
-    """A complete store; `already_there` if it was built before, `messages` on skipped records."""
+class BuildResult[Place: (Path, str)]:
+    """A complete store, at a path or URL.
 
-    store: Path
+    `already_there` if it was built before; `messages` on skipped records.
+    """
+
+    store: Place
     manifest: dict[str, Any]
     already_there: bool = False
     resumed: bool = False
@@ -95,7 +98,7 @@ def build(
     wait: bool = False,
     pace: Pace | None = None,
     progress: Progress | None = None,
-) -> BuildResult:
+) -> BuildResult[Path]:
     """Encodes the plan's documents into a token store at `out`.
 
     Unfinished work is in `<out>.partial`, which is renamed when complete. A killed build resumes
@@ -122,6 +125,44 @@ def build(
         return job.run(restart)
 
 
+def identity(plan: Plan, settings: Settings, tokenizer: str | None = None) -> dict[str, Any]:
+    """All that determines a store's bytes, as its manifest records it; of a plan with digests.
+
+    `tokenizer` is the text of the settings' tokenizer, if it was read already.
+    """
+    recorded: dict[str, Any] = {
+        "text_field": settings.text_field,
+        "bos_token": settings.bos_token,
+        "shard_length": settings.shard_length,
+    }
+    if settings.tokenizer is not None:
+        text = tokenizer or read_tokenizer(settings.tokenizer)
+        recorded["tokenizer_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    else:
+        recorded["vocab_size"] = settings.vocab_size
+        recorded["sample_bytes"] = settings.sample_bytes
+    return {
+        "schema_version": stores.SCHEMA_VERSION,
+        "heldout_fraction": settings.heldout_fraction,
+        "settings": recorded,
+        "sources": plan.source_digests(),
+    }
+
+
+def check_same(manifest: dict[str, Any], identity: dict[str, Any], place: Path | str) -> None:
+    """Raises ToolError if the store at `place`, of that manifest, has another identity."""
+    recorded = {key: manifest.get(key) for key in identity}
+    recorded["sources"] = [
+        {key: source[key] for key in ("name", "sha256", "bytes")} for source in manifest["sources"]
+    ]
+    for key, value in identity.items():
+        if recorded[key] != value:
+            raise ToolError(
+                f"{place}: holds a token store of other {key.replace('_', ' ')}; "
+                "choose another --out or remove it"
+            )
+
+
 class _Job:
     """One build, run while its lock is held."""
 
@@ -145,7 +186,7 @@ class _Job:
         self.tokenizer = read_tokenizer(settings.tokenizer) if settings.tokenizer else None
         self.messages: list[str] = []
 
-    def run(self, restart: bool) -> BuildResult:
+    def run(self, restart: bool) -> BuildResult[Path]:
         if restart:
             shutil.rmtree(self.partial, ignore_errors=True)
         if self.out.exists() and not (self.out / stores.MANIFEST).exists():
@@ -186,38 +227,11 @@ class _Job:
         stores.write_durably(cache, json.dumps(digests))
 
     def _identity(self) -> dict[str, Any]:
-        """All that determines a store's bytes, as its manifest records it."""
-        settings = self.settings
-        recorded: dict[str, Any] = {
-            "text_field": settings.text_field,
-            "bos_token": settings.bos_token,
-            "shard_length": settings.shard_length,
-        }
-        if self.tokenizer is not None:
-            recorded["tokenizer_sha256"] = hashlib.sha256(self.tokenizer.encode()).hexdigest()
-        else:
-            recorded["vocab_size"] = settings.vocab_size
-            recorded["sample_bytes"] = settings.sample_bytes
-        return {
-            "schema_version": stores.SCHEMA_VERSION,
-            "heldout_fraction": settings.heldout_fraction,
-            "settings": recorded,
-            "sources": self.plan.source_digests(),
-        }
+        return identity(self.plan, self.settings, self.tokenizer)
 
     def _same_store(self) -> dict[str, Any]:
         manifest = read_manifest(self.out)
-        recorded = {key: manifest.get(key) for key in self._identity()}
-        recorded["sources"] = [
-            {key: source[key] for key in ("name", "sha256", "bytes")}
-            for source in manifest["sources"]
-        ]
-        for key, value in self._identity().items():
-            if recorded[key] != value:
-                raise ToolError(
-                    f"{self.out}: holds a token store of other {key.replace('_', ' ')}; "
-                    "choose another --out or remove it"
-                )
+        check_same(manifest, self._identity(), self.out)
         return manifest
 
     def _journal(self) -> tuple[Journal, State]:
@@ -292,8 +306,8 @@ class _Job:
             closing(ahead(encode(read, encoder))) as encoded,
         ):
             place = _Place(self.plan, advance)
-            for batch, encodings in encoded:
-                completed = writer.write(batch, encodings)
+            for batch, ids in encoded:
+                completed = writer.write(batch, ids)
                 uncommitted += batch.size
                 if completed or uncommitted >= self.pace.commit_bytes:
                     writer.commit()
@@ -308,20 +322,8 @@ class _Job:
     def _finish(self, encoder: Encoder, text: str, state: State) -> dict[str, Any]:
         """Writes the rest, the manifest last, and moves the store to its place."""
         store = self.partial / "store"
-        splits = {}
-        for name, appenders, split in zip(
-            SPLITS,
-            open_appenders(self.partial, encoder, self.settings.shard_length, state),
-            state.splits,
-            strict=True,
-        ):
-            splits[name] = {
-                "documents": split.documents,
-                "tokens": split.tokens,
-                "bytes": split.bytes,
-                "tokens_sha256": appenders[0].finish(),
-                "offsets_sha256": appenders[1].finish(),
-            }
+        exact = not any(split.inexact for split in state.splits)
+        splits = self._finish_arrays(encoder, state, keep_text_bytes=not exact)
         stores.write_array(store / "token_bytes", encoder.token_bytes())
         stores.write_durably(store / stores.TOKENIZER, text)
         identity = self._identity()
@@ -329,7 +331,7 @@ class _Job:
             source["documents"] = state.source_documents.get(index, 0)
         manifest = identity | {
             "dtype": encoder.dtype,
-            "exact_token_bytes": encoder.byte_level,
+            "exact_token_bytes": exact,
             "vocab_size": encoder.vocab_size,
             "bos_id": encoder.bos_id,
             "tokenizer": {
@@ -346,6 +348,31 @@ class _Job:
         store.rename(self.out)
         shutil.rmtree(self.partial)
         return manifest
+
+    def _finish_arrays(
+        self, encoder: Encoder, state: State, *, keep_text_bytes: bool
+    ) -> dict[str, Any]:
+        """Writes the rest of each split's arrays; returns their entries of the manifest.
+
+        Where tokens spell every text, the bytes of a text follow from its tokens.
+        """
+        appenders = open_appenders(self.partial, encoder, self.settings.shard_length, state)
+        splits = {}
+        for name, arrays, split in zip(SPLITS, appenders, state.splits, strict=True):
+            tokens, offsets, text_bytes = (array.finish() for array in arrays)
+            splits[name] = {
+                "documents": split.documents,
+                "tokens": split.tokens,
+                "bytes": split.bytes,
+                "tokens_sha256": tokens,
+                "offsets_sha256": offsets,
+            }
+            if keep_text_bytes:
+                counts = {"inexact_documents": split.inexact, "text_bytes_sha256": text_bytes}
+                splits[name] |= counts
+            else:
+                shutil.rmtree(self.partial / "store" / name / "text_bytes")
+        return splits
 
 
 class _Place:

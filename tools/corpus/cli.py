@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from tools.common.errors import ToolError
+from tools.common.paths import local_path, local_text, location
 from tools.corpus.errors import InputError
 
 # The help texts say what happens without the flag, instead of "(default: None)".
@@ -20,14 +21,25 @@ _TOKEN = tyro.conf.arg(metavar="TOKEN", help_behavior_hint="")
 _INT = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 
 
+def _place[T](flag: str, convert: Callable[[str], T], text: str) -> T:
+    """The place that an argument names, by a type of `tools.common.paths`.
+
+    tyro would print its error as a box of ten lines.
+    """
+    try:
+        return convert(text)
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"{flag} {error}") from None
+
+
 @dataclass(frozen=True)
 class Build:
     """Encode your own text into a token store.
 
-    A .txt file is one document; so is a line of .jsonl, .jsonl.gz or .jsonl.zst, and a row of
-    .parquet. A directory stands for its files with these endings; a quoted glob such as
-    'src/**/*.py' takes any plain text. Memory stays flat. After a kill, run the same command again
-    to resume.
+    A .txt file is one document; so is a line of .jsonl or .ndjson, a value of .json and a row of
+    .parquet. All but .parquet may be compressed (.gz, .zst). A directory stands for its files with
+    these endings; a quoted glob such as 'src/**/*.py' takes any plain text. Memory stays flat. To
+    resume after a kill, run the same command again.
     """
 
     inputs: Annotated[
@@ -36,9 +48,10 @@ class Build:
         tyro.conf.arg(metavar="INPUT...", help_behavior_hint=""),
     ]
     """Directories, files or quoted globs, read in this order."""
-    out: Path
-    """Directory of the store; unfinished work is in OUT.partial."""
-    tokenizer: Annotated[Path | None, _PATH] = None
+    out: Annotated[str, tyro.conf.arg(metavar="PATH")]
+    """Directory or URL (s3://, gs://) of the store; unfinished work is in OUT.partial, or for a URL
+    below the directory of stores that `default` has."""
+    tokenizer: Annotated[str | None, _PATH] = None
     """A Hugging Face tokenizer.json to use. Default: train a byte-level BPE on the input."""
     vocab_size: int = 4096
     """Entries of a trained vocabulary, including the document token and 256 bytes."""
@@ -60,7 +73,7 @@ class Build:
 class Default:
     """Prepare the default corpus: the Python source of the installed jax, numpy and scipy."""
 
-    cache_dir: Annotated[Path | None, _PATH] = None
+    cache_dir: Annotated[str | None, _PATH] = None
     """Directory of stores. Default: $GRUG_CACHE, else $XDG_CACHE_HOME/grug, else ~/.cache/grug."""
     max_documents: Annotated[int | None, _INT] = None
     """Number of documents to take, for trying things out. Default: all."""
@@ -72,8 +85,8 @@ class Default:
 class Inspect:
     """Print what a token store holds, check it, or show one of its documents."""
 
-    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
-    """A complete token store."""
+    store: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+    """A complete token store: its directory or URL (s3://, gs://)."""
     document: Annotated[int | None, _INT] = None
     """Print the text of this document, counted from 0."""
     split: Literal["train", "heldout"] = "train"
@@ -120,21 +133,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(command: Build) -> None:
-    from tools.corpus.build import Settings, build
+    from tools.corpus.build import Settings
     from tools.corpus.inputs import plan_inputs
     from tools.corpus.progress import terminal_progress
+    from tools.corpus.upload import build_at
 
+    out = _place("--out", location, command.out)
+    inputs = [_place("INPUT", local_text, argument) for argument in command.inputs]
+    tokenizer = command.tokenizer
     settings = Settings(
-        tokenizer=command.tokenizer,
+        tokenizer=None if tokenizer is None else _place("--tokenizer", local_path, tokenizer),
         bos_token=command.bos_token,
         vocab_size=command.vocab_size,
         sample_bytes=command.sample_mib << 20,
         heldout_fraction=command.heldout_fraction,
         text_field=command.text_field,
     )
-    result = build(
-        plan_inputs(command.inputs),
-        command.out,
+    plan = plan_inputs(inputs)
+    for note in plan.notes:
+        print(note, file=sys.stderr)
+    result = build_at(
+        plan,
+        out,
         settings,
         skip_bad=command.skip_bad,
         restart=command.restart,
@@ -152,28 +172,29 @@ def _build(command: Build) -> None:
 def _default(command: Default) -> None:
     from tools.corpus.default import prepare_default
 
+    cache = command.cache_dir
     store = prepare_default(
-        command.cache_dir, max_documents=command.max_documents, vocab_size=command.vocab_size
+        None if cache is None else _place("--cache-dir", local_path, cache),
+        max_documents=command.max_documents,
+        vocab_size=command.vocab_size,
     )
     print(store)
 
 
 def _inspect(command: Inspect) -> None:
-    from tools.corpus.reading import read_document, read_manifest, verify
+    from tools.corpus.reading import read_document, read_manifest, read_tokenizer_of, verify
 
+    store = _place("STORE", location, command.store)
     if command.document is None:
-        manifest = verify(command.store) if command.verify else read_manifest(command.store)
+        manifest = verify(store) if command.verify else read_manifest(store)
         print(summary(manifest), end="")
         if command.verify:
             print("verified: every digest, offset and document start agrees")
         return
-    from tokenizers import Tokenizer
-
     if command.verify:
-        verify(command.store)
-    manifest = read_manifest(command.store)
-    tokens = read_document(command.store, command.split, command.document)
-    tokenizer = Tokenizer.from_file(str(command.store / manifest["tokenizer"]["file"]))
+        verify(store)
+    tokens = read_document(store, command.split, command.document)
+    tokenizer = read_tokenizer_of(store)
     text = tokenizer.decode(tokens[1:].tolist(), skip_special_tokens=False)
     if sys.stdout.isatty():  # a document must not drive the terminal
         text = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
@@ -198,6 +219,14 @@ def summary(manifest: dict[str, Any]) -> str:
         )
     for reason, count in manifest["skipped"].items():
         lines.append(f"skipped     {reason}: {count:,}")
+    splits = manifest["splits"].values()
+    if inexact := sum(split.get("inexact_documents", 0) for split in splits):
+        count = sum(split["documents"] for split in splits)
+        lines.append(
+            f"note        the tokens of {inexact:,} of {count:,} documents do not spell their "
+            "text byte for byte (a normalizer, a prefix or unknown characters); bits per byte "
+            "count the bytes of the text"
+        )
     if not manifest["splits"]["heldout"]["documents"]:
         lines.append("note        nothing is held out: pass a larger --heldout-fraction")
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ nothing is downloaded for it.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import csv
 import hashlib
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.common.errors import ToolError
+from tools.common.paths import local_path
 from tools.corpus.inputs import InputFile, Plan
 
 if TYPE_CHECKING:
@@ -68,9 +70,16 @@ def prepare_default(
 
 
 def default_cache_dir() -> Path:
-    """The directory of prepared corpora, from the environment."""
+    """The directory of prepared corpora, from the environment.
+
+    Raises:
+        ToolError: the environment names a URL.
+    """
     if cache := os.environ.get("GRUG_CACHE"):
-        return Path(cache)
+        try:
+            return local_path(cache)
+        except argparse.ArgumentTypeError as error:
+            raise ToolError(f"GRUG_CACHE={error}") from None
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "grug"
 

@@ -194,11 +194,12 @@ def _streamed(
     """The pieces of a long text file: one pass for its digest and validity, one for its slices."""
     if not sliced:
         _check_whole(file, 0, file.size)
-    split = split_of(_checked_digest(file), heldout_fraction)
+    digest, start = _checked_digest(file)
+    split = split_of(digest, heldout_fraction)
     with file.path.open("rb") as stream:
-        stream.seek(within)
+        stream.seek(start + within)
         position = Position(after.file, 0, 0, within)
-        yield from _sliced(stream, file, split, file.size, position, after)
+        yield from _sliced(stream, file, split, file.size - start, position, after)
 
 
 def _check_whole(file: InputFile, number: int, size: int) -> None:
@@ -219,13 +220,22 @@ def _changed(file: InputFile, verified: bool) -> ToolError:
     return ToolError(f"{file.name}: changed while it was read; build again with --restart")
 
 
-def _checked_digest(file: InputFile) -> bytes:
-    """sha256 of a text file. Raises InputError if it is not UTF-8."""
+def _checked_digest(file: InputFile) -> tuple[bytes, int]:
+    """(sha256 of a text file's text, bytes before it: of a byte order mark, or none).
+
+    Raises:
+        InputError: the file is not UTF-8, or is not what was planned.
+    """
     digest, decoder, size = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0
+    start, text = 0, digest
     try:
         with file.path.open("rb", buffering=0) as stream:
             while block := stream.read(1 << 20):
+                if size == 0 and block.startswith(codecs.BOM_UTF8):
+                    start, text = len(codecs.BOM_UTF8), hashlib.sha256()
                 digest.update(block)
+                if text is not digest:
+                    text.update(block if size else block[start:])
                 decoder.decode(block)
                 size += len(block)
             decoder.decode(b"", final=True)
@@ -237,4 +247,4 @@ def _checked_digest(file: InputFile) -> bytes:
         raise InputError(f"{file.name}: {error.strerror}", "unreadable") from None
     if file.sha256 and digest.hexdigest() != file.sha256:
         raise InputError(f"{file.name}: its bytes changed", "changed")
-    return digest.digest()
+    return text.digest(), start

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding
 
 from tools.corpus.documents import SPLITS, Piece, Position, Skip
 from tools.corpus.journal import Journal, State
@@ -73,8 +72,8 @@ def ahead[T](items: Generator[T]) -> Generator[T]:
             yield item
 
 
-def encode(batches: Generator[Batch], encoder: Encoder) -> Generator[tuple[Batch, list[Encoding]]]:
-    """Each batch and the encodings of its pieces."""
+def encode(batches: Generator[Batch], encoder: Encoder) -> Generator[tuple[Batch, list[list[int]]]]:
+    """Each batch and the token ids of its pieces."""
     with closing(batches):
         for batch in batches:
             yield batch, encoder.encode([piece.text for piece in batch.pieces])
@@ -82,12 +81,12 @@ def encode(batches: Generator[Batch], encoder: Encoder) -> Generator[tuple[Batch
 
 def open_appenders(
     partial: Path, encoder: Encoder, shard: int, state: State
-) -> list[tuple[Appender, Appender]]:
-    """The (tokens, offsets) arrays of each split, as of the state."""
+) -> list[tuple[Appender, Appender, Appender]]:
+    """The (tokens, offsets, text_bytes) arrays of each split, as of the state."""
     store, tails = partial / "store", partial / "tails"
     store.mkdir(exist_ok=True)
     tails.mkdir(exist_ok=True)
-    pairs = []
+    arrays = []
     for name, split in zip(SPLITS, state.splits, strict=True):
 
         def appender(kind: str, dtype: str, length: int, name: str = name) -> Appender:
@@ -97,8 +96,9 @@ def open_appenders(
 
         tokens = appender("tokens", encoder.dtype, split.tokens)
         offsets = appender("offsets", "uint64", split.documents_written)
-        pairs.append((tokens, offsets))
-    return pairs
+        text_bytes = appender("text_bytes", "uint64", split.documents)
+        arrays.append((tokens, offsets, text_bytes))
+    return arrays
 
 
 class Writer:
@@ -111,50 +111,57 @@ class Writer:
         self._journal = journal
         self._state = state
         self._appenders = open_appenders(partial, encoder, shard, state)
-        for (_, offsets), split in zip(self._appenders, state.splits, strict=True):
+        for (_, offsets, _), split in zip(self._appenders, state.splits, strict=True):
             if split.documents_written == 0:
                 offsets.append(np.zeros(1, np.uint64))
                 split.documents_written = 1
 
-    def write(self, batch: Batch, encodings: list[Encoding]) -> bool:
+    def write(self, batch: Batch, encoded: list[list[int]]) -> bool:
         """Appends a batch; returns whether it completed a shard."""
-        encoded = self._encoder.tokens(encodings)
+        arrays = self._encoder.tokens(encoded)
         bos = np.array([self._encoder.bos_id], self._encoder.dtype)
         tokens: tuple[list[np.ndarray], ...] = ([], [])
         offsets: tuple[list[int], ...] = ([], [])
+        sizes: tuple[list[int], ...] = ([], [])
         state = self._state
-        for piece, ids in zip(batch.pieces, encoded, strict=True):
+        for piece, ids, array in zip(batch.pieces, encoded, arrays, strict=True):
             split = state.splits[piece.split]
             if piece.first:
                 tokens[piece.split].append(bos)
                 split.tokens += 1
-            tokens[piece.split].append(ids)
+                split.open_bytes, split.open_exact = 0, True
+            tokens[piece.split].append(array)
             split.tokens += len(ids)
             split.bytes += piece.size
+            split.open_bytes += piece.size
+            split.open_exact &= self._encoder.spells(ids, piece.text)
             if piece.last:
                 split.documents += 1
                 split.documents_written += 1
+                split.inexact += not split.open_exact
                 offsets[piece.split].append(split.tokens)
+                sizes[piece.split].append(split.open_bytes)
                 state.count_document(piece.source)
         for reason in batch.skips:
             state.count_skip(reason)
         state.position = batch.after
         completed = False
-        for index, (token_array, offset_array) in enumerate(self._appenders):
+        for index, (token_array, offset_array, size_array) in enumerate(self._appenders):
             if tokens[index]:
                 completed |= token_array.append(np.concatenate(tokens[index]))
             completed |= offset_array.append(np.array(offsets[index], np.uint64))
+            completed |= size_array.append(np.array(sizes[index], np.uint64))
         return completed
 
     def close(self) -> None:
         """Closes every array's file."""
-        for pair in self._appenders:
-            for array in pair:
+        for arrays in self._appenders:
+            for array in arrays:
                 array.close()
 
     def commit(self) -> None:
         """Makes what was written so far survive a crash, and commits the state to the journal."""
-        arrays = [array for pair in self._appenders for array in pair]
+        arrays = [array for of_split in self._appenders for array in of_split]
         for array in arrays:
             array.sync()
             self._state.shards[array.name] = array.digests

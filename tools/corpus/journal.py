@@ -8,20 +8,30 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.common.errors import ToolError
 from tools.corpus.documents import Position
 
+# Raise it when a commit holds other fields than before: no build resumes another version's work.
+_VERSION = 2
 # Reasons that are no fault of a record, so that they need no --skip-bad.
 _HARMLESS = ("empty",)
 
 
 @dataclass
 class SplitState:
-    """Totals of one split; `bytes` count UTF-8 text, `documents_written` the offsets written."""
+    """Totals of one split; `bytes` count UTF-8 text, `documents_written` the offsets written.
+
+    `inexact` counts the documents whose tokens do not spell their text. `open_bytes` and
+    `open_exact` are of a document whose first slices are written and the others not yet.
+    """
 
     documents: int = 0
     tokens: int = 0
     bytes: int = 0
     documents_written: int = 0
+    inexact: int = 0
+    open_bytes: int = 0
+    open_exact: bool = True
 
 
 @dataclass
@@ -66,10 +76,14 @@ class Journal:
     def begin(self, identity: dict[str, Any]) -> None:
         """Starts an empty journal of a build with that identity."""
         self._path.write_bytes(b"")
-        self._append({"identity": identity})
+        self._append({"identity": identity, "version": _VERSION})
 
     def load(self) -> tuple[dict[str, Any], State] | None:
-        """The identity and last committed state, or None if nothing was committed."""
+        """The identity and last committed state, or None if nothing was committed.
+
+        Raises:
+            ToolError: another version of this tool wrote it.
+        """
         if not self._path.exists():
             return None
         identity, state, size = None, State(), 0
@@ -81,6 +95,11 @@ class Journal:
                 entry = json.loads(line)
                 if identity is None:
                     identity = entry["identity"]
+                    if entry.get("version") != _VERSION:
+                        raise ToolError(
+                            f"{self._path.parent}: holds unfinished work of another version of "
+                            "this tool; pass --restart to discard it"
+                        )
                 else:
                     _apply(state, entry)
         if identity is None:

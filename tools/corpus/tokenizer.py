@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tools.corpus.documents import TRAIN, Piece, Skip
 from tools.corpus.errors import InputError
@@ -118,7 +120,7 @@ class Encoder:
     """A tokenizer ready to encode: `dtype` is "uint16" or "uint32", by `vocab_size`.
 
     `sliced` says whether a document may be encoded in the slices of `documents.slices` without
-    changing what it decodes to.
+    changing what it decodes to. `spelling` holds the bytes that each token stands for.
     """
 
     tokenizer: Tokenizer
@@ -126,15 +128,16 @@ class Encoder:
     vocab_size: int
     dtype: str
     sliced: bool
-    byte_level: bool
+    spelling: list[bytes] = field(repr=False)
 
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encodes each text, without BOS, on all cores; other threads run meanwhile."""
-        return self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without BOS, on all cores; other threads run meanwhile."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
-    def tokens(self, encodings: Iterable[Encoding]) -> list[np.ndarray]:
-        """Token ids of each encoded text, `dtype` [tokens]. Raises InputError for a BOS in them."""
-        tokens = [np.array(encoding.ids, self.dtype) for encoding in encodings]
+    def tokens(self, encoded: Iterable[list[int]]) -> list[np.ndarray]:
+        """The ids as arrays, `dtype` [tokens]. Raises InputError for a BOS in them."""
+        tokens = [np.array(ids, self.dtype) for ids in encoded]
         if any((ids == self.bos_id).any() for ids in tokens):
             raise InputError(
                 "the tokenizer encodes plain text to its document token; name another one with "
@@ -142,24 +145,17 @@ class Encoder:
             )
         return tokens
 
+    def spells(self, ids: list[int], text: str) -> bool:
+        """Whether the bytes of the tokens, one after another, are those of the text."""
+        return b"".join(map(self.spelling.__getitem__, ids)) == text.encode()
+
     def token_bytes(self) -> np.ndarray:
         """Number of UTF-8 bytes that each token stands for, uint32 [vocab]; 0 for special tokens.
 
-        Exact for byte-level tokenizers. For others, "▁" counts as a space, "<0x0A>" as one byte
-        and a leading "##" as nothing; what a normalizer removes can't be counted.
+        Whether they add up to a text depends on the text too: a normalizer may change it, and
+        `spells` says whether it did.
         """
-        added = self.tokenizer.get_added_tokens_decoder()
-        sizes = np.zeros(self.vocab_size, np.uint32)
-        for token, index in self.tokenizer.get_vocab(with_added_tokens=True).items():
-            if index in added:
-                sizes[index] = 0 if added[index].special else len(added[index].content.encode())
-            elif self.byte_level:
-                sizes[index] = len(token)  # each of its characters stands for one byte
-            elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-                sizes[index] = 1
-            else:
-                sizes[index] = len(token.removeprefix("##").replace("▁", " ").encode())
-        return sizes
+        return np.array([len(spelling) for spelling in self.spelling], np.uint32)
 
 
 def load_encoder(text: str, name: str, bos_token: str | None = None) -> Encoder:
@@ -179,7 +175,7 @@ def load_encoder(text: str, name: str, bos_token: str | None = None) -> Encoder:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # a special token's name inside a text is plain text
-    vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    vocab_size = vocabulary_size(tokenizer)
     if not 0 < vocab_size <= _LARGEST_VOCABULARY:
         raise InputError(
             f"{name}: its largest token id is {vocab_size - 1}; a token store takes ids from 0 to "
@@ -190,8 +186,8 @@ def load_encoder(text: str, name: str, bos_token: str | None = None) -> Encoder:
         _bos_id(tokenizer, name, bos_token),
         vocab_size,
         "uint16" if vocab_size <= 1 << 16 else "uint32",
-        _may_slice(settings),
-        _is_byte_level(settings),
+        _may_slice(tokenizer, settings),
+        token_spelling(tokenizer),
     )
 
 
@@ -219,21 +215,65 @@ def _bos_id(tokenizer: Tokenizer, name: str, bos_token: str | None) -> int:
     )
 
 
-def _steps(settings: dict[str, Any], key: str, plural: str) -> list[dict[str, Any]]:
-    step = settings.get(key)
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """The largest token id plus 1; 0 for an empty vocabulary."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+
+def token_spelling(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes that each token stands for, by id; nothing for special tokens and unused ids.
+
+    In a byte-level vocabulary every character of a token is one byte. In others "▁" is a space,
+    "<0x0A>" is one byte and a leading "##" is nothing.
+    """
+    settings = json.loads(tokenizer.to_str())
+    steps = _steps(settings["pre_tokenizer"]) + _steps(settings["decoder"])
+    byte_level = any(step["type"] == "ByteLevel" for step in steps)
+    alphabet = _byte_alphabet()
+    added = tokenizer.get_added_tokens_decoder()
+    spelling = [b""] * vocabulary_size(tokenizer)
+    for token, index in tokenizer.get_vocab(with_added_tokens=True).items():
+        if index in added:
+            spelling[index] = b"" if added[index].special else added[index].content.encode()
+        elif byte_level:
+            spelling[index] = b"".join(alphabet.get(c) or c.encode() for c in token)
+        elif re.fullmatch("<0x[0-9A-Fa-f]{2}>", token):
+            spelling[index] = bytes.fromhex(token[3:5])
+        else:
+            spelling[index] = token.removeprefix("##").replace("▁", " ").encode()
+    return spelling
+
+
+def _byte_alphabet() -> dict[str, bytes]:
+    """The byte of each character of a byte-level vocabulary, as GPT-2 chose them.
+
+    Printable bytes of Latin-1 are the character of that code; the others follow from U+0100 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): bytes([byte]) for byte in printable} | {
+        chr(0x100 + index): bytes([byte]) for index, byte in enumerate(others)
+    }
+
+
+def _steps(step: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a normalizer, pre-tokenizer or decoder of a tokenizer.json, in order."""
     if not step:
         return []
-    return step[plural] if step["type"] == "Sequence" else [step]
+    for plural in ("normalizers", "pretokenizers", "decoders"):
+        if plural in step:
+            return [inner for each in step[plural] for inner in _steps(each)]
+    return [step]
 
 
-def _is_byte_level(settings: dict[str, Any]) -> bool:
-    steps = _steps(settings, "pre_tokenizer", "pretokenizers")
-    steps += _steps(settings, "decoder", "decoders")
-    return any(step["type"] == "ByteLevel" for step in steps)
-
-
-def _may_slice(settings: dict[str, Any]) -> bool:
-    steps = _steps(settings, "pre_tokenizer", "pretokenizers")
+def _may_slice(tokenizer: Tokenizer, settings: dict[str, Any]) -> bool:
+    """Whether a text may be cut where a space follows a letter: no token crosses that place."""
+    steps = _steps(settings.get("pre_tokenizer"))
     plain = any(step["type"] == "ByteLevel" and not step["add_prefix_space"] for step in steps)
-    normalizers = _steps(settings, "normalizer", "normalizers")
-    return plain and all(step["type"] == "NFC" for step in normalizers)
+    if not plain or any(step["type"] != "NFC" for step in _steps(settings.get("normalizer"))):
+        return False
+    added = tokenizer.get_added_tokens_decoder().values()
+    if any(t.lstrip or t.rstrip or " " in t.content for t in added if not t.special):
+        return False
+    words = [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str("alpha beta")]
+    return "alpha" in accumulate(words)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tools.common.errors import ToolError
+from tools.common.paths import local_path, local_text
 from tools.diff import buckets, data, html, markdown, sizes
 from tools.diff.compare_trees import compare
 from tools.diff.model import Header
@@ -25,15 +26,15 @@ BUCKETS = Path("experiments/grug/buckets.json")
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="diff", description="Compare a variant with its origin.")
-    parser.add_argument("old", help="origin: a directory, or REF:PATH")
-    parser.add_argument("new", help="variant: a directory, or REF:PATH")
+    parser.add_argument("old", type=local_text, help="origin: a directory, or REF:PATH")
+    parser.add_argument("new", type=local_text, help="variant: a directory, or REF:PATH")
     parser.add_argument(
         "--format",
         choices=("html", "json", "markdown"),
         default="html",
         help="form of the report (default: html)",
     )
-    parser.add_argument("--out", type=Path, help="file to write; default: standard output")
+    parser.add_argument("--out", type=local_path, help="file to write; default: standard output")
     parser.add_argument(
         "--fragment",
         action="store_true",
@@ -49,17 +50,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="say that the origin was found by similarity, not recorded",
     )
     parser.add_argument(
-        "--buckets", type=Path, help=f"map of change buckets; default: {BUCKETS}, if it is there"
+        "--buckets",
+        type=local_path,
+        help=f"map of change buckets; default: {BUCKETS}, if it is there",
     )
     parser.add_argument(
         "--sizes",
-        type=Path,
+        type=local_path,
         help='file with {"old": SIZE, "new": SIZE}, each as tools.diff.sizes prints it',
     )
     parser.add_argument(
-        "--cache", type=Path, help="directory that keeps syntax colours between runs"
+        "--cache", type=local_path, help="directory that keeps syntax colours between runs"
     )
-    parser.add_argument("--git-dir", help="git directory in which to look up REF:PATH")
+    parser.add_argument(
+        "--git-dir", type=local_text, help="git directory in which to look up REF:PATH"
+    )
     return parser.parse_args(arguments)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from tools.common.errors import ToolError
 from tools.common.jsonio import json_text
+from tools.common.paths import local_text
 from tools.diff.changed_lines import changed_lines
 from tools.diff.histogram import Counts
 from tools.diff.read_trees import Source, read
@@ -39,11 +40,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="closest", description="Find the candidate with the fewest changed lines."
     )
-    parser.add_argument("new", help="variant: a directory, or REF:PATH")
+    parser.add_argument("new", type=local_text, help="variant: a directory, or REF:PATH")
     parser.add_argument(
-        "candidates", nargs="+", metavar="candidate", help="possible origins, written likewise"
+        "candidates",
+        nargs="+",
+        type=local_text,
+        metavar="candidate",
+        help="possible origins, written likewise",
     )
-    parser.add_argument("--git-dir", help="git directory in which to look up REF:PATH")
+    parser.add_argument(
+        "--git-dir", type=local_text, help="git directory in which to look up REF:PATH"
+    )
     options = parser.parse_args(arguments)
     try:
         new = read(options.new, options.git_dir)

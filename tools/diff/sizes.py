@@ -20,6 +20,7 @@ from typing import Any
 
 from tools.common.errors import ToolError
 from tools.common.jsonio import parse_json
+from tools.common.paths import local_path
 from tools.diff.model import Size
 from tools.diff.read_trees import workspace_name
 
@@ -102,7 +103,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="sizes", description="Print how large a variant is, by its own plan."
     )
-    parser.add_argument("directory", type=Path, help="directory of the variant")
+    parser.add_argument("directory", type=local_path, help="directory of the variant")
     parser.add_argument("--preset", default="tiny", help="preset to plan (default: tiny)")
     parser.add_argument(
         "--timeout", type=float, default=TIMEOUT, help="seconds to wait for the plan"

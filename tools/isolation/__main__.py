@@ -26,6 +26,7 @@ import json
 import sys
 from pathlib import Path
 
+from tools.common.paths import local_path, local_text
 from tools.isolation import exemptions
 from tools.isolation.scan import Finding, links, scan
 
@@ -39,10 +40,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     scan_parser = commands.add_parser("scan", help="find ways out of a variant in its Python files")
-    scan_parser.add_argument("variants", nargs=1, metavar="VARIANT")
-    scan_parser.add_argument("files", nargs="*", metavar="FILE")
+    scan_parser.add_argument("variants", nargs=1, type=local_text, metavar="VARIANT")
+    scan_parser.add_argument("files", nargs="*", type=local_text, metavar="FILE")
     scan_parser.add_argument(
-        "--root", type=Path, help="workspace, to look for symbolic links in it, too"
+        "--root", type=local_path, help="workspace, to look for symbolic links in it, too"
     )
     scan_parser.add_argument(
         "--today",
@@ -52,8 +53,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     links_parser = commands.add_parser(
         "links", help="find symbolic links that lead out of variants"
     )
-    links_parser.add_argument("variants", nargs="+", metavar="VARIANT")
-    links_parser.add_argument("--root", type=Path, required=True, help="root of the workspace")
+    links_parser.add_argument("variants", nargs="+", type=local_text, metavar="VARIANT")
+    links_parser.add_argument(
+        "--root", type=local_path, required=True, help="root of the workspace"
+    )
     links_parser.set_defaults(files=[], today=None)
     return parser.parse_args(arguments)
 

@@ -16,6 +16,7 @@ from tools.bundle.manifest import read_manifest
 from tools.bundle.specs import Settings
 from tools.bundle.topology import FORMS, Topology
 from tools.common.errors import ToolError
+from tools.common.paths import location
 from tools.launch import bundles
 from tools.launch.engines import ENGINES, REMEDIES, Engine, Job, check_place, tell
 
@@ -40,9 +41,12 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
         help="accelerator of the bundle (default: the topology's, or gpu)",
     )
     add("--topology", default="", help=f"{FORMS} (default: the bundle's)")
-    add("--data", default="", help="token store (default: the sample in the bundle)")
+    add("--data", type=location, default="", help="token store (default: the sample in the bundle)")
     add(
-        "--run-dir", default="", help="directory or URL of the run (Slurm's default: runs/NAME-JOB)"
+        "--run-dir",
+        type=location,
+        default="",
+        help="directory or URL of the run (Slurm's default: runs/NAME-JOB)",
     )
     add(
         "--host",

@@ -14,6 +14,7 @@ from pathlib import Path
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import Tree
 from tools.common.git import Git
+from tools.common.paths import local_path, local_text
 from tools.common.repository import Repository
 from tools.ledger import pins
 
@@ -62,8 +63,8 @@ def write(directory: Path, files: Tree) -> None:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="trees")
-    parser.add_argument("source")
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument("source", type=local_text)
+    parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     path, files = read(options.root, options.source)
     write(Path(path), files)

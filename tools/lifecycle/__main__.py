@@ -24,6 +24,7 @@ from pathlib import Path
 
 from tools.common import transaction
 from tools.common.errors import ToolError
+from tools.common.paths import local_path, local_text
 from tools.common.repository import Repository
 from tools.lifecycle import drift, fork, plumbing, relink, rename, retire, upstream
 
@@ -35,7 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     fork_parser = commands.add_parser("fork", help="copy a variant and add its ledger entry")
-    fork_parser.add_argument("origin", help="directory of the variant to copy")
+    fork_parser.add_argument("origin", type=local_text, help="directory of the variant to copy")
     fork_parser.add_argument("--name", required=True, help="name of the copy")
     fork_parser.add_argument(
         "--bucket", required=True, help="the one part of the template that the copy changes"
@@ -46,7 +47,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     drift_parser = commands.add_parser(
         "drift", help="show which commits of their origins copies lack"
     )
-    drift_parser.add_argument("variants", nargs="*", help="names or directories; default: all")
+    drift_parser.add_argument(
+        "variants", nargs="*", type=local_text, help="names or directories; default: all"
+    )
     drift_parser.add_argument(
         "--apply",
         action="append",
@@ -71,7 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     upstream_parser = commands.add_parser(
         "upstream", help="merge a variant's change into its origin"
     )
-    upstream_parser.add_argument("variant", help="name or directory")
+    upstream_parser.add_argument("variant", type=local_text, help="name or directory")
     upstream_parser.add_argument(
         "--resolved",
         action="store_true",
@@ -82,13 +85,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     upstream_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser = commands.add_parser("retire", help="remove a variant and keep its ledger entry")
-    retire_parser.add_argument("variant", help="name or directory")
+    retire_parser.add_argument("variant", type=local_text, help="name or directory")
     retire_parser.add_argument("--verdict", default="", help="what was learned, in one sentence")
     retire_parser.add_argument(
         "--keep-mentions", action="store_true", help="remove it although texts still name it"
     )
     rename_parser = commands.add_parser("rename", help="give a variant another name")
-    rename_parser.add_argument("variant", help="name or directory")
+    rename_parser.add_argument("variant", type=local_text, help="name or directory")
     rename_parser.add_argument("--to", required=True, help="new name")
     commands.add_parser("relink", help="name by content what a squash merge dropped")
     for command in (upstream_parser, retire_parser):
@@ -98,7 +101,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--abandon", action="store_true", help="discard it instead of finishing it"
     )
     for name, command in commands.choices.items():
-        command.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+        command.add_argument(
+            "--root", type=local_path, default=Path("."), help="root of the workspace"
+        )
         if name != "recover":
             what = "add to git's index just what was written or removed"
             command.add_argument("--stage", action="store_true", help=what)

@@ -16,6 +16,7 @@ from pathlib import Path
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
+from tools.common.paths import local_path
 from tools.reference import packages, pages, pants_help, programs
 
 MAX_HELP = 64 * MIB
@@ -26,9 +27,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="reference", description="Write docs/reference/ from the help of goals and tools."
     )
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     parser.add_argument(
-        "--pants", type=Path, help="file with the output of ./pants help-all; default: run it"
+        "--pants", type=local_path, help="file with the output of ./pants help-all; default: run it"
     )
     parser.add_argument(
         "--check", action="store_true", help="list the stale pages and write nothing"

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from tools.common import transaction
 from tools.common.errors import ToolError
+from tools.common.paths import local_path, local_text
 from tools.common.repository import Repository
 from tools.requirements import commands, compare_locks, render
 from tools.requirements.records import concerned, replaced
@@ -47,6 +48,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     diff_parser.add_argument(
         "what",
         nargs="*",
+        type=local_text,
         metavar="RESOLVE|FILE",
         help="resolves to compare with a commit's (default: all), or two lock files, old and new",
     )
@@ -75,7 +77,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             help="variants (cpu, gpu and tpu; the default), tests (cpu alone), or a resolve",
         )
     for verb in verbs.choices.values():
-        verb.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+        verb.add_argument(
+            "--root", type=local_path, default=Path("."), help="root of the workspace"
+        )
     options = parser.parse_args(arguments)
     if options.command == "update" and bool(options.resolves) == options.all:
         update_parser.error("name resolves, or --all")

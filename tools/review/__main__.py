@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
+from tools.common.paths import local_path
 from tools.review import artifact, post
 from tools.review.github import Client
 
@@ -29,23 +30,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "pack", help="write the artifact that the other workflow reads"
     )
     pack_parser.add_argument(
-        "--summary", type=Path, required=True, help="file with the reports as Markdown"
+        "--summary", type=local_path, required=True, help="file with the reports as Markdown"
     )
     pack_parser.add_argument(
         "--pages",
-        type=Path,
+        type=local_path,
         default=Path("dist/diff"),
         help="directory with NAME/index.html for each variant",
     )
     pack_parser.add_argument(
-        "--out", type=Path, required=True, help="directory of the artifact, to make"
+        "--out", type=local_path, required=True, help="directory of the artifact, to make"
     )
     comment_parser = commands.add_parser(
         "comment", help="create, update or remove the pull request's comment"
     )
     comment_parser.add_argument(
         "--event",
-        type=Path,
+        type=local_path,
         default=os.environ.get("GITHUB_EVENT_PATH"),
         help="file with the workflow_run event; default: $GITHUB_EVENT_PATH",
     )

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tools.common.errors import exit_with
+from tools.common.paths import local_path
 from tools.ledger.ledger import LEDGER, load_ledger
 from tools.runs import check_ledger
 
@@ -24,9 +25,11 @@ def main(arguments: list[str]) -> int:
     check_parser = commands.add_parser(
         "check", help="check the ledger, the run summaries and the kept sources"
     )
-    check_parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
     check_parser.add_argument(
-        "--git-dir", type=Path, help="git directory of the workspace, if it is elsewhere"
+        "--root", type=local_path, default=Path("."), help="root of the workspace"
+    )
+    check_parser.add_argument(
+        "--git-dir", type=local_path, help="git directory of the workspace, if it is elsewhere"
     )
     options = parser.parse_args(arguments)
     if faults := check_ledger.check(options.root, options.git_dir):

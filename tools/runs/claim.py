@@ -12,6 +12,7 @@ import difflib
 from pathlib import Path
 
 from tools.common.errors import ToolError, exit_with
+from tools.common.paths import local_path
 from tools.ledger.ledger import LEDGER, load_ledger
 from tools.runs import run_summary
 from tools.runs.compare_runs import Comparison, Reading, amount, compare, sentence
@@ -74,7 +75,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--against", required=True, metavar="ORIGIN", help="experiment to compare it with"
     )
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     comparisons = claims(options.root, options.name, options.against)
     print("\n".join(map(render, comparisons)), end="")

@@ -22,9 +22,10 @@ from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
 from tools.common.git import Git
 from tools.common.jsonio import parse_json, read_json
+from tools.common.paths import local_path, location
 from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
-from tools.runs import kept_sources, numerics, results, run_summary
+from tools.runs import fetched, kept_sources, numerics, results, run_summary
 from tools.runs.numerics import is_elsewhere
 from tools.runs.run_summary import (
     MAX_BYTES,
@@ -427,9 +428,13 @@ def main(arguments: list[str]) -> int:
         prog="record", description="Write summaries of runs, and their numbers into the ledger."
     )
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN_DIR", help="directories of finished runs"
+        "runs",
+        nargs="+",
+        type=location,
+        metavar="RUN_DIR",
+        help="directories of finished runs, or their URLs (s3://, gs://)",
     )
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     parser.add_argument(
         "--unfinished", action="store_true", help="record runs that stopped early, too"
     )
@@ -445,13 +450,14 @@ def main(arguments: list[str]) -> int:
         "--stage", action="store_true", help="add to git's index just what was written or removed"
     )
     options = parser.parse_args(arguments)
-    changed = record(
-        options.runs,
-        options.root,
-        unfinished=options.unfinished,
-        mixed_sources=options.mixed_sources,
-        replace=options.replace,
-    )
+    with fetched.on_this_machine(options.runs) as directories:
+        changed = record(
+            directories,
+            options.root,
+            unfinished=options.unfinished,
+            mixed_sources=options.mixed_sources,
+            replace=options.replace,
+        )
     if options.stage:
         Git(options.root).stage(changed)
     for path in changed:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tools.common.errors import ToolError, exit_with
+from tools.common.paths import local_path
 
 # Attributes that hold links, and the kinds of <link> that a page loads by itself.
 LEADS = {"href", "src", "action", "formaction", "poster", "data", "cite", "xlink:href", "srcset"}
@@ -148,7 +149,7 @@ def _fault(link: Link, page: str, names: set[str], pages: dict[str, Page]) -> st
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="links", description="Find the broken links of a site.")
-    parser.add_argument("site", type=Path, metavar="SITE", help="directory of a built site")
+    parser.add_argument("site", type=local_path, metavar="SITE", help="directory of a built site")
     options = parser.parse_args(arguments)
     if not (options.site / "index.html").exists():
         raise ToolError(f"{options.site}: holds no index.html: build the site first")

@@ -19,6 +19,7 @@ from typing import Any
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB
 from tools.common.jsonio import read_json
+from tools.common.paths import local_path
 from tools.ledger import kept_trees, pins
 from tools.ledger.ledger import BUCKETS, STATUSES, Entry, load_ledger
 from tools.runs import run_summary
@@ -347,18 +348,18 @@ def write(root: Path, out: Path, archive: Archive) -> int:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="pages", description="Write the sources of the site.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     parser.add_argument(
-        "--out", type=Path, required=True, help="docs/ directory of the site, to make"
+        "--out", type=local_path, required=True, help="docs/ directory of the site, to make"
     )
     parser.add_argument(
         "--facts",
-        type=Path,
+        type=local_path,
         required=True,
         help="output of ./pants variants --variants-format=json",
     )
     parser.add_argument(
-        "--diffs", type=Path, required=True, help="directory with NAME.html for each diff"
+        "--diffs", type=local_path, required=True, help="directory with NAME.html for each diff"
     )
     options = parser.parse_args(arguments)
     archive = gather(options.root, options.facts, options.diffs)

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tools.common.paths import local_path
+
 HOST = "127.0.0.1"
 VERSION = "/-/version"
 # While the server restarts with the next site there is no answer: ask again.
@@ -74,7 +76,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="serve", description="Serve a built site on this machine."
     )
-    parser.add_argument("site", type=Path, help="directory that holds index.html")
+    parser.add_argument("site", type=local_path, help="directory that holds index.html")
     parser.add_argument(
         "--port", type=int, default=8000, help="port to listen on; 0 takes any free one"
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB, read_text
+from tools.common.paths import local_path
 from tools.ledger.ledger import NAME
 from tools.site.markup import PAGES, PLACEHOLDER, text
 
@@ -99,9 +100,9 @@ def read_fragment(path: Path, name: str) -> str:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="splice", description="Put the diffs into the site.")
-    parser.add_argument("site", type=Path, metavar="SITE", help="directory of a built site")
+    parser.add_argument("site", type=local_path, metavar="SITE", help="directory of a built site")
     parser.add_argument(
-        "diffs", type=Path, metavar="DIFFS", help="directory with NAME.html for each diff"
+        "diffs", type=local_path, metavar="DIFFS", help="directory with NAME.html for each diff"
     )
     options = parser.parse_args(arguments)
     print(f"{options.site}: {splice(options.site, options.diffs)} diffs")

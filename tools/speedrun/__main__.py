@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tools.common.errors import ToolError, exit_with
+from tools.common.paths import local_path
 from tools.speedrun.entry import entries, load
 from tools.speedrun.tracks import AREA, load_tracks
 
@@ -37,7 +38,9 @@ def main(arguments: list[str]) -> int:
     check_parser = commands.add_parser(
         "check", help="check that every speedrun's record is complete and true"
     )
-    check_parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    check_parser.add_argument(
+        "--root", type=local_path, default=Path("."), help="root of the workspace"
+    )
     options = parser.parse_args(arguments)
     if faults := check(options.root):
         print("\n".join(faults), file=sys.stderr)

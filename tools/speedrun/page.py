@@ -15,6 +15,7 @@ from pathlib import Path
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.files import read_text
+from tools.common.paths import local_path
 from tools.ledger.ledger import LEDGER, load_ledger
 from tools.runs.compare_runs import p_value
 from tools.runs.stats import Sample, welch
@@ -227,9 +228,9 @@ def write(root: Path, out: Path) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="page", description="Write the leaderboard.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     parser.add_argument(
-        "--out", type=Path, required=True, help="docs/ directory of the site, to write into"
+        "--out", type=local_path, required=True, help="docs/ directory of the site, to write into"
     )
     options = parser.parse_args(arguments)
     print("\n".join(write(options.root, options.out)))

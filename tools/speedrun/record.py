@@ -14,6 +14,8 @@ from typing import Any
 from tools.common import files
 from tools.common.errors import ToolError, exit_with
 from tools.common.jsonio import parse_json
+from tools.common.paths import local_path, location
+from tools.runs import fetched
 from tools.runs.record import (
     OLD_PLACES,
     listing,
@@ -131,13 +133,18 @@ def main(arguments: list[str]) -> int:
         "entry", metavar="ENTRY", help="name of the entry's directory, <YYYY-MM-DD>_<slug>"
     )
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories, one per seed"
+        "runs",
+        nargs="+",
+        type=location,
+        metavar="RUN_DIR",
+        help="run directories or their URLs (s3://, gs://), one per seed",
     )
     parser.add_argument("--author", required=True, help="name of the person who made the entry")
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the workspace")
+    parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
     name = options.entry.rstrip("/").removeprefix(f"{AREA}/")
-    print(record(options.root, name, options.runs, options.author))
+    with fetched.on_this_machine(options.runs) as directories:
+        print(record(options.root, name, directories, options.author))
     return 0
 
 

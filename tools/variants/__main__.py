@@ -23,6 +23,7 @@ from typing import Any, get_args
 from tools.common.errors import ToolError
 from tools.common.files import MIB
 from tools.common.jsonio import read_json
+from tools.common.paths import local_path, local_text
 from tools.common.sources import is_source
 from tools.diff.plumbing import whose
 from tools.ledger.files import compose
@@ -85,20 +86,26 @@ def main(arguments: list[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     of_all = commands.add_parser("origins", help="print the origin of each recorded variant")
-    of_all.add_argument("ledger", help="path of the ledger")
+    of_all.add_argument("ledger", type=local_text, help="path of the ledger")
     facts_of = commands.add_parser("facts", help="print the size of a variant")
-    facts_of.add_argument("variant", help="directory of the variant")
-    facts_of.add_argument("origin", nargs="?", help="directory of its origin")
+    facts_of.add_argument("variant", type=local_text, help="directory of the variant")
+    facts_of.add_argument("origin", nargs="?", type=local_text, help="directory of its origin")
     pair = commands.add_parser("sides", help="print what a variant is compared with")
-    pair.add_argument("ledger", help="path of the ledger")
-    pair.add_argument("variant", help="name or directory")
+    pair.add_argument("ledger", type=local_text, help="path of the ledger")
+    pair.add_argument("variant", type=local_text, help="name or directory")
     pair.add_argument("--against", default="", help="variant or COMMIT:DIRECTORY, not its origin")
     pair.add_argument(
-        "--directories", nargs="*", default=[], help="directories that hold a variant"
+        "--directories",
+        nargs="*",
+        type=local_text,
+        default=[],
+        help="directories that hold a variant",
     )
     list_parser = commands.add_parser("list", help="print the list of variants")
-    list_parser.add_argument("request", type=Path, help="JSON file with what Pants knows of them")
-    list_parser.add_argument("ledger", help="path of the ledger")
+    list_parser.add_argument(
+        "request", type=local_path, help="JSON file with what Pants knows of them"
+    )
+    list_parser.add_argument("ledger", type=local_text, help="path of the ledger")
     list_parser.add_argument(
         "--format", choices=get_args(Format), default="table", help="form of the list"
     )

@@ -19,11 +19,13 @@ def write_array(url: str, values: np.ndarray) -> None:
 
 def write_store(root: Path, documents: dict[str, list[list[int]]]) -> Path:
     """A token store of given token ids; id 0 opens every document, id i > 0 is one byte."""
+    splits = {}
     for split, texts in documents.items():
         tokens = np.array([t for text in texts for t in (0, *text)], np.uint16)
         offsets = np.cumsum([0, *(1 + len(text) for text in texts)]).astype(np.uint64)
         write_array(f"file://{root}/{split}/tokens/", tokens)
         write_array(f"file://{root}/{split}/offsets/", offsets)
+        splits[split] = {"documents": len(texts), "bytes": sum(map(len, texts))}
     sizes = np.array([0] + [1] * (VOCAB - 1), np.uint32)
     write_array(f"file://{root}/token_bytes/", sizes)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: VOCAB - 1]
@@ -35,6 +37,7 @@ def write_store(root: Path, documents: dict[str, list[list[int]]]) -> Path:
         "vocab_size": VOCAB,
         "digest": "test",
         "sources": [],
+        "splits": splits,
         "tokenizer": {"file": "tokenizer.json"},
     }
     (root / "manifest.json").write_text(json.dumps(manifest))

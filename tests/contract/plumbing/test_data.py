@@ -1,13 +1,20 @@
 """Packing, the order of the data and what goes wrong with a token store."""
 
+import hashlib
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, normalizers
 
 from tests.contract.harness import under_test
+from tools.corpus.build import Settings, build
+from tools.corpus.documents import HELDOUT, TRAIN, split_of
+from tools.corpus.inputs import plan_inputs
+from tools.corpus.tokenizer import train_tokenizer
 
 packing = under_test().packing
 DataError, TokenStore = under_test().data.DataError, under_test().data.TokenStore
@@ -130,6 +137,46 @@ def test_what_is_no_store_is_named(tmp_path, store):
     (tmp_path / "manifest.json").write_text((Path(store) / "manifest.json").read_text())
     with pytest.raises(DataError, match="train/tokens: cannot be read: NOT_FOUND"):
         PackedRows(TokenStore.open(str(tmp_path)), "train", LENGTH)
+
+
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFC()])
+def test_bytes_of_text_behind_the_first_documents(tmp_path, normalizer, monkeypatch):
+    """Known whether or not the bytes of the tokens add up to them."""
+    texts = [f"e\u0301 {number} " * (1 + number) for number in range(30)]
+    source = tmp_path / "a.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    tokenizer = Tokenizer.from_str(train_tokenizer(texts, 257))
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    tokenizer.save(str(tmp_path / "t.json"))
+    settings = Settings(tmp_path / "t.json", heldout_fraction=0.5)
+    build(plan_inputs([source]), tmp_path / "out", settings)
+    opened = TokenStore.open(str(tmp_path / "out"))
+    assert opened.manifest["exact_token_bytes"] == (normalizer is None)
+    monkeypatch.setattr(under_test().data, "BLOCK", 7)
+    for split, part in (("train", TRAIN), ("heldout", HELDOUT)):
+        documents = [
+            data
+            for data in (text.encode() for text in texts)
+            if split_of(hashlib.sha256(data).digest(), 0.5) == part
+        ]
+        assert len(documents) > 5
+        expected = [0, *itertools.accumulate(map(len, documents))]
+        assert [opened.text_bytes(split, n) for n in range(len(expected))] == expected
+        assert opened.text_bytes(split) == opened.text_bytes(split, 99) == expected[-1]
+
+
+def test_an_array_that_cannot_be_read_is_named(tmp_path, store):
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    for shard in (copy / "heldout/offsets/c").iterdir():
+        shard.write_bytes(b"no zarr")
+    opened = TokenStore.open(str(copy))
+    with pytest.raises(DataError, match=f"^token store {copy}/: ") as refused:
+        opened.text_bytes("heldout", 1)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(DataError, match=f"^token store {copy}/: "):
+        PackedRows(opened, "heldout", LENGTH)
 
 
 def test_too_little_text_for_a_batch(make_store):

@@ -223,6 +223,19 @@ def test_a_line_of_the_journal_cut_short_is_ignored(tmp_path: Path) -> None:
         assert (tmp_path / "journal.jsonl").read_bytes() == full
 
 
+def test_work_of_another_version_is_not_resumed(tmp_path: Path, words: str, digests) -> None:
+    (tmp_path / "a.txt").write_text(words)
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    (partial / "journal.jsonl").write_text('{"identity": {}}\n')
+    plan, settings = plan_inputs([tmp_path / "a.txt"]), Settings(vocab_size=300)
+    before = digests(partial)
+    with pytest.raises(ToolError, match="unfinished work of another version.*--restart"):
+        build(plan, tmp_path / "out", settings)
+    assert digests(partial) | before == digests(partial)
+    assert build(plan, tmp_path / "out", settings, restart=True).store == tmp_path / "out"
+
+
 def test_digests_of_long_files_are_remembered_by_name_size_and_time(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(name)

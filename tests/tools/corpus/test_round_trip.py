@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 import tools.corpus.__main__  # noqa: F401  (run as a process below)
 from tools.corpus.build import Pace, Settings, build
+from tools.corpus.cli import main
 from tools.corpus.documents import HELDOUT, SLICE_BYTES, TRAIN, slices, split_of
 from tools.corpus.inputs import plan_inputs
+from tools.corpus.journal import Journal, State
 from tools.corpus.reading import open_array, read_document, verify
 from tools.corpus.tokenizer import BOS, load_encoder
 
@@ -73,6 +75,106 @@ def test_token_bytes_add_up_to_the_documents(tmp_path: Path, words: str, tokeniz
     assert sizes[0] == 0
     for index, text in enumerate([words, "ab\n", words[5:]]):
         assert sizes[read_document(store, "train", index)].sum() == len(text.encode())
+
+
+def byte_level(prefix: bool = False) -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({symbol: index for index, symbol in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    tokenizer.add_special_tokens([BOS])
+    return tokenizer
+
+
+def normalized() -> Tokenizer:
+    tokenizer = byte_level()
+    tokenizer.normalizer = normalizers.NFC()
+    return tokenizer
+
+
+def stripping() -> Tokenizer:
+    tokenizer = byte_level()
+    tokenizer.add_tokens([AddedToken("<t>", lstrip=True, rstrip=True)])
+    return tokenizer
+
+
+def pieces_of_words(prepend: bool = False) -> Tokenizer:
+    """Not byte-level: spaces are "▁", and other characters of no token are bytes."""
+    vocab = {character: index for index, character in enumerate("▁abcdefghijklmnopqrstuvwxyz")}
+    vocab |= {f"<0x{byte:02X}>": len(vocab) + byte for byte in range(256)}
+    tokenizer = Tokenizer(models.BPE(vocab, [], byte_fallback=True))
+    replace = normalizers.Replace(" ", "▁")
+    tokenizer.normalizer = (
+        normalizers.Sequence([normalizers.Prepend("▁"), replace]) if prepend else replace
+    )
+    tokenizer.add_special_tokens([BOS])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("make", "inexact"),
+    [
+        (byte_level, 0),
+        (normalized, 1),
+        (lambda: byte_level(prefix=True), 5),
+        (stripping, 1),
+        (pieces_of_words, 1),  # "▁" itself is taken for a space
+        (lambda: pieces_of_words(prepend=True), 6),
+    ],
+    ids=["plain", "NFC", "prefix space", "stripping", "words", "prepended"],
+)
+def test_bytes_are_counted_where_tokens_do_not_tell_them(
+    tmp_path: Path, make, inexact: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["e\u0301 a", "b  <t>  c", " of\u2581it", "x" * 50, "語 z", "last"]
+    make().save(str(tmp_path / "t.json"))
+    settings = Settings(tmp_path / "t.json", heldout_fraction=0)
+    source = write_jsonl(tmp_path / "a.jsonl", texts)
+    store = build(plan_inputs([source]), tmp_path / "out", settings).store
+    manifest = verify(store)  # a fresh store is sound, whatever its tokenizer does
+    split = manifest["splits"]["train"]
+    assert split["bytes"] == sum(len(text.encode()) for text in texts)
+    assert manifest["exact_token_bytes"] == (inexact == 0) == ("inexact_documents" not in split)
+    assert main(["inspect", str(store), "--verify"]) == 0
+    assert (f"{inexact} of 6 documents do not spell" in capsys.readouterr().out) == (inexact > 0)
+    if inexact:
+        assert split["inexact_documents"] == inexact
+        sizes = open_array(store / "train/text_bytes").read().result()
+        assert sizes.tolist() == [len(text.encode()) for text in texts]
+    else:
+        assert not (store / "train/text_bytes").exists()
+
+
+def test_bytes_of_a_long_document_are_counted_across_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digests
+) -> None:
+    normalized().save(str(tmp_path / "t.json"))
+    texts = ["first", "e\u0301 plain words " * 20_000, "plain words " * 20_000]
+    source = write_jsonl(tmp_path / "a.jsonl", texts)
+    settings, pace = Settings(tmp_path / "t.json", heldout_fraction=0), Pace(1, 1, 1)
+    whole = build(plan_inputs([source]), tmp_path / "whole", settings, pace=pace)
+    assert whole.manifest["splits"]["train"]["inexact_documents"] == 1
+    commit, commits = Journal.commit, iter([4, 4, 99])
+
+    def build_a_part() -> None:
+        left = next(commits)
+
+        def commit_or_stop(journal: Journal, state: State) -> None:
+            nonlocal left
+            commit(journal, state)
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Journal, "commit", commit_or_stop)
+        build(plan_inputs([source]), tmp_path / "out", settings, pace=pace)
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            build_a_part()
+    build_a_part()
+    assert digests(tmp_path / "out") == digests(whole.store)
+    sizes = open_array(whole.store / "train/text_bytes").read().result()
+    assert sizes.tolist() == [len(text.encode()) for text in texts]
 
 
 def test_same_bytes_whatever_the_cores_and_batches(

@@ -20,6 +20,7 @@ from tools.corpus.documents import Position, read_pieces
 from tools.corpus.encode import ahead, batches
 from tools.corpus.inputs import plan_inputs
 from tools.corpus.reading import open_array, read_document, verify
+from tools.corpus.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,17 @@ def drop_shard(store: Path) -> None:
     (store / "train/tokens/c/1").unlink()
 
 
+def damage_sizes(store: Path) -> None:
+    sizes = open_array(store / "token_bytes").read().result()
+    shutil.rmtree(store / "token_bytes")
+    sizes[70] += 1
+    sizes[80] -= 1
+    stores.write_array(store / "token_bytes", sizes)
+
+
 @pytest.mark.parametrize(
-    "damage", [damage_byte, damage_value, damage_manifest, damage_tokenizer, drop_shard]
+    "damage",
+    [damage_byte, damage_value, damage_manifest, damage_tokenizer, damage_sizes, drop_shard],
 )
 def test_verify_notices_damage(tmp_path: Path, store: Path, damage, capsys) -> None:
     copy = tmp_path / "copy"
@@ -87,6 +97,39 @@ def test_verify_notices_damage(tmp_path: Path, store: Path, damage, capsys) -> N
     assert main(["inspect", str(copy), "--verify"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and "build" in error
+
+
+def test_a_store_whose_exactness_was_guessed(tmp_path: Path, words: str) -> None:
+    """As they were built when a byte-level tokenizer was taken to change nothing."""
+    settings = json.loads(train_tokenizer([words], 300))
+    settings["normalizer"] = {"type": "NFC"}
+    (tmp_path / "t.json").write_text(json.dumps(settings))
+    (tmp_path / "a.txt").write_text(f"e\u0301 {words}")
+    plan, given = plan_inputs([tmp_path / "a.txt"]), Settings(tmp_path / "t.json")
+    store = build(plan, tmp_path / "out", given).store
+    manifest = json.loads((store / "manifest.json").read_bytes()) | {"exact_token_bytes": True}
+    for name, split in manifest["splits"].items():
+        del split["inexact_documents"], split["text_bytes_sha256"]
+        shutil.rmtree(store / name / "text_bytes")
+    manifest["digest"] = stores.manifest_digest(manifest)
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ToolError, match="a version that only guessed.*build it anew"):
+        verify(store)
+
+
+def test_verify_notices_other_bytes_of_the_text(tmp_path: Path, words: str) -> None:
+    settings = json.loads(train_tokenizer([words], 300))
+    settings["normalizer"] = {"type": "NFC"}
+    (tmp_path / "t.json").write_text(json.dumps(settings))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"e\u0301 {words}"}) + "\n")
+    given = Settings(tmp_path / "t.json", heldout_fraction=0)
+    store = build(plan_inputs([tmp_path / "a.jsonl"]), tmp_path / "out", given).store
+    verify(store)
+    sizes = open_array(store / "train/text_bytes").read().result()
+    shutil.rmtree(store / "train/text_bytes")
+    stores.write_array(store / "train/text_bytes", sizes + np.uint64(1))
+    with pytest.raises(ToolError, match="train: text_bytes.*damaged"):
+        verify(store)
 
 
 def test_inspect(store: Path, words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,28 @@ def test_slices_only_where_they_change_nothing() -> None:
     assert not load_encoder(byte_level([BOS], normalizer={"type": "Lowercase"}), "t").sliced
     prefix = json.loads(byte_level([BOS]))["pre_tokenizer"] | {"add_prefix_space": True}
     assert not load_encoder(byte_level([BOS], pre_tokenizer=prefix), "t").sliced
+    across = json.loads(byte_level([BOS]))["pre_tokenizer"] | {"use_regex": False}
+    assert not load_encoder(byte_level([BOS], pre_tokenizer=across), "t").sliced
+    for added in (AddedToken("of the"), AddedToken("x", lstrip=True), AddedToken("x", rstrip=True)):
+        tokenizer = Tokenizer.from_str(byte_level([BOS]))
+        tokenizer.add_tokens([added])
+        assert not load_encoder(tokenizer.to_str(), "t").sliced
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_bytes_of_tokens_that_are_byte_level(nested: bool) -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({symbol: index for index, symbol in enumerate(alphabet)}, []))
+    steps = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if nested:
+        steps = pre_tokenizers.Sequence([pre_tokenizers.Sequence([steps])])
+    tokenizer.pre_tokenizer = steps
+    tokenizer.add_special_tokens([BOS])
+    encoder = load_encoder(tokenizer.to_str(), "t")
+    assert sorted(encoder.spelling[:256]) == [bytes([byte]) for byte in range(256)]
+    every = "".join(map(chr, [*range(0x800), 0x20AC, 0x1F389]))  # all first and later bytes occur
+    assert encoder.spells(encoder.encode([every])[0], every)
+    assert not encoder.spells(encoder.encode([every])[0], f"{every} ")
 
 
 def test_dropout_is_refused() -> None:
@@ -94,7 +116,7 @@ def test_truncation_and_padding_of_a_tokenizer_are_ignored() -> None:
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=8)
     encoder = load_encoder(tokenizer.to_str(), "t")
-    assert [len(encoding) for encoding in encoder.encode(["abcdefghij", "ab"])] == [10, 2]
+    assert [len(ids) for ids in encoder.encode(["abcdefghij", "ab"])] == [10, 2]
 
 
 def test_bytes_of_tokens_that_are_not_byte_level() -> None:
@@ -104,7 +126,7 @@ def test_bytes_of_tokens_that_are_not_byte_level() -> None:
     tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
     tokenizer.add_tokens([AddedToken("é語", normalized=False)])
     encoder = load_encoder(tokenizer.to_str(), "t")
-    assert not encoder.byte_level and encoder.dtype == "uint16"
+    assert encoder.dtype == "uint16"
     assert encoder.token_bytes().tolist() == [5, 4, 1, 2, 3, 0, 5]
 
 

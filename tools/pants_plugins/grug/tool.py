@@ -37,7 +37,7 @@ IMPORTS = {
     "common": (),
     "corpus": ("common",),
     "diff": ("common", "ledger"),
-    "isolation": (),
+    "isolation": ("common",),
     "ledger": ("common",),
     "runs": ("common", "ledger"),
     "site": ("common", "ledger", "runs"),

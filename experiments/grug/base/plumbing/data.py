@@ -7,12 +7,14 @@ import dataclasses
 import json
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorstore as ts
 from jaxtyping import Array, Float, Int
 
-from .storage import Folder, StorageError, brief
+from .storage import Folder, StorageError, brief, explain
 
 STORE_SCHEMA = 1
+BLOCK = 1 << 22  # tokens to read at once where all of a split are read
 
 
 class DataError(Exception):
@@ -75,6 +77,37 @@ class TokenStore:
             return self.folder.array(name, open=True, recheck_cached_data=False).result()
         except ValueError as error:
             raise DataError(f"{self.url}{name}: cannot be read: {brief(error)}") from error
+
+    def read(self, array: ts.TensorStore) -> np.ndarray:
+        """The values of an array of this store, or of a part such as `array[2:5]`.
+
+        Raises:
+            DataError: the values are missing or damaged, or the store does not answer.
+        """
+        try:
+            return np.asarray(array.read().result())
+        except ValueError as error:
+            raise DataError(f"token store {explain(error, self.url)}") from error
+
+    def text_bytes(self, split: str, documents: int | None = None) -> int:
+        """UTF-8 bytes of the text of a split's first `documents`; None stands for all of them.
+
+        This text is what the documents' targets stand for, all their tokens but the first. The
+        bytes of the tokens need not add up to it: a tokenizer may change the text. A store that
+        was built before the bytes of each document were kept gives the sum over the tokens.
+
+        Raises:
+            DataError: an array is missing or damaged, or the store does not answer.
+        """
+        recorded = self.manifest["splits"][split]
+        if documents is None or documents >= recorded["documents"]:
+            return recorded["bytes"]
+        if "text_bytes_sha256" in recorded:
+            return int(self.read(self.array(f"{split}/text_bytes")[:documents]).sum())
+        stop = int(self.read(self.array(f"{split}/offsets")[documents]))
+        sizes, tokens = self.read(self.array("token_bytes")), self.array(f"{split}/tokens")
+        spans = (tokens[i : min(i + BLOCK, stop)] for i in range(0, stop, BLOCK))
+        return sum(int(sizes[self.read(span)].sum(dtype=np.int64)) for span in spans)
 
     def tokenizer(self) -> Any:
         """The store's Hugging Face tokenizer. Raises DataError when its file is missing."""

@@ -31,7 +31,7 @@ class PackedRows:
     def __init__(self, store: TokenStore, split: str, sequence_length: int, *, targets: int = 0):
         """With `targets`, only so many of the split's, those that `chosen` names."""
         self.tokens, self.url = store.array(f"{split}/tokens"), store.url
-        offsets = np.asarray(store.array(f"{split}/offsets").read().result()).astype(np.int64)
+        offsets = store.read(store.array(f"{split}/offsets")).astype(np.int64)
         self.length = sequence_length
         positions = np.maximum(np.diff(offsets) - 1, 0)
         if targets:
