@@ -310,8 +310,8 @@ class Evaluator:
     """
 
     def __init__(self, store: TokenStore, cfg: TrainConfig):
-        rows = PackedRows(store, "heldout", cfg.sequence_length, targets=cfg.eval_tokens)
-        self.batches = every_row(rows, cfg.batch_size // cfg.microbatches, BATCH)
+        self.rows = PackedRows(store, "heldout", cfg.sequence_length, targets=cfg.eval_tokens)
+        self.batches = every_row(self.rows, cfg.batch_size // cfg.microbatches, BATCH)
         lengths = store.array("token_bytes").read().result().astype(np.float32)
         self.token_bytes = jax.device_put(lengths, P(None))
         self.sums = make_eval_step()
@@ -328,9 +328,8 @@ class Evaluator:
                 for batch in self.batches:
                     parts.append(self.sums(model, to_devices(batch, BATCH), self.token_bytes))
                     parts[-2:][0].block_until_ready()  # two batches at most wait on the devices
-                nats, targets, byte_count = np.sum(
-                    [np.asarray(part, np.float64) for part in parts], axis=0
-                )
+                sums = np.sum([np.asarray(part, np.float64) for part in parts], axis=0)
+                nats, targets, byte_count = sums[0], sums[1], self.rows.text_bytes or sums[2]
                 metrics |= {
                     f"{prefix}loss": nats / targets,
                     f"{prefix}bpb": nats / byte_count / math.log(2),

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, normalizers
 
 from tests.contract.harness import under_test
 from tools.corpus.build import Settings, build
-from tools.corpus.documents import HELDOUT, TRAIN, split_of
+from tools.corpus.documents import HELDOUT, split_of
 from tools.corpus.inputs import plan_inputs
 from tools.corpus.tokenizer import train_tokenizer
 
@@ -139,31 +139,40 @@ def test_what_is_no_store_is_named(tmp_path, store):
         PackedRows(TokenStore.open(str(tmp_path)), "train", LENGTH)
 
 
-@pytest.mark.parametrize("normalizer", [None, normalizers.NFC()])
-def test_bytes_of_text_behind_the_first_documents(tmp_path, normalizer, monkeypatch):
-    """Known whether or not the bytes of the tokens add up to them."""
+def test_bytes_of_the_text_behind_a_choice_of_targets(tmp_path):
+    """Where a normalizer makes the bytes of the tokens fewer than those of the text."""
     texts = [f"e\u0301 {number} " * (1 + number) for number in range(30)]
     source = tmp_path / "a.jsonl"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     tokenizer = Tokenizer.from_str(train_tokenizer(texts, 257))
-    if normalizer:
-        tokenizer.normalizer = normalizer
-    tokenizer.save(str(tmp_path / "t.json"))
-    settings = Settings(tmp_path / "t.json", heldout_fraction=0.5)
-    build(plan_inputs([source]), tmp_path / "out", settings)
-    opened = TokenStore.open(str(tmp_path / "out"))
-    assert opened.manifest["exact_token_bytes"] == (normalizer is None)
-    monkeypatch.setattr(under_test().data, "BLOCK", 7)
-    for split, part in (("train", TRAIN), ("heldout", HELDOUT)):
-        documents = [
-            data
-            for data in (text.encode() for text in texts)
-            if split_of(hashlib.sha256(data).digest(), 0.5) == part
-        ]
-        assert len(documents) > 5
-        expected = [0, *itertools.accumulate(map(len, documents))]
-        assert [opened.text_bytes(split, n) for n in range(len(expected))] == expected
-        assert opened.text_bytes(split) == opened.text_bytes(split, 99) == expected[-1]
+    found = []
+    for normalizer in (None, normalizers.NFC()):
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        tokenizer.save(str(tmp_path / "t.json"))
+        out = tmp_path / f"store-{len(found)}"
+        settings = Settings(tmp_path / "t.json", heldout_fraction=0.5)
+        build(plan_inputs([source]), out, settings)
+        found.append(TokenStore.open(str(out)))
+    exact, normalized = found
+    assert exact.text_bytes("heldout") is None
+    assert PackedRows(exact, "heldout", LENGTH).text_bytes is None
+    documents = [
+        len(data)
+        for data in (text.encode() for text in texts)
+        if split_of(hashlib.sha256(data).digest(), 0.5) == HELDOUT
+    ]
+    sizes = normalized.text_bytes("heldout")
+    assert sizes is not None and sizes.tolist() == documents and len(documents) > 5
+    assert PackedRows(normalized, "heldout", LENGTH).text_bytes == sum(documents)
+    offsets = np.asarray(normalized.array("heldout/offsets").read().result(), np.int64)
+    positions = np.diff(offsets) - 1
+    half = int(positions.sum()) // 2
+    part = PackedRows(normalized, "heldout", LENGTH, targets=half)
+    taken = packing.chosen(positions, half)
+    assert taken.sum() == half and ((taken > 0) & (taken < positions)).sum() <= 1
+    assert part.text_bytes == pytest.approx(sum(documents * taken / positions))
+    assert 0 < part.text_bytes < sum(documents)
 
 
 def test_an_array_that_cannot_be_read_is_named(tmp_path, store):
@@ -173,10 +182,8 @@ def test_an_array_that_cannot_be_read_is_named(tmp_path, store):
         shard.write_bytes(b"no zarr")
     opened = TokenStore.open(str(copy))
     with pytest.raises(DataError, match=f"^token store {copy}/: ") as refused:
-        opened.text_bytes("heldout", 1)
-    assert "\n" not in str(refused.value)
-    with pytest.raises(DataError, match=f"^token store {copy}/: "):
         PackedRows(opened, "heldout", LENGTH)
+    assert "\n" not in str(refused.value)
 
 
 def test_too_little_text_for_a_batch(make_store):

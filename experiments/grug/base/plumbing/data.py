@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int
 from .storage import Folder, StorageError, brief, explain
 
 STORE_SCHEMA = 1
-BLOCK = 1 << 22  # tokens to read at once where all of a split are read
 
 
 class DataError(Exception):
@@ -89,25 +88,18 @@ class TokenStore:
         except ValueError as error:
             raise DataError(f"token store {explain(error, self.url)}") from error
 
-    def text_bytes(self, split: str, documents: int | None = None) -> int:
-        """UTF-8 bytes of the text of a split's first `documents`; None stands for all of them.
+    def text_bytes(self, split: str) -> np.ndarray | None:
+        """UTF-8 bytes of the text of each document; None if the bytes of its tokens tell them.
 
-        This text is what the documents' targets stand for, all their tokens but the first. The
-        bytes of the tokens need not add up to it: a tokenizer may change the text. A store that
-        was built before the bytes of each document were kept gives the sum over the tokens.
+        They do not where a tokenizer changes the text. A store built before these bytes were kept
+        has None, too.
 
         Raises:
-            DataError: an array is missing or damaged, or the store does not answer.
+            DataError: the array is missing or damaged, or the store does not answer.
         """
-        recorded = self.manifest["splits"][split]
-        if documents is None or documents >= recorded["documents"]:
-            return recorded["bytes"]
-        if "text_bytes_sha256" in recorded:
-            return int(self.read(self.array(f"{split}/text_bytes")[:documents]).sum())
-        stop = int(self.read(self.array(f"{split}/offsets")[documents]))
-        sizes, tokens = self.read(self.array("token_bytes")), self.array(f"{split}/tokens")
-        spans = (tokens[i : min(i + BLOCK, stop)] for i in range(0, stop, BLOCK))
-        return sum(int(sizes[self.read(span)].sum(dtype=np.int64)) for span in spans)
+        if "text_bytes_sha256" not in self.manifest["splits"][split]:
+            return None
+        return self.read(self.array(f"{split}/text_bytes"))
 
     def tokenizer(self) -> Any:
         """The store's Hugging Face tokenizer. Raises DataError when its file is missing."""

@@ -29,13 +29,19 @@ class PackedRows:
     """
 
     def __init__(self, store: TokenStore, split: str, sequence_length: int, *, targets: int = 0):
-        """With `targets`, only so many of the split's, those that `chosen` names."""
+        """With `targets`, only so many of the split's, those that `chosen` names.
+
+        `text_bytes` is the bytes of text behind the rows' targets, where their tokens do not tell
+        it: of a document in part, its part of the targets.
+        """
         self.tokens, self.url = store.array(f"{split}/tokens"), store.url
         offsets = store.read(store.array(f"{split}/offsets")).astype(np.int64)
         self.length = sequence_length
         positions = np.maximum(np.diff(offsets) - 1, 0)
+        sizes, whole = store.text_bytes(split), np.maximum(positions, 1)
         if targets:
             positions = chosen(positions, targets)
+        self.text_bytes = None if sizes is None else float(sizes @ (positions / whole))
         pieces = -(-positions // sequence_length)
         document = np.repeat(np.arange(len(positions)), pieces)
         index = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
