@@ -1,5 +1,6 @@
 """The template in several processes: the same numbers, and every end in time and with a reason."""
 
+import os
 import random
 import re
 import signal
@@ -11,8 +12,11 @@ import pytest
 
 from tests.engines.cluster import (
     ENDLESS,
+    MODEL,
+    MODULES,
     START_S,
     finish,
+    free_port,
     rows,
     start,
     train,
@@ -188,3 +192,50 @@ def test_a_model_axis_may_cross_processes(launch, whole, tmp_path):
     workers = launch("base", tmp_path / "run", flags, processes=2, devices=1)
     assert finish(workers, within=START_S) == [0, 0], workers[0].text()
     assert_same_run(tmp_path / "run", whole("base"))
+
+
+def test_a_run_directory_that_not_all_processes_see_is_refused_at_the_start(
+    store, cache, launch, tmp_path
+):
+    head = {"LAUNCH_COORDINATOR": f"127.0.0.1:{free_port()}"}
+    began = time.monotonic()
+    workers = []
+    for index in range(2):
+        own = tmp_path / f"disk-{index}/run"
+        workers += launch("base", own, STEPS, processes=2, devices=1, absent=1 - index, **head)
+    assert finish(workers, within=120) == [1, 1], "\n".join(w.text() for w in workers)
+    said = "process 1 does not see what process 0 has written to"
+    assert f"{said} {tmp_path}/disk-1/run: --run-dir must be in storage that all" in (
+        workers[1].text()
+    )
+    assert "Traceback" not in workers[0].text() + workers[1].text()
+    assert not list(tmp_path.glob("disk-*/run/*"))
+    print(f"ended {time.monotonic() - began:.1f} s after the start")
+
+
+def test_of_two_starts_at_once_each_has_a_directory_of_its_own(store, cache, tmp_path):
+    flags = [*MODEL, "--data", store, *STEPS]
+    workers = []
+    for index in range(2):
+        logs = tmp_path / f"logs-{index}"
+        chosen = {"processes": 1, "devices": 1, "before": lambda: os.chdir(tmp_path)}
+        workers += start(MODULES["base"], flags, logs, **chosen, **cache)
+    assert finish(workers, within=START_S) == [0, 0], "\n".join(w.text() for w in workers)
+    runs = sorted(tmp_path.glob("runs/*"))
+    assert [run.name for run in runs] == ["base-1", "base-2"]
+    assert all(len(rows(run)) == LAST for run in runs)
+
+
+def test_a_resume_beside_a_run_that_lives_is_refused(launch, tmp_path):
+    run_dir = tmp_path / "run"
+    (first,) = launch("base", run_dir, ENDLESS, processes=1, devices=1)
+    wait_for_step([first], run_dir, 2)
+    second = launch("base", run_dir, [*ENDLESS, "--resume"], processes=1, devices=1)
+    assert finish(second, within=START_S) == [1]
+    number = first.process.pid
+    assert re.search(rf"process {number} on \S+ runs here: stop that one", second[0].text())
+    first.process.kill()
+    first.process.wait()
+    (third,) = launch("base", run_dir, [*STEPS, "--resume"], processes=1, devices=1)
+    assert finish([third], within=START_S) == [1]  # other --steps: it is past the claim
+    assert "config.steps" in third.text() or "metrics of" in third.text()

@@ -1,7 +1,9 @@
 """What each engine is given to run a bundle: launch/job.sbatch, jobset.yaml, sky.yaml, ...
 
 Exit codes that the specs go by: 143 is a preempted run, saved and to be started again, always;
-128 and above otherwise is a killed process, started again `max_restarts` times; all else is final.
+128 and above otherwise is a killed process, or a store that did not answer (175), started again
+`max_restarts` times; all else is final. A run that is preempted again and again before it trains ends
+with 1 by itself (docs/reference/run.md), so that "always" has an end.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from .plumbing.data import DataError, TokenStore
 from .plumbing.processes import meet, run
 from .plumbing.record import VARIANT, loss_curve
 from .plumbing.rundir import claimed
+from .plumbing.storage import Outage
 from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
@@ -204,7 +205,7 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 the run cannot go on, 2 bad command line, 143 preempted."""
+    """Exit codes: 0 done, 1 the run cannot go on, 2 bad command line; docs/reference/run.md."""
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
@@ -235,6 +236,9 @@ def main(argv: list[str] | None = None) -> int:
     except Preempted as stop:
         print(f"{VARIANT}: {stop}; --run-dir {cfg.run_dir} --resume goes on", file=sys.stderr)
         return stop.exit_code
+    except Outage as error:
+        print(f"{VARIANT}: {error}; --resume goes on after that", file=sys.stderr)
+        return error.EXIT_CODE
     except (TrainError, DataError, CheckpointError, ValueError) as error:
         print(f"{VARIANT}: {error}", file=sys.stderr)
         return 1

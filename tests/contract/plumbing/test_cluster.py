@@ -58,8 +58,8 @@ EIGHT = tuple(range(8))
         (JOBSET | SLURM | SKY | EXPLICIT, Cluster("explicit", 4, 3, "head:1234", (2, 3))),
         ({"LAUNCH_NUM_PROCESSES": "1", "LAUNCH_PROCESS_ID": "0"}, Cluster("explicit")),
         (
-            {"LAUNCH_HEARTBEAT_S": "9", "LAUNCH_INIT_TIMEOUT_S": "5"},
-            Cluster("alone", heartbeat=9, init_timeout=5),
+            {"LAUNCH_HEARTBEAT_S": "9", "LAUNCH_INIT_TIMEOUT_S": "5", "LAUNCH_OUTAGE_S": "7"},
+            Cluster("alone", heartbeat=9, init_timeout=5, outage=7),
         ),
     ],
 )
@@ -159,3 +159,25 @@ def test_only_replicas_cross_slices():
     assert slices == [[0, 0], [0, 0], [1, 1], [1, 1]]
     with pytest.raises(ValueError, match="make its replica=1 a multiple of the 2 slices"):
         mesh_of((1, 8, 1), ("replica", "data", "model"), chips)
+
+
+HERE = "localhost,127.0.0.1,::1"
+
+
+@pytest.mark.parametrize(
+    ("env", "coordinator", "expected"),
+    [
+        ({}, None, {"no_proxy": HERE}),
+        ({}, "gpu07:61442", {"no_proxy": f"{HERE},gpu07"}),
+        ({}, "[fd00::1]:99", {"no_proxy": f"{HERE},fd00::1"}),
+        ({"no_proxy": "a,::1"}, "127.0.0.1:9", {"no_proxy": "a,::1,localhost,127.0.0.1"}),
+        (
+            {"NO_PROXY": "a", "no_grpc_proxy": "b"},
+            "h:1",
+            {"NO_PROXY": "a", "no_proxy": f"a,{HERE},h", "no_grpc_proxy": f"b,{HERE},h"},
+        ),
+    ],
+)
+def test_neither_this_machine_nor_the_coordinator_is_behind_a_proxy(env, coordinator, expected):
+    cluster.bypass_proxies(env, Cluster("explicit", 2, 0, coordinator or "localhost:1"))
+    assert env == expected

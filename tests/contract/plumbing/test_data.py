@@ -163,7 +163,8 @@ def test_bytes_of_the_text_behind_a_choice_of_targets(tmp_path):
         if split_of(hashlib.sha256(data).digest(), 0.5) == HELDOUT
     ]
     sizes = normalized.text_bytes("heldout")
-    assert sizes is not None and sizes.tolist() == documents and len(documents) > 5
+    assert sizes is not None and sizes.read().result().tolist() == documents
+    assert len(documents) > 5
     assert PackedRows(normalized, "heldout", LENGTH).text_bytes == sum(documents)
     offsets = np.asarray(normalized.array("heldout/offsets").read().result(), np.int64)
     positions = np.diff(offsets) - 1

@@ -107,7 +107,16 @@ def fake_slurm(path: Path, status: int) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("status", "restarts", "again"),
-    [(0, 0, False), (143, 0, True), (143, 9, True), (137, 0, True), (137, 3, False), (1, 0, False)],
+    [
+        (0, 0, False),
+        (143, 0, True),
+        (143, 9, True),
+        (137, 0, True),
+        (137, 3, False),
+        (175, 0, True),
+        (175, 3, False),
+        (1, 0, False),
+    ],
 )
 def test_the_batch_script_requeues_what_was_preempted(tmp_path, status, restarts, again):
     env = {**fake_slurm(tmp_path / "bin", status), "SLURM_RESTART_COUNT": str(restarts)}

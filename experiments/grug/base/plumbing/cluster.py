@@ -35,6 +35,7 @@ class Cluster:
     local_device_ids: tuple[int, ...] | None = None  # of this process; None: all it can see
     heartbeat: int = 60  # seconds of silence after which a process counts as lost
     init_timeout: int = 300  # seconds to wait at the start for the others
+    outage: int = 1800  # seconds to wait for a store that does not answer
 
     def __post_init__(self):
         if self.index is not None and not 0 <= self.index < (self.processes or 0):
@@ -61,8 +62,9 @@ def detect(env: Mapping[str, str], *, libtpu: bool = False) -> Cluster:
             raise ClusterError(f"{name}={env.get(name)}: must be set to a number")
         return int(env[name])
 
-    bounds = {"heartbeat": "LAUNCH_HEARTBEAT_S", "init_timeout": "LAUNCH_INIT_TIMEOUT_S"}
-    limits: dict[str, Any] = {field: number(name) for field, name in bounds.items() if name in env}
+    bounds = ("heartbeat", "init_timeout", "outage")
+    names = {field: f"LAUNCH_{field.upper()}_S" for field in bounds}
+    limits: dict[str, Any] = {field: number(name) for field, name in names.items() if name in env}
     port = env.get("LAUNCH_PORT", "8476")
     if {"LAUNCH_COORDINATOR", "LAUNCH_NUM_PROCESSES", "LAUNCH_PROCESS_ID"} & env.keys():
         n, index = number("LAUNCH_NUM_PROCESSES"), number("LAUNCH_PROCESS_ID")

@@ -5,7 +5,7 @@ that split the rows of a batch.
 """
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grain
@@ -15,7 +15,7 @@ import tensorstore as ts
 from jax.sharding import PartitionSpec as P
 
 from .data import Batch, DataError, TokenStore
-from .storage import explain
+from .storage import Outage, Retry, StorageError, failure
 
 AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 DTYPES = ("int32", "int32", "int32", "int32", "float32")  # of a Batch's arrays
@@ -35,13 +35,17 @@ class PackedRows:
         it: of a document in part, its part of the targets.
         """
         self.tokens, self.url = store.array(f"{split}/tokens"), store.url
-        offsets = store.read(store.array(f"{split}/offsets")).astype(np.int64)
+        self._retry = Retry()
+        lengths = self._wait(store.array(f"{split}/offsets").read)
+        offsets = np.asarray(lengths).astype(np.int64)
         self.length = sequence_length
         positions = np.maximum(np.diff(offsets) - 1, 0)
         sizes, whole = store.text_bytes(split), np.maximum(positions, 1)
         if targets:
             positions = chosen(positions, targets)
-        self.text_bytes = None if sizes is None else float(sizes @ (positions / whole))
+        self.text_bytes = None
+        if sizes is not None:
+            self.text_bytes = float(self._wait(sizes.read) @ (positions / whole))
         pieces = -(-positions // sequence_length)
         document = np.repeat(np.arange(len(positions)), pieces)
         index = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -64,26 +68,39 @@ class PackedRows:
 
         Raises:
             DataError: a read failed.
+            Outage: the store has not answered for too long.
         """
-        rows = [self._read(int(index)) for index in indices]
+        rows = [[(span, span.read()) for span in self._spans(int(index))] for index in indices]
         arrays: list[Any] = [np.zeros((len(rows), self.length), t) for t in DTYPES]
         for row, reads in enumerate(rows):
-            fill(Batch(*(x[row] for x in arrays)), [self._wait(read) for read in reads])
+            pieces = [self._wait(span.read, begun) for span, begun in reads]
+            fill(Batch(*(x[row] for x in arrays)), pieces)
         return Batch(*arrays)
 
-    def _read(self, index: int) -> list[ts.Future]:
+    def _spans(self, index: int) -> list[ts.TensorStore]:
         if index >= len(self):
             return []
         alone = index < len(self.full)
         pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
         spans = [(int(self.starts[p]), int(self.lengths[p])) for p in pieces]
-        return [self.tokens[start : start + n + 1].read() for start, n in spans]
+        return [self.tokens[start : start + n + 1] for start, n in spans]
 
-    def _wait(self, read: ts.Future) -> np.ndarray:
+    def _wait(self, read: Callable[[], ts.Future], begun: ts.Future | None = None) -> np.ndarray:
+        """What `read` gives, `begun` or begun anew while the store does not answer."""
+        futures = [begun or read()]
+
+        def result() -> np.ndarray:
+            try:
+                return (futures.pop() if futures else read()).result()
+            except ValueError as error:
+                raise failure(error, self.url) from error
+
         try:
-            return read.result()
-        except ValueError as error:
-            raise DataError(f"token store {explain(error, self.url)}") from error
+            return self._retry(result, "reading the token store")
+        except Outage:
+            raise
+        except StorageError as error:
+            raise DataError(f"token store {error}") from error
 
 
 def chosen(positions: np.ndarray, targets: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from jax.sharding import AxisType
 
 from .cluster import Cluster, ClusterError, bypass_proxies, detect, join, show_devices
 from .signals import STOPPING, Preempted, agree, install, listen
+from .storage import Retry
 
 FAILED = "grug/failed"  # key under which a failing process tells the others its code and why
 NOTICE = "grug/stop"  # key under which a process tells the others of a signal
@@ -45,6 +46,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     except ClusterError as error:
         sys.exit(f"cluster: {error}")
     bypass_proxies(os.environ, cluster)
+    Retry.limit = cluster.outage
     listen(_tell, leave)
     if cluster.processes == 1:
         show_devices(cluster)
@@ -201,15 +203,16 @@ def _notice() -> int:
     return 0
 
 
-def from_first(value: int) -> int:
+def from_first(value: int, name: str = "") -> int:
     """Process 0's value, in every process. All of them must call this; they wait for process 0.
 
-    It takes no device, so that they may wait for as long as process 0 does.
+    It takes no device, so that they may wait for as long as process 0 does. Calls without a name
+    come in the same order in all of them; in a thread, a name that is used once says which it is.
     """
     if global_state.num_processes == 1:
         return value
     client: Any = global_state.client
-    key = f"{FIRST}/{next(_questions)}"
+    key = f"{FIRST}/{name or next(_questions)}"
     if global_state.process_id == 0:
         client.key_value_set(key, str(int(value)))
     return int(client.blocking_key_value_get(key, LONG))

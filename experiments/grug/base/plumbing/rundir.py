@@ -21,7 +21,7 @@ from typing import Any
 from .processes import all_arrive, at_end, fail, from_first, process_index
 from .record import VARIANT, encode
 from .signals import give_up_without_progress
-from .storage import Folder, StorageError
+from .storage import Folder, Retry, StorageError
 
 CLAIM = "CLAIM"
 BEAT = 15.0  # seconds from one renewal of a claim to the next
@@ -270,6 +270,8 @@ def claimed(run_dir: str, *, resume: bool) -> Generator[str]:
     try:
         if first:
             folder = Folder(run_dir)
+            if resume:  # as engines start a run again: it may be the end of an outage
+                Retry()(lambda: folder.read("run.json"), "opening the run directory")
             holds_run(folder, resume=resume)  # before anything is written there
             _claim = Claim(folder)
         starts = 0
