@@ -12,7 +12,6 @@ import contextlib
 import json
 import re
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,11 +25,13 @@ from .arrays import (
     describe,
     host_copy,
     leaves_by_name,
+    not_finite,
     read_arrays,
     write_arrays,
 )
 from .processes import from_first
 from .storage import Folder, StorageError, brief, explain, refused
+from .terminal import tell
 
 CHECKPOINT_SCHEMA = 1
 MOST_FAILURES = 3  # failed saves in a row that stop the run
@@ -82,12 +83,24 @@ class Checkpoints:
         step = from_first(newest)
         return None if step < 0 else step
 
-    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        meta: dict[str, Any],
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
         """Starts to write arrays and `meta` (JSON with "config"); nothing if `step` exists.
 
+        `before_commit` is called in the thread that writes, when all but the commit is written: for
+        what must outlive a crash if the checkpoint does. Its StorageError fails the save.
+
         Raises:
+            FloatingPointError: a value of the state is not finite: such a state is never saved.
             CheckpointError: the third save in a row failed; earlier failures are only reported.
         """
+        if bad := not_finite(state):
+            raise FloatingPointError(f"the state after step {step} is not finite: {listed(bad)}")
         self._finish()
         if not self._token and not self._start(step):
             return
@@ -96,7 +109,10 @@ class Checkpoints:
         commit = {"schema_version": CHECKPOINT_SCHEMA, "step": step, "leaves": shapes, **meta}
         copies = {name: host_copy(x) for name, x in leaves.items()}
         written = json.dumps(commit, sort_keys=True).encode()
-        self._pending = (step, self._thread.submit(self._write, step, copies, written))
+        self._pending = (
+            step,
+            self._thread.submit(self._write, step, copies, written, before_commit),
+        )
 
     def _start(self, step: int) -> bool:
         """Removes what a killed run left half-written, before any process writes."""
@@ -112,7 +128,13 @@ class Checkpoints:
             self._failed(step, error or CheckpointError("process 0 cannot reach the store"))
         return self._token > 0
 
-    def _write(self, step: int, copies: dict[str, HostCopy], commit: bytes) -> None:
+    def _write(
+        self,
+        step: int,
+        copies: dict[str, HostCopy],
+        commit: bytes,
+        before_commit: Callable[[], None],
+    ) -> None:
         directory, name = folder_of(step), folder_of(step) + "COMMIT"
         note = f"{directory}NOTE-{self._token}-{jax.process_index()}"
         if self.folder.read(name) is not None:
@@ -124,6 +146,7 @@ class Checkpoints:
                 self._await_others(directory, lambda notes: self.folder.read(name) is not None)
                 return
             self._await_others(directory, lambda notes: len(notes) == jax.process_count() - 1)
+            before_commit()
             self.folder.write(name, commit)
         except (StorageError, CheckpointError) as error:
             if jax.process_count() > 1:
@@ -133,7 +156,7 @@ class Checkpoints:
         try:
             self._tidy(step)
         except StorageError as error:
-            print(f"old checkpoints not removed, to be tried again: {error}", file=sys.stderr)
+            tell(f"old checkpoints not removed, to be tried again: {error}")
 
     def _await_others(self, directory: str, is_done: Callable[[list[str]], bool]) -> None:
         """Waits until `is_done` of the notes' names.
@@ -199,7 +222,7 @@ class Checkpoints:
         self.failures, self._error = self.failures + 1, error
         if self.failures == MOST_FAILURES:
             raise CheckpointError(f"{MOST_FAILURES} saves in a row failed: {error}") from error
-        print(f"checkpoint of step {step} not saved: {error}", file=sys.stderr, flush=True)
+        tell(f"checkpoint of step {step} not saved: {error}")
 
     def restore(self, step: int, like: Any, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """(state, meta) of a step, with the shapes and shardings of `like` (from jax.eval_shape).
@@ -233,7 +256,18 @@ class Checkpoints:
                 "older one "
                 f"(there are {self.steps()})"
             ) from error
+        if bad := not_finite(arrays):
+            raise CheckpointError(
+                f"{checkpoint} is not finite: {listed(bad)}. Delete its folder to go on from an "
+                f"older one (there are {self.steps()})"
+            )
         return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
+
+
+def listed(names: list[str]) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def differences(saved: Any, ours: Any, name: str = "") -> list[str]:
