@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import signal
 
@@ -96,6 +97,67 @@ def test_every_promised_metric_is_there_and_finite(variant, run_config, whole):
     sizes = variant.data.TokenStore.open(run_config.data).manifest["splits"]["heldout"]
     tokens_per_byte = lines[-1]["eval/bpb"] / lines[-1]["eval/loss"] * math.log(2)
     assert tokens_per_byte == pytest.approx(sizes["tokens"] / sizes["bytes"], rel=0.2)
+
+
+@pytest.mark.contract("metrics")
+def test_metrics_are_on_the_disk_before_a_checkpoint_is_committed(
+    variant, run_config, tmp_path, monkeypatch, one_device
+):
+    """A machine may stop at any moment: what a checkpoint rests on must not be lost without it."""
+    metrics, synced, committed = tmp_path / "metrics.jsonl", [], {}
+    fsync, write = os.fsync, variant.storage.Folder.write
+
+    def noting_fsync(file: int) -> None:
+        if os.path.samestat(os.fstat(file), metrics.stat()):
+            synced.append(len(rows(tmp_path)))
+        fsync(file)
+
+    def noting_write(folder, name: str, content: bytes) -> None:
+        if name.endswith("COMMIT"):
+            committed[json.loads(content)["step"]] = synced[-1:]
+        write(folder, name, content)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(variant.storage.Folder, "write", noting_write)
+    sizes = {"run_dir": str(tmp_path), "steps": 5, "checkpoint_every": 2, "eval_every": 0}
+    variant.train.train(dataclasses.replace(run_config, **sizes))
+    assert committed.keys() == {2, 4, 5}
+    assert all(count >= [step] for step, count in committed.items()), committed
+
+
+@pytest.mark.contract("checkpoint")
+@pytest.mark.parametrize("part", ["model", "optimizer", "ema"])
+def test_a_number_that_is_not_finite_late_is_neither_saved_nor_called_good(
+    variant, run_config, tmp_path, monkeypatch, one_device, part
+):
+    """Made by the last update: no loss has shown it yet."""
+    make = variant.train.make_train_step
+
+    def make_poisoned(cfg, optimizer):
+        train_step = make(cfg, optimizer)
+
+        def step(state, batch):
+            state, metrics = train_step(state, batch)
+            if int(state.step) == cfg.steps:
+                spoiled, structure = jax.tree.flatten(getattr(state, part))
+                last = max(i for i, x in enumerate(spoiled) if x.dtype.kind == "f")
+                spoiled[last] = spoiled[last] * np.nan
+                changed = {part: jax.tree.unflatten(structure, spoiled)}
+                state = dataclasses.replace(state, **changed)
+            return state, metrics
+
+        return step
+
+    monkeypatch.setattr(variant.train, "make_train_step", make_poisoned)
+    sizes = {"run_dir": str(tmp_path), "steps": 4, "checkpoint_every": 2, "eval_every": 0}
+    with pytest.raises(
+        variant.train.TrainError, match="4 is not finite: .*good checkpoint: step 2"
+    ):
+        variant.train.train(dataclasses.replace(run_config, **sizes))
+    assert variant.checkpoint.Checkpoints(str(tmp_path), keep=2).steps() == [2]
+    lines = rows(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(math.isfinite(value) for line in lines for value in line.values())
 
 
 def computed(line: dict[str, float]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from experiments.grug.base.model import ModelConfig
 from experiments.grug.base.plumbing import storage
 from experiments.grug.base.plumbing.checkpoint import CheckpointError, Checkpoints
 from experiments.grug.base.plumbing.record import read_metrics
+from experiments.grug.base.plumbing.runlog import RunLog
 from experiments.grug.base.plumbing.storage import Outage
 from experiments.grug.base.train import TrainConfig, train
 from tests.stores.faults import Fault, Proxy
@@ -137,6 +138,21 @@ def test_training_goes_on_while_a_store_is_slow(checkpoints, proxy):
     checkpoints.wait()
     assert time.perf_counter() - began > 2
     assert_goes_on(checkpoints, [1, 2])
+
+
+def test_without_its_metrics_a_checkpoint_is_not_committed(checkpoints, proxy, capsys):
+    url = checkpoints.folder.url.replace("checkpoints/", "")
+    log = RunLog(url, {"seed": 0}, 0, 9, tensorboard=False, wandb=False)
+    log.write({"step": 1, "train/loss": 3.0, "throughput/tokens_per_second": 1.0})
+    proxy.fault = Fault("403", lambda method, path: method == "PUT" and "metrics" in path)
+    checkpoints.save(2, make_state(2), META, before_commit=log.flush)
+    with pytest.raises(CheckpointError, match="the last save failed: .*access refused"):
+        checkpoints.wait()
+    assert "checkpoint of step 2 not saved" in capsys.readouterr().err
+    proxy.fault = None
+    assert_goes_on(checkpoints, [1])
+    log.close()
+    assert [row["step"] for row in read_metrics(f"{url}metrics.jsonl")] == [1]
 
 
 def test_the_third_failure_in_a_row_stops_the_run(checkpoints, proxy):

@@ -135,6 +135,22 @@ def test_a_run_directory(root, kind):
     assert [len(r) for r in read_metrics(f"{url}/metrics.jsonl")] == [3, 3, 4]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_metrics_lie_behind_every_commit(root, kind):
+    """By itself the log sends after half a minute; a process killed before that loses nothing."""
+    url = root(kind)
+    log, checkpoints = run_log(url, 0), Checkpoints(url, keep=2)
+    for step in (1, 2, 3, 4):
+        log.write(row(step))
+        if step % 2 == 0:
+            meta = {"config": CONFIG}
+            checkpoints.save(step, make_state(step), meta, before_commit=log.flush)
+            checkpoints.wait()
+            metrics = read_metrics(f"{url}/metrics.jsonl")
+            assert [r["step"] for r in metrics] == [*range(1, step + 1)]
+    log.close()
+
+
 def test_metrics_reach_a_bucket_while_the_run_goes_on(root):
     url = root("s3")
     mirror = Mirror(Folder(url), every=0.2)

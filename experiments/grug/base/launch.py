@@ -27,6 +27,7 @@ from .plumbing.processes import meet, run
 from .plumbing.record import VARIANT, loss_curve
 from .plumbing.rundir import claimed
 from .plumbing.storage import Outage
+from .plumbing.terminal import optional, say, tell
 from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
@@ -196,12 +197,12 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
     text = continuation(model, cfg) if cfg.steps > cfg.warmup_steps else ""
     if jax.process_index() > 0:
         return  # all processes compute the sample, one prints it
-    print(f"\ntraining loss, nats per token\n{loss_curve(history)}\n{text}")
+    say(f"\ntraining loss, nats per token\n{loss_curve(history)}\n{text}")
     best = history[-1]
     for name in ("eval/bpb", "eval/ema/bpb"):
         if name in best:
-            print(f"{name}: {best[name]:.3f} bits per byte on held-out documents")
-    print(f"run: {cfg.run_dir}")
+            say(f"{name}: {best[name]:.3f} bits per byte on held-out documents")
+    say(f"run: {cfg.run_dir}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -210,12 +211,9 @@ def main(argv: list[str] | None = None) -> int:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
         if command.json:
-            print(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
-            return 0
+            return 1 - say(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
         if command.plan:
-            for part in plan(cfg, command.topology, make_sampler):
-                print(part, flush=True)
-            return 0
+            return 1 - all(map(say, plan(cfg, command.topology, make_sampler)))
         if not cfg.data:
             raise DataError(
                 "--data names no token store; make one with ./pants run corpus -- build "
@@ -227,20 +225,19 @@ def main(argv: list[str] | None = None) -> int:
         ):
             cfg = dataclasses.replace(cfg, run_dir=run_dir)
             if jax.process_index() == 0:
-                print(
-                    f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {run_dir}", flush=True
-                )
+                say(f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {run_dir}")
             result = train(cfg)
-            show(result.model, cfg, result.history)
+            with optional("the closing show"):  # the run is done, whatever becomes of this
+                show(result.model, cfg, result.history)
         return 0
     except Preempted as stop:
-        print(f"{VARIANT}: {stop}; --run-dir {cfg.run_dir} --resume goes on", file=sys.stderr)
+        tell(f"{VARIANT}: {stop}; --run-dir {cfg.run_dir} --resume goes on")
         return stop.exit_code
     except Outage as error:
-        print(f"{VARIANT}: {error}; --resume goes on after that", file=sys.stderr)
+        tell(f"{VARIANT}: {error}; --resume goes on after that")
         return error.EXIT_CODE
     except (TrainError, DataError, CheckpointError, ValueError) as error:
-        print(f"{VARIANT}: {error}", file=sys.stderr)
+        tell(f"{VARIANT}: {error}")
         return 1
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from . import launch
 from .model import ModelConfig
 from .planning.plan import plan
+from .plumbing.data import DataError
 from .plumbing.record import VARIANT, code_state, loss_curve
 from .plumbing.rundir import claimed
 from .plumbing.sources import find_sources
@@ -191,6 +194,55 @@ def test_trains_resumes_and_shows_what_was_learned(store, tmp_path, capsys):
     (events,) = (tmp_path / "run/tensorboard").iterdir()
     told = events.read_bytes()
     assert b"_hparams_/session_start_info" in told and b"model.compute_dtype" in told
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    """A run that is done, whatever is shown of it: the trouble is the show's alone."""
+    rows = [{"step": 1, "train/loss": 3.0, "eval/bpb": 1.5}]
+    result = SimpleNamespace(model=None, history=rows)
+    monkeypatch.setattr(launch, "train", lambda cfg: result)
+    return [*SMALL, "--data", "x", "--steps", "3", "--warmup-steps", "1", "--run-dir", "/r\x1b[2J"]
+
+
+class Panic(BaseException):
+    """As a tokenizer's panic, which is no Exception."""
+
+
+@pytest.mark.parametrize(
+    "trouble, message",
+    [
+        (RuntimeError("out of memory\nin two lines"), "RuntimeError: out of memory"),
+        (DataError("x/: its tokenizer.json is gone"), "x/: its tokenizer.json is gone"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+        (Panic("index out of bounds"), "index out of bounds"),
+    ],
+)
+def test_the_closing_show_does_not_decide_how_a_run_ends(
+    finished, trouble, message, monkeypatch, capsys
+):
+    def fail(*arguments):
+        raise trouble
+
+    monkeypatch.setattr(launch, "continuation", fail)
+    assert launch.main(finished) == 0
+    assert capsys.readouterr().err == f"the closing show left out: {message}\n"
+
+
+def test_what_is_shown_cannot_steer_a_terminal(finished, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "continuation", lambda *_: "a\x1b]0;owned\x07b\tc\nd")
+    assert launch.main(finished) == 0
+    text, _ = capsys.readouterr()
+    assert r"a\x1b]0;owned\x07b" + "\tc\nd\n" in text and r"run: /r\x1b[2J" in text
+    assert not set(text) & {"\x1b", "\x07"}
+
+
+def test_a_plan_that_nobody_got_is_no_success(monkeypatch, capsys):
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        assert launch.main(["--plan", "--json"]) == 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_bundled_run_records_what_the_bundle_was_packed_from(tmp_path, monkeypatch):

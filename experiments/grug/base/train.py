@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from .model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Transformer
 from .plumbing.checkpoint import CheckpointError, Checkpoints
 from .plumbing.data import Batch, TokenStore
+from .plumbing.listeners import import_wandb
 from .plumbing.packing import PackedRows, every_row, loader, to_devices
 from .plumbing.processes import mesh_of
 from .plumbing.ranges import (
@@ -36,7 +37,7 @@ from .plumbing.ranges import (
 )
 from .plumbing.record import read_metrics, write_record
 from .plumbing.rundir import open_run
-from .plumbing.runlog import RunLog, StepMeter, import_wandb
+from .plumbing.runlog import RunLog, StepMeter
 from .plumbing.signals import Preempted, StopSignal
 
 
@@ -439,14 +440,14 @@ def train(cfg: TrainConfig) -> TrainResult:
         write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start)
 
     listeners = {"tensorboard": cfg.tensorboard, "wandb": cfg.wandb}
-    log = RunLog(cfg.run_dir, config, start, cfg.steps, **listeners)
+    log = RunLog(cfg.run_dir, config, start, cfg.steps, epoch=batches.epoch, **listeners)
     meter = StepMeter(
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
     )
     pending: tuple[int, Metrics, float] | None = None  # the step whose metrics are not read yet
     step, stopped = start, False
-    with contextlib.closing(log), StopSignal() as stop, last_good(checkpoints):
+    with log, StopSignal() as stop, last_good(checkpoints):
         while step < cfg.steps and not stopped:
             load_start = time.perf_counter()
             batch = to_devices(next(batches), BATCH)
@@ -466,7 +467,7 @@ def train(cfg: TrainConfig) -> TrainResult:
                 log.write(row | evaluate(state) if eval_due else row)
                 if save_due:
                     meta = {"config": identity, "data_position": batches.get_state()}
-                    checkpoints.save(step, state, meta)
+                    checkpoints.save(step, state, meta, before_commit=log.flush)
                 meter.restart()
             checkpoints.poll()
         checkpoints.wait()

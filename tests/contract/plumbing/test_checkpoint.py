@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from tests.contract.harness import Variant, make_mesh, under_test
 
-CheckpointError = under_test().checkpoint.CheckpointError
-Checkpoints = under_test().checkpoint.Checkpoints
+checkpoint, storage = under_test().checkpoint, under_test().storage
+CheckpointError, Checkpoints = checkpoint.CheckpointError, checkpoint.Checkpoints
 
 CONFIG = {"steps": 10, "model.d_model": 32}
 
@@ -83,7 +83,77 @@ def test_saved_values_are_a_copy(tmp_path):
 
 def test_keeps_the_newest(tmp_path):
     assert saved(tmp_path, 1, 2, 3, 4, keep=2).steps() == [3, 4]
-    assert not folder(tmp_path, 2).exists() or not list(folder(tmp_path, 2).rglob("*.json"))
+    there = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert there == ["step-00000003", "step-00000004"]  # no empty folders either
+
+
+def test_what_is_removed_leaves_no_empty_directories(tmp_path):
+    files = ("a/b/c", "a/b/d/e", "ab/c", "ac", "[a]/x", "z/a/b")
+    for name in files:
+        storage.Folder(tmp_path).write(name, b"")
+    (tmp_path / "a/empty/empty").mkdir(parents=True)
+    left = set(files)
+    for prefix, gone in (("a/b/d/", "a/b/d/e"), ("[a", "[a]/x"), ("a/", "a/b/c"), ("ab", "ab/c")):
+        storage.Folder(tmp_path).remove(prefix)
+        left -= {gone}
+        assert set(storage.Folder(tmp_path).names()) == left
+        directories = {
+            p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_dir()
+        }
+        parents = {f"{parent}" for name in left for parent in Path(name).parents} - {"."}
+        empty = {"a/empty", "a/empty/empty", "a"} if "a/b/c" in left else set()
+        assert directories == parents | empty
+    storage.Folder(tmp_path).remove("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["z"]
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    for name, value in (("split", np.nan), ("half", np.inf), ("whole", -np.inf)):
+        state = make_state(2)
+        spoiled = np.array(state[name])
+        spoiled.flat[-1] = value
+        state[name] = jax.device_put(spoiled, state[name].sharding)
+        with pytest.raises(FloatingPointError, match=f"after step 2 is not finite: {name}$"):
+            checkpoints.save(2, state, {"config": CONFIG})
+    checkpoints.wait()
+    assert checkpoints.steps() == [1] and not folder(tmp_path, 2).exists()
+    everything = jax.tree.map(lambda x: x * np.nan if x.dtype.kind == "f" else x, make_state(2))
+    with pytest.raises(FloatingPointError, match="not finite: split, whole, zeros"):
+        checkpoints.save(2, everything, {"config": CONFIG})
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_restored(tmp_path, monkeypatch):
+    """As older runs may have left one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "not_finite", lambda state: [])
+        checkpoints = Checkpoints(str(tmp_path), keep=5)
+        state = make_state(1)
+        checkpoints.save(1, state | {"split": state["split"] * np.nan}, {"config": CONFIG})
+        checkpoints.wait()
+    message = r"step 1 .* is not finite: split. Delete its folder to go on from an older one"
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.restore(1, like(), CONFIG)
+
+
+def test_what_must_be_there_before_a_checkpoint_comes_before_its_commit(tmp_path, capsys):
+    checkpoints, at_that_time = Checkpoints(str(tmp_path), keep=5), []
+
+    def note() -> None:
+        names = {path.name for path in folder(tmp_path, len(at_that_time) + 1).iterdir()}
+        at_that_time.append(names)
+
+    def fail() -> None:
+        raise storage.StorageError("metrics cannot be written: No space left on device")
+
+    checkpoints.save(1, make_state(1), {"config": CONFIG}, before_commit=note)
+    checkpoints.save(2, make_state(2), {"config": CONFIG}, before_commit=note)
+    checkpoints.save(3, make_state(3), {"config": CONFIG}, before_commit=fail)
+    with pytest.raises(CheckpointError, match="the last save failed: metrics cannot be written"):
+        checkpoints.wait()
+    assert at_that_time == [set(make_state())] * 2
+    assert checkpoints.steps() == [1, 2]
+    assert "checkpoint of step 3 not saved: metrics cannot" in capsys.readouterr().err
 
 
 def test_without_commit_there_is_no_checkpoint_and_its_remains_do_no_harm(tmp_path):

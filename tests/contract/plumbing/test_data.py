@@ -40,6 +40,21 @@ def test_every_target_is_in_exactly_one_row(store):
     assert sorted(pairs) == sorted(expected)
 
 
+@pytest.mark.parametrize("batch_size", [7, 8])
+def test_an_epoch_is_every_row_once(store, batch_size):
+    opened = TokenStore.open(store)
+    rows = PackedRows(opened, "train", LENGTH)
+    batches = loader(opened, "train", batch_size, LENGTH, (), seed=0)
+    assert batches.epoch * batch_size == len(rows)
+    read: list[bytes] = []
+    while len(read) < len(rows):
+        batch = next(batches)
+        read += [batch.tokens[i].tobytes() + batch.targets[i].tobytes() for i in range(batch_size)]
+    every = [rows[i] for i in range(len(rows))]
+    expected = [row.tokens.tobytes() + row.targets.tobytes() for row in every]
+    assert sorted(read[: len(rows)]) == sorted(expected)
+
+
 def test_segments_are_pieces_of_documents_and_positions_restart(store):
     rows = PackedRows(TokenStore.open(store), "train", LENGTH)
     text = ["".join(map(chr, doc)) for doc in read(store, "train")]

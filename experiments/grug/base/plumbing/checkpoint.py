@@ -13,7 +13,6 @@ import itertools
 import json
 import re
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,12 +27,14 @@ from .arrays import (
     describe,
     host_copy,
     leaves_by_name,
+    not_finite,
     read_arrays,
     write_arrays,
 )
 from .processes import from_first
 from .rundir import is_ours
 from .storage import Folder, Outage, Retry, StorageError, brief, failure, refused
+from .terminal import tell
 
 CHECKPOINT_SCHEMA = 1
 MOST_FAILURES = 3  # failed saves in a row that stop the run
@@ -90,16 +91,27 @@ class Checkpoints:
         step = from_first(newest)
         return None if step < 0 else step
 
-    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        meta: dict[str, Any],
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
         """Starts to write arrays and `meta` (JSON with "config"); nothing if `step` exists.
 
         A save that waits for a store to answer again is given up for this newer one.
+        `before_commit` is called in the thread that writes, when all but the commit is written: for
+        what must outlive a crash if the checkpoint does. Its StorageError fails the save.
 
         Raises:
+            FloatingPointError: a value of the state is not finite: such a state is never saved.
             CheckpointError: the third save in a row failed; earlier failures are only reported.
             Outage: the store has not answered for too long.
         """
         self._is_superseded.set()
+        if bad := not_finite(state):
+            raise FloatingPointError(f"the state after step {step} is not finite: {listed(bad)}")
         self._finish()
         self._is_superseded.clear()
         self._saves += 1
@@ -108,7 +120,10 @@ class Checkpoints:
         commit = {"schema_version": CHECKPOINT_SCHEMA, "step": step, "leaves": shapes, **meta}
         copies = {name: host_copy(x) for name, x in leaves.items()}
         written = json.dumps(commit, sort_keys=True).encode()
-        self._pending = (step, self._thread.submit(self._write, step, copies, written))
+        self._pending = (
+            step,
+            self._thread.submit(self._write, step, copies, written, before_commit),
+        )
 
     def _start(self, step: int) -> None:
         """Removes what a killed run left half-written, before any process writes."""
@@ -128,7 +143,13 @@ class Checkpoints:
     def _try(self, act: Callable[[], Any], step: int) -> Any:
         return self._retry(act, f"checkpoint of step {step} waits", self._is_superseded)
 
-    def _write(self, step: int, copies: dict[str, HostCopy], commit: bytes) -> None:
+    def _write(
+        self,
+        step: int,
+        copies: dict[str, HostCopy],
+        commit: bytes,
+        before_commit: Callable[[], None],
+    ) -> None:
         directory, name = folder_of(step), folder_of(step) + "COMMIT"
         if not self._token:
             self._start(step)
@@ -145,6 +166,7 @@ class Checkpoints:
             self._await_others(step, lambda notes: len(notes) == jax.process_count() - 1)
             if not self._try(is_ours, step):
                 raise CheckpointError(f"{self.url}: another start has taken the run directory")
+            self._try(before_commit, step)
             self._try(lambda: self.folder.write(name, commit), step)
         except (StorageError, CheckpointError) as error:
             if jax.process_count() > 1:
@@ -155,7 +177,7 @@ class Checkpoints:
         try:
             self._tidy(step)
         except StorageError as error:
-            print(f"old checkpoints not removed, to be tried again: {error}", file=sys.stderr)
+            tell(f"old checkpoints not removed, to be tried again: {error}")
 
     def _await_others(self, step: int, is_done: Callable[[list[str]], bool]) -> None:
         """Waits until `is_done` of the notes' names.
@@ -242,7 +264,7 @@ class Checkpoints:
             self.failures += 1
             if self.failures == MOST_FAILURES:
                 raise CheckpointError(f"{MOST_FAILURES} saves in a row failed: {error}") from error
-        print(f"checkpoint of step {step} not saved: {error}", file=sys.stderr, flush=True)
+        tell(f"checkpoint of step {step} not saved: {error}")
 
     def restore(self, step: int, like: Any, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """(state, meta) of a step, with the shapes and shardings of `like` (from jax.eval_shape).
@@ -279,7 +301,18 @@ class Checkpoints:
                 "older one "
                 f"(there are {self.steps()})"
             ) from error
+        if bad := not_finite(arrays):
+            raise CheckpointError(
+                f"{checkpoint} is not finite: {listed(bad)}. Delete its folder to go on from an "
+                f"older one (there are {self.steps()})"
+            )
         return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
+
+
+def listed(names: list[str]) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def differences(saved: Any, ours: Any, name: str = "") -> list[str]:

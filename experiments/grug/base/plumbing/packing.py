@@ -6,6 +6,7 @@ that split the rows of a batch.
 
 import bisect
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 
 import grain
@@ -159,6 +160,27 @@ def local_rows(batch_size: int, axes: tuple[str, ...]) -> list[int]:
     return sorted(row for span in own for row in range(*span))
 
 
+class Batches:
+    """grain's iterator; `epoch` is the number of batches that read every row of the split once."""
+
+    def __init__(self, iterator: Any, epoch: Fraction):
+        self._iterator, self.epoch = iterator, epoch
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._iterator)
+
+    def get_state(self) -> dict[str, Any]:
+        """The position in the data, for a checkpoint."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a position that `get_state` gave."""
+        self._iterator.set_state(state)
+
+
 def loader(
     store: TokenStore,
     split: str,
@@ -167,8 +189,8 @@ def loader(
     axes: tuple[str, ...],
     *,
     seed: int,
-) -> Any:
-    """An endless iterator of this process's rows of each global batch, with get/set_state.
+) -> Batches:
+    """An endless iterator of this process's rows of each global batch.
 
     Step s of a run reads the same batch whatever the number of processes and the mesh; the state
     is the number of batches read, the same in every process.
@@ -186,7 +208,8 @@ def loader(
     indices = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
     # The last batch is never reached; a full one keeps the length below the largest there is.
     batches = indices.batch(batch_size, drop_remainder=True)
-    return iter(batches.map(lambda batch: rows.batch(batch[own])).to_iter_dataset(AHEAD))
+    dataset = batches.map(lambda batch: rows.batch(batch[own])).to_iter_dataset(AHEAD)
+    return Batches(iter(dataset), Fraction(len(rows), batch_size))
 
 
 def every_row(rows: PackedRows, batch_size: int, axes: tuple[str, ...]) -> Any:

@@ -5,6 +5,8 @@ AWS_REGION, AWS_ACCESS_KEY_ID, ...), GCS by the default credentials of Google's 
 TENSORSTORE_GCS_HTTP_URL names an emulator.
 """
 
+import contextlib
+import glob
 import os
 import re
 import sys
@@ -204,8 +206,15 @@ class Folder:
         return not (any(self.local.glob("*")) if self.local else self.names())
 
     def remove(self, prefix: str) -> None:
-        """Removes the files whose names begin with `prefix`."""
+        """Removes the files whose names begin with `prefix`, and the directories that held them."""
         self.wait(self.kv.delete_range(_range(prefix)))
+        if self.local:
+            parent, _, beginning = prefix.rpartition("/")
+            held = (self.local / parent).glob(f"{glob.escape(beginning)}*") if beginning else ()
+            for top in held or [self.local / parent]:
+                for directory, _, _ in os.walk(top, topdown=False):
+                    with contextlib.suppress(OSError):  # it is not empty, or another was faster
+                        os.rmdir(directory)
 
     def array(self, name: str, **options: Any) -> Any:
         """The future of the zarr3 array at `name`, opened with TensorStore's `options`."""
