@@ -7,9 +7,8 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import jax
@@ -17,21 +16,25 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int
 
 from .model import BATCH, ModelConfig, Transformer
 from .planning.plan import estimate, plan
 from .planning.topology import leave_hardware_alone
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import DataError, TokenStore
-from .plumbing.processes import from_first, run
+from .plumbing.processes import meet, run
 from .plumbing.record import VARIANT, loss_curve
+from .plumbing.rundir import claimed
+from .plumbing.storage import Outage
+from .plumbing.terminal import optional, say, tell
 from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 
 Preset = Literal["tiny", "130m", "350m", "1b"]
 
 # Base's presets at the same FLOPs per token: the shared MLP and the chosen experts together are as
 # wide as base's MLP. The names are base's too and count active parameters.
+# Held-out targets: as many as github.com/KellerJordan/modded-nanogpt evaluates.
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
     "130m": TrainConfig(
@@ -52,6 +55,7 @@ PRESETS: dict[str, TrainConfig] = {
         learning_rate=1.5e-3,
         warmup_steps=250,
         eval_every=500,
+        eval_tokens=10_485_760,
         checkpoint_every=500,
     ),
     "350m": TrainConfig(
@@ -72,6 +76,7 @@ PRESETS: dict[str, TrainConfig] = {
         learning_rate=1e-3,
         warmup_steps=500,
         eval_every=1_000,
+        eval_tokens=10_485_760,
         checkpoint_every=1_000,
     ),
     "1b": TrainConfig(
@@ -94,6 +99,7 @@ PRESETS: dict[str, TrainConfig] = {
         learning_rate=6e-4,
         warmup_steps=1_000,
         eval_every=1_000,
+        eval_tokens=10_485_760,
         checkpoint_every=1_000,
     ),
 }
@@ -116,6 +122,8 @@ class Command:
     def __post_init__(self) -> None:
         if self.json and (self.topology or not self.plan):
             raise ValueError("--json is a form of --plan without --topology: add or remove these")
+        if self.topology and not self.plan:
+            raise ValueError("--topology is what --plan compiles for: add --plan, or remove it")
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -123,6 +131,8 @@ def parse(argv: Sequence[str]) -> Command:
     preset = chosen_preset(argv)
     default = Command(train=PRESETS[preset], preset=preset)
     command = tyro.cli(Command, args=argv, default=default, prog=f"launch {VARIANT}")
+    if not command.plan:
+        meet()  # what follows asks for the devices of all processes
     return dataclasses.replace(command, train=resolve(command.train, command.topology))
 
 
@@ -138,36 +148,30 @@ def chosen_preset(argv: Sequence[str]) -> Preset:
 
 
 def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
-    """Fills in what depends on the machine (compute_dtype, run_dir), so that run.json has it."""
+    """Fills in what depends on the machine (compute_dtype), so that run.json has it."""
     model = cfg.model
     if model.compute_dtype == "auto":
         # A CPU has no bfloat16 matrix units that XLA uses: float32 is as fast and exact.
         on_cpu = not topology and jax.default_backend() == "cpu"
         dtype = "float32" if on_cpu else "bfloat16"
         model = dataclasses.replace(model, compute_dtype=dtype)
-    run_dir = cfg.run_dir
-    if not run_dir:
-        numbers = (p.name.rpartition("-")[2] for p in Path("runs").glob(f"{VARIANT}-*"))
-        last = max((int(n) for n in numbers if n.isdecimal()), default=0)
-        number = max(last, 1) if cfg.resume else last + 1
-        run_dir = f"runs/{VARIANT}-{from_first(number)}"
-    return dataclasses.replace(cfg, model=model, run_dir=run_dir)
+    return dataclasses.replace(cfg, model=model)
 
 
-def sample(model: Transformer, prompt: list[int], length: int, *, temperature: float) -> list[int]:
-    """`length` token ids that continue the prompt, drawn with a fixed key.
+def make_sampler(cfg: TrainConfig) -> tuple[Callable[..., Array], tuple[int, int]]:
+    """A sampler under the current mesh, and the shape of its token ids.
 
-    Runs the whole window for every token: enough to look at a model, too slow to serve one.
+    (model, token ids, length of the prompt) -> token ids, all after the prompt drawn with a fixed
+    key. Runs the whole window for every token: enough to look at a model, too slow to serve one.
     """
     rows = math.prod(jax.sharding.get_mesh().shape[a] for a in BATCH)  # every shard needs a row
-    window = len(prompt) + length
-    tokens = np.zeros((rows, window), np.int32)
-    tokens[:, : len(prompt)] = prompt
+    window, temperature = min(208, cfg.sequence_length), 0.7
     by_row = P(BATCH, None)
 
     def grow(
-        model: Transformer, tokens: Int[Array, "rows window"], key: PRNGKeyArray
+        model: Transformer, tokens: Int[Array, "rows window"], prompt_length: Int[Array, ""]
     ) -> Int[Array, "rows window"]:
+        key = jax.random.PRNGKey(0)
         positions = jnp.broadcast_to(jnp.arange(window)[None], tokens.shape, out_sharding=by_row)
 
         def append_token(
@@ -179,10 +183,18 @@ def sample(model: Transformer, prompt: list[int], length: int, *, temperature: f
             token = jax.random.categorical(jax.random.fold_in(key, index), logits)
             return jnp.where(jnp.arange(window)[None] == index, token, tokens)
 
-        tokens = jax.lax.fori_loop(len(prompt), window, append_token, tokens)
+        tokens = jax.lax.fori_loop(prompt_length, window, append_token, tokens)
         return jax.reshard(tokens, P(None, None))
 
-    grown = jax.jit(grow)(model, jax.device_put(tokens, by_row), jax.random.PRNGKey(0))
+    return jax.jit(grow), (rows, window)
+
+
+def sample(model: Transformer, prompt: list[int], cfg: TrainConfig) -> list[int]:
+    """Token ids with which the model continues a prompt."""
+    sampler, shape = make_sampler(cfg)
+    tokens = np.zeros(shape, np.int32)
+    tokens[:, : len(prompt)] = prompt
+    grown = sampler(model, jax.device_put(tokens, P(BATCH, None)), len(prompt))
     return np.asarray(grown)[0, len(prompt) :].tolist()
 
 
@@ -192,9 +204,8 @@ def continuation(model: Transformer, cfg: TrainConfig) -> str:
     end = int(store.array("heldout/offsets")[1].read().result())
     prompt_length = min(end, 48, cfg.sequence_length // 2)
     prompt = store.array("heldout/tokens")[:prompt_length].read().result().tolist()
-    length = min(160, cfg.sequence_length - len(prompt))
     tokenizer = store.tokenizer()
-    learned = tokenizer.decode(sample(model, prompt, length, temperature=0.7))
+    learned = tokenizer.decode(sample(model, prompt, cfg))
     beginning = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
     return f"{beginning}\n--- the model goes on ---\n{learned}\n---"
 
@@ -205,44 +216,47 @@ def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) 
     text = continuation(model, cfg) if cfg.steps > cfg.warmup_steps else ""
     if jax.process_index() > 0:
         return  # all processes compute the sample, one prints it
-    print(f"\ntraining loss, nats per token\n{loss_curve(history)}\n{text}")
+    say(f"\ntraining loss, nats per token\n{loss_curve(history)}\n{text}")
     best = history[-1]
     for name in ("eval/bpb", "eval/ema/bpb"):
         if name in best:
-            print(f"{name}: {best[name]:.3f} bits per byte on held-out documents")
-    print(f"run: {cfg.run_dir}")
+            say(f"{name}: {best[name]:.3f} bits per byte on held-out documents")
+    say(f"run: {cfg.run_dir}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 the run cannot go on, 2 bad command line, 143 preempted."""
+    """Exit codes: 0 done, 1 the run cannot go on, 2 bad command line; docs/reference/run.md."""
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
         if command.json:
-            print(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
-            return 0
+            return 1 - say(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
         if command.plan:
-            for part in plan(cfg, command.topology):
-                print(part, flush=True)
-            return 0
+            return 1 - all(map(say, plan(cfg, command.topology, make_sampler)))
         if not cfg.data:
             raise DataError(
                 "--data names no token store; make one with ./pants run corpus -- build "
                 "TEXT --out STORE, or let ./pants run launch prepare the default"
             )
-        if jax.process_index() == 0:
-            print(
-                f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {cfg.run_dir}", flush=True
-            )
-        with jax.set_mesh(make_mesh(cfg)):
+        with (
+            jax.set_mesh(make_mesh(cfg)),
+            claimed(cfg.run_dir, resume=cfg.resume) as run_dir,
+        ):
+            cfg = dataclasses.replace(cfg, run_dir=run_dir)
+            if jax.process_index() == 0:
+                say(f"{VARIANT} {command.preset}: {cfg.steps} steps, run in {run_dir}")
             result = train(cfg)
-            show(result.model, cfg, result.history)
+            with optional("the closing show"):  # the run is done, whatever becomes of this
+                show(result.model, cfg, result.history)
         return 0
     except Preempted as stop:
-        print(f"{VARIANT}: {stop}; --run-dir {cfg.run_dir} --resume goes on", file=sys.stderr)
+        tell(f"{VARIANT}: {stop}; --run-dir {cfg.run_dir} --resume goes on")
         return stop.exit_code
+    except Outage as error:
+        tell(f"{VARIANT}: {error}; --resume goes on after that")
+        return error.EXIT_CODE
     except (TrainError, DataError, CheckpointError, ValueError) as error:
-        print(f"{VARIANT}: {error}", file=sys.stderr)
+        tell(f"{VARIANT}: {error}")
         return 1
 
 

@@ -39,6 +39,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from . import dispatch
+from .plumbing.ranges import Count, CountOrZero, NonNegative, Positive, check_ranges
 
 MESH_AXES = ("replica", "data", "expert", "model")
 BATCH = ("replica", "data", "expert")  # the mesh axes that split batch rows
@@ -55,49 +56,45 @@ class ModelConfig:
         ValueError: sizes that do not fit together; the message says what to change.
     """
 
-    vocab_size: int = 4096
+    vocab_size: Count = 4096
     """Token ids that the model knows; at least the token store's."""
-    d_model: int = 128
+    d_model: Count = 128
     """Width of the residual stream."""
-    n_layers: int = 4
+    n_layers: Count = 4
     """Transformer blocks."""
-    n_heads: int = 2
+    n_heads: Count = 2
     """Query heads."""
-    n_kv_heads: int = 1
+    n_kv_heads: Count = 1
     """Key/value heads, each shared by n_heads / n_kv_heads query heads."""
-    head_dim: int = 64
+    head_dim: Count = 64
     """Width of one head."""
-    d_ff: int = 256
+    d_ff: Count = 256
     """Width of the hidden layer of the shared MLP, which sees every token."""
-    n_experts: int = 8
+    n_experts: Count = 8
     """Routed experts in each layer."""
-    top_k: int = 2
+    top_k: Count = 2
     """Experts that each token chooses."""
-    d_expert: int = 128
+    d_expert: Count = 128
     """Width of one expert's hidden layer."""
-    balance_rate: float = 1e-3
+    balance_rate: NonNegative = 1e-3
     """Step of the bias that keeps the experts' loads even; 0 leaves them to themselves."""
-    router_z: float = 1e-3
+    router_z: NonNegative = 1e-3
     """Weight in the loss of the routers' squared log normaliser, summed over layers."""
-    rope_theta: float = 10_000.0
+    rope_theta: Positive = 10_000.0
     """Base of the rotary frequencies; raise it with the sequence length."""
-    scan_unroll: int = 1
+    scan_unroll: Count = 1
     """Layers, or loss chunks, unrolled per scan step: 1 compiles fastest, more may run faster."""
-    remat_layers: int = 0
+    remat_layers: CountOrZero = 0
     """Leading layers that recompute activations in the backward pass: less memory, more time."""
-    query_chunk: int = 512
+    query_chunk: Count = 512
     """Positions per row whose attention scores are in memory at a time."""
-    loss_chunk: int = 64
+    loss_chunk: Count = 64
     """Positions per row whose float32 logits are in memory at a time in the loss."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of activations and matrix products. auto: float32 on a CPU, else bfloat16."""
 
     def __post_init__(self):
-        sizes = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff")
-        experts = ("n_experts", "top_k", "d_expert")
-        for name in (*sizes, *experts, "scan_unroll", "query_chunk", "loss_chunk"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        check_ranges(self)
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}: "
@@ -113,14 +110,11 @@ class ModelConfig:
                 f"top_k=1 of n_experts={self.n_experts}: gates sum to 1, so that a single one is "
                 "constant and teaches its router nothing; use 2 or more"
             )
-        for name in ("balance_rate", "router_z"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} is odd: rotary positions turn pairs")
-        if not 0 <= self.remat_layers <= self.n_layers:
+        if self.remat_layers > self.n_layers:
             raise ValueError(
-                f"remat_layers={self.remat_layers}: must lie between 0 and n_layers={self.n_layers}"
+                f"remat_layers={self.remat_layers}: must be at most n_layers={self.n_layers}"
             )
         for name in ("n_layers", "remat_layers"):
             if getattr(self, name) % PERIOD:
@@ -247,7 +241,7 @@ class Attention(eqx.Module):
     w_o: Float[Array, "*L N H D"]
     q_norm: RMSNorm
     k_norm: RMSNorm
-    query_chunk: int = eqx.field(static=True)
+    query_chunk: Count = eqx.field(static=True)
 
     @staticmethod
     def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Attention":

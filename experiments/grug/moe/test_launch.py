@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,14 +14,16 @@ import pytest
 from . import launch
 from .model import ModelConfig
 from .planning.plan import plan
+from .plumbing.data import DataError
 from .plumbing.record import VARIANT, code_state, loss_curve
+from .plumbing.rundir import claimed
 from .plumbing.sources import find_sources
 from .train import TrainConfig
 
 SMALL = (
     "--model.vocab-size 64 --model.d-model 32 --model.n-layers 2 --model.head-dim 8 "
     "--model.d-ff 64 --model.d-expert 32 --model.loss-chunk 8 --sequence-length 32 --batch-size 8 "
-    "--steps 3 --warmup-steps 1 --eval-batches 1"
+    "--steps 3 --warmup-steps 1 --eval-tokens 256"
 ).split()
 
 
@@ -33,7 +37,7 @@ def test_config_fields_are_frozen():
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume seed steps batch_size sequence_length microbatches "
         "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
-        "z_loss ema_decay eval_every eval_batches checkpoint_every keep_checkpoints mesh "
+        "z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
         "tensorboard wandb"
     ).split()
 
@@ -44,7 +48,7 @@ def test_config_fields_are_frozen():
 )
 def test_presets_have_the_size_of_their_name(preset, low, high):
     """The name counts active parameters; the idle experts have several times as many."""
-    text = "\n".join(plan(launch.parse(["--preset", preset]).train))
+    text = "\n".join(plan(launch.parse(["--preset", preset]).train, "", launch.make_sampler))
     total, active = (
         int(line[1].replace(",", ""))
         for line in re.finditer(r"(?:parameters|active per token) +([\d,]+)", text)
@@ -75,11 +79,22 @@ def test_any_field_can_be_overridden():
 
 def test_the_next_free_run_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-1"
+
+    def chosen(resume: bool) -> str:
+        with claimed("", resume=resume) as run_dir:
+            (tmp_path / run_dir / "sources").mkdir(parents=True, exist_ok=True)
+            (tmp_path / run_dir / "sources/model.py").touch()
+            return run_dir
+
+    assert chosen(False) == f"runs/{VARIANT}-1"
     for name in (f"{VARIANT}-1", f"{VARIANT}-9", f"{VARIANT}-mine", "other-12"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-    assert launch.parse([]).train.run_dir == f"runs/{VARIANT}-10"
-    assert launch.parse(["--resume"]).train.run_dir == f"runs/{VARIANT}-9"
+        (tmp_path / "runs" / name).mkdir(parents=True, exist_ok=True)
+    assert chosen(False) == f"runs/{VARIANT}-10"
+    assert chosen(True) == f"runs/{VARIANT}-10"
+    with claimed("", resume=False) as unused:
+        assert unused == f"runs/{VARIANT}-11"
+    assert not (tmp_path / unused).exists()
+    assert launch.parse([]).train.run_dir == ""  # reading a command line takes no directory
 
 
 def test_help_explains_every_field(capsys):
@@ -161,10 +176,21 @@ def test_the_plan_as_json_is_the_plan(capsys):
     assert idle == 2 * math.prod(shape) * (model.n_experts - model.top_k) // model.n_experts
     sharding = "P(None, 'expert', 'data', 'model')"
     assert values["weights"]["blocks.0.mlp.w_up"] == [shape, sharding]
-    for flags in (["--json"], ["--plan", "--json", "--topology", "v5e:4x4"]):
-        with pytest.raises(SystemExit) as ended:
-            launch.main(flags)
-        assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--json", "--json is a form of --plan"),
+        ("--plan --json --topology v5e:4x4", "--json is a form of --plan"),
+        ("--topology v5e:4x4 --steps 3", "--topology is what --plan compiles for"),
+        ("--topology nonsense", "--topology is what --plan compiles for"),
+    ],
+)
+def test_a_flag_that_means_something_only_beside_another(capsys, flags, message):
+    with pytest.raises(SystemExit) as ended:
+        launch.main(flags.split())
+    assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_loss_curve_falls_from_left_to_right():
@@ -194,6 +220,55 @@ def test_trains_resumes_and_shows_what_was_learned(store, tmp_path, capsys):
     (events,) = (tmp_path / "run/tensorboard").iterdir()
     told = events.read_bytes()
     assert b"_hparams_/session_start_info" in told and b"model.compute_dtype" in told
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    """A run that is done, whatever is shown of it: the trouble is the show's alone."""
+    rows = [{"step": 1, "train/loss": 3.0, "eval/bpb": 1.5}]
+    result = SimpleNamespace(model=None, history=rows)
+    monkeypatch.setattr(launch, "train", lambda cfg: result)
+    return [*SMALL, "--data", "x", "--steps", "3", "--warmup-steps", "1", "--run-dir", "/r\x1b[2J"]
+
+
+class Panic(BaseException):
+    """As a tokenizer's panic, which is no Exception."""
+
+
+@pytest.mark.parametrize(
+    "trouble, message",
+    [
+        (RuntimeError("out of memory\nin two lines"), "RuntimeError: out of memory"),
+        (DataError("x/: its tokenizer.json is gone"), "x/: its tokenizer.json is gone"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+        (Panic("index out of bounds"), "index out of bounds"),
+    ],
+)
+def test_the_closing_show_does_not_decide_how_a_run_ends(
+    finished, trouble, message, monkeypatch, capsys
+):
+    def fail(*arguments):
+        raise trouble
+
+    monkeypatch.setattr(launch, "continuation", fail)
+    assert launch.main(finished) == 0
+    assert capsys.readouterr().err == f"the closing show left out: {message}\n"
+
+
+def test_what_is_shown_cannot_steer_a_terminal(finished, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "continuation", lambda *_: "a\x1b]0;owned\x07b\tc\nd")
+    assert launch.main(finished) == 0
+    text, _ = capsys.readouterr()
+    assert r"a\x1b]0;owned\x07b" + "\tc\nd\n" in text and r"run: /r\x1b[2J" in text
+    assert not set(text) & {"\x1b", "\x07"}
+
+
+def test_a_plan_that_nobody_got_is_no_success(monkeypatch, capsys):
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        assert launch.main(["--plan", "--json"]) == 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_bundled_run_records_what_the_bundle_was_packed_from(tmp_path, monkeypatch):

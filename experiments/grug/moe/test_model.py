@@ -263,7 +263,7 @@ def test_residual_projections_start_smaller():
         ({"top_k": 1}, "top_k=1 of n_experts=8: gates sum to 1"),
         ({"balance_rate": -1.0}, "balance_rate=-1.0: must be at least 0"),
         ({"router_z": -1.0}, "router_z=-1.0: must be at least 0"),
-        ({"remat_layers": 3}, "remat_layers=3: must lie between 0 and n_layers=2"),
+        ({"remat_layers": 3}, "remat_layers=3: must be at most n_layers=2"),
     ],
 )
 def test_config_names_what_does_not_fit(change, message):

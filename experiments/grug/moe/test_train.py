@@ -13,12 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from . import train as loop
 from .model import BATCH, ModelConfig
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import TokenStore
 from .plumbing.packing import loader, to_devices
+from .plumbing.rundir import RunDirError
 from .train import (
     Preempted,
     TrainConfig,
@@ -54,7 +57,7 @@ CFG = TrainConfig(
     learning_rate=1e-2,
     warmup_steps=2,
     eval_every=3,
-    eval_batches=2,
+    eval_tokens=512,
     checkpoint_every=2,
     tensorboard=False,
     ema_decay=0.9,
@@ -201,6 +204,23 @@ def test_schedules_rise_stay_and_end_at_zero():
     np.testing.assert_allclose(wsd(85), 0.5 * CFG.learning_rate, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", ["cosine", "wsd"])
+@given(steps=st.integers(1, 300), warmup=st.integers(0, 400), fraction=st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_a_schedule_rises_to_the_peak_and_ends_by_its_rule(shape, steps, warmup, fraction):
+    decay = {"decay_fraction": fraction} if shape == "wsd" else {}
+    cfg = dataclasses.replace(CFG, steps=steps, warmup_steps=warmup, schedule=shape, **decay)
+    rates = np.array(jax.vmap(make_schedule(cfg))(np.arange(steps + 1))) / cfg.learning_rate
+    rise = min(warmup, steps // 2)
+    last = min(max(1, round(fraction * steps)), steps - rise) if shape == "wsd" else steps - rise
+    fall = steps - last  # the first update of the decay, at the peak
+    np.testing.assert_allclose(rates[:rise], np.arange(rise) / max(rise, 1), atol=1e-6)
+    np.testing.assert_allclose(rates[rise : fall + 1], 1, atol=1e-6)
+    assert (np.diff(rates[fall:]) < 1e-7).all() and rates.min() > -1e-7
+    ends = {"cosine": (1 + np.cos(np.pi * (last - 1) / last)) / 2, "wsd": 1 / last}
+    np.testing.assert_allclose(rates[-2:], [ends[shape], 0], atol=2e-6)
+
+
 def rows(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -231,7 +251,9 @@ def test_one_line_per_step_with_the_promised_keys(whole):
     always = {"step", "train/loss", "train/grad_norm", "optim/learning_rate"}
     always |= {f"throughput/{name}" for name in throughput}
     always |= {f"moe/{name}" for name in "load_entropy max_load drop_rate router_z".split()}
-    held_out = {f"eval/{name}" for name in ("loss", "bpb", "ema/loss", "ema/bpb")}
+    held_out = {
+        f"eval/{name}" for name in ("loss", "bpb", "targets", "bytes", "ema/loss", "ema/bpb")
+    }
     for line in lines:
         assert line["moe/drop_rate"] == 0
         assert 0 < line["moe/load_entropy"] <= 1 <= line["moe/max_load"] <= MODEL.n_experts
@@ -274,7 +296,7 @@ class SignalDuring:
         return getattr(self.batches, name)
 
 
-@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("step", [1, 4])  # 1: before the first update, which is not made
 def test_a_preempted_and_resumed_run_is_the_run(store, whole, tmp_path, monkeypatch, step):
     cfg = dataclasses.replace(CFG, data=store, run_dir=str(tmp_path), resume=True)
 
@@ -285,7 +307,8 @@ def test_a_preempted_and_resumed_run_is_the_run(store, whole, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(loop, "loader", signalling_loader)
         before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(Preempted, match=f"preempted at step {step}") as stopped:
+        said = f"preempted at step {step}" if step > 1 else "before its first update"
+        with pytest.raises(Preempted, match=said) as stopped:
             train(cfg)
     assert stopped.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
@@ -295,7 +318,7 @@ def test_a_preempted_and_resumed_run_is_the_run(store, whole, tmp_path, monkeypa
     biases = [n for n in checkpoint_bytes(whole, 6) if "mlp/bias/c" in n]
     assert {n.partition("/")[0] for n in biases} == {"model", "ema", "optimizer"}
     attempts = json.loads((tmp_path / "run.json").read_text())["attempts"]
-    assert [attempt["from_step"] for attempt in attempts] == [0, step]
+    assert [attempt["from_step"] for attempt in attempts] == ([0, step] if step > 1 else [0])
 
 
 def test_steps_after_the_checkpoint_are_made_again(store, whole, tmp_path):
@@ -323,7 +346,7 @@ def test_a_run_killed_before_its_first_save_was_complete_starts_again(store, who
 def test_a_run_is_never_overwritten_nor_silently_begun_again(store, whole, tmp_path):
     cfg = dataclasses.replace(CFG, data=store, run_dir=str(whole))
     before = checkpoint_bytes(whole, 6)
-    with pytest.raises(TrainError, match="is not empty: add --resume"):
+    with pytest.raises(RunDirError, match="is not empty: add --resume"):
         train(cfg)
     changed = dataclasses.replace(cfg, resume=True, learning_rate=0.5)
     with pytest.raises(CheckpointError, match="config.learning_rate: 0.01 -> 0.5"):
@@ -377,7 +400,8 @@ def test_mesh_takes_the_devices_that_are_left():
         ({"microbatches": 3}, "batch_size=8 is not a multiple of microbatches=3"),
         ({"sequence_length": 12}, "loss_chunk=8 does not divide sequence_length=12"),
         ({"ema_decay": 1.0}, "ema_decay=1.0: must be at least 0 and below 1"),
-        ({"keep_checkpoints": 0}, "would delete what was just saved"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints=0: must be at least 1"),
+        ({"decay_fraction": 0.1}, "decay_fraction=0.1 changes nothing: add --schedule wsd"),
         ({"steps": 0}, "steps=0: must be at least 1"),
     ],
 )

@@ -22,23 +22,27 @@ from jaxtyping import Array, Float, Int
 from .model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Routing, Transformer
 from .plumbing.checkpoint import CheckpointError, Checkpoints
 from .plumbing.data import Batch, TokenStore
-from .plumbing.packing import PackedRows, loader, to_devices
-from .plumbing.processes import StopSignal, from_first, mesh_of
+from .plumbing.listeners import import_wandb
+from .plumbing.packing import PackedRows, every_row, loader, to_devices
+from .plumbing.processes import mesh_of
+from .plumbing.ranges import (
+    Count,
+    CountOrZero,
+    Decay,
+    NonNegative,
+    Positive,
+    Seed,
+    Share,
+    check_ranges,
+)
 from .plumbing.record import read_metrics, write_record
-from .plumbing.runlog import RunLog, StepMeter, import_wandb
-from .plumbing.storage import Folder
+from .plumbing.rundir import open_run
+from .plumbing.runlog import RunLog, StepMeter
+from .plumbing.signals import Preempted, StopSignal
 
 
 class TrainError(Exception):
     """The run cannot start or go on; the message says why and what to do."""
-
-
-class Preempted(Exception):
-    """A signal asked the run to stop after `step`; its state is saved."""
-
-    def __init__(self, step: int, signal_number: int):
-        super().__init__(f"preempted at step {step}")
-        self.exit_code = 128 + signal_number
 
 
 def role(name: Literal["place", "cadence", "measure", "replicate"], default: Any) -> Any:
@@ -69,43 +73,43 @@ class TrainConfig:
     """Directory for metrics, checkpoints and the record; by default the next runs/VARIANT-N."""
     resume: bool = role("place", False)
     """Continue from the newest checkpoint in --run-dir, by default the newest; or start there."""
-    seed: int = role("replicate", 0)
+    seed: Seed = role("replicate", 0)
     """Seed for initialization and data order."""
-    steps: int = 1200
+    steps: Count = 1200
     """Optimizer updates."""
-    batch_size: int = 8
+    batch_size: Count = 8
     """Rows per update, over all devices and microbatches."""
-    sequence_length: int = 256
+    sequence_length: Count = 256
     """Positions per row."""
-    microbatches: int = 1
+    microbatches: Count = 1
     """Parts of the batch, computed one after another: less memory, the same update."""
-    learning_rate: float = 1e-2
+    learning_rate: Positive = 1e-2
     """Peak learning rate."""
     schedule: Literal["cosine", "wsd"] = "cosine"
     """Shape after warmup: a cosine to zero, or the peak until a linear decay at the end (WSD)."""
-    warmup_steps: int = 20
-    """Updates of linear warmup."""
-    decay_fraction: float = 0.3
+    warmup_steps: CountOrZero = 20
+    """Updates of linear warmup, of half of a run at most."""
+    decay_fraction: Share = 0.3
     """Final share of the updates, in which the wsd schedule decays."""
-    weight_decay: float = 0.1
+    weight_decay: NonNegative = 0.1
     """Decoupled weight decay (AdamW), on matrices, not on norms nor on the routers' biases."""
-    beta1: float = 0.9
+    beta1: Decay = 0.9
     """Decay of AdamW's first moment."""
-    beta2: float = 0.95
+    beta2: Decay = 0.95
     """Decay of AdamW's second moment."""
-    grad_clip: float = 1.0
+    grad_clip: Positive = 1.0
     """Largest global gradient norm; a larger gradient is scaled down to it."""
-    z_loss: float = 1e-4
+    z_loss: NonNegative = 1e-4
     """Weight of the z-loss, the squared log of the softmax normalizer, in the loss."""
-    ema_decay: float = 0.0
+    ema_decay: Decay = 0.0
     """Decay of the running average of the weights, which is evaluated too; 0 keeps none."""
-    eval_every: int = role("cadence", 400)
+    eval_every: CountOrZero = role("cadence", 400)
     """Steps between evaluations; the last step is always evaluated. 0: only the last."""
-    eval_batches: int = role("measure", 32)
-    """Held-out batches per evaluation, the same ones every time."""
-    checkpoint_every: int = role("cadence", 200)
+    eval_tokens: CountOrZero = role("measure", 65_536)
+    """Held-out targets per evaluation, always the same ones; 0 takes all there are."""
+    checkpoint_every: Count = role("cadence", 200)
     """Steps between checkpoints; the last step is always saved."""
-    keep_checkpoints: int = role("cadence", 2)
+    keep_checkpoints: Count = role("cadence", 2)
     """Number of newest checkpoints to keep."""
     mesh: tuple[int, int, int, int] = role("cadence", (1, -1, 1, 1))
     """Devices along (replica, data, expert, model); one -1 takes all that are left."""
@@ -115,11 +119,7 @@ class TrainConfig:
     """Log to Weights & Biases; the package wandb must be installed."""
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "microbatches", "eval_batches", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        if self.keep_checkpoints < 1:
-            raise ValueError("keep_checkpoints=0 would delete what was just saved; use 1 or more")
+        check_ranges(self)
         if self.batch_size % self.microbatches:
             raise ValueError(
                 f"batch_size={self.batch_size} is not a multiple of "
@@ -130,8 +130,12 @@ class TrainConfig:
                 f"model.loss_chunk={self.model.loss_chunk} does not divide "
                 f"sequence_length={self.sequence_length}"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay={self.ema_decay}: must be at least 0 and below 1")
+        default = type(self).decay_fraction
+        if self.schedule != "wsd" and self.decay_fraction != default:
+            raise ValueError(
+                f"decay_fraction={self.decay_fraction} changes nothing: add --schedule wsd, or "
+                f"leave it at {default}"
+            )
 
     @classmethod
     def roles(cls) -> dict[str, str]:
@@ -177,16 +181,21 @@ def make_mesh(cfg: TrainConfig, devices: Sequence[Any] = ()) -> jax.sharding.Mes
 
 
 def make_schedule(cfg: TrainConfig) -> optax.Schedule:
-    """Learning rate by update: linear warmup, then cosine or WSD decay to zero."""
-    warmup = min(cfg.warmup_steps, cfg.steps - 1)
+    """Learning rate by update, from 0: linear warmup, then a cosine or a linear decay (WSD).
+
+    The decay would reach zero with one more update. The last one, of n in the decay, has
+    (1 + cos(pi (n - 1) / n)) / 2 of the peak, or 1 / n. Warmup and decay do not overlap: warmup
+    takes half of the run at most, and the decay what it asks for of the rest.
+    """
+    warmup = min(cfg.warmup_steps, cfg.steps // 2)
     rise = optax.linear_schedule(0.0, cfg.learning_rate, warmup)
     if cfg.schedule == "cosine":
         fall = optax.cosine_decay_schedule(cfg.learning_rate, cfg.steps - warmup)
         return optax.join_schedules([rise, fall], [warmup])
-    decay = max(1, round(cfg.decay_fraction * cfg.steps))
+    decay = min(max(1, round(cfg.decay_fraction * cfg.steps)), cfg.steps - warmup)
     stay = optax.constant_schedule(cfg.learning_rate)
     fall = optax.linear_schedule(cfg.learning_rate, 0.0, decay)
-    return optax.join_schedules([rise, stay, fall], [warmup, max(warmup, cfg.steps - decay)])
+    return optax.join_schedules([rise, stay, fall], [warmup, cfg.steps - decay])
 
 
 def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
@@ -328,53 +337,52 @@ def split_rows(batch: Batch, parts: int) -> Batch:
 
 
 class Evaluator:
-    """Held-out loss (nats per token) and bits per byte, on the same batches every time."""
+    """Held-out loss (nats per token) and bits per byte, over the same targets every time.
+
+    The targets do not depend on the mesh, the batch, the microbatches or the sequence length. An
+    evaluation takes the rows of one microbatch at a time, and so no more memory than a step.
+    """
 
     def __init__(self, store: TokenStore, cfg: TrainConfig):
-        rows = PackedRows(store, "heldout", cfg.sequence_length)
-        available = len(rows) // cfg.batch_size
-        batches = loader(store, "heldout", cfg.batch_size, cfg.sequence_length, BATCH, seed=0)
-        self.batches = [next(batches) for _ in range(min(cfg.eval_batches, available))]
+        self.rows = PackedRows(store, "heldout", cfg.sequence_length, targets=cfg.eval_tokens)
+        self.batches = every_row(self.rows, cfg.batch_size // cfg.microbatches, BATCH)
         lengths = store.array("token_bytes").read().result().astype(np.float32)
         self.token_bytes = jax.device_put(lengths, P(None))
-
-        @jax.jit
-        def sums(model: Transformer, batch: Batch, token_bytes: Array) -> Array:
-            _, cross_entropy = loss_sums(model, batch, 0.0)
-            sizes = token_bytes.at[batch.targets].get(out_sharding=P(BATCH, None))
-            weights = batch.loss_weights
-            return jnp.stack([cross_entropy, jnp.sum(weights), jnp.sum(weights * sizes)])
-
-        self.sums = sums
+        self.sums = make_eval_step()
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """`eval/loss` and `eval/bpb`; the same under `eval/ema/` when the state holds an EMA."""
+        """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets` and `eval/bytes`.
+
+        With an EMA in the state, the first two also under `eval/ema/`.
+        """
         metrics = {}
         for prefix, model in (("eval/", state.model), ("eval/ema/", state.ema)):
-            if model is not None:
-                batches = (to_devices(batch, BATCH) for batch in self.batches)
-                results = [self.sums(model, batch, self.token_bytes) for batch in batches]
-                nats, tokens, byte_count = np.sum(
-                    [np.asarray(r, np.float64) for r in results], axis=0
-                )
+            if model:
+                parts = []
+                for batch in self.batches:
+                    parts.append(self.sums(model, to_devices(batch, BATCH), self.token_bytes))
+                    parts[-2:][0].block_until_ready()  # two batches at most wait on the devices
+                sums = np.sum([np.asarray(part, np.float64) for part in parts], axis=0)
+                nats, targets, byte_count = sums[0], sums[1], self.rows.text_bytes or sums[2]
                 metrics |= {
-                    f"{prefix}loss": nats / tokens,
+                    f"{prefix}loss": nats / targets,
                     f"{prefix}bpb": nats / byte_count / math.log(2),
                 }
+                metrics |= {"eval/targets": targets, "eval/bytes": byte_count}
         return metrics
 
 
-def open_run(cfg: TrainConfig) -> bool:
-    """Whether run_dir holds a run to resume. Raises TrainError if a new run would overwrite one."""
-    run, resuming = Folder(cfg.run_dir), False
-    if jax.process_index() == 0:
-        resuming = run.read("run.json") is not None
-        if not cfg.resume and not run.empty():
-            raise TrainError(
-                f"{cfg.run_dir} is not empty: add --resume to go on with its run, or give another "
-                "--run-dir"
-            )
-    return bool(from_first(resuming))
+def make_eval_step() -> Callable[[Transformer, Batch, Array], Array]:
+    """(model, batch, bytes of each token id) -> sums of (nats, targets, bytes of the targets)."""
+
+    @jax.jit
+    def sums(model: Transformer, batch: Batch, token_bytes: Array) -> Array:
+        _, cross_entropy = loss_sums(model, batch, 0.0)
+        sizes = token_bytes.at[batch.targets].get(out_sharding=P(BATCH, None))
+        weights = batch.loss_weights
+        return jnp.stack([cross_entropy, jnp.sum(weights), jnp.sum(weights * sizes)])
+
+    return sums
 
 
 def restore(
@@ -436,12 +444,12 @@ def train(cfg: TrainConfig) -> TrainResult:
     """Trains from step 0, or from the newest checkpoint, to cfg.steps under the current mesh.
 
     Raises:
-        Preempted: SIGTERM or SIGINT reached a process of the run; the state is saved.
+        Preempted: a signal reached a process of the run; what is new is saved.
         TrainError, DataError, CheckpointError: the run cannot start or go on.
     """
     if cfg.wandb and jax.process_index() == 0:
         import_wandb()
-    resuming = open_run(cfg)
+    resuming = open_run(cfg.run_dir, resume=cfg.resume)
     store = open_store(cfg)
     optimizer = make_optimizer(cfg)
     batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, BATCH, seed=cfg.seed)
@@ -465,14 +473,14 @@ def train(cfg: TrainConfig) -> TrainResult:
         write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start)
 
     listeners = {"tensorboard": cfg.tensorboard, "wandb": cfg.wandb}
-    log = RunLog(cfg.run_dir, config, start, cfg.steps, **listeners)
+    log = RunLog(cfg.run_dir, config, start, cfg.steps, epoch=batches.epoch, **listeners)
     meter = StepMeter(
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
     )
     pending: tuple[int, Metrics, float] | None = None  # the step whose metrics are not read yet
     step, stopped = start, False
-    with contextlib.closing(log), StopSignal() as stop, last_good(checkpoints):
+    with log, StopSignal() as stop, last_good(checkpoints):
         while step < cfg.steps and not stopped:
             load_start = time.perf_counter()
             batch = to_devices(next(batches), BATCH)
@@ -492,7 +500,7 @@ def train(cfg: TrainConfig) -> TrainResult:
                 log.write(row | evaluate(state) if eval_due else row)
                 if save_due:
                     meta = {"config": identity, "data_position": batches.get_state()}
-                    checkpoints.save(step, state, meta)
+                    checkpoints.save(step, state, meta, before_commit=log.flush)
                 meter.restart()
             checkpoints.poll()
         checkpoints.wait()

@@ -10,22 +10,27 @@ import jax
 
 from ..model import BATCH, MESH_AXES
 from ..train import TrainConfig, TrainState, make_optimizer, mesh_shape
-from .topology import Topology, compiled
+from .topology import Samplers, Topology, compiled, verdict
 
 
-def plan(cfg: TrainConfig, topology: str = "") -> Iterator[str]:
+def plan(cfg: TrainConfig, topology: str, make_sampler: Samplers) -> Iterator[str]:
     """Text, in parts: the estimate for this machine; with a topology, also what it compiles to.
+
+    Args:
+        cfg: the run.
+        topology: the hardware, as in `v5e:4x4`; empty for none.
+        make_sampler: launch.make_sampler.
 
     Raises:
         ValueError: there is no such topology, or nothing is installed that compiles for it.
-        TrainError: the step does not fit on it.
+        TrainError: a program of the run does not fit on it.
     """
     if not topology:
         yield estimate(cfg).text()
         return
     hardware = Topology.named(topology)
     yield estimate(cfg, hardware).text()
-    yield from compiled(cfg, hardware)
+    yield from compiled(cfg, hardware, make_sampler)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +54,7 @@ class Estimate:
     def text(self) -> str:
         """The estimate as a table."""
         total = sum(self.memory.values())
-        verdict = "fits" if total < self.memory_limit else "DOES NOT FIT"
-        fits = f"of {self.memory_limit / 2**30:.1f} GiB: {verdict}"
+        fits = f"of {self.memory_limit / 2**30:.1f} GiB: {verdict(total < self.memory_limit)}"
         lines = [f"parameters        {self.parameters:,}"]
         if self.active_parameters < self.parameters:
             lines.append(f"active per token  {self.active_parameters:,}")
@@ -59,7 +63,8 @@ class Estimate:
             f"tokens            {self.tokens:,} in {self.steps:,} steps",
             f"FLOPs in total    {self.flops_per_token * self.tokens:.3g}",
             f"mesh              {self.mesh}",
-            "memory per device",
+            # Evaluations and the sample have no gradients, and no more rows at a time.
+            "memory per device, of the step, which is the largest program",
         ]
         lines += [f"  {name:<24} {n / 2**20:>12,.1f} MiB" for name, n in self.memory.items()]
         lines.append(f"  {'together (estimate)':<24} {total / 2**20:>12,.1f} MiB {fits}")

@@ -1,4 +1,4 @@
-"""The training step, compiled for hardware that is not here.
+"""A run's programs, compiled for hardware that is not here.
 
 libtpu and JAX's CUDA plugin compile for a description of devices; none need be present.
 """
@@ -7,10 +7,11 @@ import dataclasses
 import importlib.metadata
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -23,6 +24,7 @@ from ..train import (
     TrainConfig,
     TrainError,
     TrainState,
+    make_eval_step,
     make_mesh,
     make_optimizer,
     make_train_step,
@@ -134,48 +136,89 @@ def need(name: str, accelerator: str, *packages: str) -> None:
         )
 
 
-def compile_step(cfg: TrainConfig, devices: Sequence[Any]) -> jax.stages.Compiled:
-    """The step that `train` runs, compiled for these devices from shapes alone."""
+Samplers = Callable[[TrainConfig], tuple[Callable[..., Any], tuple[int, int]]]
+"""launch.make_sampler: the closing sample's program, and the shape of its token ids."""
+
+
+def compile_programs(
+    cfg: TrainConfig, devices: Sequence[Any], make_sampler: Samplers
+) -> Iterator[tuple[str, jax.stages.Compiled]]:
+    """(name, program) of all that a run runs, compiled for these devices from shapes alone.
+
+    The step comes first. The others find the state of a run in memory beside their arguments.
+    """
     optimizer = make_optimizer(cfg)
     step: Any = make_train_step(cfg, optimizer)
+    evaluation: Any = make_eval_step()
     mesh = make_mesh(cfg, devices)
-    by_row = NamedSharding(mesh, P(BATCH, None))
-    shape = (cfg.batch_size, cfg.sequence_length)
-    arrays: list[Any] = [jax.ShapeDtypeStruct(shape, t, sharding=by_row) for t in DTYPES]
+    by_row, whole = NamedSharding(mesh, P(BATCH, None)), NamedSharding(mesh, P(None))
+
+    def batch(rows: int) -> Any:
+        shape = (rows, cfg.sequence_length)
+        return Batch(*(jax.ShapeDtypeStruct(shape, t, sharding=by_row) for t in DTYPES))
+
+    lengths = jax.ShapeDtypeStruct((cfg.model.vocab_size,), jnp.float32, sharding=whole)
     with jax.set_mesh(mesh):
-        state = jax.eval_shape(jax.jit(lambda: TrainState.init(cfg, optimizer)))
-        return step.lower(state, Batch(*arrays)).compile()
+        init = jax.jit(lambda: TrainState.init(cfg, optimizer))
+        state = jax.eval_shape(init)
+        yield "step", step.lower(state, batch(cfg.batch_size)).compile()
+        part = batch(cfg.batch_size // cfg.microbatches)
+        yield "evaluation", evaluation.lower(state.model, part, lengths).compile()
+        sampler, shape = make_sampler(cfg)
+        tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=by_row)
+        length = jax.ShapeDtypeStruct((), jnp.int32)
+        lowered: Any = jax.jit(sampler).lower(state.model, tokens, length)
+        yield "sample", lowered.compile()
+        yield "initialization", init.lower().compile()
 
 
-def compiled(cfg: TrainConfig, topology: Topology) -> Iterator[str]:
-    """The compiled step's memory, FLOPs and traffic, line by line.
+def compiled(cfg: TrainConfig, topology: Topology, make_sampler: Samplers) -> Iterator[str]:
+    """The memory of each compiled program, and the step's FLOPs and traffic, line by line.
 
     Raises:
-        TrainError: it does not fit; with the compiler's own message if the compiler gave up.
+        TrainError: one does not fit; with the compiler's own message if the compiler gave up.
     """
     remedy = "more --microbatches or --model.remat-layers take less memory, as do more devices"
     devices = topology.devices
     yield f"compiling for {len(devices)} x {devices[0].device_kind}, {topology.name} ..."
+    peaks: dict[str, float] = {}
+    state = 0
     try:
-        program = compile_step(cfg, devices)
+        for name, program in compile_programs(cfg, devices, make_sampler):
+            memory: Any = program.memory_analysis()
+            peaks[name] = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
+            if name == "step":
+                yield from memory_of_step(memory)
+                yield from work(cfg, program, len(devices))
+                yield "peak memory per device of each program"
+                state = memory.alias_size_in_bytes  # what the step updates in place
+            elif name != "initialization":
+                peaks[name] += max(0, state - memory.argument_size_in_bytes)
+            yield f"  {name:<24} {peaks[name] / 2**20:>12,.1f} MiB"
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         message = " ".join(str(error).split())
         raise TrainError(f"does not fit on {topology.name}: {message} ({remedy})") from error
-    memory: Any = program.memory_analysis()
-    yield "memory per device, compiled"
+    largest = max(peaks, key=peaks.__getitem__)
+    peak, limit = peaks[largest] / GIB, topology.memory / GIB
+    yield f"  the largest is the {largest}, of {limit:.2f} GiB: {verdict(peak <= limit)}"
+    if peak > limit:
+        excess = f"{peak:.1f} GiB at the peak of the {largest} exceed {limit:.1f} GiB"
+        raise TrainError(f"does not fit on {topology.name}: {excess} ({remedy})")
+
+
+def verdict(fits: bool) -> str:
+    """How a plan says whether a run fits."""
+    return "fits" if fits else "DOES NOT FIT"
+
+
+def memory_of_step(memory: Any) -> Iterator[str]:
+    """The parts of the step's memory, line by line."""
+    yield "memory per device, of the compiled step"
     for name in ("argument", "output", "alias", "temp", "generated_code"):
         size = getattr(memory, f"{name}_size_in_bytes")
         yield f"  {MEMORY[name]:<24} {size / 2**20:>12,.1f} MiB"
-    peak = memory.peak_memory_in_bytes
-    fits = peak + memory.generated_code_size_in_bytes <= topology.memory
-    verdict = f"of {topology.memory / GIB:.2f} GiB: {'fits' if fits else 'DOES NOT FIT'}"
-    yield f"  {'peak':<24} {peak / 2**20:>12,.1f} MiB {verdict}"
-    yield from work(cfg, program, len(devices))
-    if not fits:
-        peak = f"{peak / GIB:.1f} GiB at the peak exceed {topology.memory / GIB:.1f} GiB"
-        raise TrainError(f"does not fit on {topology.name}: {peak} ({remedy})")
 
 
 MEMORY = {

@@ -7,6 +7,7 @@ import collections
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -25,6 +26,22 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
 def describe(x: Any) -> str:
     """`float32[4,256]`."""
     return f"{np.dtype(x.dtype).name}[{','.join(map(str, x.shape))}]"
+
+
+@jax.jit
+def _finite(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves])
+
+
+def not_finite(tree: Any) -> list[str]:
+    """Names of the arrays that hold a NaN or an infinity. Waits for the devices that compute it."""
+    leaves = {
+        name: x for name, x in leaves_by_name(tree).items() if jnp.issubdtype(x.dtype, jnp.inexact)
+    }
+    if not leaves:
+        return []
+    finite = np.asarray(_finite(list(leaves.values())))
+    return [name for name, fine in zip(leaves, finite, strict=True) if not fine]
 
 
 class HostCopy(NamedTuple):

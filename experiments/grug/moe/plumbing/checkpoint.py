@@ -9,10 +9,11 @@ so that a save needs no barrier between devices.
 
 import collections
 import contextlib
+import itertools
 import json
 import re
 import secrets
-import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,16 +27,20 @@ from .arrays import (
     describe,
     host_copy,
     leaves_by_name,
+    not_finite,
     read_arrays,
     write_arrays,
 )
 from .processes import from_first
-from .storage import Folder, StorageError, brief, explain, refused
+from .rundir import is_ours
+from .storage import Folder, Outage, Retry, StorageError, brief, failure, refused
+from .terminal import tell
 
 CHECKPOINT_SCHEMA = 1
 MOST_FAILURES = 3  # failed saves in a row that stop the run
 PATIENCE = 300.0  # seconds that a process waits for the others' parts of a save
-FAILED = "-failed"
+FAILED, SILENT = "-failed", "-silent"
+_instances = itertools.count()  # the same in every process
 
 
 class CheckpointError(Exception):
@@ -58,9 +63,13 @@ class Checkpoints:
         self.folder = Folder(run_dir) / "checkpoints"
         self.url, self.keep = self.folder.url, keep
         self.failures = 0
+        self._error: Exception | None = None  # of the last save
+        self._retry = Retry()
+        self._is_superseded = threading.Event()  # a newer state waits to be saved
         # Part of the names of the notes that this start of the run writes, since an earlier start
         # that was killed may have left some.
         self._token = 0
+        self._name, self._saves = f"checkpoints/{next(_instances)}", 0
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[int, Future[None]] | None = None
 
@@ -82,78 +91,122 @@ class Checkpoints:
         step = from_first(newest)
         return None if step < 0 else step
 
-    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        meta: dict[str, Any],
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
         """Starts to write arrays and `meta` (JSON with "config"); nothing if `step` exists.
 
+        A save that waits for a store to answer again is given up for this newer one.
+        `before_commit` is called in the thread that writes, when all but the commit is written: for
+        what must outlive a crash if the checkpoint does. Its StorageError fails the save.
+
         Raises:
+            FloatingPointError: a value of the state is not finite: such a state is never saved.
             CheckpointError: the third save in a row failed; earlier failures are only reported.
+            Outage: the store has not answered for too long.
         """
+        self._is_superseded.set()
+        if bad := not_finite(state):
+            raise FloatingPointError(f"the state after step {step} is not finite: {listed(bad)}")
         self._finish()
-        if not self._token and not self._start(step):
-            return
+        self._is_superseded.clear()
+        self._saves += 1
         leaves = leaves_by_name(state)
         shapes = {name: describe(x) for name, x in leaves.items()}
         commit = {"schema_version": CHECKPOINT_SCHEMA, "step": step, "leaves": shapes, **meta}
         copies = {name: host_copy(x) for name, x in leaves.items()}
         written = json.dumps(commit, sort_keys=True).encode()
-        self._pending = (step, self._thread.submit(self._write, step, copies, written))
+        self._pending = (
+            step,
+            self._thread.submit(self._write, step, copies, written, before_commit),
+        )
 
-    def _start(self, step: int) -> bool:
+    def _start(self, step: int) -> None:
         """Removes what a killed run left half-written, before any process writes."""
         token, error = 0, None
         if jax.process_index() == 0:
             try:
-                self._tidy()
+                self._try(self._tidy, step)
                 token = 1 + secrets.randbelow(2**31 - 1)
             except StorageError as caught:
-                error = caught
-        self._token = from_first(token)  # no process goes on before the first is done
-        if not self._token:
-            self._failed(step, error or CheckpointError("process 0 cannot reach the store"))
-        return self._token > 0
+                token, error = -1 if isinstance(caught, Outage) else 0, caught
+        token = from_first(token, f"{self._name}/{self._saves}")
+        if token <= 0:
+            kind = Outage if token else StorageError
+            raise error or kind(f"{self.url}: process 0 cannot reach it")
+        self._token = token
 
-    def _write(self, step: int, copies: dict[str, HostCopy], commit: bytes) -> None:
+    def _try(self, act: Callable[[], Any], step: int) -> Any:
+        return self._retry(act, f"checkpoint of step {step} waits", self._is_superseded)
+
+    def _write(
+        self,
+        step: int,
+        copies: dict[str, HostCopy],
+        commit: bytes,
+        before_commit: Callable[[], None],
+    ) -> None:
         directory, name = folder_of(step), folder_of(step) + "COMMIT"
+        if not self._token:
+            self._start(step)
         note = f"{directory}NOTE-{self._token}-{jax.process_index()}"
-        if self.folder.read(name) is not None:
+        if self._try(lambda: self.folder.read(name), step) is not None:
             return
         try:
-            write_arrays(self.folder / directory, copies)
+            # A copy each time, since it is emptied.
+            self._try(lambda: write_arrays(self.folder / directory, dict(copies)), step)
             if jax.process_index() > 0:
-                self.folder.write(note, b"")
-                self._await_others(directory, lambda notes: self.folder.read(name) is not None)
+                self._try(lambda: self.folder.write(note, b""), step)
+                self._await_others(step, lambda notes: self.folder.read(name) is not None)
                 return
-            self._await_others(directory, lambda notes: len(notes) == jax.process_count() - 1)
-            self.folder.write(name, commit)
+            self._await_others(step, lambda notes: len(notes) == jax.process_count() - 1)
+            if not self._try(is_ours, step):
+                raise CheckpointError(f"{self.url}: another start has taken the run directory")
+            self._try(before_commit, step)
+            self._try(lambda: self.folder.write(name, commit), step)
         except (StorageError, CheckpointError) as error:
             if jax.process_count() > 1:
                 with contextlib.suppress(StorageError):
-                    self.folder.write(note + FAILED, str(error).encode())
+                    suffix = SILENT if isinstance(error, Outage) else FAILED
+                    self.folder.write(note + suffix, str(error).encode())
             raise
         try:
             self._tidy(step)
         except StorageError as error:
-            print(f"old checkpoints not removed, to be tried again: {error}", file=sys.stderr)
+            tell(f"old checkpoints not removed, to be tried again: {error}")
 
-    def _await_others(self, directory: str, is_done: Callable[[list[str]], bool]) -> None:
+    def _await_others(self, step: int, is_done: Callable[[list[str]], bool]) -> None:
         """Waits until `is_done` of the notes' names.
 
         Raises:
-            CheckpointError: a note says that its process failed, or the wait takes too long.
+            CheckpointError: a note says that its process failed.
+            Outage: one says that its process reaches no store, or the wait takes too long.
         """
+        directory = folder_of(step)
         prefix, pause, end = f"{directory}NOTE-{self._token}-", 0.02, time.monotonic() + PATIENCE
-        while jax.process_count() > 1:
+
+        def look() -> bool | Exception:
             notes = self.folder.names(prefix)
-            for note in (n for n in notes if n.endswith(FAILED)):
-                process, message = note.removeprefix(prefix), self.folder.read(note) or b""
-                raise CheckpointError(f"process {process.removesuffix(FAILED)}: {message.decode()}")
-            if is_done(notes):
+            for note in (n for n in notes if n.endswith((FAILED, SILENT))):
+                process, _, kind = note.removeprefix(prefix).partition("-")
+                message = f"process {process}: {(self.folder.read(note) or b'').decode()}"
+                return (Outage if f"-{kind}" == SILENT else CheckpointError)(message)
+            return is_done(notes)
+
+        while jax.process_count() > 1:
+            seen = self._try(look, step)
+            if isinstance(seen, Exception):
+                raise seen
+            if seen:
                 return
             if time.monotonic() > end:
-                raise CheckpointError(
+                raise Outage(
                     f"{self.url}{directory}: the other processes' parts have not come in "
-                    f"{PATIENCE:.0f} "
-                    "s: --run-dir must be in storage that all processes share"
+                    f"{PATIENCE:.0f} s"
                 )
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
@@ -179,9 +232,16 @@ class Checkpoints:
             self._finish()
 
     def wait(self) -> None:
-        """Waits for the save under way. Raises CheckpointError if the last one failed."""
+        """Waits for the save under way, also for a store that does not answer.
+
+        Raises:
+            CheckpointError: the last save failed.
+            Outage: the store has not answered for too long.
+        """
         self._finish()
-        if self.failures:
+        if isinstance(self._error, Outage):
+            raise self._error
+        if self._error:
             raise CheckpointError(f"the last save failed: {self._error}")
 
     def _finish(self) -> None:
@@ -189,23 +249,29 @@ class Checkpoints:
             (step, future), self._pending = self._pending, None
             error = future.exception()
             if error is None:
-                self.failures = 0
+                self.failures, self._error = 0, None
             elif isinstance(error, StorageError | CheckpointError):
                 self._failed(step, error)
             else:
                 raise error
 
     def _failed(self, step: int, error: Exception) -> None:
-        self.failures, self._error = self.failures + 1, error
-        if self.failures == MOST_FAILURES:
-            raise CheckpointError(f"{MOST_FAILURES} saves in a row failed: {error}") from error
-        print(f"checkpoint of step {step} not saved: {error}", file=sys.stderr, flush=True)
+        self._error = error
+        if isinstance(error, Outage):
+            if self._retry.is_too_long():
+                raise error
+        else:
+            self.failures += 1
+            if self.failures == MOST_FAILURES:
+                raise CheckpointError(f"{MOST_FAILURES} saves in a row failed: {error}") from error
+        tell(f"checkpoint of step {step} not saved: {error}")
 
     def restore(self, step: int, like: Any, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """(state, meta) of a step, with the shapes and shardings of `like` (from jax.eval_shape).
 
         Raises:
             CheckpointError: it is unreadable, or its config or shapes are not the ones asked for.
+            Outage: the store does not answer.
         """
         expected, directory = leaves_by_name(like), folder_of(step)
         checkpoint = f"checkpoint of step {step} in {self.url}"
@@ -226,14 +292,27 @@ class Checkpoints:
         try:
             arrays = read_arrays(self.folder / directory, expected)
         except ValueError as error:  # what TensorStore raises
+            if isinstance(explained := failure(error, self.url), Outage):
+                raise explained from error
             if refused(error):
-                raise CheckpointError(f"{checkpoint}: {explain(error, self.url)}") from error
+                raise CheckpointError(f"{checkpoint}: {explained}") from error
             raise CheckpointError(
                 f"{checkpoint} is damaged: {brief(error)}. Delete its folder to go on from an "
                 "older one "
                 f"(there are {self.steps()})"
             ) from error
+        if bad := not_finite(arrays):
+            raise CheckpointError(
+                f"{checkpoint} is not finite: {listed(bad)}. Delete its folder to go on from an "
+                f"older one (there are {self.steps()})"
+            )
         return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
+
+
+def listed(names: list[str]) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def differences(saved: Any, ours: Any, name: str = "") -> list[str]:

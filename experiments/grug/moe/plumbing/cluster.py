@@ -6,10 +6,9 @@ docs/reference/run.md lists the variables and the time limits.
 import dataclasses
 import os
 import re
-import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import jax
@@ -32,10 +31,11 @@ class Cluster:
     engine: str
     processes: int | None = 1
     index: int | None = 0
-    coordinator: str | None = None  # host:port; None for one process: a free local port
+    coordinator: str | None = None  # host:port; a process alone has none
     local_device_ids: tuple[int, ...] | None = None  # of this process; None: all it can see
     heartbeat: int = 60  # seconds of silence after which a process counts as lost
     init_timeout: int = 300  # seconds to wait at the start for the others
+    outage: int = 1800  # seconds to wait for a store that does not answer
 
     def __post_init__(self):
         if self.index is not None and not 0 <= self.index < (self.processes or 0):
@@ -62,8 +62,9 @@ def detect(env: Mapping[str, str], *, libtpu: bool = False) -> Cluster:
             raise ClusterError(f"{name}={env.get(name)}: must be set to a number")
         return int(env[name])
 
-    bounds = {"heartbeat": "LAUNCH_HEARTBEAT_S", "init_timeout": "LAUNCH_INIT_TIMEOUT_S"}
-    limits: dict[str, Any] = {field: number(name) for field, name in bounds.items() if name in env}
+    bounds = ("heartbeat", "init_timeout", "outage")
+    names = {field: f"LAUNCH_{field.upper()}_S" for field in bounds}
+    limits: dict[str, Any] = {field: number(name) for field, name in names.items() if name in env}
     port = env.get("LAUNCH_PORT", "8476")
     if {"LAUNCH_COORDINATOR", "LAUNCH_NUM_PROCESSES", "LAUNCH_PROCESS_ID"} & env.keys():
         n, index = number("LAUNCH_NUM_PROCESSES"), number("LAUNCH_PROCESS_ID")
@@ -111,18 +112,39 @@ def slurm_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
     return tuple(range(len(visible))) or None
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def bypass_proxies(env: MutableMapping[str, str], cluster: Cluster) -> None:
+    """Makes gRPC and curl reach this machine and the coordinator directly, whatever proxy is set.
+
+    A proxy leads out of a network, to which the processes of a run, and a store on this machine,
+    belong.
+    """
+    head = (cluster.coordinator or "").rpartition(":")[0].strip("[]")
+    hosts = [*LOOPBACK, *({head} - {"", *LOOPBACK})]
+    listed = env.get("no_proxy", env.get("NO_PROXY", ""))
+    # gRPC reads the second one instead of the first where it is set.
+    for name, value in (("no_proxy", listed), ("no_grpc_proxy", env.get("no_grpc_proxy"))):
+        if value is not None:
+            env[name] = ",".join(dict.fromkeys([*filter(None, value.split(",")), *hosts]))
+
+
+def show_devices(cluster: Cluster) -> None:
+    """Gives this process, which is alone, the devices that are its own; this needs no network."""
+    if cluster.local_device_ids:
+        ids = ",".join(map(str, cluster.local_device_ids))
+        for platform in ("cuda", "rocm"):
+            jax.config.update(f"jax_{platform}_visible_devices", ids)
+
+
 def join(cluster: Cluster) -> None:
     """Connects the processes of the run; ends this one if the others don't come in time."""
-    alone, address = cluster.processes == 1, cluster.coordinator
-    if alone and not address:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-    if alone:  # its devices need no network; Gloo, the default, would report that it has no peers
-        jax.config.update("jax_cpu_collectives_implementation", None)
 
     def give_up() -> None:
-        missing = f"{cluster.processes or 'all'} processes at {address or 'the TPU pod'}"
+        missing = (
+            f"{cluster.processes or 'all'} processes at {cluster.coordinator or 'the TPU pod'}"
+        )
         waited = f"{cluster.init_timeout} s: start those that are missing (LAUNCH_INIT_TIMEOUT_S)"
         print(
             f"process {cluster.index}: not {missing} within {waited}", file=sys.stderr, flush=True
@@ -132,17 +154,16 @@ def join(cluster: Cluster) -> None:
     deadline = threading.Timer(cluster.init_timeout, give_up)
     deadline.daemon = True
     deadline.start()
+    jax.config.update("jax_check_proxy_envs", False)  # it warns of what bypass_proxies has seen to
     jax.distributed.initialize(
-        address,
+        cluster.coordinator,
         cluster.processes,
         cluster.index,
         local_device_ids=cluster.local_device_ids,
         # JAX's own detection would show a Slurm task one GPU.
         cluster_detection_method=None if cluster.engine == "tpu" else "deactivate",
         initialization_timeout=cluster.init_timeout + 60,  # give_up says more than its abort
-        # Nothing waits for a process alone: it may be stopped (Ctrl-Z, a laptop asleep) for days.
-        heartbeat_timeout_seconds=10**6 if alone else cluster.heartbeat,
+        heartbeat_timeout_seconds=cluster.heartbeat,
         shutdown_timeout_seconds=60,
-        coordinator_bind_address=address if alone else None,
     )
     deadline.cancel()

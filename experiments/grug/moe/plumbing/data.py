@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorstore as ts
 from jaxtyping import Array, Float, Int
 
-from .storage import Folder, StorageError, brief
+from .storage import Folder, Outage, StorageError, brief, failure
 
 STORE_SCHEMA = 1
 
@@ -47,6 +47,7 @@ class TokenStore:
 
         Raises:
             DataError: there is no complete store of a known schema.
+            Outage: the store does not answer.
         """
         build = "./pants run corpus -- build TEXT --out STORE"
         try:
@@ -54,6 +55,8 @@ class TokenStore:
             manifest = json.loads(folder.read("manifest.json") or "null")
             if not manifest:
                 folder.empty()  # a bucket that does not exist reads like one without the file
+        except Outage:
+            raise
         except StorageError as error:
             raise DataError(f"token store {error}") from error
         except ValueError as error:
@@ -69,12 +72,28 @@ class TokenStore:
         """`train/tokens`, `train/offsets`, `heldout/...` or `token_bytes`, read lazily.
 
         Raises:
-            DataError: the array is missing or damaged, or the store does not answer.
+            DataError: the array is missing or damaged.
+            Outage: the store does not answer.
         """
         try:
             return self.folder.array(name, open=True, recheck_cached_data=False).result()
         except ValueError as error:
+            if isinstance(outage := failure(error, self.url), Outage):
+                raise outage from error
             raise DataError(f"{self.url}{name}: cannot be read: {brief(error)}") from error
+
+    def text_bytes(self, split: str) -> ts.TensorStore | None:
+        """UTF-8 bytes of the text of each document; None if the bytes of its tokens tell them.
+
+        They do not where a tokenizer changes the text. A store built before these bytes were kept
+        has None, too.
+
+        Raises:
+            DataError: the array is missing or damaged, or the store does not answer.
+        """
+        if "text_bytes_sha256" not in self.manifest["splits"][split]:
+            return None
+        return self.array(f"{split}/text_bytes")
 
     def tokenizer(self) -> Any:
         """The store's Hugging Face tokenizer. Raises DataError when its file is missing."""

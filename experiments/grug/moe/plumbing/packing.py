@@ -5,7 +5,8 @@ that split the rows of a batch.
 """
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 
 import grain
@@ -15,8 +16,9 @@ import tensorstore as ts
 from jax.sharding import PartitionSpec as P
 
 from .data import Batch, DataError, TokenStore
-from .storage import explain
+from .storage import Outage, Retry, StorageError, failure
 
+AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 DTYPES = ("int32", "int32", "int32", "int32", "float32")  # of a Batch's arrays
 
 
@@ -27,11 +29,24 @@ class PackedRows:
     exactly one row. Shorter pieces share rows by best fit; attention keeps them apart.
     """
 
-    def __init__(self, store: TokenStore, split: str, sequence_length: int):
+    def __init__(self, store: TokenStore, split: str, sequence_length: int, *, targets: int = 0):
+        """With `targets`, only so many of the split's, those that `chosen` names.
+
+        `text_bytes` is the bytes of text behind the rows' targets, where their tokens do not tell
+        it: of a document in part, its part of the targets.
+        """
         self.tokens, self.url = store.array(f"{split}/tokens"), store.url
-        offsets = np.asarray(store.array(f"{split}/offsets").read().result()).astype(np.int64)
+        self._retry = Retry()
+        lengths = self._wait(store.array(f"{split}/offsets").read)
+        offsets = np.asarray(lengths).astype(np.int64)
         self.length = sequence_length
         positions = np.maximum(np.diff(offsets) - 1, 0)
+        sizes, whole = store.text_bytes(split), np.maximum(positions, 1)
+        if targets:
+            positions = chosen(positions, targets)
+        self.text_bytes = None
+        if sizes is not None:
+            self.text_bytes = float(self._wait(sizes.read) @ (positions / whole))
         pieces = -(-positions // sequence_length)
         document = np.repeat(np.arange(len(positions)), pieces)
         index = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -50,26 +65,56 @@ class PackedRows:
     def batch(self, indices: Iterable[int]) -> Batch:
         """These rows as arrays of shape (B, S). All reads start at once: a store may be far away.
 
+        An index beyond the last row gives padding.
+
         Raises:
             DataError: a read failed.
+            Outage: the store has not answered for too long.
         """
-        rows = [self._read(int(index)) for index in indices]
+        rows = [[(span, span.read()) for span in self._spans(int(index))] for index in indices]
         arrays: list[Any] = [np.zeros((len(rows), self.length), t) for t in DTYPES]
         for row, reads in enumerate(rows):
-            fill(Batch(*(x[row] for x in arrays)), [self._wait(read) for read in reads])
+            pieces = [self._wait(span.read, begun) for span, begun in reads]
+            fill(Batch(*(x[row] for x in arrays)), pieces)
         return Batch(*arrays)
 
-    def _read(self, index: int) -> list[ts.Future]:
+    def _spans(self, index: int) -> list[ts.TensorStore]:
+        if index >= len(self):
+            return []
         alone = index < len(self.full)
         pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
         spans = [(int(self.starts[p]), int(self.lengths[p])) for p in pieces]
-        return [self.tokens[start : start + n + 1].read() for start, n in spans]
+        return [self.tokens[start : start + n + 1] for start, n in spans]
 
-    def _wait(self, read: ts.Future) -> np.ndarray:
+    def _wait(self, read: Callable[[], ts.Future], begun: ts.Future | None = None) -> np.ndarray:
+        """What `read` gives, `begun` or begun anew while the store does not answer."""
+        futures = [begun or read()]
+
+        def result() -> np.ndarray:
+            try:
+                return (futures.pop() if futures else read()).result()
+            except ValueError as error:
+                raise failure(error, self.url) from error
+
         try:
-            return read.result()
-        except ValueError as error:
-            raise DataError(f"token store {explain(error, self.url)}") from error
+            return self._retry(result, "reading the token store")
+        except Outage:
+            raise
+        except StorageError as error:
+            raise DataError(f"token store {error}") from error
+
+
+def chosen(positions: np.ndarray, targets: int) -> np.ndarray:
+    """The positions of each document that are in a fixed choice of `targets` from all documents.
+
+    It takes whole documents in an order of their own, since neighbours in a corpus are alike, and
+    the last one's beginning. The order is that of NumPy's legacy generator, which never changes.
+    """
+    order = np.random.RandomState(0).permutation(len(positions))
+    before = np.cumsum(positions[order]) - positions[order]
+    taken = np.zeros_like(positions)
+    taken[order] = np.clip(targets - before, 0, positions[order])
+    return taken
 
 
 def fill(row: Batch, pieces: list[np.ndarray]) -> None:
@@ -115,6 +160,27 @@ def local_rows(batch_size: int, axes: tuple[str, ...]) -> list[int]:
     return sorted(row for span in own for row in range(*span))
 
 
+class Batches:
+    """grain's iterator; `epoch` is the number of batches that read every row of the split once."""
+
+    def __init__(self, iterator: Any, epoch: Fraction):
+        self._iterator, self.epoch = iterator, epoch
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._iterator)
+
+    def get_state(self) -> dict[str, Any]:
+        """The position in the data, for a checkpoint."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a position that `get_state` gave."""
+        self._iterator.set_state(state)
+
+
 def loader(
     store: TokenStore,
     split: str,
@@ -123,8 +189,8 @@ def loader(
     axes: tuple[str, ...],
     *,
     seed: int,
-) -> Any:
-    """An endless iterator of this process's rows of each global batch, with get/set_state.
+) -> Batches:
+    """An endless iterator of this process's rows of each global batch.
 
     Step s of a run reads the same batch whatever the number of processes and the mesh; the state
     is the number of batches read, the same in every process.
@@ -139,9 +205,26 @@ def loader(
             f"than one batch of {batch_size}; add text, or lower --batch-size"
         )
     own = local_rows(batch_size, axes)
-    indices = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch_size)
-    dataset = indices.map(lambda batch: rows.batch(batch[own]))
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    indices = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
+    # The last batch is never reached; a full one keeps the length below the largest there is.
+    batches = indices.batch(batch_size, drop_remainder=True)
+    dataset = batches.map(lambda batch: rows.batch(batch[own])).to_iter_dataset(AHEAD)
+    return Batches(iter(dataset), Fraction(len(rows), batch_size))
+
+
+def every_row(rows: PackedRows, batch_size: int, axes: tuple[str, ...]) -> Any:
+    """This process's rows of each batch of all rows, in order; the last one is filled with padding.
+
+    It can be iterated over again and again.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not len(rows):
+        raise DataError(f"{rows.url}: its held-out documents hold no target: add text")
+    own = np.array(local_rows(batch_size, axes))
+    starts = grain.MapDataset.range(0, len(rows), batch_size)
+    return starts.map(lambda start: rows.batch(start + own)).to_iter_dataset(AHEAD)
 
 
 def to_devices(batch: Batch, axes: tuple[str, ...]) -> Batch:

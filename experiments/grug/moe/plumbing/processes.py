@@ -4,7 +4,6 @@ import contextlib
 import importlib.metadata
 import itertools
 import os
-import signal
 import sys
 import threading
 import time
@@ -13,44 +12,54 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
-import numpy as np
 from jax._src.distributed import global_state  # its key-value store has no public name
-from jax.experimental import mesh_utils, multihost_utils
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType
 
-from .cluster import ClusterError, detect, join
+from .cluster import Cluster, ClusterError, bypass_proxies, detect, join, show_devices
+from .signals import STOPPING, Preempted, agree, install, listen
+from .storage import Retry
 
-FAILED = "grug/failed"  # key under which a failing process tells the others why
+FAILED = "grug/failed"  # key under which a failing process tells the others its code and why
+NOTICE = "grug/stop"  # key under which a process tells the others of a signal
+FIRST = "grug/first"  # folder of what process 0 has told the others
+LONG = 86_400_000  # milliseconds to wait for a process that lives: if it does not, _watch ends all
+PREEMPTED = {Preempted(0, number).exit_code for number in STOPPING}
+LAST_ACT_S = 5.0  # for what is to be done before this process ends
 _leaving = threading.Event()
-# JAX stops all processes at one more than the largest number polled. It must not be the run's step:
-# a signal before a resumed run's first poll would set the stop to step 1, which it never reaches.
-_polls = itertools.count(1)
+_waiting: Cluster | None = None  # this process's place in a cluster that it has not joined yet
+_questions = itertools.count()
+_last_acts: list[Callable[[], None]] = []
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Joins the cluster, runs `main` and ends this process with the exit code that it returns.
+    """Runs `main` and ends this process with the exit code that it returns.
 
-    A process that fails tells the others and ends at once. JAX alone would wait for minutes, since
-    the others wait for this one.
+    `main` calls `meet` before it uses a device: what it says before that needs no other process,
+    and no network. A process that fails tells the others and ends at once. JAX alone would wait for
+    minutes, since the others wait for this one.
     """
+    global _waiting
     try:
         libtpu = any(importlib.metadata.distributions(name="libtpu"))
         cluster = detect(os.environ, libtpu=libtpu)
-        join(cluster)
     except ClusterError as error:
         sys.exit(f"cluster: {error}")
-    if global_state.num_processes > 1:
-        threading.Thread(target=_watch, args=(cluster.heartbeat / 2,), daemon=True).start()
+    bypass_proxies(os.environ, cluster)
+    Retry.limit = cluster.outage
+    listen(_tell, leave)
+    if cluster.processes == 1:
+        show_devices(cluster)
+    else:
+        _waiting = cluster
     cause = None
     try:
         code = main()
-        if code not in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+        if code != 0 and code not in PREEMPTED:
             cause = f"exit code {code}, see its own message"
     except SystemExit as end:  # the command line's: --help, a bad flag
         code = end.code if isinstance(end.code, int) else 1
         cause = f"exit code {code}" if code else None
-    except KeyboardInterrupt:  # before the first step, while there is nothing to save
-        code, cause = 128 + signal.SIGINT, "interrupted"
     except BaseException as error:
         code, cause = 1, f"{type(error).__name__}: {error}".partition("\n")[0]
         lost = isinstance(error, jax.errors.JaxRuntimeError) and global_state.num_processes > 1
@@ -60,16 +69,89 @@ def run(main: Callable[[], int]) -> NoReturn:
         if lost:
             hint = "most likely another process was killed: look for a log that ends without a word"
             print(f"{_who()} failed: {hint}", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if cause is not None:
+        _end_all(code, cause)
     _leaving.set()
-    if cause is None:
-        jax.distributed.shutdown()  # waits for the others
-    elif global_state.num_processes > 1:
-        client: Any = global_state.client
-        client.key_value_set(FAILED, f"{_who()} failed: {cause}", True)
+    jax.distributed.shutdown()  # waits for the others; nothing for a process alone
+    _exit(code)
+
+
+def meet() -> None:
+    """Joins the other processes of the run; ends this one if they don't come in time.
+
+    Nothing to do for a process alone, or not under `run`.
+    """
+    global _waiting
+    cluster, _waiting = _waiting, None
+    if cluster:
+        join(cluster)
+        install()  # JAX has put a handler of SIGTERM in the place of ours
+        if global_state.num_processes > 1:
+            threading.Thread(target=_watch, args=(cluster.heartbeat / 2,), daemon=True).start()
+
+
+def at_end(act: Callable[[], None]) -> None:
+    """Has `act` called before this process ends, if it is not killed."""
+    _last_acts.append(act)
+
+
+def leave(code: int, reason: str) -> NoReturn:
+    """Ends this process at once, from whatever thread: nothing is waited for or saved."""
+    _leaving.set()
+    with contextlib.suppress(OSError):
+        print(reason, file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print("\x1b[?25h", end="", file=sys.stderr)  # a progress bar hides the cursor
+    if global_state.num_processes > 1:
         _let_others_read()
+    _exit(code)
+
+
+def fail(code: int, cause: str) -> NoReturn:
+    """Ends all processes of the run at once, from whatever thread, with an exit code above 0."""
+    with contextlib.suppress(OSError):
+        print(cause, file=sys.stderr, flush=True)
+    _end_all(code, cause)
+
+
+def _end_all(code: int, cause: str) -> NoReturn:
+    _leaving.set()
+    if global_state.num_processes > 1:
+        client: Any = global_state.client
+        with contextlib.suppress(Exception):  # the coordinator is gone: the others find out
+            client.key_value_set(FAILED, f"{code} {_who()} failed: {cause}", True)
+        _let_others_read()
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    # In threads: a store may not answer, or another thread may be in the way.
+    acting = [threading.Thread(target=act, daemon=True) for act in _last_acts]
+    for thread in acting:
+        thread.start()
+    for thread in acting:
+        thread.join(LAST_ACT_S)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
+
+
+def _tell(number: int) -> None:
+    """Tells all processes of a signal to this one."""
+    if global_state.num_processes == 1:
+        agree(number, lambda polls: [polls], leave)
+    else:
+        client: Any = global_state.client
+        with contextlib.suppress(Exception):  # another one has told already
+            client.key_value_set(NOTICE, str(int(number)))
+
+
+def _exchange(polls: int) -> list[int]:
+    client: Any = global_state.client
+    client.key_value_set(f"{NOTICE}/polls/{global_state.process_id}", str(polls))
+    keys = [f"{NOTICE}/polls/{i}" for i in range(global_state.num_processes)]
+    return [int(client.blocking_key_value_get(key, LONG)) for key in keys]
 
 
 def _let_others_read() -> None:
@@ -95,25 +177,57 @@ def _watch(patience: float) -> None:
             time.sleep(patience / 4)
 
     threading.Thread(target=ask, daemon=True).start()
-    cause = ""
+    cause, told = "", False
     while not cause:
         try:
             cause = client.blocking_key_value_get(FAILED, 1000)
         except Exception as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 reason = str(error).partition("\n")[0]
-                cause = f"process 0, the coordinator, is gone: {reason}"
+                cause = f"1 process 0, the coordinator, is gone: {reason}"
             elif time.monotonic() - last_contact > patience:
-                cause = f"process 0, the coordinator, was silent for {patience:.0f} s"
+                cause = f"1 process 0, the coordinator, was silent for {patience:.0f} s"
+        if not told and (number := _notice()):
+            told = True
+            threading.Thread(target=agree, args=(number, _exchange, leave), daemon=True).start()
+    code, _, cause = cause.partition(" ")
     if not _leaving.is_set():
-        print(f"{_who()} ends, since {cause}", file=sys.stderr, flush=True)
-        _let_others_read()
-        os._exit(1)
+        leave(int(code), f"{_who()} ends, since {cause}")
 
 
-def from_first(value: int) -> int:
-    """Process 0's value, in every process. All of them must call this; they wait for each other."""
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+def _notice() -> int:
+    """The signal that a process of the run has received; 0 if none has."""
+    client: Any = global_state.client
+    with contextlib.suppress(Exception):  # "not found" is an answer
+        return int(client.key_value_try_get(NOTICE))
+    return 0
+
+
+def from_first(value: int, name: str = "") -> int:
+    """Process 0's value, in every process. All of them must call this; they wait for process 0.
+
+    It takes no device, so that they may wait for as long as process 0 does. Calls without a name
+    come in the same order in all of them; in a thread, a name that is used once says which it is.
+    """
+    if global_state.num_processes == 1:
+        return value
+    client: Any = global_state.client
+    key = f"{FIRST}/{name or next(_questions)}"
+    if global_state.process_id == 0:
+        client.key_value_set(key, str(int(value)))
+    return int(client.blocking_key_value_get(key, LONG))
+
+
+def all_arrive(where: str) -> None:
+    """Waits until every process of the run has called this, once for each name."""
+    if global_state.num_processes > 1:
+        client: Any = global_state.client
+        client.wait_at_barrier(f"grug/{where}", LONG)
+
+
+def process_index() -> int:
+    """This process's number, without a look at its devices."""
+    return global_state.process_id
 
 
 def mesh_of(
@@ -137,30 +251,3 @@ def mesh_of(
     inner, outer = (shape[0] // slices, *shape[1:]), (slices, *[1] * len(shape[1:]))
     grid = mesh_utils.create_hybrid_device_mesh(inner, outer, devices)
     return jax.sharding.Mesh(grid, axes, axis_types=explicit)
-
-
-class StopSignal:
-    """A context in which SIGTERM or SIGINT to any process stops all of them after the same step."""
-
-    def __enter__(self) -> "StopSignal":
-        self.received: int | None = None
-        signals = [signal.SIGINT, signal.SIGTERM]
-        if jax.distributed.is_initialized():
-            signals.remove(signal.SIGTERM)  # JAX handles it and tells the other processes
-        self._old = {s: signal.signal(s, self._note) for s in signals}
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.received = number
-        if jax.distributed.is_initialized():
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def now(self) -> bool:
-        """Whether all processes stop after this step; each of them must call once per step."""
-        if jax.distributed.is_initialized():
-            return multihost_utils.reached_preemption_sync_point(next(_polls))
-        return self.received is not None  # used without `run`, as in a test
-
-    def __exit__(self, *exc: Any) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """What a run leaves behind: its record (run.json, sources/) and its metrics."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -128,6 +129,7 @@ def write_record(
         "sources": {**listings(earlier, attempts), sources.digest: sources.digests},
         "lock": code["lock"],
         "wandb_id": earlier.get("wandb_id"),
+        "starts": earlier.get("starts"),
     }
     folder.write("run.json", encode(record))
 
@@ -156,14 +158,14 @@ def listings(record: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """Rows of a metrics.jsonl, without a last line that a killed run wrote in part."""
+    """Rows of a metrics.jsonl, without lines that a killed run or a lost disk left broken."""
     folder, _, name = str(path).rpartition("/")
     rows = []
     for line in (Folder(folder).read(name) or b"").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and "step" in row:
+                rows.append(row)
     return rows
 
 

@@ -4,18 +4,24 @@ import json
 import math
 import os
 import shutil
-import sys
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from .record import VARIANT, peak_flops, read_metrics, wandb_id
+from .listeners import Listener, Opened, Progress, open_tensorboard, open_wandb
+from .processes import from_first
+from .record import peak_flops, read_metrics
 from .storage import Folder, StorageError
+from .terminal import one_line, say, tell
+
+LAST_SEND = 300.0  # seconds that the last upload may take
 
 
 class StepMeter:
@@ -55,6 +61,39 @@ class StepMeter:
         return values
 
 
+class MetricsFile:
+    """A file that grows by lines of JSON. What could not be written is written before the next."""
+
+    def __init__(self, path: Path):
+        self.path, self._left = path, b""
+        self._file = open(path, "ab", buffering=0)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds a line. Raises OSError if not all of it could be written."""
+        self._left += encode_row(row)
+        self.write_left()
+
+    def write_left(self) -> None:
+        """Writes what is left of lines added before. Raises OSError."""
+        while self._left:
+            self._left = self._left[self._file.write(self._left) :]
+
+    def sync(self) -> None:
+        """Waits until what was written is on the disk. Raises OSError."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Tries once more to write what is left. Raises OSError."""
+        with self._file:
+            self.write_left()
+
+
+def encode_row(row: Mapping[str, float]) -> bytes:
+    """A line of metrics.jsonl. JSON knows no NaN: what is not finite is left out."""
+    finite = {name: value for name, value in row.items() if math.isfinite(value)}
+    return (json.dumps(finite, allow_nan=False) + "\n").encode()
+
+
 class Mirror:
     """A local directory whose files a thread copies to a bucket, since an object cannot grow.
 
@@ -63,77 +102,62 @@ class Mirror:
     """
 
     def __init__(self, folder: Folder, *, every: float = 30.0):
+        """Raises OSError if there is no place for a temporary directory."""
         self.folder, self.every = folder, every
         self.path = Path(tempfile.mkdtemp(prefix="grug-run-"))
         self._sent: dict[Path, tuple[int, int]] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._locks: dict[Path, threading.Lock] = {}
+        self._stop, self._error = threading.Event(), ""
+        self._thread = threading.Thread(target=self._run, daemon=True, name="mirror")
         self._thread.start()
 
     def _run(self) -> None:
-        pause = self.every
-        while not self._stop.wait(pause):
-            start = time.perf_counter()
+        pause, going_on = self.every, True
+        while going_on:
+            going_on = not self._stop.wait(pause)
+            start, before = time.perf_counter(), self._error
             try:
                 self.send()
-            except StorageError as error:
-                print(f"metrics not sent, to be tried again: {error}", file=sys.stderr)
+                self._error = ""
+            except Exception as error:  # whatever it is, the next one may succeed
+                self._error = one_line(error)
+                if going_on and not before:  # once per outage
+                    tell(f"metrics not sent, to be tried again: {self._error}")
             pause = max(self.every, 20 * (time.perf_counter() - start))
 
-    def send(self) -> None:
-        """Sends the files that changed since they were last sent. Raises StorageError."""
-        for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
-            state = path.stat()
-            version = (state.st_mtime_ns, state.st_size)
-            if self._sent.get(path) != version:
-                self.folder.write(path.relative_to(self.path).as_posix(), path.read_bytes())
-                self._sent[path] = version
+    def send(self, pattern: str = "**/*") -> None:
+        """Sends the files that changed since they were last sent. Raises StorageError, OSError."""
+        for path in sorted(p for p in self.path.glob(pattern) if p.is_file()):
+            # One at a time, so that an older content never replaces a newer one.
+            with self._locks.setdefault(path, threading.Lock()):
+                state = path.stat()
+                version = (state.st_mtime_ns, state.st_size)
+                if self._sent.get(path) != version:
+                    name = path.relative_to(self.path).as_posix()
+                    self.folder.write(name, path.read_bytes())
+                    self._sent[path] = version
 
     def close(self) -> None:
         """Sends the rest and removes the directory; keeps it, and says where, if that fails."""
         self._stop.set()
-        self._thread.join()
-        try:
-            self.send()
-        except StorageError as error:
-            print(f"metrics not sent, they are in {self.path}: {error}", file=sys.stderr)
+        self._thread.join(LAST_SEND)
+        if self._thread.is_alive():
+            self._error = f"it has taken longer than {LAST_SEND:.0f} s"
+        if self._error:
+            tell(f"metrics not sent, they are in {self.path}: {self._error}")
         else:
-            shutil.rmtree(self.path)
-
-
-class ListenerError(ValueError):
-    """What metrics should be sent to is not installed; one line that names the remedy."""
-
-
-def import_wandb() -> Any:
-    """The package wandb, which no lock names. Raises ListenerError if it is not installed."""
-    try:
-        import wandb
-    except ModuleNotFoundError as error:
-        raise ListenerError(
-            f"--wandb: there is no package {error.name}: add it by ./pants run locks -- add wandb, "
-            "and to a bundle by packing that anew"
-        ) from error
-    return wandb
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Nested settings by names such as `model.d_model`; what is no number or text as text."""
-    settings: dict[str, bool | int | float | str] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            settings |= flat(value, f"{prefix}{name}.")
-        else:
-            plain = isinstance(value, bool | int | float | str)
-            settings[prefix + name] = value if plain else str(value)
-    return settings
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 class RunLog:
-    """metrics.jsonl, one line per step, and other listeners: a terminal, TensorBoard, W&B.
+    """metrics.jsonl, one line per step, and listeners: a terminal, TensorBoard, W&B.
 
     Process 0 writes; the others only keep the history. In a bucket, files appear half a minute
-    late.
+    late. metrics.jsonl is the record: if it cannot be written, the run saves its state and stops.
+    A listener that fails is dropped.
+
+    Raises:
+        StorageError: metrics.jsonl cannot be opened, or, on closing, could not be written.
     """
 
     def __init__(
@@ -145,113 +169,131 @@ class RunLog:
         *,
         tensorboard: bool,
         wandb: bool,
+        epoch: Fraction | None = None,
     ):
-        """Drops the lines after `step`: a resumed run makes those updates again."""
-        self.config = config
+        """Drops the lines after `step`: a resumed run makes those updates again.
+
+        `epoch`: the number of updates that read all of the data once.
+        """
+        self.config, self.epoch = config, epoch
         self.steps, self.started, self.first = steps, time.perf_counter(), step
         self.history = [
             row for row in read_metrics(f"{run_dir}/metrics.jsonl") if row["step"] <= step
         ]
-        self.listeners: list[Callable[[int, dict[str, float]], None]] = []
-        self.closers: list[Callable[[], None]] = []
-        self.bar = None
+        self.failure = ""
+        self._file: MetricsFile | None = None
+        self._mirror: Mirror | None = None
+        self._listeners: list[Listener] = []
         if jax.process_index() == 0:
-            more = step < steps  # else there is nothing to tell TensorBoard and W&B
-            self._open(Folder(run_dir), tensorboard=tensorboard and more, wandb=wandb and more)
+            self._tell_missing()
+            self._open(Folder(run_dir))
+            if step < steps:  # else there is nothing to tell the listeners
+                self._listen(Folder(run_dir), tensorboard=tensorboard, wandb=wandb)
 
-    def _open(self, folder: Folder, *, tensorboard: bool, wandb: bool) -> None:
-        rows = "".join(json.dumps(row) + "\n" for row in self.history)
-        folder.write("metrics.jsonl", rows.encode())
-        path = folder.local
-        if path is None:
-            mirror = Mirror(folder)
-            path = mirror.path
-            (path / "metrics.jsonl").write_text(rows)
-            self.closers.append(mirror.close)
-        file = open(path / "metrics.jsonl", "a", buffering=1)
-        self.closers.append(file.close)
-        self.listeners.append(lambda _, row: print(json.dumps(row), file=file))
-        self.listeners.append(self._show)
-        if tensorboard:
-            self._tell_tensorboard(path)
-        if wandb:
-            self._tell_wandb(folder, path)
-        # A bar redraws itself with escape codes, which NO_COLOR (no-color.org) asks to leave out.
-        plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
-        self.bar = None if plain else self._make_bar()
-
-    def _tell_tensorboard(self, path: Path) -> None:
-        from tensorboardX import SummaryWriter
-        from tensorboardX.summary import hparams
-
-        writer = SummaryWriter(str(path / "tensorboard"), purge_step=self.first + 1)
-        file_writer: Any = writer.file_writer
-        # Not by add_hparams(), which writes them as a run of its own.
-        for summary in hparams(flat(self.config), dict.fromkeys(("train/loss", "eval/bpb"))):
-            file_writer.add_summary(summary)
-
-        def add_scalars(step: int, row: dict[str, float]) -> None:
-            for name in row.keys() - {"step"}:
-                writer.add_scalar(name, row[name], step)
-
-        self.listeners.append(add_scalars)
-        self.closers.append(writer.close)
-
-    def _tell_wandb(self, folder: Folder, path: Path) -> None:
-        run = import_wandb().init(
-            project="grug",
-            id=wandb_id(folder),
-            resume="allow",  # the run of that id, if W&B has it
-            name=folder.url.rstrip("/").rpartition("/")[2],
-            group=VARIANT,
-            tags=[VARIANT, f"seed {self.config['seed']}"],
-            config={**self.config, "variant": VARIANT},
-            dir=str(path),
-        )
-        self.listeners.append(lambda step, row: run.log(row, step=step))
-        self.closers.append(run.finish)
-
-    def _make_bar(self) -> Any:
-        from rich import progress
-        from rich.console import Console
-
-        bar = progress.Progress(
-            progress.TextColumn("step {task.completed}/{task.total}"),
-            progress.BarColumn(),
-            progress.TextColumn("{task.fields[status]}"),
-            progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self.task = bar.add_task("", total=self.steps, completed=self.first, status="compiling")
-        bar.start()
-        self.closers.append(bar.stop)
-        return bar
-
-    def write(self, row: dict[str, float]) -> None:
-        """Adds the row of one step, `row["step"]`."""
-        step = int(row["step"])
-        self.history.append(row)
-        for listen in self.listeners:
-            listen(step, row)
-
-    def _show(self, step: int, row: dict[str, float]) -> None:
-        loss, speed = row["train/loss"], row["throughput/tokens_per_second"]
-        held_out = f"  held out {row['eval/bpb']:.3f} bits per byte" if "eval/bpb" in row else ""
-        if self.bar:
-            status = f"loss {loss:.3f}  {speed:,.0f} tokens/s"
-            self.bar.update(self.task, completed=step, status=status)
-            if held_out:
-                self.bar.console.print(f"step {step}{held_out}")
-        elif held_out or step % max(1, self.steps // 20) == 0 or step == self.first + 1:
-            elapsed = time.perf_counter() - self.started
-            seconds_left = elapsed / (step - self.first) * (self.steps - step)
-            print(
-                f"step {step}/{self.steps}  loss {loss:.3f}  {speed:,.0f} tokens/s  "
-                f"{seconds_left:.0f} s left{held_out}",
-                flush=True,
+    def _tell_missing(self) -> None:
+        there = {int(row["step"]) for row in self.history}
+        missing = [step for step in range(1, self.first + 1) if step not in there]
+        if missing:
+            tell(
+                f"metrics.jsonl lacks {len(missing)} of the {self.first} steps before this start "
+                f"(of steps {missing[0]} to {missing[-1]}): they are lost, and the run goes on"
             )
 
+    def _open(self, folder: Folder) -> None:
+        rows = b"".join(map(encode_row, self.history))
+        folder.write("metrics.jsonl", rows)
+        try:
+            path = folder.local
+            if path is None:
+                self._mirror = Mirror(folder)
+                path = self._mirror.path
+                (path / "metrics.jsonl").write_bytes(rows)
+            self._file = MetricsFile(path / "metrics.jsonl")
+        except OSError as error:
+            raise StorageError(f"metrics cannot be written: {one_line(error)}") from error
+
+    def _listen(self, folder: Folder, *, tensorboard: bool, wandb: bool) -> None:
+        assert self._file
+        path, config = self._file.path.parent, self.config
+        progress = Progress(self.first, self.steps, self.epoch)
+        if self.epoch:
+            epochs, each = float(self.steps / self.epoch), float(self.epoch)
+            say(f"{epochs:,.2f} epochs, each of {each:,.1f} steps")
+        opening: dict[str, Callable[[], Opened]] = {}
+        if tensorboard:
+            opening["TensorBoard"] = lambda: open_tensorboard(path, config, self.first)
+        if wandb:
+            opening["W&B"] = lambda: open_wandb(folder, path, config)
+        opening["progress"] = progress.open
+        self._listeners = [Listener(name, opened) for name, opened in opening.items()]
+
+    def write(self, row: dict[str, float]) -> None:
+        """Adds the row of one step, `row["step"]`.
+
+        Raises:
+            FloatingPointError: a value is not finite; the others are written.
+        """
+        bad = {name: value for name, value in row.items() if not math.isfinite(value)}
+        row = {name: value for name, value in row.items() if name not in bad}
+        self.history.append(row)
+        if self._file:
+            try:
+                self._file.append(row)
+            except OSError as error:
+                self._fail(self._file.path, error)
+        for listener in self._listeners:
+            listener.hear(row)
+        if bad:
+            raise FloatingPointError(f"step {row['step']:.0f} is not finite: {bad}")
+
+    def _fail(self, path: Path, error: OSError) -> None:
+        if not self.failure:
+            self.failure = f"{path} cannot be written: {one_line(error)}"
+            tell(f"{self.failure}: the run saves its state and stops")
+            # What stops all processes after one and the same step, their state saved.
+            signal.raise_signal(signal.SIGTERM)
+
+    def flush(self) -> None:
+        """Waits until the rows so far outlive this process, or machine. Any thread may call it.
+
+        Raises:
+            StorageError: they do not. (Once writing has failed, nothing more is said of it here:
+                the state is saved, so that it at least is not lost.)
+        """
+        if self._file and not self.failure:
+            try:
+                if self._mirror:
+                    self._mirror.send("metrics.jsonl")
+                else:
+                    self._file.sync()
+            except OSError as error:
+                raise StorageError(f"metrics cannot be written: {one_line(error)}") from error
+
     def close(self) -> None:
-        """Closes files and listeners; a mirror sends what is left."""
-        for close in reversed(self.closers):
-            close()
+        """Closes files and listeners, each within a limited time; a mirror sends what is left."""
+        for listener in reversed(self._listeners):
+            listener.close()
+        if self._file:
+            try:
+                self._file.close()
+            except OSError as error:
+                self.failure = self.failure or f"{self._file.path}: {one_line(error)}"
+        if self._mirror:
+            self._mirror.close()
+        self._listeners, self._file, self._mirror = [], None, None
+        if self.failure:
+            raise StorageError(f"{self.failure}; mend that, and go on with --resume")
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Closes. Raises StorageError in every process if process 0 could not write the metrics."""
+        try:
+            self.close()
+        except StorageError:
+            if error is None and jax.process_count() == 1:
+                raise
+        if error is None and jax.process_count() > 1 and from_first(int(bool(self.failure))):
+            failure = self.failure or "process 0 cannot write metrics.jsonl"
+            raise StorageError(f"{failure}; mend that, and go on with --resume")

@@ -5,8 +5,14 @@ AWS_REGION, AWS_ACCESS_KEY_ID, ...), GCS by the default credentials of Google's 
 TENSORSTORE_GCS_HTTP_URL names an emulator.
 """
 
+import contextlib
+import glob
 import os
 import re
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +22,8 @@ import tensorstore as ts
 # default is to wait forever.
 os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", "20")
 os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
-# A request is given up after about a minute of errors; TensorStore's default is 15 minutes.
+# A request is given up after about a minute of errors; TensorStore's default is 15 minutes. Where a
+# run can wait for longer, Retry does, and tells of it.
 RETRIES = {"max_retries": 8, "initial_delay": "500ms", "max_delay": "16s"}
 CONTEXT = ts.Context(
     {
@@ -29,6 +36,57 @@ CONTEXT = ts.Context(
 
 class StorageError(ValueError):
     """A file or an object cannot be read or written; one line that names the remedy."""
+
+
+class Outage(StorageError):
+    """The store does not answer. It may again: start the run again then."""
+
+    # Above 128, but for no signal: engines start a run again after it, as often as after a lost
+    # node (docs/reference/bundles.md).
+    EXIT_CODE = 175
+
+
+class Retry:
+    """Calls that wait out an outage of the store, `limit` seconds long since its last answer."""
+
+    limit = 1800.0  # LAUNCH_OUTAGE_S
+    longest_pause = 60.0
+
+    def __init__(self) -> None:
+        self.since: float | None = None  # time.monotonic() of the outage's beginning
+
+    def is_too_long(self) -> bool:
+        """Whether the store has been silent for longer than the limit."""
+        return self.since is not None and time.monotonic() - self.since >= self.limit
+
+    def __call__(
+        self, act: Callable[[], Any], what: str, given_up: threading.Event | None = None
+    ) -> Any:
+        """The result of `act`, which is called again after growing pauses while it is an Outage.
+
+        Tells once of `what` waits. Raises the Outage when it is too long, or `given_up` is set.
+        """
+        given_up, pause, told = given_up or threading.Event(), 1.0, False
+        while True:
+            try:
+                result = act()
+            except Outage as error:
+                self.since = self.since or time.monotonic()
+                if self.is_too_long() or given_up.is_set():
+                    raise
+                left = self.since + self.limit - time.monotonic()
+                if not told:
+                    print(
+                        f"{what}: {error}; trying again for {max(1, round(left / 60))} min",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                told = True
+                given_up.wait(max(0.0, min(pause, left)))
+                pause = min(2 * pause, self.longest_pause)
+            else:
+                self.since = None
+                return result
 
 
 def spec(url: str) -> dict[str, Any]:
@@ -75,6 +133,17 @@ def refused(error: Exception) -> bool:
     return bool(DENIED.search(str(error)) or SILENT.match(str(error)))
 
 
+def silent(error: Exception) -> bool:
+    """Whether the store did not answer."""
+    return bool(SILENT.match(str(error))) and not DENIED.search(str(error))
+
+
+def failure(error: Exception, url: str) -> StorageError:
+    """TensorStore's error at `url`, explained."""
+    is_outage = silent(error) and url.startswith(("s3:", "gs:"))
+    return (Outage if is_outage else StorageError)(explain(error, url))
+
+
 def explain(error: Exception, url: str) -> str:
     """One line that says what went wrong at `url` and what to do about it."""
     message, s3 = brief(error), url.startswith("s3:")
@@ -116,7 +185,7 @@ class Folder:
         try:
             return future.result()
         except ValueError as error:  # what TensorStore raises, whatever went wrong
-            raise StorageError(explain(error, self.url)) from error
+            raise failure(error, self.url) from error
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if there is no such file."""
@@ -137,8 +206,15 @@ class Folder:
         return not (any(self.local.glob("*")) if self.local else self.names())
 
     def remove(self, prefix: str) -> None:
-        """Removes the files whose names begin with `prefix`."""
+        """Removes the files whose names begin with `prefix`, and the directories that held them."""
         self.wait(self.kv.delete_range(_range(prefix)))
+        if self.local:
+            parent, _, beginning = prefix.rpartition("/")
+            held = (self.local / parent).glob(f"{glob.escape(beginning)}*") if beginning else ()
+            for top in held or [self.local / parent]:
+                for directory, _, _ in os.walk(top, topdown=False):
+                    with contextlib.suppress(OSError):  # it is not empty, or another was faster
+                        os.rmdir(directory)
 
     def array(self, name: str, **options: Any) -> Any:
         """The future of the zarr3 array at `name`, opened with TensorStore's `options`."""
