@@ -59,7 +59,7 @@ class Disk:
         return getattr(self.file, name)
 
 
-def test_a_full_disk_stops_the_run_in_one_line(tmp_path, stopped, capsys):
+def test_a_full_disk_stops_the_run_in_one_line(tmp_path, stopped, capsys, monkeypatch):
     log = run_log(tmp_path)
     log.write(row(1))
     disk = log._file._file = Disk(log._file._file)
@@ -70,13 +70,34 @@ def test_a_full_disk_stops_the_run_in_one_line(tmp_path, stopped, capsys):
     message = f"{tmp_path}/metrics.jsonl cannot be written: No space left on device"
     assert capsys.readouterr().err == f"{message}: the run saves its state and stops\n"
     assert record.read_metrics(f"{tmp_path}/metrics.jsonl") == [row(1)]  # and part of a line
+    monkeypatch.setattr(storage.Folder, "write", refuse)
     log.flush()  # the state is saved nevertheless
     with pytest.raises(storage.StorageError, match=r"No space left on device; .*--resume$"):
         log.close()
     assert capsys.readouterr().err == ""
 
 
-def test_when_there_is_room_again_nothing_is_missing(tmp_path, stopped):
+def refuse(folder, name: str, content: bytes) -> None:
+    raise storage.StorageError(f"{name}: No space left on device")
+
+
+@pytest.mark.parametrize("when", ["before a commit", "at the end"])
+def test_a_file_that_cannot_grow_is_written_anew(tmp_path, stopped, when):
+    """As where the mirror's disk is full: the bucket's is not."""
+    log = run_log(tmp_path)
+    disk = log._file._file = Disk(log._file._file)
+    disk.room = 30
+    for step in (1, 2, 3):
+        log.write(row(step))
+    if when == "before a commit":
+        log.flush()
+        assert rows(tmp_path) == [row(1), row(2), row(3)]
+    with pytest.raises(storage.StorageError):
+        log.close()
+    assert rows(tmp_path) == [row(1), row(2), row(3)]
+
+
+def test_when_there_is_room_again_nothing_is_missing(tmp_path, stopped, monkeypatch):
     log = run_log(tmp_path)
     disk = log._file._file = Disk(log._file._file)
     disk.room = 30
@@ -86,6 +107,7 @@ def test_when_there_is_room_again_nothing_is_missing(tmp_path, stopped):
     disk.room = 10
     log.write(row(3))
     disk.room = math.inf
+    monkeypatch.setattr(storage.Folder, "write", refuse)
     with pytest.raises(storage.StorageError):
         log.close()
     assert rows(tmp_path) == [row(1), row(2), row(3)]

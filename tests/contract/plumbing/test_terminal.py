@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import io
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -95,14 +96,31 @@ def test_a_full_disk(capfd, monkeypatch):
     assert "stdout: No space left on device" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_streams_that_were_closed_before_the_start(name, monkeypatch, capfd):
-    monkeypatch.setattr(sys, name, None)
-    terminal.say("said")
-    terminal.tell("told")
-    getattr(sys, name).flush()
-    out, err = capfd.readouterr()
-    assert (out, err) == (("", "told\n") if name == "stdout" else ("said\n", ""))
+CLOSED = """
+import os, sys
+before = [os.path.exists(f"/proc/self/fd/{number}") for number in (1, 2)]
+from {package}.plumbing import terminal
+terminal.say("said")
+terminal.tell("told")
+with open(sys.argv[1], "w") as file:
+    os.write(1, b"by a library")
+    os.write(2, b"by a library")
+    sys.stdout.flush(), sys.stderr.flush()
+    print(before, file=file)
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_were_closed_before_the_start(closed, tmp_path, variant):
+    code = CLOSED.replace("{package}", variant.package)
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, str(tmp_path / "file")], capture_output=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    open_before = str([">&-" not in closed.split(), "2>&-" not in closed.split()])
+    assert (tmp_path / "file").read_text() == open_before + "\n"
 
 
 def test_stderr_that_is_gone_is_nobodys_trouble(monkeypatch):
