@@ -91,7 +91,7 @@ class TokenStore:
         Raises:
             DataError: the array is missing or damaged, or the store does not answer.
         """
-        if "text_bytes_sha256" not in self.manifest["splits"][split]:
+        if "text_bytes_sha256" not in self.manifest.get("splits", {}).get(split, {}):
             return None
         return self.array(f"{split}/text_bytes")
 

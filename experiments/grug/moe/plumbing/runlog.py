@@ -1,5 +1,6 @@
 """A run's metrics and progress while it runs."""
 
+import contextlib
 import json
 import math
 import os
@@ -180,15 +181,15 @@ class RunLog:
         self.history = [
             row for row in read_metrics(f"{run_dir}/metrics.jsonl") if row["step"] <= step
         ]
-        self.failure = ""
+        self.folder, self.failure = Folder(run_dir), ""
         self._file: MetricsFile | None = None
         self._mirror: Mirror | None = None
         self._listeners: list[Listener] = []
         if jax.process_index() == 0:
             self._tell_missing()
-            self._open(Folder(run_dir))
+            self._open()
             if step < steps:  # else there is nothing to tell the listeners
-                self._listen(Folder(run_dir), tensorboard=tensorboard, wandb=wandb)
+                self._listen(tensorboard=tensorboard, wandb=wandb)
 
     def _tell_missing(self) -> None:
         there = {int(row["step"]) for row in self.history}
@@ -199,20 +200,20 @@ class RunLog:
                 f"(of steps {missing[0]} to {missing[-1]}): they are lost, and the run goes on"
             )
 
-    def _open(self, folder: Folder) -> None:
+    def _open(self) -> None:
         rows = b"".join(map(encode_row, self.history))
-        folder.write("metrics.jsonl", rows)
+        self.folder.write("metrics.jsonl", rows)
         try:
-            path = folder.local
+            path = self.folder.local
             if path is None:
-                self._mirror = Mirror(folder)
+                self._mirror = Mirror(self.folder)
                 path = self._mirror.path
                 (path / "metrics.jsonl").write_bytes(rows)
             self._file = MetricsFile(path / "metrics.jsonl")
         except OSError as error:
             raise StorageError(f"metrics cannot be written: {one_line(error)}") from error
 
-    def _listen(self, folder: Folder, *, tensorboard: bool, wandb: bool) -> None:
+    def _listen(self, *, tensorboard: bool, wandb: bool) -> None:
         assert self._file
         path, config = self._file.path.parent, self.config
         progress = Progress(self.first, self.steps, self.epoch)
@@ -223,7 +224,7 @@ class RunLog:
         if tensorboard:
             opening["TensorBoard"] = lambda: open_tensorboard(path, config, self.first)
         if wandb:
-            opening["W&B"] = lambda: open_wandb(folder, path, config)
+            opening["W&B"] = lambda: open_wandb(self.folder, path, config)
         opening["progress"] = progress.open
         self._listeners = [Listener(name, opened) for name, opened in opening.items()]
 
@@ -257,10 +258,11 @@ class RunLog:
         """Waits until the rows so far outlive this process, or machine. Any thread may call it.
 
         Raises:
-            StorageError: they do not. (Once writing has failed, nothing more is said of it here:
-                the state is saved, so that it at least is not lost.)
+            StorageError: they do not. (Once that is known, it is no reason not to save the state.)
         """
-        if self._file and not self.failure:
+        if self.failure:
+            self._write_anew()
+        elif self._file:
             try:
                 if self._mirror:
                     self._mirror.send("metrics.jsonl")
@@ -268,6 +270,12 @@ class RunLog:
                     self._file.sync()
             except OSError as error:
                 raise StorageError(f"metrics cannot be written: {one_line(error)}") from error
+
+    def _write_anew(self) -> None:
+        """What cannot grow may still be replaced: a full disk of its mirror is not the bucket's."""
+        with contextlib.suppress(StorageError):
+            rows = b"".join(map(encode_row, list(self.history)))
+            self.folder.write("metrics.jsonl", rows)
 
     def close(self) -> None:
         """Closes files and listeners, each within a limited time; a mirror sends what is left."""
@@ -282,6 +290,7 @@ class RunLog:
             self._mirror.close()
         self._listeners, self._file, self._mirror = [], None, None
         if self.failure:
+            self._write_anew()  # after the mirror, which knows less
             raise StorageError(f"{self.failure}; mend that, and go on with --resume")
 
     def __enter__(self) -> "RunLog":

@@ -20,6 +20,23 @@ UNPRINTABLE = re.compile(
 )
 
 
+def open_closed() -> None:
+    """Sends a stream that was closed before the start (`>&-`) to nowhere.
+
+    Else the next file that is opened gets its number, and what libraries print goes into that file.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
+            try:
+                os.fstat(number)  # it may be another file's already
+            except OSError:
+                os.dup2(getattr(sys, name).fileno(), number)
+
+
+open_closed()
+
+
 def printable(text: str) -> str:
     """The text with its control characters escaped, so that a document cannot steer a terminal."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
@@ -51,14 +68,13 @@ def _print(name: str, text: str) -> bool:
     with _lock:
         stream = getattr(sys, name)
         try:
-            if stream is not None:  # closed before the start
-                _write(stream, f"{printable(text)}\n")
-                return True
+            _write(stream, f"{printable(text)}\n")
+            return True
         except (OSError, ValueError) as error:  # ValueError: the stream was closed
             message = f"{name}: {one_line(error)}; nothing more is printed there"
         # Also the buffer of the old stream, which must not be flushed again, is gone with it.
         setattr(sys, name, open(os.devnull, "w"))
-        if stream is not None and name == "stdout":
+        if name == "stdout":
             tell(message)
     return False
 
