@@ -102,9 +102,8 @@ def test_a_token_store_in_a_bucket_reads_like_a_local_one(root, kind, store):
             np.testing.assert_array_equal(x, y)
 
 
-def run_log(url: str, step: int, **options) -> RunLog:
-    told = {"tensorboard": options.get("tensorboard", False), "wandb": False}
-    return RunLog(url, {"seed": 0}, step, 9, **told)
+def run_log(url: str, step: int, *, tensorboard: bool = False) -> RunLog:
+    return RunLog(url, {"seed": 0}, step, 9, tensorboard=tensorboard, wandb=False)
 
 
 def row(step: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ import threading
 import time
 from fractions import Fraction
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -115,8 +116,9 @@ def test_tensorboard_on_a_full_disk(method, n, tmp_path, monkeypatch, capsys):
 
 
 def test_tensorboards_events_can_be_read(tmp_path):
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto import event_pb2
 
+    messages: Any = event_pb2
     log = run_log(tmp_path, tensorboard=True)
     for step in (1, 2):
         log.write(row(step))
@@ -129,7 +131,7 @@ def test_tensorboards_events_can_be_read(tmp_path):
         content, own = path.read_bytes(), []
         while content:
             size = int.from_bytes(content[:8], "little")
-            own.append(Event.FromString(content[12 : 12 + size]))
+            own.append(messages.Event.FromString(content[12 : 12 + size]))
             content = content[12 + size + 4 :]
         assert own[0].file_version == "brain.Event:2"
         events.append([e for e in own if e.session_log.status or e.summary.value])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -18,7 +18,7 @@ terminal = under_test().terminal
 
 
 @contextlib.contextmanager
-def pipe() -> Iterator[int]:
+def pipe() -> Generator[int]:
     """A pipe of one page as stdout; yields its end for reading. Not a fixture: pytest's capture
     sets stdout anew between fixtures and tests."""
     reader, writer = os.pipe()
