@@ -5,10 +5,11 @@ import time
 import jax
 from jax.experimental import multihost_utils
 
-from experiments.grug.base.plumbing.processes import run
+from experiments.grug.base.plumbing.processes import meet, run
 
 
 def main() -> int:
+    meet()
     multihost_utils.sync_global_devices("begin")
     if jax.process_index() == 1:
         raise RuntimeError("no luck\nsecond line")

@@ -215,11 +215,16 @@ def test_a_run_directory_that_not_all_processes_see_is_refused_at_the_start(
 
 def test_of_two_starts_at_once_each_has_a_directory_of_its_own(store, cache, tmp_path):
     flags = [*MODEL, "--data", store, *STEPS]
+
+    def there() -> None:
+        os.chdir(tmp_path)
+
     workers = []
     for index in range(2):
         logs = tmp_path / f"logs-{index}"
-        chosen = {"processes": 1, "devices": 1, "before": lambda: os.chdir(tmp_path)}
-        workers += start(MODULES["base"], flags, logs, **chosen, **cache)
+        workers += start(
+            MODULES["base"], flags, logs, processes=1, devices=1, before=there, **cache
+        )
     assert finish(workers, within=START_S) == [0, 0], "\n".join(w.text() for w in workers)
     runs = sorted(tmp_path.glob("runs/*"))
     assert [run.name for run in runs] == ["base-1", "base-2"]
