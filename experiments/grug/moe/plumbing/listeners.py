@@ -118,10 +118,11 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | 
 
 def open_tensorboard(path: Path, config: Mapping[str, Any], first: int) -> Opened:
     """Writes events below `path`, for a run that goes on after step `first`."""
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto import event_pb2
     from tensorboardX.record_writer import RecordWriter
     from tensorboardX.summary import Summary, hparams, scalar
 
+    messages: Any = event_pb2  # whose names protobuf makes when it is imported
     (path / "tensorboard").mkdir(exist_ok=True)
     # A start within the same second must not write over what an earlier one has written.
     name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
@@ -130,11 +131,12 @@ def open_tensorboard(path: Path, config: Mapping[str, Any], first: int) -> Opene
     writer = RecordWriter(str(path / "tensorboard" / name))
 
     def add(step: int = 0, **content: Any) -> None:
-        writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+        event = messages.Event(wall_time=time.time(), step=step, **content)
+        writer.write(event.SerializeToString())
 
     add(file_version="brain.Event:2")
     # TensorBoard hides what an earlier start has written from this step on.
-    add(first + 1, session_log=SessionLog(status=SessionLog.START))
+    add(first + 1, session_log=messages.SessionLog(status=messages.SessionLog.START))
     # Not by add_hparams(), which writes them as a run of its own.
     for summary in hparams(flat(config), dict.fromkeys(("train/loss", "eval/bpb"))):
         add(summary=summary)

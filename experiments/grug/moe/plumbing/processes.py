@@ -88,6 +88,7 @@ def meet() -> None:
         install()  # JAX has put a handler of SIGTERM in the place of ours
         if global_state.num_processes > 1:
             threading.Thread(target=_watch, args=(cluster.heartbeat / 2,), daemon=True).start()
+            threading.Thread(target=_await_notice, daemon=True).start()
 
 
 def at_end(act: Callable[[], None]) -> None:
@@ -177,7 +178,7 @@ def _watch(patience: float) -> None:
             time.sleep(patience / 4)
 
     threading.Thread(target=ask, daemon=True).start()
-    cause, told = "", False
+    cause = ""
     while not cause:
         try:
             cause = client.blocking_key_value_get(FAILED, 1000)
@@ -187,20 +188,17 @@ def _watch(patience: float) -> None:
                 cause = f"1 process 0, the coordinator, is gone: {reason}"
             elif time.monotonic() - last_contact > patience:
                 cause = f"1 process 0, the coordinator, was silent for {patience:.0f} s"
-        if not told and (number := _notice()):
-            told = True
-            threading.Thread(target=agree, args=(number, _exchange, leave), daemon=True).start()
     code, _, cause = cause.partition(" ")
     if not _leaving.is_set():
         leave(int(code), f"{_who()} ends, since {cause}")
 
 
-def _notice() -> int:
-    """The signal that a process of the run has received; 0 if none has."""
+def _await_notice() -> None:
+    """Waits until a process of the run has received a signal, and agrees with the others."""
     client: Any = global_state.client
-    with contextlib.suppress(Exception):  # "not found" is an answer
-        return int(client.key_value_try_get(NOTICE))
-    return 0
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # the coordinator is gone: _watch tells
+        number = int(client.blocking_key_value_get(NOTICE, LONG))
+        agree(number, _exchange, leave)
 
 
 def from_first(value: int, name: str = "") -> int:
@@ -209,6 +207,8 @@ def from_first(value: int, name: str = "") -> int:
     It takes no device, so that they may wait for as long as process 0 does. Calls without a name
     come in the same order in all of them; in a thread, a name that is used once says which it is.
     """
+    if _waiting:
+        raise RuntimeError("meet() must come first: each process would take itself for the run")
     if global_state.num_processes == 1:
         return value
     client: Any = global_state.client
