@@ -64,6 +64,14 @@ def test_while_it_compiles_a_signal_ends_the_run_at_once(launch, tmp_path, numbe
     assert not rows(run_dir) and not saved(run_dir)
 
 
+def test_while_it_waits_for_another_process_a_signal_ends_it_at_once(launch, tmp_path):
+    workers = launch("base", tmp_path / "run", ENDLESS, processes=2, devices=1, absent=0)
+    time.sleep(10)  # it has been imported, and asks for the coordinator
+    workers[0].process.send_signal(signal.SIGTERM)
+    assert finish(workers, within=8) == [143], workers[0].text()
+    assert "stopped by SIGTERM before its first update" in workers[0].text()
+
+
 def test_a_closed_terminal_costs_nothing(store, cache, tmp_path):
     run_dir, (ours, theirs) = tmp_path / "run", pty.openpty()
     command = [sys.executable, "-m", MODULES["base"], *MODEL, *ENDLESS, "--data", store]

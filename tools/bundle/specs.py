@@ -2,8 +2,8 @@
 
 Exit codes that the specs go by: 143 is a preempted run, saved and to be started again, always;
 128 and above otherwise is a killed process, or a store that did not answer (175), started again
-`max_restarts` times; all else is final. A run that is preempted again and again before it trains ends
-with 1 by itself (docs/reference/run.md), so that "always" has an end.
+`max_restarts` times; all else is final. A run that is preempted again and again before it trains
+ends with 1 by itself (docs/reference/run.md), so that "always" has an end.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from .model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Transformer
-from .plumbing.checkpoint import CheckpointError, Checkpoints
+from .plumbing.checkpoint import Checkpoints
 from .plumbing.data import Batch, TokenStore
 from .plumbing.listeners import import_wandb
 from .plumbing.packing import PackedRows, every_row, loader, to_devices
@@ -392,10 +392,7 @@ def last_good(checkpoints: Checkpoints) -> Generator[None]:
     try:
         yield
     except FloatingPointError as error:
-        with contextlib.suppress(CheckpointError):  # reported already, and not the cause
-            checkpoints.wait()
-        steps = checkpoints.steps()
-        good = f"step {steps[-1]} in {checkpoints.url}" if steps else "none"
+        good = checkpoints.last_good()
         raise TrainError(f"{error}; last good checkpoint: {good}") from error
 
 

@@ -85,6 +85,17 @@ class Checkpoints:
         """Steps of the committed checkpoints, oldest first."""
         return sorted(step for step, names in self._listing().items() if "COMMIT" in names)
 
+    def last_good(self) -> str:
+        """The newest checkpoint in words, once the save under way has ended."""
+        try:
+            # A failure was reported already, and is not what the caller tells.
+            with contextlib.suppress(CheckpointError):
+                self.wait()
+            steps = self.steps()
+        except StorageError:
+            return f"unknown, {self.url} cannot be read"
+        return f"step {steps[-1]} in {self.url}" if steps else "none"
+
     def latest(self) -> int | None:
         """The newest committed step, as process 0 sees it, so that all restore the same one."""
         newest = max(self.steps(), default=-1) if jax.process_index() == 0 else -1

@@ -82,9 +82,9 @@ def meet() -> None:
     Nothing to do for a process alone, or not under `run`.
     """
     global _waiting
-    cluster, _waiting = _waiting, None
-    if cluster:
+    if cluster := _waiting:
         join(cluster)
+        _waiting = None
         install()  # JAX has put a handler of SIGTERM in the place of ours
         if global_state.num_processes > 1:
             threading.Thread(target=_watch, args=(cluster.heartbeat / 2,), daemon=True).start()
@@ -140,7 +140,7 @@ def _exit(code: int) -> NoReturn:
 
 def _tell(number: int) -> None:
     """Tells all processes of a signal to this one."""
-    if global_state.num_processes == 1:
+    if global_state.num_processes == 1 or _waiting:
         agree(number, lambda polls: [polls], leave)
     else:
         client: Any = global_state.client
