@@ -25,6 +25,7 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)  # compiling is most of the time
 
+BUILT = Path("tests/stores/services.pex").resolve()  # by `./pants test`; a test may go elsewhere
 MOTO = ["-m", "moto.server", "-H", "127.0.0.1", "-p"]
 # The wrapper itself reads none of the server's log, which would stop it once the pipe is full.
 FAKE_GCS = """
@@ -38,12 +39,11 @@ os.execv(path, [path, *host, "-backend", "memory", "-port", sys.argv[1]])
 
 def interpreter() -> list[str]:
     """A Python that has the servers; skips, or where they are required fails, without one."""
-    built = Path("tests/stores/services.pex")  # by `./pants test`
     named = os.environ.get("GRUG_SERVICES_PYTHON")
     beside = shutil.which("moto_server")  # of an environment whose programs are on PATH
     pythons = [Path(beside).with_name("python")] if beside else []
     # Not by its first line: the Python that it names may be on PATH as a shim that does not run.
-    result = [[sys.executable, str(built.resolve())]] if built.exists() else []
+    result = [[sys.executable, str(BUILT)]] if BUILT.exists() else []
     result += [[str(p)] for p in (named, *pythons) if p and Path(p).exists()]
     if result:
         return result[0]

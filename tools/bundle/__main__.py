@@ -50,7 +50,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     again.add_argument("bundle", type=local_path, metavar="BUNDLE")
     again.add_argument("--out", type=local_path, required=True)
     again.add_argument("--topology", default="")
-    again.add_argument("--run-dir", type=location, default="")
+    again.add_argument("--run-dir", type=location)
     again.add_argument("--image", default=specs.Settings.image)
     again.add_argument("--time-limit", default=specs.Settings.time_limit)
     again.add_argument("--max-restarts", type=int, default=specs.Settings.max_restarts)
@@ -172,7 +172,7 @@ def render_specs(options: argparse.Namespace) -> None:
         manifest["variant"],
         Topology.parse(packed.accelerator, asked) if asked else packed,
         tuple(options.flags),
-        options.run_dir,
+        options.run_dir or "",
         options.image,
         options.time_limit,
         options.max_restarts,

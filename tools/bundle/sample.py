@@ -11,8 +11,11 @@ import argparse
 import json
 import sys
 
+from tools.common.errors import ToolError
+from tools.common.files import MIB, read_text
 from tools.common.paths import local_path
 
+_MAX_SOURCE = 64 * MIB
 LENGTH = 1000  # characters of a document, about: enough of them that some are held out
 
 
@@ -34,8 +37,19 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("sources", nargs="+", type=local_path, metavar="SOURCE")
     options = parser.parse_args(arguments)
-    texts = [part for path in sorted(options.sources) for part in documents(path.read_text())]
-    options.out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    try:
+        texts = [
+            part
+            for path in sorted(options.sources)
+            for part in documents(read_text(path, _MAX_SOURCE))
+        ]
+        options.out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    except ToolError as error:
+        print(f"sample: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"sample: {options.out}: {error.strerror}; choose another OUT", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -48,6 +48,12 @@ def read_text(path: Path, limit: int, *, name: str = "") -> str:
         raise ToolError(f"{name}:{line}: is not UTF-8") from error
 
 
+def require_directory(root: Path) -> None:
+    """Raises ToolError if the workspace that a command names is no directory."""
+    if not root.is_dir():
+        raise ToolError(f"{root}: is no directory; name the workspace with --root")
+
+
 def has_files(directory: Path) -> bool:
     """Whether a directory holds a file, other than what Python leaves behind when it is removed."""
     return any(

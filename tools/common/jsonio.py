@@ -10,14 +10,17 @@ from typing import Any
 from tools.common.errors import ToolError
 from tools.common.files import read_text
 
+REMEDY = "correct it, or write it anew"
 
-def parse_json(text: str, name: str, line: int = 1) -> Any:
+
+def parse_json(text: str, name: str, line: int = 1, *, remedy: str = REMEDY) -> Any:
     """The value of a JSON text whose numbers are all finite.
 
     Args:
         text: the JSON.
         name: the file's name in messages.
         line: the number of the text's first line in that file.
+        remedy: what to do about a fault, for the message.
 
     Raises:
         ToolError: it is not JSON, or a number is not finite; the message names the line.
@@ -26,18 +29,21 @@ def parse_json(text: str, name: str, line: int = 1) -> Any:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except json.JSONDecodeError as error:
         number = line + error.lineno - 1
-        raise ToolError(f"{name}:{number}: is no JSON: {error.msg}") from error
+        fault = error.msg.removesuffix(" at")  # Python continues with the place
+        raise ToolError(
+            f"{name}:{number}: is no JSON: {fault} at column {error.colno}; {remedy}"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise ToolError(f"{name}:{line}: is no usable JSON: {error}") from error
+        raise ToolError(f"{name}:{line}: is no usable JSON: {error}; {remedy}") from error
 
 
-def read_json(path: Path, limit: int, *, name: str = "") -> Any:
+def read_json(path: Path, limit: int, *, name: str = "", remedy: str = REMEDY) -> Any:
     """The value of a JSON file of at most `limit` bytes; messages call the file `name`.
 
     Raises:
         ToolError: the file cannot be read, is too large, or is not JSON with finite numbers.
     """
-    return parse_json(read_text(path, limit, name=name), name or str(path))
+    return parse_json(read_text(path, limit, name=name), name or str(path), remedy=remedy)
 
 
 def json_text(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.common.errors import ToolError
-from tools.common.files import File, Tree
+from tools.common.files import File, Tree, require_directory
 from tools.common.git import Git, complaint
 from tools.common.transaction import read_file
 
@@ -27,8 +27,7 @@ class Repository(Git):
         Raises:
             ToolError: `root` is in no repository, or in one without a commit.
         """
-        if not root.is_dir():
-            raise ToolError(f"{root}: is no directory")
+        require_directory(root)
         super().__init__(root.resolve())
         self.stages = stages
         process = self.run("rev-parse", "--show-prefix")

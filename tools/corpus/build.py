@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ def build(
     skip_bad: bool = False,
     restart: bool = False,
     wait: bool = False,
+    elsewhere: str = "choose another --out",
     pace: Pace | None = None,
     progress: Progress | None = None,
 ) -> BuildResult[Path]:
@@ -103,7 +104,8 @@ def build(
 
     Unfinished work is in `<out>.partial`, which is renamed when complete. A killed build resumes
     from its last commit and gives the same bytes. `restart` discards such work. `wait` waits for
-    another process that builds the same store, instead of refusing.
+    another process that builds the same store, instead of refusing. `elsewhere` says how to choose
+    another place, for messages.
 
     Raises:
         InputError: bad input or settings.
@@ -118,9 +120,9 @@ def build(
         out.with_name(out.name + ".lock").touch()
     except OSError as error:
         raise ToolError(
-            f"{error.filename}: {error.strerror}; choose an --out that can be written"
+            f"{error.filename}: {error.strerror}: cannot be written; {elsewhere}"
         ) from None
-    with _disk_errors(out), _lock(out.with_name(out.name + ".lock"), out, wait):
+    with _disk_errors(out, elsewhere), _lock(out.with_name(out.name + ".lock"), out, wait):
         job = _Job(plan, out, partial, settings, skip_bad, pace or Pace(), progress)
         return job.run(restart)
 
@@ -213,7 +215,10 @@ class _Job:
         if self.plan.verified:  # the packages' own digests are checked while reading
             return
         cache = self.partial / "files.json"
-        digests = json.loads(cache.read_bytes()) if cache.exists() else {}
+        digests = {}
+        if cache.exists():
+            with suppress(ValueError):  # damaged: the files are hashed again
+                digests = json.loads(cache.read_bytes())
         with self.progress.phase("hashing", self.plan.total_bytes) as advance:
             self.plan = hash_files(self.plan, digests, advance)
         if (self.out / stores.MANIFEST).exists():
@@ -420,7 +425,7 @@ def _lock(path: Path, out: Path, wait: bool) -> Generator[None]:
 
 
 @contextmanager
-def _disk_errors(out: Path) -> Generator[None]:
+def _disk_errors(out: Path, elsewhere: str) -> Generator[None]:
     """Turn a full disk or missing rights, in our writes or TensorStore's, into one line."""
     try:
         yield
@@ -429,14 +434,14 @@ def _disk_errors(out: Path) -> Generator[None]:
             raise
         place = error.filename or out
         raise ToolError(
-            f"{place}: {error.strerror or error}; make room or choose another --out, then run "
-            "again: finished work is kept"
+            f"{place}: {error.strerror or error}; make room and run again, finished work is "
+            f"kept; or {elsewhere}"
         ) from error
     except ValueError as error:  # TensorStore's, which names the system's error in its text
         match = re.search(r"os_error_code='(\d+)'", str(error))
         if not match or int(match[1]) not in _CANT_WRITE:
             raise
         raise ToolError(
-            f"{out}: {os.strerror(int(match[1]))}; make room or choose another --out, then run "
-            "again: finished work is kept"
+            f"{out}: {os.strerror(int(match[1]))}; make room and run again, finished work is "
+            f"kept; or {elsewhere}"
         ) from error

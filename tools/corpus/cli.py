@@ -49,8 +49,7 @@ class Build:
     ]
     """Directories, files or quoted globs, read in this order."""
     out: Annotated[str, tyro.conf.arg(metavar="PATH")]
-    """Directory or URL (s3://, gs://) of the store; unfinished work is in OUT.partial, or for a URL
-    below the directory of stores that `default` has."""
+    """Directory or URL (s3://, gs://) of the store; unfinished work is in OUT.partial."""
     tokenizer: Annotated[str | None, _PATH] = None
     """A Hugging Face tokenizer.json to use. Default: train a byte-level BPE on the input."""
     vocab_size: int = 4096

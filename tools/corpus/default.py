@@ -32,6 +32,8 @@ HELDOUT_FRACTION = 0.05
 # an earlier version are not used.
 _RECIPE = 1
 
+ELSEWHERE = "name another directory in GRUG_CACHE, or by --cache-dir of corpus default"
+
 # Files that a package's build writes, which differ between platforms or builds of one release.
 _GENERATED = ("__config__.py", "version.py", "_version.py", "_distributor_init.py")
 # Compiled programs as escaped byte strings: noise, not text.
@@ -54,11 +56,10 @@ def prepare_default(
     spread over the packages, for tests. Safe to call from several processes at once.
 
     Raises:
-        ToolError: a package is missing, or its installed files are not those of its wheel.
+        ToolError: a package is missing, its installed files are not those of its wheel, or the
+            store cannot be written.
     """
-    plan = plan_packages(packages, max_documents)
-    key = _key(plan, vocab_size, heldout_fraction)
-    store = (cache_dir or default_cache_dir()) / "corpora" / key
+    plan, store = _planned(cache_dir, packages, max_documents, vocab_size, heldout_fraction)
     if (store / "manifest.json").exists():
         return store
 
@@ -66,7 +67,32 @@ def prepare_default(
     from tools.corpus.progress import terminal_progress
 
     settings = Settings(vocab_size=vocab_size, heldout_fraction=heldout_fraction)
-    return build(plan, store, settings, wait=True, progress=progress or terminal_progress()).store
+    progress = progress or terminal_progress()
+    build(plan, store, settings, wait=True, elsewhere=ELSEWHERE, progress=progress)
+    return store
+
+
+def is_prepared(cache_dir: Path | None = None) -> bool:
+    """Whether `prepare_default` would find the default corpus, and not build it.
+
+    Raises:
+        ToolError: as for `prepare_default`.
+    """
+    _, store = _planned(cache_dir, PACKAGES, None, VOCAB_SIZE, HELDOUT_FRACTION)
+    return (store / "manifest.json").exists()
+
+
+def _planned(
+    cache_dir: Path | None,
+    packages: tuple[str, ...],
+    max_documents: int | None,
+    vocab_size: int,
+    heldout_fraction: float,
+) -> tuple[Plan, Path]:
+    """(what a default corpus is made of, the path of its store)."""
+    plan = plan_packages(packages, max_documents)
+    key = _key(plan, vocab_size, heldout_fraction)
+    return plan, (cache_dir or default_cache_dir()) / "corpora" / key
 
 
 def default_cache_dir() -> Path:

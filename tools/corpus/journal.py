@@ -82,7 +82,7 @@ class Journal:
         """The identity and last committed state, or None if nothing was committed.
 
         Raises:
-            ToolError: another version of this tool wrote it.
+            ToolError: another version of this tool wrote it, or it is damaged.
         """
         if not self._path.exists():
             return None
@@ -92,7 +92,12 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 size += len(line)
-                entry = json.loads(line)
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    raise ToolError(
+                        f"{self._path}: is damaged; pass --restart to discard the unfinished work"
+                    ) from None
                 if identity is None:
                     identity = entry["identity"]
                     if entry.get("version") != _VERSION:

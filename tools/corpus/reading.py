@@ -24,6 +24,8 @@ from tools.corpus.store import (
 )
 from tools.corpus.tokenizer import token_spelling
 
+_KEYS = {"bos_id", "digest", "dtype", "exact_token_bytes", "skipped", "sources", "splits"}
+_KEYS |= {"tokenizer", "vocab_size"}
 Location = str | Path
 """A path, or a URL as `tools.common.paths.location` takes them."""
 
@@ -45,6 +47,10 @@ def read_manifest(store: Location) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise ToolError(
             f"{store}: schema version {version}, this tool reads {SCHEMA_VERSION}; build it anew"
+        )
+    if missing := sorted(_KEYS - manifest.keys()):
+        raise ToolError(
+            f"{store}/{MANIFEST}: lacks {missing[0]}; copy the store again, or build it anew"
         )
     return manifest
 

@@ -168,7 +168,10 @@ def load_encoder(text: str, name: str, bos_token: str | None = None) -> Encoder:
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception
-        raise InputError(f"{name}: not a tokenizer.json ({error})") from None
+        raise InputError(
+            f"{name}: not a tokenizer.json ({error}); --tokenizer takes that file of a Hugging "
+            "Face tokenizer"
+        ) from None
     settings = json.loads(text)
     if settings["model"].get("dropout"):
         raise InputError(f"{name}: its model has dropout; set it to null for repeatable tokens")
@@ -196,7 +199,11 @@ def read_tokenizer(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable tokenizer.json ({error})") from None
+        reason = getattr(error, "strerror", None) or "it is no UTF-8"
+        raise InputError(
+            f"{path}: not a readable tokenizer.json ({reason}); --tokenizer takes that file of a "
+            "Hugging Face tokenizer"
+        ) from None
 
 
 def _bos_id(tokenizer: Tokenizer, name: str, bos_token: str | None) -> int:

@@ -18,6 +18,7 @@ from tools.corpus.inputs import Plan, hash_files
 from tools.corpus.reading import read_manifest
 from tools.corpus.store import MANIFEST, TOKENIZER
 
+_ELSEWHERE = "name a directory with room for the store in GRUG_CACHE"
 _PARTS = {MANIFEST, TOKENIZER, "token_bytes", *SPLITS}
 
 
@@ -44,7 +45,7 @@ def build_at(plan: Plan, place: str, settings: Settings, **options: Any) -> Buil
         return BuildResult(place, manifest, already_there=True)
     digest = hashlib.sha256(bucket.place.encode()).hexdigest()
     stage = default_cache_dir() / "builds" / digest[:16]
-    result = build(plan, stage, settings, **options)
+    result = build(plan, stage, settings, elsewhere=_ELSEWHERE, **options)
     bucket.upload(stage, last=MANIFEST)
     shutil.rmtree(stage)
     return _named(place, replace(result, already_there=False))

@@ -26,6 +26,8 @@ import json
 import sys
 from pathlib import Path
 
+from tools.common.errors import ToolError
+from tools.common.files import require_directory
 from tools.common.paths import local_path, local_text
 from tools.isolation import exemptions
 from tools.isolation.scan import Finding, links, scan
@@ -64,25 +66,43 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     options = parse(arguments)
+    try:
+        return report(options)
+    except ToolError as error:
+        print(f"isolation: {error}", file=sys.stderr)
+        return 1
+
+
+def report(options: argparse.Namespace) -> int:
+    """Prints what a command line asks for; returns the exit code.
+
+    Raises:
+        ToolError: the root is no directory, or a file cannot be read.
+    """
+    if options.root:
+        require_directory(options.root)
     link_findings = [f for v in options.variants if options.root for f in links(options.root, v)]
     findings: list[Finding] = list(link_findings)
     all_exemptions: list[exemptions.Exemption] = []
     problems: list[exemptions.Problem] = []
     for path in sorted(set(options.files)):
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}; name files that can be read") from error
         findings += scan(path, text, options.variants[0])
         exempted, malformed = exemptions.find(path, text)
         all_exemptions += exempted
         problems += malformed
     if options.today:
         problems += exemptions.overdue(all_exemptions, options.today)
-    report = {
+    answer = {
         "schema_version": SCHEMA_VERSION,
         "findings": [dataclasses.asdict(finding) for finding in sorted(findings)],
         "exemptions": [dataclasses.asdict(e) | {"until": str(e.until)} for e in all_exemptions],
         "problems": [dataclasses.asdict(problem) for problem in problems],
     }
-    print(json.dumps(report, indent=1, sort_keys=True))
+    print(json.dumps(answer, indent=1, sort_keys=True))
     return 1 if link_findings else 0
 
 

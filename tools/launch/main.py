@@ -2,13 +2,14 @@
 
 import difflib
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from tools.bundle.worker.start import FOREIGN
 from tools.common.errors import ToolError
-from tools.corpus.default import default_cache_dir, prepare_default
+from tools.corpus.default import ELSEWHERE, default_cache_dir, is_prepared, prepare_default
 from tools.launch import remote
 from tools.launch.hardware import check_imports, python_for
 from tools.launch.version import version
@@ -38,6 +39,16 @@ VARIANTS = "experiments/grug"
 # With one of these the variant reads no data, so none is prepared.
 NEEDS_NO_DATA = ("--plan", "--help", "-h")
 NEEDS_NO_DATA += ("--tyro-print-completion", "--tyro-write-completion")
+
+# What reads a variant's flags and does no more. A copy may have no `parse`: then its run tells.
+CHECK = """
+import sys
+import {module} as launch
+try:
+    getattr(launch, "parse", list)(sys.argv[1:])
+except ValueError as error:
+    sys.exit(f"{variant}: {{error}}")
+"""
 
 
 def find_variants(root: Path) -> list[str]:
@@ -75,11 +86,33 @@ def planned_topology(flags: list[str]) -> str:
 def main(arguments: list[str]) -> int:
     """Returns an exit code only if no variant runs here.
 
-    0 after --help and the like, 2 for an unknown variant, 1 for an expected failure, and with --on
-    the code of tools.launch.remote.
+    0 after --help and the like, 2 for an unknown variant, 1 for an expected failure, the variant's
+    own for its bad flags, and with --on the code of tools.launch.remote.
     """
     root = Path(__file__).parents[2]
-    leave_pants(Path(__file__).with_name("__main__.py"), arguments, root, default_cache_dir())
+    try:
+        leave_pants(Path(__file__).with_name("__main__.py"), arguments, root, default_cache_dir())
+        return start(arguments, root)
+    except ValueError as error:
+        print(f"launch: {error}", file=sys.stderr)
+        return 2
+    except ToolError as error:
+        print(f"launch: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"launch: {place}; {ELSEWHERE}", file=sys.stderr)
+        return 1
+
+
+def start(arguments: list[str], root: Path) -> int:
+    """Starts what the command line asks for.
+
+    Raises:
+        ValueError: there is no such variant.
+        ToolError: an expected failure.
+        OSError: the directory of caches cannot be used.
+    """
     variants = find_variants(root)
     if arguments[:1] in (["--help"], ["-h"]):
         print(USAGE)
@@ -87,35 +120,47 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--list"]:
         print("\n".join(variants))
         return 0
-    try:
-        if arguments[:1] == ["--version"]:
-            print(version(Path.cwd()))  # `root` is a copy of the sources, without git and locks
-            return 0
-        variant, flags = choose(arguments, variants)
-        if any(flag.partition("=")[0] == "--on" for flag in flags):
-            return remote.main(variant, flags)
-        if needs_data(flags):
-            flags = [*flags, "--data", str(prepare_default())]
-        # The compilers for other hardware are in other locks.
-        topology = planned_topology(flags)
-        python = Path(sys.executable)
-        if topology:
-            python = python_for(topology, Path.cwd())
-            check_imports(python, root, f"{VARIANTS}/{variant}", topology)
-    except ValueError as error:
-        print(f"launch: {error}", file=sys.stderr)
-        return 2
-    except ToolError as error:
-        print(f"launch: {error}", file=sys.stderr)
-        return 1
-    become(f"{VARIANTS.replace('/', '.')}.{variant}.launch", flags, python, root)
+    if arguments[:1] == ["--version"]:
+        print(version(Path.cwd()))  # `root` is a copy of the sources, without git and locks
+        return 0
+    variant, flags = choose(arguments, variants)
+    if any(flag.partition("=")[0] == "--on" for flag in flags):
+        return remote.main(variant, flags)
+    if needs_data(flags):
+        # A minute's work is no answer to a flag that is wrong.
+        if not is_prepared() and (code := check_flags(variant, flags, root)):
+            return code
+        flags = [*flags, "--data", str(prepare_default())]
+    # The compilers for other hardware are in other locks.
+    topology = planned_topology(flags)
+    python = Path(sys.executable)
+    if topology:
+        python = python_for(topology, Path.cwd())
+        check_imports(python, root, f"{VARIANTS}/{variant}", topology)
+    become(module_of(variant), flags, python, root)
 
 
-def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
-    """Replaces this process by the variant's, so that signals and its exit code are its own."""
+def check_flags(variant: str, flags: list[str], root: Path) -> int:
+    """0 if the variant takes these flags; else its exit code, after it said what is wrong.
+
+    It reads its flags in a process of its own, as a run would, without the devices of one.
+    """
+    code = CHECK.format(module=module_of(variant), variant=variant)
+    environment = environment_of(root) | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-sP", "-c", code, *flags]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def module_of(variant: str) -> str:
+    """The module that runs a variant."""
+    return f"{VARIANTS.replace('/', '.')}.{variant}.launch"
+
+
+def environment_of(root: Path) -> dict[str, str]:
+    """The variables of a variant's process."""
     # Variables set for other Pythons would take precedence over the locked packages.
     user_environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    environment = {
+    return {
         # Huge pages give XLA's buffers on a CPU 512 times fewer page faults. It must be set before
         # the process starts.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -127,9 +172,13 @@ def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
         "PYTHONPATH": str(root),
         "GRUG_WORKSPACE": str(Path.cwd()),
     }
+
+
+def become(module: str, flags: list[str], python: Path, root: Path) -> NoReturn:
+    """Replaces this process by the variant's, so that signals and its exit code are its own."""
     sys.stdout.flush()
     # -P: import nothing from the working directory, which is the workspace, not Pants' sandbox.
-    os.execve(python, [str(python), "-sP", "-m", module, *flags], environment)
+    os.execve(python, [str(python), "-sP", "-m", module, *flags], environment_of(root))
 
 
 if __name__ == "__main__":

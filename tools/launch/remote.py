@@ -41,11 +41,10 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
         help="accelerator of the bundle (default: the topology's, or gpu)",
     )
     add("--topology", default="", help=f"{FORMS} (default: the bundle's)")
-    add("--data", type=location, default="", help="token store (default: the sample in the bundle)")
+    add("--data", type=location, help="token store (default: the sample in the bundle)")
     add(
         "--run-dir",
         type=location,
-        default="",
         help="directory or URL of the run (Slurm's default: runs/NAME-JOB)",
     )
     add(
@@ -73,6 +72,7 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
     add("--resume", action="store_true", help=argparse.SUPPRESS)  # always
     options, flags = parser.parse_known_args(arguments)
     options.flags = tuple(flags)
+    options.data, options.run_dir = options.data or "", options.run_dir or ""
     return options
 
 

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.common.errors import ToolError
+from tools.common.files import require_directory
 from tools.ledger import files
 from tools.ledger.files import LEDGER, entry_file, is_marker, place
 
@@ -114,6 +115,7 @@ class Entry:
 
 def read_ledger(root: Path) -> str:
     """The ledger of the workspace `root`, as one text. Raises ToolError if it cannot be read."""
+    require_directory(root)
     return files.compose(root)
 
 

@@ -19,7 +19,10 @@ def files(old: Path, new: Path) -> LockChange:
         try:
             locks.append(Lock.parse(path.read_bytes().decode(), str(path)))
         except (OSError, UnicodeDecodeError) as error:
-            raise ToolError(f"{path}: cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or "it is no UTF-8"
+            raise ToolError(
+                f"{path}: cannot be read: {reason}; name two lock files, or resolves"
+            ) from error
     return compare(str(new), *locks)
 
 

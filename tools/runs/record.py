@@ -115,7 +115,8 @@ def _rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
                 raise ToolError(f"{name}:{number}: more than a run writes")
             if not line.endswith(b"\n"):
                 return  # cut short by a kill
-            row = parse_json(line.decode(errors="replace").strip(), name, number)
+            text = line.decode(errors="replace").strip()
+            row = parse_json(text, name, number, remedy="put the run's own file back")
             if not isinstance(row, dict):
                 raise ToolError(f"{name}:{number}: is no object of metrics")
             for key, value in row.items():
@@ -365,14 +366,15 @@ def read_record(path: Path, name: str) -> tuple[dict[str, Any], str]:
     """
     if not path.exists():
         raise ToolError(f"{name}: is not there: give the directory of a run")
-    record = read_json(path, MAX_RECORD, name=name)
+    remedy = "put the run's own file back, or run it again"
+    record = read_json(path, MAX_RECORD, name=name, remedy=remedy)
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version not in RUN_SCHEMAS:
         versions = ", ".join(map(str, RUN_SCHEMAS))
         raise ToolError(f"{name}:1: schema_version is {version!r}, this tool knows {versions}")
     for part, is_good in _record_checks(record):
         if not is_good:
-            raise ToolError(f"{name}:1: {part} is not what a run writes")
+            raise ToolError(f"{name}:1: {part} is not what a run writes: {remedy}")
     return record, name
 
 
@@ -533,7 +535,10 @@ def _is_another(path: Path, data: bytes) -> bool:
     """
     if not path.exists():
         return False
-    old, new = json.loads(path.read_bytes()), json.loads(data)
+    try:
+        old, new = json.loads(path.read_bytes()), json.loads(data)
+    except ValueError:
+        return True
     if not isinstance(old, dict):
         return True
     compared = old.keys() - {"git", "schema_version"}

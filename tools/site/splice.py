@@ -105,6 +105,8 @@ def main(arguments: list[str]) -> int:
         "diffs", type=local_path, metavar="DIFFS", help="directory with NAME.html for each diff"
     )
     options = parser.parse_args(arguments)
+    if not (options.site / "index.html").exists():
+        raise ToolError(f"{options.site}: holds no index.html: build the site first")
     print(f"{options.site}: {splice(options.site, options.diffs)} diffs")
     return 0
 

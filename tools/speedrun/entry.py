@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.common.errors import ToolError
-from tools.common.files import read_text
+from tools.common.files import read_text, require_directory
 from tools.common.jsonio import json_line, line_of, parse_json
 from tools.speedrun.significance import below
 from tools.speedrun.tracks import AREA, TRACKS, Track
@@ -121,7 +121,12 @@ def sources_digest(files: Mapping[str, str]) -> str:
 
 
 def entries(root: Path) -> list[str]:
-    """Names of the directories of speedruns in the workspace `root`, oldest first."""
+    """Names of the directories of speedruns in the workspace `root`, oldest first.
+
+    Raises:
+        ToolError: `root` is no directory.
+    """
+    require_directory(root)
     area = root / AREA
     names = [p.name for p in area.iterdir() if p.is_dir()] if area.is_dir() else []
     return sorted(name for name in names if not name.startswith((".", "__")))

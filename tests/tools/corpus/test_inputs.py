@@ -147,7 +147,7 @@ def test_layouts_of_json(
     path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
     (file,) = plan_inputs([path]).files
     records = list(read_records(file, "text"))
-    assert [getattr(r, "data", r) for r in records] == [v["text"].encode() for v in VALUES]
+    assert [getattr(r, "data", r) for r in records] == [str(v["text"]).encode() for v in VALUES]
     for start, record in enumerate(records[:-1], start=1):  # as a resumed build reads on
         rest = read_records(file, "text", record.number + 1, record.cursor)
         assert [r.number for r in rest] == [r.number for r in records[start:]]

@@ -1,6 +1,9 @@
 import json
+import os
 import platform
+import re
 import subprocess
+import sys
 
 import pytest
 
@@ -52,6 +55,64 @@ def test_unknown_variant_ends_with_2_and_one_line(capsys):
 )
 def test_prepares_no_corpus_where_none_is_read(flags):
     assert not needs_data(flags)
+
+
+PARSES = """
+import sys
+
+def parse(argv):
+    if argv != ["--steps", "5"]:
+        print("unknown flags", argv, file=sys.stderr)
+        sys.exit(2)
+"""
+REFUSES = "def parse(argv):\n    raise ValueError(f'steps={argv[1]}: is too few; raise it')\n"
+
+
+def launch(tmp_path, cache, variant: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Launches a variant below `tmp_path`, in a process of its own: a start would replace ours."""
+    for name, text in (("strict", PARSES), ("firm", REFUSES), ("old", "print('ran')\n")):
+        file = tmp_path / "experiments/grug" / name / "launch.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    code = (
+        "import pathlib, sys, tools.launch.main as launch\n"
+        "launch.prepare_default = lambda: print('prepares') or 'store'\n"
+        f"sys.exit(launch.start({[variant, *flags]!r}, pathlib.Path({str(tmp_path)!r})))"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": paths, "GRUG_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_bad_flags_are_told_before_the_corpus_is_built(tmp_path):
+    """With the variant's own words and exit code."""
+    cache = tmp_path / "cache"
+    result = launch(tmp_path, cache, "strict", "--stepz", "5")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "unknown flags ['--stepz', '5']\n"
+    result = launch(tmp_path, cache, "firm", "--steps", "1")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "firm: steps=1: is too few; raise it\n"
+    assert "prepares" in launch(tmp_path, cache, "strict", "--steps", "5").stdout
+    assert "prepares" in launch(tmp_path, cache, "old", "--any").stdout
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_used_names_the_remedy(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GRUG_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("tools.launch.main.check_flags", lambda *_: 0)
+    assert main(["base", "--steps", "5"]) == 1
+    assert re.fullmatch(r"launch: .*file.*; name another directory in GRUG_CACHE.*\n",
+                        capsys.readouterr().err)  # fmt: skip
+    monkeypatch.setenv("GRUG_HANDOVER", str(tmp_path / "word"))
+    assert main(["base", "--steps", "5"]) == 1
+    assert re.fullmatch(r"launch: .*file.*; name another directory in GRUG_CACHE.*\n",
+                        capsys.readouterr().err)  # fmt: skip
 
 
 def test_prepares_the_corpus_by_default():
