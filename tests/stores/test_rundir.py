@@ -40,9 +40,11 @@ def test_each_combination_of_files_is_a_run_a_place_for_one_or_refused(root, kin
             assert set(Folder(url).names()) == set(names)
 
 
-def hold(url: str, said: Any) -> None:
+def hold(url: str, said: Any, together: Any) -> None:
+    folder = Folder(url)
+    together.wait(120)
     try:
-        Claim(Folder(url))
+        Claim(folder)
         said.put("has it")
         time.sleep(600)
     except RunDirError as error:
@@ -54,8 +56,8 @@ def test_of_many_starts_at_once_one_has_the_directory_and_killed_it_has_it_no_mo
     """fake-gcs-server writes whatever the condition: the claim is read again after a while."""
     url, context = root(kind), multiprocessing.get_context("spawn")
     for attempt in range(2):
-        said = context.Queue()
-        starts = [context.Process(target=hold, args=(url, said)) for _ in range(4)]
+        said, together = context.Queue(), context.Barrier(4)
+        starts = [context.Process(target=hold, args=(url, said, together)) for _ in range(4)]
         for start in starts:
             start.start()
         outcomes = sorted(said.get(timeout=120) for _ in starts)

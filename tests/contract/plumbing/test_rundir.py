@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,10 +87,12 @@ def test_a_claim_is_one_start_s_and_goes_with_it(tmp_path):
     assert not path.exists()  # nothing was written there
 
 
-def hold(path: str, claims: "multiprocessing.Queue") -> None:
+def hold(path: str, claims: Any, together: Any) -> None:
     """Claims a directory and waits to be killed."""
+    folder = Folder(path)
+    together.wait(120)
     try:
-        Claim(Folder(path))
+        Claim(folder)
         claims.put("has it")
         time.sleep(600)
     except RunDirError as error:
@@ -99,8 +102,9 @@ def hold(path: str, claims: "multiprocessing.Queue") -> None:
 def test_of_many_starts_at_once_one_has_the_directory_and_killed_it_has_it_no_more(tmp_path):
     context = multiprocessing.get_context("spawn")
     for attempt in range(3):
-        claims = context.Queue()
-        starts = [context.Process(target=hold, args=(str(tmp_path), claims)) for _ in range(4)]
+        claims, together = context.Queue(), context.Barrier(4)
+        held = (str(tmp_path), claims, together)
+        starts = [context.Process(target=hold, args=held) for _ in range(4)]
         for start in starts:
             start.start()
         said = sorted(claims.get(timeout=120) for _ in starts)
