@@ -155,7 +155,8 @@ def compile_programs(
 
     def batch(rows: int) -> Any:
         shape = (rows, cfg.sequence_length)
-        return Batch(*(jax.ShapeDtypeStruct(shape, t, sharding=by_row) for t in DTYPES))
+        arrays: list[Any] = [jax.ShapeDtypeStruct(shape, t, sharding=by_row) for t in DTYPES]
+        return Batch(*arrays)
 
     lengths = jax.ShapeDtypeStruct((cfg.model.vocab_size,), jnp.float32, sharding=whole)
     with jax.set_mesh(mesh):
