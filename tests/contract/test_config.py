@@ -93,7 +93,7 @@ def test_presets_are_those_of_the_template(variant):
     assert models == [preset.model for preset in variant.presets()], "larger names, larger models"
 
 
-def numbers(variant: Variant) -> dict[str, tuple[Any, dict[str, Any]]]:
+def numbers(variant: Variant) -> dict[str, tuple[Any, list[Any]]]:
     """{field: (its config at the smallest preset, its ranges)} of all fields that are a number."""
     preset = variant.presets()[0]
     found = {}
