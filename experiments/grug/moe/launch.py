@@ -130,7 +130,11 @@ def parse(argv: Sequence[str]) -> Command:
     """Reads the command line; tyro ends the process on --help (0) and on bad values (2)."""
     preset = chosen_preset(argv)
     default = Command(train=PRESETS[preset], preset=preset)
-    command = tyro.cli(Command, args=argv, default=default, prog=f"launch {VARIANT}")
+    try:
+        command = tyro.cli(Command, args=argv, default=default, prog=f"launch {VARIANT}")
+    except ValueError as error:  # of the config itself, which tyro does not catch
+        tell(f"{VARIANT}: {error}")
+        raise SystemExit(2) from error
     if not command.plan:
         meet()  # what follows asks for the devices of all processes
     return dataclasses.replace(command, train=resolve(command.train, command.topology))

@@ -185,9 +185,12 @@ def test_the_plan_as_json_is_the_plan(capsys):
         ("--plan --json --topology v5e:4x4", "--json is a form of --plan"),
         ("--topology v5e:4x4 --steps 3", "--topology is what --plan compiles for"),
         ("--topology nonsense", "--topology is what --plan compiles for"),
+        ("--seed -1", "seed=-1: must be at least 0"),
+        ("--model.n-layers 0", "n_layers=0: must be at least 1"),
+        ("--microbatches 3", "is not a multiple of microbatches=3"),
     ],
 )
-def test_a_flag_that_means_something_only_beside_another(capsys, flags, message):
+def test_flags_that_no_run_can_have(capsys, flags, message):
     with pytest.raises(SystemExit) as ended:
         launch.main(flags.split())
     assert ended.value.code == 2 and message in capsys.readouterr().err
