@@ -46,6 +46,8 @@ class Run:
     cache: Path
     ahead: list[str] = field(default_factory=list)
     """Directories of modules that go before all others."""
+    within: list[str] = field(default_factory=list)
+    """A command that runs another one."""
     codes: Counter[int] = field(default_factory=Counter)
     logs: list[str] = field(default_factory=list)
 
@@ -58,7 +60,7 @@ class Run:
         }
         place = ["--data", self.store, "--run-dir", self.run_dir, "--resume"]
         return subprocess.Popen(
-            [sys.executable, "-m", MODULE, *FLAGS, *place, *self.flags],
+            [*self.within, sys.executable, "-m", MODULE, *FLAGS, *place, *self.flags],
             env={**os.environ, **shared},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

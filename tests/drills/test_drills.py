@@ -6,7 +6,9 @@ A few strikes each, so that CI has time for them; with more, and a row of the ta
 """
 
 import random
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,49 @@ def test_kill_at_random_moments(run, whole):
     run.finish()
     assert_nothing_lost(run, whole)
     tell("`kill -9` at random moments", f"{times} times", run)
+
+
+# A disk of its own, as small as that; what it holds at the end stays.
+SMALL_DISK = """\
+run="$1" kept="$2"
+shift 2
+mkdir -p "$run" "$kept" && mount -t tmpfs -o size="$0"k tmpfs "$run" || exit 99
+"$@"
+code=$?
+cp -a "$run/." "$kept"
+exit $code
+"""
+
+
+def small_disk(kib: int, run_dir: Path, kept: Path) -> list[str]:
+    """A command that runs another one where `run_dir` is a file system of `kib` KiB."""
+    inside = ["sh", "-c", SMALL_DISK, str(kib), str(run_dir), str(kept)]
+    command = ["unshare", "--map-root-user", "--mount", *inside]
+    try:
+        subprocess.run([*command, "true"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system can be mounted here")
+    return command
+
+
+def test_a_disk_that_is_full(run, whole, tmp_path):
+    """At every kind of write: the claim, the sources, the record, the metrics, a save."""
+    place, sizes = run.run_dir, [8, 128, 300, 700, 1500]
+    sizes += [random.Random(0).randrange(8, 3000) for _ in range(strikes(0))]
+    for number, kib in enumerate(sizes):
+        kept = tmp_path / f"kept-{number}"
+        run.within, run.run_dir = small_disk(kib, Path(place), kept), place
+        code = run.end(run.start(), within=240)
+        assert code in (0, 1) and "Traceback" not in run.logs[-1], run.logs[-1]
+        # With room again, it goes on from what was saved. Without a save it says that it cannot.
+        run.within, run.run_dir = [], str(kept)
+        if any(kept.glob("checkpoints/*/COMMIT")) or not any(kept.glob("metrics.jsonl")):
+            run.finish()
+            assert_nothing_lost(run, whole)
+        elif len(run.rows()) > 10:
+            assert run.end(run.start()) == 1
+            assert "or none could be saved" in run.logs[-1]
+    tell("a full disk", f"{len(sizes)} disks of {min(sizes)} to {max(sizes)} KiB", run)
 
 
 def test_a_store_with_errors_and_stalls(run, whole, root, s3_proxy):

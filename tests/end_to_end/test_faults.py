@@ -15,7 +15,7 @@ from tools.corpus.default import prepare_default
 SMALL = (
     "--model.vocab-size 320 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 "
     "--model.n-kv-heads 1 --model.head-dim 16 --model.d-ff 64 --model.loss-chunk 32 "
-    "--sequence-length 64 --batch-size 4 --eval-batches 1 --warmup-steps 5"
+    "--sequence-length 64 --batch-size 4 --eval-tokens 512 --warmup-steps 5"
 ).split()
 
 
