@@ -53,8 +53,10 @@ def test_a_step_that_fits(tmp_path):
     arguments = number(text, "arguments", "compiled")
     assert state < arguments < 1.3 * state
     assert number(text, "in place of arguments") > 0.95 * state  # donated
-    peak = number(text, "peak")
+    peak = number(text, "step", "peak memory per device")
     assert arguments < peak < 4 * number(text, "together (estimate)")
+    assert number(text, "evaluation", "peak memory per device") < peak
+    assert "the largest is the step" in text
     # Attention computes the half above the diagonal too.
     model = number(text, "of the model")
     assert model < number(text, "compiled", "FLOPs per step and device") < 1.3 * model
