@@ -25,7 +25,9 @@ from tools.common.paths import local_path, local_text, location
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="bundle")
+    parser = argparse.ArgumentParser(
+        prog="bundle", description="Pack a variant as a launch bundle."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     needs = _needs()
     pack = commands.add_parser("pack", parents=[needs], help="write a bundle and its .tar.gz")

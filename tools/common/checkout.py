@@ -6,11 +6,13 @@ is in no repository, or git will not speak of it: then the reason goes to standa
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
 
 from tools.common.errors import ToolError
+from tools.common.paths import local_path, local_text
 from tools.common.repository import Repository
 
 
@@ -26,9 +28,17 @@ def state(root: Path, paths: list[str]) -> dict[str, str | bool]:
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    root, *paths = arguments
+    parser = argparse.ArgumentParser(
+        prog="checkout",
+        description="Print the commit that is checked out, and whether paths differ.",
+    )
+    parser.add_argument("root", type=local_path, help="root of the workspace")
+    parser.add_argument(
+        "paths", nargs="*", type=local_text, help="paths to compare with the commit"
+    )
+    options = parser.parse_args(arguments)
     try:
-        print(json.dumps(state(Path(root), paths), sort_keys=True))
+        print(json.dumps(state(options.root, options.paths), sort_keys=True))
     except ToolError as error:
         print("{}")
         print(error, file=sys.stderr)

@@ -62,7 +62,9 @@ def write(directory: Path, files: Tree) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="trees")
+    parser = argparse.ArgumentParser(
+        prog="trees", description="Copy out the files of a variant that git or the ledger keeps."
+    )
     parser.add_argument("source", type=local_text)
     parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)

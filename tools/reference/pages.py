@@ -155,14 +155,18 @@ def _tool(page: ProgramHelp) -> tuple[str, ...]:
         _table(("command", "what it does"), rows) if any(text for _, text in rows) else "",
         *(block for section in program_help.sections for block in _section(section)),
     )
-    if begin[0].startswith("python -m") and any(listed):
-        # What only our own goals start is not searched for by its options.
-        listed = ("<div data-search-exclude markdown>", *listed, "</div>")
+    # A usage says what the table of options says, and what only our own goals start is not searched
+    # for by its options.
+    unsearched, searched = (_fenced("\n".join(usage)),), listed
+    if begin[0].startswith("python -m"):
+        unsearched, searched = (*unsearched, *listed), ()
     return (
         heading,
         *(_fenced(text) if "\n" in text else inline(text) for text in prose),
-        _fenced("\n".join(usage)),
-        *listed,
+        "<div data-search-exclude markdown>",
+        *unsearched,
+        "</div>",
+        *searched,
     )
 
 
