@@ -133,7 +133,7 @@ def test_fields_of_a_track():
 def test_metrics_are_those_of_base():
     base = ROOT / "experiments/grug/base"
     sources = "".join((base / name).read_text() for name in ("train.py", "plumbing/runlog.py"))
-    written = set(re.findall(r'"((?:train|optim|throughput)/\w+)"', sources))
+    written = set(re.findall(r'"((?:train|optim|throughput|eval)/\w+)"', sources))
     evaluated = re.findall(r'"(eval/(?:\w+/)?)"', sources)
     written |= {f"{prefix}{name}" for prefix in evaluated for name in ("loss", "bpb")}
     listed = codes([row[0] for row in rows("docs/reference/run.md", "| key | unit |")])

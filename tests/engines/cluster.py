@@ -59,7 +59,7 @@ def start(
     """
     logs.mkdir(parents=True, exist_ok=True)
     shared = {
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling is most of the time
         "LAUNCH_COORDINATOR": f"127.0.0.1:{free_port()}",
