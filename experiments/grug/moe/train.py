@@ -346,8 +346,7 @@ class Evaluator:
     def __init__(self, store: TokenStore, cfg: TrainConfig):
         self.rows = PackedRows(store, "heldout", cfg.sequence_length, targets=cfg.eval_tokens)
         self.batches = every_row(self.rows, cfg.batch_size // cfg.microbatches, BATCH)
-        lengths = store.array("token_bytes").read().result().astype(np.float32)
-        self.token_bytes = jax.device_put(lengths, P(None))
+        self.token_bytes = jax.device_put(store.token_bytes(), P(None))
         self.sums = make_eval_step()
 
     def __call__(self, state: TrainState) -> dict[str, float]:

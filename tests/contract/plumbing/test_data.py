@@ -200,6 +200,11 @@ def test_an_array_that_cannot_be_read_is_named(tmp_path, store):
     with pytest.raises(DataError, match=f"^token store {copy}/: ") as refused:
         PackedRows(opened, "heldout", LENGTH)
     assert "\n" not in str(refused.value)
+    for shard in (copy / "token_bytes/c").iterdir():
+        shard.write_bytes(b"no zarr")
+    with pytest.raises(DataError, match=f"^{copy}/: ") as refused:
+        opened.token_bytes()
+    assert "\n" not in str(refused.value)
 
 
 def test_too_little_text_for_a_batch(make_store):

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorstore as ts
 from jaxtyping import Array, Float, Int
 
@@ -81,6 +82,20 @@ class TokenStore:
             if isinstance(outage := failure(error, self.url), Outage):
                 raise outage from error
             raise DataError(f"{self.url}{name}: cannot be read: {brief(error)}") from error
+
+    def token_bytes(self) -> np.ndarray:
+        """UTF-8 bytes that each token id stands for, as float32.
+
+        Raises:
+            DataError: the array is missing or damaged.
+            Outage: the store does not answer.
+        """
+        array = self.array("token_bytes")
+        try:
+            return np.asarray(array.read().result(), np.float32)
+        except ValueError as error:
+            problem = failure(error, self.url)
+            raise problem if isinstance(problem, Outage) else DataError(str(problem)) from error
 
     def text_bytes(self, split: str) -> ts.TensorStore | None:
         """UTF-8 bytes of the text of each document; None if the bytes of its tokens tell them.
