@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.drill import Run
+from tests.drills.drill import STEPS, Run
 from tests.stores.conftest import moto, root, s3, s3_proxy
 from tools.corpus.default import prepare_default
 
 __all__ = ["moto", "root", "s3", "s3_proxy"]
-STEPS = ["--steps", "120"]
+FLAGS = ["--steps", str(STEPS)]
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def whole(store: str, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that nothing strikes."""
-    run = Run(store, str(tmp_path_factory.mktemp("whole")), STEPS, cache)
+    run = Run(store, str(tmp_path_factory.mktemp("whole")), FLAGS, cache)
     run.finish()
     return run
 
@@ -34,4 +34,4 @@ def whole(store: str, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def run(store: str, cache: Path, tmp_path: Path) -> Run:
     """The same run, to be struck."""
-    return Run(store, str(tmp_path / "run"), STEPS, cache)
+    return Run(store, str(tmp_path / "run"), FLAGS, cache)

@@ -31,6 +31,10 @@ AGAIN = (128 + signal.SIGTERM,)
 CLOCKED = ("tokens_per_second", "step_time", "loading_time")
 
 
+STEPS = max(120, 15 * STRIKES)
+"""Of a run: more than it makes between so many strikes."""
+
+
 def strikes(few: int) -> int:
     """How often to strike: as the environment says, else a few times."""
     return STRIKES or few

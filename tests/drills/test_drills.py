@@ -6,13 +6,14 @@ A few strikes each, so that CI has time for them; with more, and a row of the ta
 """
 
 import random
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.drills.drill import assert_nothing_lost, strikes, tell
+from tests.drills.drill import STEPS, assert_nothing_lost, strikes, tell
 from tests.stores.faults import Weather
 
 CLOCK = """\
@@ -30,12 +31,15 @@ def test_kill_at_random_moments(run, whole):
     for _ in range(times):
         process = run.start()
         if draw.random() < 0.8:
-            run.wait_for_step(process, min(len(run.rows()) // 5 * 5 + draw.randint(1, 9), 118))
+            run.wait_for_step(
+                process, min(len(run.rows()) // 5 * 5 + draw.randint(1, 9), STEPS - 10)
+            )
             time.sleep(draw.random() / 5)
         else:
             time.sleep(draw.random() * 8)
         process.kill()
         run.end(process)
+    assert run.codes == {-signal.SIGKILL: times}
     run.finish()
     assert_nothing_lost(run, whole)
     tell("`kill -9` at random moments", f"{times} times", run)
