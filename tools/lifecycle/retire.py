@@ -37,8 +37,7 @@ def retire(
     verdict = ledger.verdict(entry, verdict)
     locks = [f"{LOCKS}/{entry.name}{suffix}" for suffix in (".in", ".lock")]
     locks = [path for path in locks if (repo.root / path).exists()]
-    files = repo.tracked(entry.path)
-    if not files:
+    if not repo.names("ls-files", "-z", "--", entry.path):
         places = f"{entry.path} {file_of(text, entry.line)}"
         message = f"git knows no file of it: commit it first, or give it up: rm -r {places}"
         raise ToolError(f"{entry.path}: {message}")
@@ -46,6 +45,7 @@ def retire(
         others = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
         message = f"{dirty[0]}{others}: git does not have it: commit it, or remove it, first"
         raise ToolError(message)
+    files = repo.tracked(entry.path)
     refuse_dependents(repo, entry, locks, keep_mentions)
     change = removal(repo, entry, files, locks, [e.name for e in entries])
     head = repo.ask("rev-parse", "HEAD").strip()

@@ -124,6 +124,12 @@ def test_refusals(copied, capsys, dirty, verdict, message):
     assert message in error and error.count("\n") == 1 and copied.state() == before
 
 
+def test_one_that_lost_a_file(copied, capsys):
+    (copied.root / COPY / "model.py").unlink()
+    assert retire(copied) == 1
+    assert f"{COPY}/model.py: git does not have it: commit it" in capsys.readouterr().err
+
+
 def test_one_that_is_not_there(copied, capsys):
     assert copied.run("retire", "gone", "--verdict=v") == 1
     assert "gone: is not in the ledger" in capsys.readouterr().err
