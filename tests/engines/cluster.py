@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,12 @@ def start(
     `before` is called in each of them before it becomes the program, which the command `through`
     starts.
     """
+
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+        if before:
+            before()
+
     logs.mkdir(parents=True, exist_ok=True)
     shared = {
         "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
@@ -76,7 +83,7 @@ def start(
                     env={**os.environ, **shared, **variables, **own},
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=before,
+                    preexec_fn=prepare,
                 )
             workers.append(Worker(process, log))
     return workers

@@ -77,6 +77,7 @@ def test_a_closed_terminal_costs_nothing(store, cache, tmp_path):
     command = [sys.executable, "-m", MODULES["base"], *MODEL, *ENDLESS, "--data", store]
 
     def on_the_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # this test may run under nohup
         os.login_tty(theirs)
 
     process = subprocess.Popen(

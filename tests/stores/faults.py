@@ -106,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = dict(headers).get("Content-Length") if self.command == "HEAD" else None
         self.send_header("Content-Length", length or str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":  # a body would be read as the next answer
+            self.wfile.write(body)
 
     def _forward(self) -> None:
         assert isinstance(self.server, Proxy)

@@ -11,9 +11,9 @@ EDITS = [
     Edit("model.py", "PERIOD = 1\n", "PERIOD = 4\n"),
     Edit(
         "model.py",
-        "    query_chunk: int = 512\n",
-        '    window: int = 16\n    """Positions that three of four layers attend to."""\n'
-        "    query_chunk: int = 512\n",
+        "    query_chunk: Count = 512\n",
+        '    window: Count = 16\n    """Positions that three of four layers attend to."""\n'
+        "    query_chunk: Count = 512\n",
     ),
     Edit(
         "model.py",
