@@ -208,7 +208,7 @@ class Attention(eqx.Module):
     w_o: Float[Array, "*L N H D"]
     q_norm: RMSNorm
     k_norm: RMSNorm
-    query_chunk: Count = eqx.field(static=True)
+    query_chunk: int = eqx.field(static=True)
 
     @staticmethod
     def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Attention":
