@@ -428,7 +428,8 @@ def port(repo: Repository, commits: Sequence[str], names: Sequence[str]) -> tupl
         raise ToolError(f"{untouched[:SHORT]}: touches no living copy's origin")
     if marked != text:
         ledger.put(change, repo.root, text, marked)
-    command = write(repo, change) if change.writes or change.removes else ""
+    changed = change.writes or change.removes
+    command = write(repo, change, conflicted=conflicted) if changed else ""
     return [*lines, next_step(command, conflicted=conflicted)], conflicted
 
 

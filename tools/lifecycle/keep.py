@@ -53,11 +53,14 @@ def keep_sources(repo: Repository, change: Change, run: Run, paths: Sequence[str
     return run.sources_digest in sources
 
 
+def _runs_of(repo: Repository, entry: Entry) -> list[Run]:
+    runs, _ = run_summary.load_all(repo.root)
+    return [run for run in runs if run.variant == entry.name]
+
+
 def keep_runs(repo: Repository, change: Change, entry: Entry) -> list[str]:
     """Keeps the sources of an entry's runs that only this branch has; returns their directories."""
-    runs, _ = run_summary.load_all(repo.root)
-    own = [run for run in runs if run.variant == entry.name]
-    _, beside = kept_sources.lost(repo, own)
+    _, beside = kept_sources.lost(repo, _runs_of(repo, entry))
     directories = entry.directories
     on_main = kept_sources.commits_of(repo, directories, repo.main_branches()) if beside else {}
     places: list[str] = []
@@ -71,17 +74,16 @@ def keep_runs(repo: Repository, change: Change, entry: Entry) -> list[str]:
 
 def uncommitted_records(repo: Repository, entry: Entry) -> list[str]:
     """The files of an entry's runs that no commit has yet, though the ledger quotes them."""
-    runs, _ = run_summary.load_all(repo.root)
-    kept = [kept_sources.place(run.sources_digest) for run in runs if run.variant == entry.name]
+    kept = [kept_sources.place(run.sources_digest) for run in _runs_of(repo, entry)]
     return repo.dirty(f"{run_summary.RUNS}/{entry.name}", *kept)
 
 
 def keep_sizes(
     repo: Repository, change: Change, entry: Entry, entries: Sequence[Entry], sizes: str
-) -> list[str]:
+) -> None:
     """Keeps how large a variant is, and its origin was, as the plugin measured them.
 
-    Returns the files that will hold it. Raises ToolError if `sizes` is malformed.
+    Raises ToolError if `sizes` is malformed.
     """
     measured = kept_sizes.read_argument(sizes)
     origin = next((other for other in entries if other.name == entry.origin), None)
@@ -91,11 +93,8 @@ def keep_sizes(
         trees["origin"] = (repo.object(commit, origin.path), origin.path)
     elif origin and forked and forked.tree:
         trees["origin"] = (forked.tree, origin.path)
-    places: list[str] = []
     for side, (tree, path) in trees.items():
         place = kept_sizes.place(tree)
         is_there = (repo.root / place).exists() or place in change.writes
         if side in measured and not is_there:
             change.put(place, None, File(kept_sizes.encode(measured[side], tree, path)))
-            places.append(place)
-    return places

@@ -66,7 +66,8 @@ def upstream(
     if not merged.conflicts:
         _mark(repo, change, text, variant, verdict)
     keep.keep_sizes(repo, change, variant, (origin,), sizes)
-    command = write(repo, change, keep.uncommitted_records(repo, variant))
+    records = keep.uncommitted_records(repo, variant)
+    command = write(repo, change, records, conflicted=bool(merged.conflicts))
     paths = (*change.writes, *change.removes)
     changed = sum(path.startswith(f"{origin.path}/") for path in paths)
     lines = [f"{origin.path}: {changed} files changed by {variant.name}, not committed"]

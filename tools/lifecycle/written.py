@@ -5,6 +5,7 @@ The line it gives names all that the command wrote or removed, and nothing else.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from tools.common.repository import Repository
@@ -17,23 +18,27 @@ from tools.runs.run_summary import RUNS
 _GROUPS = (AREA, RUNS, KEPT)
 
 
-def write(repo: Repository, change: Change, beside: Iterable[str] = ()) -> str:
+def write(
+    repo: Repository, change: Change, beside: Iterable[str] = (), *, conflicted: bool = False
+) -> str:
     """Carries out a change and returns the command that commits it.
 
     Args:
         repo: the workspace; its `stages` says whether to put the change into git's index.
         change: what the command does.
         beside: other paths that the commit needs, such as records that nobody committed yet.
+        conflicted: whether the change holds conflicts. They are not staged: git would take them as
+            resolved, and `git diff` would not show them.
 
     Raises:
         ToolError: a file has changed meanwhile, or git refuses what it is given.
     """
     carry_out(repo.root, repo.state(), change)
     paths = sorted({*change.writes, *change.removes, *beside})
-    if repo.stages:
+    if repo.stages and not conflicted:
         repo.stage(paths)
         return "git commit"
-    return f"git add --all {' '.join(sorted(set(map(_group, paths))))} && git commit"
+    return f"git add --all {shlex.join(sorted(set(map(_group, paths))))} && git commit"
 
 
 def _group(path: str) -> str:

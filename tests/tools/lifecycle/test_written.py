@@ -1,6 +1,7 @@
 """Each command says how to commit what it wrote, all of it and no more, and stages it if asked."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -74,6 +75,30 @@ def test_what_a_person_resolved_is_named(branch, capsys):
     assert branch.run("upstream", "relu", "--resolved", "--verdict=it pays", "--stage") == 0
     assert capsys.readouterr().out.endswith("then git commit\n")
     branch.git("commit", "-q", "-m", "upstream")
+    assert branch.git("status", "--short") == "?? mine.txt"
+
+
+@pytest.mark.parametrize("name", ["drift apply", "upstream"])
+def test_conflicts_are_not_staged(branch, capsys, name):
+    """`git diff` shows them, as the message says; git would take them as resolved."""
+    branch.edit(f"{BASE}/model.py", "V30 = 30\n", "V30 = 'other'\n")
+    branch.git("commit", "-q", "-m", "base moves", "--", BASE)
+    assert branch.run(*COMMANDS[name], "--stage") == 1
+    assert "next: resolve " in capsys.readouterr().out
+    assert branch.git("diff", "--cached", "--name-only") == ""
+    assert "<<<<<<<" in branch.git("diff")
+
+
+def test_names_are_quoted_for_a_shell(branch, capsys):
+    branch.git("add", "docs")
+    branch.write("docs/a b's.md", f"{COPY}/model.py\n")
+    branch.git("add", "docs")
+    branch.git("commit", "-q", "-m", "the run, and a page")
+    assert branch.run("rename", "relu", "--to=wide_mlp") == 0
+    (line,) = [o for o in capsys.readouterr().out.splitlines() if o.startswith("next: ")]
+    command = line.partition(", then ")[2].removesuffix(" && git commit")
+    subprocess.run(["sh", "-c", command], cwd=branch.root, check=True)
+    branch.git("commit", "-q", "-m", "rename")
     assert branch.git("status", "--short") == "?? mine.txt"
 
 
