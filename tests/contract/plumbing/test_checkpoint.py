@@ -131,7 +131,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_restored(tmp_path, monkeypatch):
         state = make_state(1)
         checkpoints.save(1, state | {"split": state["split"] * np.nan}, {"config": CONFIG})
         checkpoints.wait()
-    message = r"step 1 .* is not finite: split. Delete its folder to go on from an older one"
+    message = r"step 1 .* is not finite: split. Delete its folder, step-00000001/, to start again$"
     with pytest.raises(CheckpointError, match=message):
         checkpoints.restore(1, like(), CONFIG)
 
@@ -194,8 +194,21 @@ def test_damage_stops_the_run(tmp_path, name, damage):
         chunk.unlink()
     else:
         (folder(tmp_path, 1) / name / "zarr.json").write_text("{")
-    with pytest.raises(CheckpointError, match="checkpoint of step 1 .* is damaged"):
+    message = (
+        "checkpoint of step 1 .* is damaged.* Delete its folder, step-00000001/, to start again$"
+    )
+    with pytest.raises(CheckpointError, match=message):
         checkpoints.restore(1, like(), CONFIG)
+
+
+def test_a_damaged_checkpoint_names_the_one_before_it(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path), keep=5)
+    for step in (1, 2, 4, 6):
+        checkpoints.save(step, make_state(step), {"config": CONFIG})
+        checkpoints.wait()
+    (folder(tmp_path, 4) / "COMMIT").write_text("{")
+    with pytest.raises(CheckpointError, match="step-00000004/, to go on from step 2$"):
+        checkpoints.restore(4, like(), CONFIG)
 
 
 def test_unreadable_commit(tmp_path):

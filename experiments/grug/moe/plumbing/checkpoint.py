@@ -291,14 +291,16 @@ class Checkpoints:
             meta = json.loads(content or b"")
             saved = {k: meta[k] for k in ("schema_version", "config", "leaves")}
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{checkpoint}: its COMMIT is unreadable: {error!r}") from error
+            raise CheckpointError(
+                f"{checkpoint} is damaged: its COMMIT is unreadable: {error!r}. "
+                f"{self._without(step)}"
+            ) from error
         shapes = {name: describe(x) for name, x in expected.items()}
         ours = {"schema_version": CHECKPOINT_SCHEMA, "config": config, "leaves": shapes}
         if changes := differences(saved, ours):
             raise CheckpointError(
                 f"{checkpoint} is of another run: {'; '.join(changes)}. Give the run's own values "
-                "to "
-                "resume it, or another --run-dir to start anew"
+                "to resume it, or another --run-dir to start anew"
             )
         try:
             arrays = read_arrays(self.folder / directory, expected)
@@ -308,16 +310,19 @@ class Checkpoints:
             if refused(error):
                 raise CheckpointError(f"{checkpoint}: {explained}") from error
             raise CheckpointError(
-                f"{checkpoint} is damaged: {brief(error)}. Delete its folder to go on from an "
-                "older one "
-                f"(there are {self.steps()})"
+                f"{checkpoint} is damaged: {brief(error)}. {self._without(step)}"
             ) from error
         if bad := not_finite(arrays):
             raise CheckpointError(
-                f"{checkpoint} is not finite: {listed(bad)}. Delete its folder to go on from an "
-                f"older one (there are {self.steps()})"
+                f"{checkpoint} is not finite: {listed(bad)}. {self._without(step)}"
             )
         return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
+
+    def _without(self, step: int) -> str:
+        """What there is to do about a checkpoint that can't be used."""
+        older = max((s for s in self.steps() if s < step), default=None)
+        start = "start again" if older is None else f"go on from step {older}"
+        return f"Delete its folder, {folder_of(step)}, to {start}"
 
 
 def listed(names: list[str]) -> str:
