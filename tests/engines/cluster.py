@@ -132,8 +132,8 @@ def rows(run_dir: Path) -> list[dict[str, float]]:
 
 
 def wait_for(workers: list[Worker], what: str, found: Callable[[], bool]) -> None:
-    """Waits until `found()`; fails when a worker ends, or after two minutes."""
-    deadline = time.monotonic() + 120
+    """Waits until `found()`; fails when a worker ends, or after as long as a start may take."""
+    deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and all(w.process.poll() is None for w in workers):
         if found():
             return
