@@ -131,7 +131,7 @@ _RULES = """
   margin: 0;
   padding: 0;
 }
-.gd .tree li {
+.gd .tree.tree li {
   margin: 0;
   padding: 1px 0;
 }
