@@ -514,6 +514,16 @@ _RULES = """
   .gd .tree {
     display: none;
   }
+  .gd table.d, .gd .d td {
+    font-size: 9px;
+    line-height: 1.35;
+  }
+  .gd .d col:nth-child(odd) {
+    width: 36px;
+  }
+  .gd .d tr {
+    break-inside: avoid;
+  }
   .gd .file>summary {
     position: static;
   }
