@@ -82,9 +82,11 @@ def site() -> Path:
 @pytest.fixture(scope="session")
 def variant(site: Path) -> Path:
     """The page of the experiment with the largest diff: an untouched copy has an empty one."""
-    alone = sorted(site.glob("reports/variants/*.diff.html"), key=lambda page: page.stat().st_size)
-    assert alone, "no experiment of the site has a diff"
-    return alone[-1].with_name(alone[-1].name.replace(".diff", ""))
+    pages = [
+        p for p in site.glob("reports/variants/*.html") if 'class="gd"' in p.read_text("utf-8")
+    ]
+    assert pages, "no experiment of the site has a diff"
+    return max(pages, key=lambda page: page.stat().st_size)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -259,6 +261,7 @@ def planted() -> Comparison:
         "model.py": _model(new=False),
         "own.py": own.format("base"),
         "gone.py": "GONE = True\n",
+        "test_model.py": "def test_rate():\n    assert Config().rate == 0.001\n",
         "a/path/of/many/directories/and_a_rather_long_name_for_one_file_indeed.txt": same,
         "ends.txt": "one\ntwo\n",
         "some.bin": "\0\1",
@@ -266,6 +269,7 @@ def planted() -> Comparison:
     new = {
         "model.py": _model(new=True),
         "own.py": own.format("planted"),
+        "test_model.py": "def test_rate():\n    assert Config().rate == 0.002\n",
         "extra.py": "def added(x: int) -> int:\n\treturn x + 1  # tab\n\n\n" + _MOVED,
         "a/path/of/many/directories/and_a_rather_long_name_for_one_file_indeed.txt": same + "end\n",
         "ends.txt": "one\r\ntwo\r\n",

@@ -193,9 +193,7 @@ def _changed(facts: Mapping[str, Any]) -> str:
 
 def _diff(entry: Entry, archive: Archive) -> str:
     if entry.name in archive.diffs:
-        alone = f'<p><a href="{entry.name}.diff.html">The diff on a page of its own</a></p>'
-        # The link comes first: Markdown makes the comment after it a block of its own.
-        return f"{alone}\n\n{PLACEHOLDER.format(name=entry.name)}"
+        return PLACEHOLDER.format(name=entry.name)
     if entry.origin == "none":
         return "<p>Written from scratch: there is no origin to compare with.</p>"
     if entry.status == "deleted":

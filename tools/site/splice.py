@@ -1,9 +1,8 @@
 """python -m tools.site.splice SITE DIFFS
 
-Puts each fragment DIFFS/NAME.html in place of its comment in SITE/reports/variants/NAME.html, and
-on a page of its own, NAME.diff.html. MkDocs never sees the diffs, for which it would need a minute
-and which would fill the search index. A DIFFS/diff.css is copied to SITE/assets/ and linked from
-these pages.
+Puts each fragment DIFFS/NAME.html in place of its comment in SITE/reports/variants/NAME.html.
+MkDocs never sees the diffs, for which it would need a minute and which would fill the search index.
+A DIFFS/diff.css is copied to SITE/assets/ and linked from these pages.
 """
 
 from __future__ import annotations
@@ -17,36 +16,13 @@ from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB, read_text
 from tools.common.paths import local_path
 from tools.ledger.ledger import NAME
-from tools.site.markup import PAGES, PLACEHOLDER, text
+from tools.site.markup import PAGES, PLACEHOLDER
 
 MAX_DIFF = 8 * MIB
 MAX_PAGE = 2 * MAX_DIFF
 STYLE = "diff.css"
 _LEFT = re.compile(r"<!-- grug:diff ([^>]*) -->")
 _DOCUMENT = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
-
-ALONE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="robots" content="noindex">
-<link rel="icon" href="data:,">
-<title>{name}: diff</title>
-<style>body {{ margin: 0; }} main.gd {{ min-height: 100vh; padding: 16px; }}</style>{style}
-</head>
-<body>
-<main class="gd">
-<nav aria-label="Breadcrumb"><a href="../grug-archive.html">Archive</a> / \
-<a href="{name}.html">{name}</a></nav>
-<h1 class="h">{name}: diff</h1>
-{fragment}
-</main>
-</body>
-</html>
-"""
 
 
 def splice(site: Path, diffs: Path) -> int:
@@ -73,8 +49,6 @@ def splice(site: Path, diffs: Path) -> int:
                 raise ToolError(f"{page}: holds {count} places for its diff: build it again")
             spliced = before.replace(place, fragment).replace("</head>", f"{style}</head>", 1)
             changed[page] = spliced.encode()
-            own_page = ALONE.format(name=text(name), style=style, fragment=fragment)
-            changed[page.with_name(f"{name}.diff.html")] = own_page.encode()
         except ToolError as error:
             faults.append(str(error))
     for page in sorted((site / PAGES).glob("*.html")):

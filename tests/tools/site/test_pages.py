@@ -162,7 +162,6 @@ def test_a_diff_has_its_place(workspace):
     workspace.write_ledger(entry("base"), entry("moe"), entry("new"), gone)
     result = pages(workspace, diffs=["moe", "stranger"])
     assert "\n\n<!-- grug:diff moe -->\n" in result["reports/variants/moe.md"]
-    assert 'href="moe.diff.html"' in result["reports/variants/moe.md"]
     assert "Written from scratch" in result["reports/variants/base.md"]
     assert "None was made" in result["reports/variants/new.md"]
     assert "git show 0123abc:experiments/grug/gone" in result["reports/variants/gone.md"]
