@@ -9,7 +9,7 @@ from typing import Any
 
 from tools.runs import numerics
 from tools.runs.run_summary import Run, flat
-from tools.runs.stats import Sample, Test, value_at, welch
+from tools.runs.stats import PAIRED, Sample, Test, paired, value_at, welch
 
 SIGNIFICANT = 0.05
 
@@ -40,10 +40,32 @@ class Group:
         """The settings that all of them share, by flat names such as `model.d_model`."""
         return flat(self.runs[0].experiment())
 
+    @property
+    def sources_digest(self) -> str:
+        """The digest of the sources that all of them ran."""
+        return self.runs[0].sources_digest
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The values of two runs of equal seed, which read the same data in the same order."""
+
+    seed: int
+    variant: float
+    origin: float
+
+    @property
+    def difference(self) -> float:
+        """The variant's value less the origin's: below zero, the variant is better."""
+        return self.variant - self.origin
+
 
 @dataclass(frozen=True)
 class Reading:
-    """Both sides at the point where they have spent the same amount of one resource."""
+    """Both sides at the point where they have spent the same amount of one resource.
+
+    `pairs` holds the values that the test is of if its method is paired; else those that there are.
+    """
 
     axis: str
     spent: float
@@ -52,6 +74,7 @@ class Reading:
     origin: Sample
     test: Test | None
     notes: tuple[str, ...]
+    pairs: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +85,9 @@ class Comparison:
     origin: Group
     readings: dict[str, Reading | str]
     differs: tuple[str, ...]
-    """Settings that both have with different values: `learning_rate 0.01 → 0.02`."""
+    """Settings that differ: `learning_rate 0.01 → 0.02`, `window 64 (base has none)`."""
+    q: float | None = None
+    """The q-value of the reading at equal tokens among all of the ledger; None without a test."""
 
 
 def groups(runs: Iterable[Run]) -> list[Group]:
@@ -119,8 +144,10 @@ def compare(runs: Iterable[Run], origin_runs: Iterable[Run]) -> list[Comparison]
 def read(axis: str, variant: Group, origin: Group) -> Reading | str:
     """Both groups at the largest amount of `axis` that every run has spent.
 
-    A sentence with the reason if there is no such reading.
+    A sentence with the reason if there is no such reading. If each of the variant's seeds has its
+    pair, the test is of the pairs, and the origin's other seeds are left out.
     """
+    notes, origin, is_paired = _paired_seeds(variant, origin)
     runs = [*variant.runs, *origin.runs]
     if axis == "FLOPs" and not all(run.flops_per_token for run in runs):
         return "a run does not tell its FLOPs per token"
@@ -129,26 +156,70 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
         return f"runs on different devices ({', '.join(sorted(hardware))})"
     measured_over = sorted({run.measured_over for run in runs})
     unlike = len(measured_over) > 1
-    for metric, points_of in METRICS.items():
+    for metric in METRICS:
         if metric == HELD_OUT and unlike:
             continue
-        curves = [
-            [(AXES[axis](run, point), value) for point, value in points_of(run)] for run in runs
-        ]
-        if not all(curves):
+        values = _values(axis, metric, runs)
+        if values is None:
             continue
-        spent = min(curve[-1][0] for curve in curves)
-        values = [value_at(curve, spent) for curve in curves]
-        if any(value is None for value in values):
-            continue  # one run's first evaluation comes after another's end
-        numbers = [value for value in values if value is not None]
+        spent, numbers = values
         seeds = len(variant.runs)
         first, second = Sample(tuple(numbers[:seeds])), Sample(tuple(numbers[seeds:]))
-        notes = [n for group in (variant, origin) if (n := _unfinished(axis, spent, group))]
+        notes += [n for group in (variant, origin) if (n := _unfinished(axis, spent, group))]
         if unlike:
             notes.append(f"held-out values over {' and '.join(measured_over)} do not compare")
-        return Reading(axis, spent, metric, first, second, welch(first, second), tuple(notes))
+        test = paired(first, second) if is_paired else welch(first, second)
+        pairs = _pairs(variant, origin, numbers)
+        return Reading(axis, spent, metric, first, second, test, tuple(notes), pairs)
     return "no measure that all runs have there"
+
+
+def _values(axis: str, metric: str, runs: Sequence[Run]) -> tuple[float, list[float]] | None:
+    """(the amount that all have spent, the metric of each run there); None if a run lacks it."""
+    curves = [
+        [(AXES[axis](run, point), value) for point, value in METRICS[metric](run)] for run in runs
+    ]
+    if not all(curves):
+        return None
+    spent = min(curve[-1][0] for curve in curves)
+    values = [value_at(curve, spent) for curve in curves]
+    if any(value is None for value in values):
+        return None  # one run's first evaluation comes after another's end
+    return spent, [value for value in values if value is not None]
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    """What fixes which tokens a run reads, and when."""
+    names = ("batch_size", "sequence_length", "microbatches")
+    return run.seed, run.data_digest, *(run.config.get(name) for name in names)
+
+
+def _paired_seeds(variant: Group, origin: Group) -> tuple[list[str], Group, bool]:
+    """(notes, the origin's group to compare with, whether each seed of the variant is paired)."""
+    orders = {_order(run) for run in origin.runs}
+    lacking = [str(run.seed) for run in variant.runs if _order(run) not in orders]
+    if lacking:
+        seeds = f"seed{'s' * (len(lacking) > 1)} {', '.join(lacking)}"
+        remedy = f"{origin.variant} has no run of the same data in the same order"
+        return [f"not paired: for {seeds} {remedy}"], origin, False
+    ours = {_order(run) for run in variant.runs}
+    matching = tuple(run for run in origin.runs if _order(run) in ours)
+    left = [str(run.seed) for run in origin.runs if _order(run) not in ours]
+    if not left:
+        return [], origin, True
+    seeds = f"seed{'s' * (len(left) > 1)} {', '.join(left)}"
+    note = f"{origin.variant}'s {seeds} left out: {variant.variant} has no pair of it"
+    return [note], Group(origin.variant, matching), True
+
+
+def _pairs(variant: Group, origin: Group, numbers: Sequence[float]) -> tuple[Pair, ...]:
+    """The pairs of the runs; `numbers` are the values of the variant's runs, then the origin's."""
+    theirs = {_order(r): x for r, x in zip(origin.runs, numbers[len(variant.runs) :], strict=True)}
+    return tuple(
+        Pair(run.seed, value, theirs[_order(run)])
+        for run, value in zip(variant.runs, numbers, strict=False)
+        if _order(run) in theirs
+    )
 
 
 def _unfinished(axis: str, spent_by_all: float, group: Group) -> str | None:
@@ -166,25 +237,56 @@ def _unfinished(axis: str, spent_by_all: float, group: Group) -> str | None:
     )
 
 
-def sentence(reading: Reading | str, variant: str, origin: str) -> str:
-    """The claim that a reading allows, in one sentence, or that it allows none."""
+def sentence(reading: Reading | str, variant: str, origin: str, q: float | None = None) -> str:
+    """The claim that a reading allows, or that it allows none: the verdict; then the numbers.
+
+    Args:
+        reading: both sides at one point, or why they cannot be read.
+        variant: the name of the one.
+        origin: the name of the other.
+        q: the claim's q-value among those of the ledger.
+    """
+    head = verdict(reading, variant)
+    if isinstance(reading, str):
+        return head
+    v, o, test = reading.variant, reading.origin, reading.test
+    means = f"{variant} {mean_text(v)}, {origin} {mean_text(o)} {reading.metric}"
+    if test is None:
+        return f"{head}; {better(v.mean - o.mean, reading.metric)}; {means}"
+    of = f"{v.n} pairs of seeds" if test.method == PAIRED else f"{v.n} and {o.n} seeds"
+    interval = f"95% interval {between(test.low, test.high)}"
+    values = p_value(test.p) if q is None else f"{p_value(test.p)}, {p_value(q, 'q')}"
+    return f"{head}; {interval}, {test.method}-test of {of}, {values}; {means}"
+
+
+def verdict(reading: Reading | str, variant: str) -> str:
+    """What a reading allows to be said of a variant: `moe is better by 0.012 bits per byte`."""
     if isinstance(reading, str):
         return f"no claim: {reading}"
-    v, o = reading.variant, reading.origin
-    unit = "bits per byte" if reading.metric.endswith("byte") else "nats per token"
-    means = f"{variant} {mean_text(v)}, {origin} {mean_text(o)} {reading.metric}"
-    if min(v.n, o.n) < 2:
-        return f"one seed: no claim; {means}, difference {v.mean - o.mean:+.4f}"
-    if reading.test is None:
-        return f"no claim, the seeds do not differ; {means}"
     test = reading.test
-    verdict = "no difference shown"
+    if min(reading.variant.n, reading.origin.n) < 2:
+        return "one seed: no claim"
+    if test is None:
+        return "no claim: the seeds all differ alike, as copies of a run do"
     if test.p < SIGNIFICANT:
-        verdict = f"{variant} is {'lower' if test.difference < 0 else 'higher'}"
-    return (
-        f"{verdict}; difference {test.difference:+.4f} {unit} (95% interval {test.low:+.4f} to "
-        f"{test.high:+.4f}), n = {v.n} and {o.n}, {p_value(test.p)}; {means}"
-    )
+        return f"{variant} is {better(test.difference, reading.metric)}"
+    return f"no difference shown ({better(test.difference, reading.metric)})"
+
+
+def better(difference: float, metric: str) -> str:
+    """A difference in words; less is better: `better by 0.0120 bits per byte`, `equal`."""
+    if not difference:
+        return "equal"
+    unit = "bits per byte" if metric.endswith("byte") else "nats per token"
+    return f"{'better' if difference < 0 else 'worse'} by {abs(difference):.4f} {unit}"
+
+
+def between(low: float, high: float) -> str:
+    """An interval in words, the better end first: `0.0050 to 0.0196 better`."""
+    first, last = (f"{abs(end):.4f} {'better' if end < 0 else 'worse'}" for end in (low, high))
+    if (low < 0) == (high < 0):
+        return f"{first.split(' ')[0]} to {last}"
+    return f"{first} to {last}"
 
 
 def mean_text(sample: Sample) -> str:
@@ -193,20 +295,26 @@ def mean_text(sample: Sample) -> str:
     return f"{sample.mean:.4f}{spread} (n = {sample.n})"
 
 
-def p_value(p: float) -> str:
-    """A p-value as text: `p = 0.012`, or `p < 0.0001`."""
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+def p_value(p: float, name: str = "p") -> str:
+    """A p-value as text: `p = 0.012`, or `p < 0.0001`; `name` is `q` for a q-value."""
+    return f"{name} < 0.0001" if p < 1e-4 else f"{name} = {p:.2g}"
 
 
 def amount(axis: str, value: float) -> str:
-    """An amount as text: `2.66M tokens`, `2.2e+13 FLOPs`, or for seconds `6 min 0 s`."""
+    """An amount as text: `2.66M tokens`, `10.2 TFLOP`, or for seconds `6 min 0 s`."""
     if axis == "tokens":
-        for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-            if value >= size:
-                return f"{value / size:.3g}{letter} tokens"
-        return f"{value:.0f} tokens"
+        return f"{_scaled(value, 'KMBT')} tokens"
     if axis == "FLOPs":
-        return f"{value:.3g} FLOPs"
+        number = _scaled(value, "kMGTPEZY")
+        return f"{number.rstrip('kMGTPEZY')} {number.lstrip('0123456789.')}FLOP"
     if value >= 3600:
         return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
     return f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def _scaled(value: float, letters: str) -> str:
+    """A number of three digits and the letter of its power of a thousand: `2.66M`."""
+    power = 0
+    while float(f"{value:.3g}") >= 1000 and power < len(letters):
+        value, power = value / 1000, power + 1
+    return f"{float(f'{value:.3g}'):g}{letters[power - 1] if power else ''}"

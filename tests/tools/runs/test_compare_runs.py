@@ -72,14 +72,15 @@ def test_reading_a_curve():
     assert value_at(points, 0.9) is value_at(points, 5.1) is value_at([], 1) is None
 
 
+MOE = (1.9, 1.9012, 1.9018)
+
+
 @pytest.fixture
 def seeds(workspace):
     """Three seeds of base and of moe, which is lower by 0.1 and a quarter slower."""
     for seed in range(3):
         workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2.0 + seed / 1000)
-        workspace.write_summary(
-            "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, seconds=125.0
-        )
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], seconds=125.0)
     return workspace
 
 
@@ -94,9 +95,14 @@ def test_a_claim(seeds):
     assert (result.variant.n, result.origin.n) == (3, 3)
     assert result.test.difference == pytest.approx(-0.1)
     assert result.test.p < 1e-4 and result.test.high < 0 and result.notes == ()
-    message = sentence(result, "moe", "base")
-    assert message.startswith("moe is lower; difference -0.1000 bits per byte (95% interval -0.1")
-    assert "n = 3 and 3, p < 0.0001" in message
+    assert [(pair.seed, pair.variant, pair.origin) for pair in result.pairs] == [
+        (0, MOE[0], 2.0), (1, MOE[1], 2.001), (2, MOE[2], 2.002)
+    ]  # fmt: skip
+    assert sentence(result, "moe", "base", q=0.0123) == (
+        "moe is better by 0.1000 bits per byte; 95% interval 0.1005 to 0.0995 better, "
+        "paired t-test of 3 pairs of seeds, p < 0.0001, q = 0.012; moe 1.9010 ± 0.0009 (n = 3), "
+        "base 2.0010 ± 0.0010 (n = 3) held-out bits per byte"
+    )
 
 
 def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
@@ -107,14 +113,12 @@ def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
     assert result.notes == (
         "moe is read at 80% of its schedule, where its learning rate may not have decayed",
     )
-    assert sentence(result, "moe", "base").startswith("moe is higher")
+    assert sentence(result, "moe", "base").startswith("moe is worse by 0.3000 bits per byte; ")
 
 
 def test_at_equal_flops(seeds):
     for seed in range(3):
-        seeds.write_summary(
-            "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, flops_per_token=50.0
-        )
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], flops_per_token=50.0)
     result = readings(seeds)["FLOPs"]
     assert result.spent == 500_000
     assert result.origin.values[0] == pytest.approx(3.0)  # base at half its tokens
@@ -143,7 +147,7 @@ def test_seeds_without_spread_are_no_claim(workspace):
         workspace.write_summary("base", f"base-{seed}", seed=seed)
         workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1.0)
     message = sentence(readings(workspace)["tokens"], "moe", "base")
-    assert message.startswith("no claim, the seeds do not differ; ")
+    assert message.startswith("no claim: the seeds all differ alike, as copies of a run do; ")
 
 
 def test_no_difference_is_said_so(workspace):
@@ -237,7 +241,7 @@ def test_the_command(seeds, capsys):
     assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "moe (moe-0, moe-1, moe-2) against base (base-0, base-1, base-2)"
-    assert lines[1].startswith("  equal tokens (10K tokens): moe is lower; difference -0.1000")
+    assert lines[1].startswith("  equal tokens (10K tokens): moe is better by 0.1000 bits ")
     assert [line.split("(")[0] for line in lines if line.startswith("  e")] == [
         "  equal tokens ",
         "  equal FLOPs ",
@@ -272,6 +276,12 @@ def test_amounts_and_p_values():
         "2.05K tokens",
         "2.66M tokens",
         "3B tokens",
+    ]
+    assert [amount("FLOPs", x) for x in (999, 1.02e13, 999.6e9, 3e18)] == [
+        "999 FLOP",
+        "10.2 TFLOP",
+        "1 TFLOP",
+        "3 EFLOP",
     ]
     assert (amount("time", 61), amount("time", 7260)) == ("1 min 1 s", "2 h 1 min")
     assert (p_value(0.0421), p_value(1e-9)) == ("p = 0.042", "p < 0.0001")
