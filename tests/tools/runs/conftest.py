@@ -13,6 +13,7 @@ from tools.runs.run_summary import OLD_ROLES, encode
 SOURCES = {"model.py": "WIDTH = 8\n", "train.py": "STEPS = 9\n"}
 DIGEST, OTHER = "a" * 64, "b" * 64
 COMMIT = "c" * 40
+ORIGIN = {"name": "base", "at": COMMIT[:12], "by": "forked at", "digests": [DIGEST]}
 GIT = ("git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
 
 
@@ -115,7 +116,7 @@ class Workspace:
         curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
                  for i in range(1, 11)]  # fmt: skip
         summary = {
-            "schema_version": 4,
+            "schema_version": 5,
             "variant": variant,
             "run": run,
             "run_schema": 3,
@@ -125,16 +126,19 @@ class Workspace:
             "data_digest": DIGEST,
             "sources_digest": DIGEST,
             "mixed_sources": False,
+            "origin": None if variant == "base" else ORIGIN,
             "lock": DIGEST,
             "numerics": {"jax.enable_x64": False},
             "git": {"commit": COMMIT, "dirty": False},
             "devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 1},
+            "host": {"processor": "A Processor", "cores": 2},
             "versions": {"python": "3.11.7"},
             "steps": steps,
             "tokens": tokens,
             "seconds": time,
             "flops_per_token": 100.0,
             "tokens_per_second": tokens / time,
+            "step_time_spread": 0.05,
             "final": {
                 "train_loss": end,
                 "heldout_loss": end,

@@ -191,8 +191,11 @@ def test_held_out_values_over_other_targets_do_not_compare(workspace):
 def test_only_runs_on_the_same_data_compare(seeds):
     for seed in range(3):
         seeds.write_summary("moe", f"moe-{seed}", seed=seed, data_digest="e" * 64)
-    with pytest.raises(ToolError, match="have no runs on the same data"):
-        claims(seeds.root, "moe", "base")
+    (result,) = claims(seeds.root, "moe", "base")
+    assert str(result) == (
+        "no claim: no run of base as of cccccccccccc is on the same data; record one, or name "
+        "another with --against base@RUN"
+    )
 
 
 def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
@@ -215,6 +218,21 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
         ("flags of JAX and XLA (recorded of one side alone)",),
     }
     assert "settings that differ: jax.enable_x64 False → True" in "".join(map(render, result))
+
+
+def test_a_setting_that_only_one_side_has_is_named(seeds):
+    config = {"steps": 100, "learning_rate": 0.01}
+    for seed in range(3):
+        ours = {**config, "model": {"window": 64}}
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], config=ours)
+        theirs = {**config, "model": {"cap": 30.0}}
+        seeds.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 1000, config=theirs)
+    (result,) = claims(seeds.root, "moe")
+    assert result.differs == (
+        "model.cap 30.0 of base, moe has none",
+        "model.window 64, base has none",
+    )
+    assert f"settings that differ: {'; '.join(result.differs)}\n" in render(result)
 
 
 def test_the_origins_most_alike_group_is_compared(seeds):
@@ -240,8 +258,12 @@ def test_the_command(seeds, capsys):
     arguments = ["moe", "--against", "base", "--root", str(seeds.root)]
     assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "moe (moe-0, moe-1, moe-2) against base (base-0, base-1, base-2)"
-    assert lines[1].startswith("  equal tokens (10K tokens): moe is better by 0.1000 bits ")
+    assert lines[:3] == [
+        "moe (moe-0, moe-1, moe-2; sources aaaaaaaaaaaa)",
+        "  against base (base-0, base-1, base-2; sources aaaaaaaaaaaa)",
+        "  which is base as of cccccccccccc, from which it was copied",
+    ]
+    assert lines[3].startswith("  equal tokens (10K tokens): moe is better by 0.1000 bits ")
     assert [line.split("(")[0] for line in lines if line.startswith("  e")] == [
         "  equal tokens ",
         "  equal FLOPs ",
@@ -266,7 +288,7 @@ def test_claims_that_cannot_be_asked_for(workspace, name, against, message):
 
 def test_a_malformed_summary_stops_a_claim(seeds):
     seeds.write_summary("base", "base-9", curve=[])
-    with pytest.raises(ToolError, match="base-9.json:23: curve: is malformed"):
+    with pytest.raises(ToolError, match="base-9.json:26: curve: is malformed"):
         claims(seeds.root, "moe", "base")
 
 
