@@ -10,9 +10,7 @@ from tools.common.jsonio import json_line
 from tools.runs import numerics, origins
 from tools.runs.origins import Origin
 from tools.runs.run_summary import Run, flat
-from tools.runs.stats import PAIRED, Sample, Test, paired, value_at, welch
-
-SIGNIFICANT = 0.05
+from tools.runs.stats import PAIRED, SIGNIFICANT, Sample, Test, paired, value_at, welch
 
 Axis = Callable[[Run, Sequence[float]], float]
 """The amount of a resource spent up to a point (step, tokens, seconds, ...) of a run's curve."""
