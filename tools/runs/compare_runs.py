@@ -226,9 +226,8 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
     runs = [*variant.runs, *origin.runs]
     if axis == "FLOPs" and not all(run.flops_per_token for run in runs):
         return "a run does not tell its FLOPs per token"
-    hardware = {f"{run.devices['count']} × {run.devices['kind']}" for run in runs}
-    if axis == "time" and len(hardware) > 1:
-        return f"runs on different devices ({', '.join(sorted(hardware))})"
+    if axis == "time" and (reason := _unlike_times(runs)):
+        return reason
     measured_over = sorted({run.measured_over for run in runs})
     unlike = len(measured_over) > 1
     for metric in METRICS:
@@ -247,6 +246,31 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
         pairs = _pairs(variant, origin, numbers)
         return Reading(axis, spent, metric, first, second, test, tuple(notes), pairs)
     return "no measure that all runs have there"
+
+
+MOST_SPREAD = 0.25
+"""Above this `step_time_spread`, other work took a part of a run's time."""
+
+
+def _unlike_times(runs: Sequence[Run]) -> str | None:
+    """Why the times of runs do not compare; None if they do."""
+    devices = {f"{run.devices['count']} × {run.devices['kind']}" for run in runs}
+    if len(devices) > 1:
+        return f"runs on different devices ({', '.join(sorted(devices))})"
+    silent = [run.run for run in runs if run.host is None or run.step_time_spread is None]
+    if silent:
+        return f"{silent[0]} does not tell its processor, its cores and how evenly its steps ran"
+    hosts = {f"{run.host['processor']}, {run.host['cores']} cores" for run in runs if run.host}
+    if len(hosts) > 1:
+        return f"runs on different processors ({'; '.join(sorted(hosts))})"
+    spread, worst = max((run.step_time_spread or 0.0, run.run) for run in runs)
+    if spread > MOST_SPREAD:
+        return (
+            f"the steps of {worst} took unequally long (from the 10th to the 90th percentile "
+            f"{spread:.0%} of the median, more than {MOST_SPREAD:.0%}): other work took a part of "
+            "its time"
+        )
+    return None
 
 
 def _values(axis: str, metric: str, runs: Sequence[Run]) -> tuple[float, list[float]] | None:

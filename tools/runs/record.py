@@ -39,8 +39,9 @@ from tools.runs.run_summary import (
 )
 from tools.runs.stats import thin
 
-# The first has no roles of settings; up to the second, `sources` lists those of the last attempt.
-RUN_SCHEMAS = (1, 2, 3)
+# The first has no roles of settings; up to the second, `sources` lists those of the last attempt;
+# up to the third, no attempt tells its host.
+RUN_SCHEMAS = (1, 2, 3, 4)
 MAX_RECORD = 4 * MIB
 MAX_METRICS = 512 * MIB
 MAX_LINE = 64 * 1024
@@ -427,7 +428,7 @@ def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
             yield f"attempts[{i}].{key}", isinstance(attempt.get(key), kind)
         yield f"attempts[{i}].numerics", version < 3 or _is_numerics(attempt.get("numerics"))
         host = attempt.get("host")
-        yield f"attempts[{i}].host", host is None or run_summary.is_host(host)
+        yield f"attempts[{i}].host", run_summary.is_host(host) if version >= 4 else host is None
         for key, parts in (("git", _GIT), ("devices", _DEVICES)):
             is_good = all(isinstance(attempt[key].get(k), v) for k, v in parts.items())
             yield f"attempts[{i}].{key}", is_good and set(attempt[key]) == set(parts)

@@ -14,6 +14,7 @@ SOURCES = {"model.py": "WIDTH = 8\n", "train.py": "STEPS = 9\n"}
 DIGEST, OTHER = "a" * 64, "b" * 64
 COMMIT = "c" * 40
 ORIGIN = {"name": "base", "at": COMMIT[:12], "by": "forked at", "digests": [DIGEST]}
+HOST = {"processor": "A Processor", "cores": 2}
 GIT = ("git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
 
 
@@ -53,13 +54,14 @@ class Workspace:
         starts: tuple[int, ...] = (0,),
         sources: Mapping[str, str | bytes] = SOURCES,
         commit: str | None = COMMIT,
-        schema: int = 3,
+        schema: int = 4,
         numerics: tuple[dict[str, Any], ...] = (),
+        hosts: tuple[dict[str, Any], ...] = (),
     ) -> Path:
         """A run directory as record.py and runlog.py of experiments/grug/base/plumbing write it.
 
         Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`,
-        and each under its `numerics`.
+        and each under its `numerics`, on its one of the `hosts`.
         """
         directory = self.root / "runs" / name
         contents = {f: c.encode() if isinstance(c, str) else c for f, c in sources.items()}
@@ -82,9 +84,13 @@ class Workspace:
             for start, digest in zip(starts, (*earlier, last), strict=True)
         ]
         if schema >= 3:
-            each = numerics or ({"environment": {}, "jax": {"enable_x64": False}},) * len(starts)
-            for attempt, values in zip(attempts, each, strict=True):
+            seen = numerics or ({"environment": {}, "jax": {"enable_x64": False}},) * len(starts)
+            for attempt, values in zip(attempts, seen, strict=True):
                 attempt["numerics"] = values
+        if schema >= 4:
+            each = hosts or (HOST,) * len(starts)
+            for attempt, host in zip(attempts, each, strict=True):
+                attempt["host"] = host
         settings = {
             "seed": 0,
             "steps": len(rows),
@@ -131,7 +137,7 @@ class Workspace:
             "numerics": {"jax.enable_x64": False},
             "git": {"commit": COMMIT, "dirty": False},
             "devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 1},
-            "host": {"processor": "A Processor", "cores": 2},
+            "host": HOST,
             "versions": {"python": "3.11.7"},
             "steps": steps,
             "tokens": tokens,

@@ -163,6 +163,25 @@ def test_other_hardware_allows_no_claim_on_time(seeds):
     assert "different devices (1 × cpu, 8 × TPU v4)" in readings(seeds)["time"]
 
 
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"host": {"processor": "B", "cores": 2}}, "different processors (A Processor, 2 cores; B"),
+        ({"host": {"processor": "A Processor", "cores": 4}}, "2 cores; A Processor, 4 cores)"),
+        ({"host": None}, "base-1 does not tell its processor, its cores and how evenly its steps"),
+        ({"step_time_spread": None}, "base-1 does not tell its processor"),
+        ({"step_time_spread": 0.26}, "the steps of base-1 took unequally long (from the 10th to"),
+    ],
+)
+def test_times_of_unlike_machines_allow_no_claim(seeds, values, message):
+    seeds.write_summary("base", "base-1", seed=1, bpb=2.001, step_time_spread=0.25)
+    assert not isinstance(readings(seeds)["time"], str)
+    seeds.write_summary("base", "base-1", seed=1, bpb=2.001, **values)
+    result = readings(seeds)
+    assert message in result["time"] and not isinstance(result["tokens"], str)
+    assert sentence(result["time"], "moe", "base").startswith("no claim: ")
+
+
 def test_without_evaluations_the_training_loss_is_read(workspace):
     for seed, end in enumerate((4.0, 4.1)):
         workspace.write_summary("base", f"base-{seed}", seed=seed, end=end)
