@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np

@@ -6,7 +6,7 @@ One key per line, in the order of KEYS, so that two summaries compare line by li
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from tools.common.errors import ToolError
 from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
+from tools.runs import recompute
 
 SCHEMA_VERSION = 5
 # Roles for summaries of the first schema, which do not hold them.
@@ -245,9 +246,27 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         "heldout_targets": values["heldout_targets"] is None
         or (_whole(values["heldout_targets"]) and values["heldout_targets"] > 0),
     }
-    return result + [
-        (key, f"is malformed: {_AGAIN}") for key, is_good in checks.items() if not is_good
-    ]
+    result += [(key, f"is malformed: {_AGAIN}") for key, is_good in checks.items() if not is_good]
+    return result or [(key, f"{message}: {_AGAIN}") for key, message in _recomputed(values)]
+
+
+def _recomputed(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What does not follow from other parts of a summary whose parts are well formed."""
+    config, curve, steps, tokens = (values[key] for key in ("config", "curve", "steps", "tokens"))
+    digests = {key: values[key] for key in ("data_digest", "sources_digest", "lock")}
+    digests["git"] = values["git"]["commit"]
+    for key, digest in digests.items():
+        if recompute.is_zero(digest):
+            yield key, "is a digest of zeros, which is that of nothing"
+    if values["origin"] and any(map(recompute.is_zero, values["origin"]["digests"])):
+        yield "origin", "has a digest of zeros, which is that of nothing"
+    if config.get("seed") != values["seed"]:
+        yield "seed", f"is {values['seed']}, but the config has {config.get('seed')}"
+    yield from recompute.counted(steps, tokens, config, curve, config.get("steps"))
+    yield from recompute.timed(values["seconds"], curve)
+    yield from recompute.trained(values["final"]["train_loss"], curve)
+    heldout, seconds = values["heldout"], values["seconds"]
+    yield from recompute.held_out(values["final"], heldout, steps, tokens, seconds)
 
 
 def _number(value: Any) -> bool:

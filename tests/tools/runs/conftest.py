@@ -119,8 +119,10 @@ class Workspace:
         end, bpb = values.pop("end", 4.0), values.pop("bpb", 2.0)
         tokens, time = values.pop("tokens", 10_000), values.pop("seconds", 100.0)
         steps = values.pop("steps", 100)
-        curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
-                 for i in range(1, 11)]  # fmt: skip
+        # Seeds differ on the way, as those of real runs do.
+        way = values.get("seed", 0) / 1000
+        curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10
+                  + way * (i < 10)] for i in range(1, 11)]  # fmt: skip
         summary = {
             "schema_version": 5,
             "variant": variant,
@@ -147,18 +149,21 @@ class Workspace:
             "step_time_spread": 0.05,
             "final": {
                 "train_loss": end,
-                "heldout_loss": end,
+                "heldout_loss": 2.5 * bpb,
                 "heldout_bpb": bpb,
                 "ema_loss": None,
                 "ema_bpb": None,
             },
             "curve": curve,
             "heldout": [
-                [steps / 2, tokens // 2, time / 2, end + 1, bpb + 1],
-                [steps, tokens, time, end, bpb],
+                [steps / 2, tokens // 2, time / 2, 2.5 * (bpb + 1), bpb + 1],
+                [steps, tokens, time, 2.5 * bpb, bpb],
             ],
             "heldout_targets": 1000,
         } | values
+        if not summary["heldout"]:
+            summary["final"] |= {"heldout_loss": None, "heldout_bpb": None}
+        summary["config"] = {"seed": summary["seed"]} | summary["config"]
         path = self.root / f"docs/reports/runs/{variant}/{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(summary))

@@ -202,7 +202,8 @@ def test_held_out_values_over_other_targets_do_not_compare(workspace):
         config = {"eval_batches": 4, "batch_size": size, "sequence_length": 64}
         for seed, variant in ((seed, v) for seed in (0, 1) for v in ("base", "moe")):
             given = config if variant == "base" else config | {"batch_size": 8}
-            older = {"heldout_targets": None, "config": given}
+            tokens = 100 * given["batch_size"] * 64
+            older = {"heldout_targets": None, "config": given, "tokens": tokens}
             workspace.write_summary(variant, f"{variant}-{seed}", seed=seed, **older)
         assert (readings(workspace)["tokens"].metric == "training loss") == (size == 16)
 

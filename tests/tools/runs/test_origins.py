@@ -52,7 +52,10 @@ class Lab(Repository):
             lines = rows(20, every=10)
             for line in lines:
                 line["train/loss"] += self.bpb(name, seed)
-            lines[-1]["eval/bpb"] = self.bpb(name, seed)
+            lines[-1] |= {
+                "eval/bpb": self.bpb(name, seed),
+                "eval/loss": 2.25 * self.bpb(name, seed),
+            }
             at = {"sources": sources, "commit": self.git("rev-parse", "HEAD")}
             run = f"{prefix}{name}-{seed}"
             runs.append(self.write_run(run, lines, record={"variant": name},

@@ -231,7 +231,8 @@ def test_many_evaluations_and_long_numbers_fit(workspace):
         )
         for step in range(1, 3001)
     ]
-    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
+    run = workspace.write_run("base-1", lines, config={"steps": lines[-1]["step"]})
+    path, *_ = record([run], workspace.root)
     result = run_summary.load(workspace.root / path, path)
     assert result.heldout[0][0] == 997 and result.heldout[-1][0] == result.steps
 
