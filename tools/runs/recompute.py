@@ -55,7 +55,7 @@ def counted(
     width = math.ceil(steps / len(curve))
     if not steps - 2 * width <= end[0] <= steps:
         yield "curve", f"ends at step {end[0]:g}, and the run at step {steps:,}"
-    elif not close(tokens / steps, end[1] / end[0], 2 * width / steps + 0.05):
+    elif not _follows(tokens, curve, 1):
         yield "tokens", f"is {tokens:,}, but the curve has {end[1]:,.0f} at step {end[0]:g}"
 
 
@@ -65,12 +65,17 @@ def _is_straight(curve: Points) -> bool:
     return all(close(point[1] / point[0], first, 0.05) for point in curve)
 
 
+def _follows(total: float, curve: Points, column: int) -> bool:
+    """Whether a total lies after the curve's end in that column, and not far after."""
+    end = curve[-1][column]
+    longest = max((b[column] - a[column] for a, b in pairwise(curve)), default=end)
+    return end * (1 - _ROUNDED) <= total <= (end + 2 * longest) * (1 + _ROUNDED)
+
+
 def timed(seconds: float, curve: Points) -> Iterator[Fault]:
     """Faults of the time: the curve's last point lies before the end, and not far before."""
-    end = curve[-1]
-    longest = max((b[2] - a[2] for a, b in pairwise(curve)), default=seconds)
-    if not end[2] * (1 - _ROUNDED) <= seconds <= end[2] + 2 * longest + _ROUNDED * seconds:
-        yield "seconds", f"is {seconds:g}, but the curve ends at {end[2]:g} s"
+    if not _follows(seconds, curve, 2):
+        yield "seconds", f"is {seconds:g}, but the curve ends at {curve[-1][2]:g} s"
 
 
 def trained(loss: float, curve: Points) -> Iterator[Fault]:
