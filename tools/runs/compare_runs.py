@@ -289,7 +289,7 @@ def _values(axis: str, metric: str, runs: Sequence[Run]) -> tuple[float, list[fl
 
 def _order(run: Run) -> tuple[Any, ...]:
     """What fixes which tokens a run reads, and when."""
-    names = ("batch_size", "sequence_length", "microbatches")
+    names = ("batch_size", "sequence_length")
     return run.seed, run.data_digest, *(run.config.get(name) for name in names)
 
 
