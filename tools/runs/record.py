@@ -25,7 +25,15 @@ from tools.common.jsonio import parse_json, read_json
 from tools.common.paths import local_path, location
 from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
-from tools.runs import fetched, kept_sources, numerics, origins, results, run_summary
+from tools.runs import (
+    fetched,
+    kept_sources,
+    numerics,
+    origins,
+    recompute,
+    results,
+    run_summary,
+)
 from tools.runs.compare_runs import experiment_key
 from tools.runs.numerics import is_elsewhere
 from tools.runs.origins import Origin
@@ -549,6 +557,12 @@ def record(
             runs[path] = run_summary.parse(data.decode(), path)
         except ToolError as error:
             faults += str(error).splitlines()
+    copies = recompute.copies((path, run.seed, run.curve) for path, run in runs.items())
+    faults += (
+        f"{path}: has the losses of {copies[path]}, whose seed is another: run this seed itself"
+        for path in summaries
+        if path in copies
+    )
     if faults:
         raise ToolError("\n".join(faults))
     named = origins.named(root, against, list(before.values()), entries) if against else None

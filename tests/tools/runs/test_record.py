@@ -202,6 +202,19 @@ def test_all_or_none(workspace):
     assert "is also another's: rename the directory" in refusal(workspace, good, twin)
 
 
+def test_one_run_under_another_seed_is_refused(workspace):
+    record([workspace.write_run("base-1", rows(10))], workspace.root)
+    copy = workspace.write_run("base-2", rows(10), config={"seed": 1})
+    (copy / "metrics.jsonl").write_bytes(
+        (workspace.root / "runs/base-1/metrics.jsonl").read_bytes()
+    )
+    with pytest.raises(ToolError, match="base-2.json: has the losses of .*base-1.json, whose seed"):
+        record([copy], workspace.root)
+    assert not (workspace.root / "docs/reports/runs/base/base-2.json").exists()
+    again = workspace.write_run("base-3", rows(10))
+    record([again], workspace.root)  # a seed run twice gives the same losses
+
+
 def test_another_run_of_that_name_is_kept(workspace):
     path, *_ = record([workspace.write_run("base-1", rows(10))], workspace.root)
     before = (workspace.root / path).read_bytes()
