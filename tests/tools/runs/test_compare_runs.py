@@ -72,14 +72,15 @@ def test_reading_a_curve():
     assert value_at(points, 0.9) is value_at(points, 5.1) is value_at([], 1) is None
 
 
+MOE = (1.9, 1.9012, 1.9018)
+
+
 @pytest.fixture
 def seeds(workspace):
     """Three seeds of base and of moe, which is lower by 0.1 and a quarter slower."""
     for seed in range(3):
         workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2.0 + seed / 1000)
-        workspace.write_summary(
-            "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, seconds=125.0
-        )
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], seconds=125.0)
     return workspace
 
 
@@ -94,9 +95,14 @@ def test_a_claim(seeds):
     assert (result.variant.n, result.origin.n) == (3, 3)
     assert result.test.difference == pytest.approx(-0.1)
     assert result.test.p < 1e-4 and result.test.high < 0 and result.notes == ()
-    message = sentence(result, "moe", "base")
-    assert message.startswith("moe is lower; difference -0.1000 bits per byte (95% interval -0.1")
-    assert "n = 3 and 3, p < 0.0001" in message
+    assert [(pair.seed, pair.variant, pair.origin) for pair in result.pairs] == [
+        (0, MOE[0], 2.0), (1, MOE[1], 2.001), (2, MOE[2], 2.002)
+    ]  # fmt: skip
+    assert sentence(result, "moe", "base", q=0.0123) == (
+        "moe is better by 0.1000 bits per byte; 95% interval 0.1005 to 0.0995 better, "
+        "paired t-test of 3 pairs of seeds, p < 0.0001, q = 0.012; moe 1.9010 ± 0.0009 (n = 3), "
+        "base 2.0010 ± 0.0010 (n = 3) held-out bits per byte"
+    )
 
 
 def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
@@ -107,14 +113,12 @@ def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
     assert result.notes == (
         "moe is read at 80% of its schedule, where its learning rate may not have decayed",
     )
-    assert sentence(result, "moe", "base").startswith("moe is higher")
+    assert sentence(result, "moe", "base").startswith("moe is worse by 0.3000 bits per byte; ")
 
 
 def test_at_equal_flops(seeds):
     for seed in range(3):
-        seeds.write_summary(
-            "moe", f"moe-{seed}", seed=seed, bpb=1.9 + seed / 1000, flops_per_token=50.0
-        )
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], flops_per_token=50.0)
     result = readings(seeds)["FLOPs"]
     assert result.spent == 500_000
     assert result.origin.values[0] == pytest.approx(3.0)  # base at half its tokens
@@ -143,7 +147,7 @@ def test_seeds_without_spread_are_no_claim(workspace):
         workspace.write_summary("base", f"base-{seed}", seed=seed)
         workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1.0)
     message = sentence(readings(workspace)["tokens"], "moe", "base")
-    assert message.startswith("no claim, the seeds do not differ; ")
+    assert message.startswith("no claim: the seeds all differ alike, as copies of a run do; ")
 
 
 def test_no_difference_is_said_so(workspace):
@@ -157,6 +161,25 @@ def test_other_hardware_allows_no_claim_on_time(seeds):
     devices = {"count": 8, "kind": "TPU v4", "platform": "tpu", "processes": 1}
     seeds.write_summary("base", "base-0", devices=devices)
     assert "different devices (1 × cpu, 8 × TPU v4)" in readings(seeds)["time"]
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"host": {"processor": "B", "cores": 2}}, "different processors (A Processor, 2 cores; B"),
+        ({"host": {"processor": "A Processor", "cores": 4}}, "2 cores; A Processor, 4 cores)"),
+        ({"host": None}, "base-1 does not tell its processor, its cores and how evenly its steps"),
+        ({"step_time_spread": None}, "base-1 does not tell its processor"),
+        ({"step_time_spread": 0.26}, "the steps of base-1 took unequally long (from the 10th to"),
+    ],
+)
+def test_times_of_unlike_machines_allow_no_claim(seeds, values, message):
+    seeds.write_summary("base", "base-1", seed=1, bpb=2.001, step_time_spread=0.25)
+    assert not isinstance(readings(seeds)["time"], str)
+    seeds.write_summary("base", "base-1", seed=1, bpb=2.001, **values)
+    result = readings(seeds)
+    assert message in result["time"] and not isinstance(result["tokens"], str)
+    assert sentence(result["time"], "moe", "base").startswith("no claim: ")
 
 
 def test_without_evaluations_the_training_loss_is_read(workspace):
@@ -179,7 +202,8 @@ def test_held_out_values_over_other_targets_do_not_compare(workspace):
         config = {"eval_batches": 4, "batch_size": size, "sequence_length": 64}
         for seed, variant in ((seed, v) for seed in (0, 1) for v in ("base", "moe")):
             given = config if variant == "base" else config | {"batch_size": 8}
-            older = {"heldout_targets": None, "config": given}
+            tokens = 100 * given["batch_size"] * 64
+            older = {"heldout_targets": None, "config": given, "tokens": tokens}
             workspace.write_summary(variant, f"{variant}-{seed}", seed=seed, **older)
         assert (readings(workspace)["tokens"].metric == "training loss") == (size == 16)
 
@@ -187,8 +211,11 @@ def test_held_out_values_over_other_targets_do_not_compare(workspace):
 def test_only_runs_on_the_same_data_compare(seeds):
     for seed in range(3):
         seeds.write_summary("moe", f"moe-{seed}", seed=seed, data_digest="e" * 64)
-    with pytest.raises(ToolError, match="have no runs on the same data"):
-        claims(seeds.root, "moe", "base")
+    (result,) = claims(seeds.root, "moe", "base")
+    assert str(result) == (
+        "no claim: no run of base as of cccccccccccc is on the same data; record one, or name "
+        "another with --against base@RUN"
+    )
 
 
 def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
@@ -211,6 +238,21 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
         ("flags of JAX and XLA (recorded of one side alone)",),
     }
     assert "settings that differ: jax.enable_x64 False → True" in "".join(map(render, result))
+
+
+def test_a_setting_that_only_one_side_has_is_named(seeds):
+    config = {"steps": 100, "learning_rate": 0.01}
+    for seed in range(3):
+        ours = {**config, "model": {"window": 64}}
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], config=ours)
+        theirs = {**config, "model": {"cap": 30.0}}
+        seeds.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 1000, config=theirs)
+    (result,) = claims(seeds.root, "moe")
+    assert result.differs == (
+        "model.cap 30.0 of base, moe has none",
+        "model.window 64, base has none",
+    )
+    assert f"settings that differ: {'; '.join(result.differs)}\n" in render(result)
 
 
 def test_the_origins_most_alike_group_is_compared(seeds):
@@ -236,8 +278,12 @@ def test_the_command(seeds, capsys):
     arguments = ["moe", "--against", "base", "--root", str(seeds.root)]
     assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "moe (moe-0, moe-1, moe-2) against base (base-0, base-1, base-2)"
-    assert lines[1].startswith("  equal tokens (10K tokens): moe is lower; difference -0.1000")
+    assert lines[:3] == [
+        "moe (moe-0, moe-1, moe-2; sources aaaaaaaaaaaa)",
+        "  against base (base-0, base-1, base-2; sources aaaaaaaaaaaa)",
+        "  which is base as of cccccccccccc, from which it was copied",
+    ]
+    assert lines[3].startswith("  equal tokens (10K tokens): moe is better by 0.1000 bits ")
     assert [line.split("(")[0] for line in lines if line.startswith("  e")] == [
         "  equal tokens ",
         "  equal FLOPs ",
@@ -262,7 +308,7 @@ def test_claims_that_cannot_be_asked_for(workspace, name, against, message):
 
 def test_a_malformed_summary_stops_a_claim(seeds):
     seeds.write_summary("base", "base-9", curve=[])
-    with pytest.raises(ToolError, match="base-9.json:23: curve: is malformed"):
+    with pytest.raises(ToolError, match="base-9.json:26: curve: is malformed"):
         claims(seeds.root, "moe", "base")
 
 
@@ -272,6 +318,12 @@ def test_amounts_and_p_values():
         "2.05K tokens",
         "2.66M tokens",
         "3B tokens",
+    ]
+    assert [amount("FLOPs", x) for x in (999, 1.02e13, 999.6e9, 3e18)] == [
+        "999 FLOP",
+        "10.2 TFLOP",
+        "1 TFLOP",
+        "3 EFLOP",
     ]
     assert (amount("time", 61), amount("time", 7260)) == ("1 min 1 s", "2 h 1 min")
     assert (p_value(0.0421), p_value(1e-9)) == ("p = 0.042", "p < 0.0001")

@@ -125,7 +125,7 @@ def test_a_variants_page(workspace):
 def test_runs_are_drawn_against_the_origin(workspace):
     for seed in range(3):
         workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 100)
-        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1 + seed / 100)
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1 + seed / 101)
     result = pages(workspace)
     page = result["reports/variants/moe.md"]
     assert len(SVG.findall(page)) == 2  # against tokens and against time
@@ -134,9 +134,8 @@ def test_runs_are_drawn_against_the_origin(workspace):
         assert drawing.count('class="grug-line variant"') == 1
         assert drawing.count('class="grug-band') == 2
     assert "Dashed: base, 3 seeds. Solid: moe, 3 seeds." in page
-    assert (
-        "<b>moe is lower</b>; difference -1.0000" in page and "n = 3 and 3, p &lt; 0.0001" in page
-    )
+    assert "<b>moe is better by 1.0001 bits per byte</b>; 95% interval" in page
+    assert "paired t-test of 3 pairs of seeds, p &lt; 0.0001" in page
     assert '<a href="../runs/moe/moe-1.json">moe-1</a>' in page
     assert "1.010 ± 0.010 (n = 3)" in result[INDEX]
     base = result["reports/variants/base.md"]
@@ -201,8 +200,8 @@ def test_hostile_text_stays_text(workspace, hostile):
         diffs=["moe"],
     )
     kind = {"count": 1, "kind": hostile, "platform": hostile, "processes": 1}
-    workspace.write_summary("base", "base-1", config={"steps": 1, "x": hostile})
-    workspace.write_summary("moe", "moe-1", devices=kind, config={"steps": 1, "x": 1})
+    workspace.write_summary("base", "base-1", config={"steps": 100, "x": hostile})
+    workspace.write_summary("moe", "moe-1", devices=kind, config={"steps": 100, "x": 1})
     for page in [*result.values(), *pages(workspace, diffs=["moe"]).values()]:
         parser = parse(page)
         assert not parser.tags & {"script", "img", "iframe", "object"}
