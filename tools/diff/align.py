@@ -28,6 +28,8 @@ class Side:
     is_python: bool
     nameless: tuple[str, ...] = ()
     """On the origin's side: the lines with its own name put aside, before renames are undone."""
+    interface: frozenset[int] = frozenset()
+    """On the origin's side: lines on which a parameter is declared that was renamed (names.py)."""
 
     @cached_property
     def keys(self) -> list[str]:

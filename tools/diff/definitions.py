@@ -92,6 +92,8 @@ def _change(
 
 def _how(a: Definition, b: Definition, old: Side, new: Side) -> How | None:
     """How two definitions of one name differ; None if only in layout."""
+    if not old.interface.isdisjoint(range(a.start, a.end)):
+        return "changed"
     if old.plain[a.start : a.end] == new.plain[b.start : b.end]:
         return None
     if python.equal(a.node, b.node, inner=False):

@@ -40,20 +40,28 @@ class Counts:
 
 
 class Budget:
-    """A limit on work, in steps of the inner loops, roughly; None sets no limit."""
+    """A limit on work, in steps of the inner loops, roughly; None sets no limit.
 
-    def __init__(self, steps: int | None = None) -> None:
+    What is spent is added to the `total`, which sets no limit of its own.
+    """
+
+    def __init__(self, steps: int | None = None, total: Budget | None = None) -> None:
         self.steps = steps
+        self.total = total
         self.spent = 0
         self.refused = 0
 
+    def alike(self) -> Budget:
+        """Another budget of the same size, of which this one keeps the account."""
+        return Budget(self.steps, self)
+
     def take(self, steps: int) -> bool:
         """Spends so many steps if they are left, and returns whether they were."""
-        if self.steps is not None and self.spent + steps > self.steps:
-            self.refused += 1
-            return False
-        self.spent += steps
-        return True
+        refused = self.steps is not None and self.spent + steps > self.steps
+        for budget in (self, self.total) if self.total else (self,):
+            budget.refused += refused
+            budget.spent += 0 if refused else steps
+        return not refused
 
 
 def matches(
