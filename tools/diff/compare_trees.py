@@ -83,10 +83,11 @@ def _limits(compared: Sequence[_Pair | None]) -> Iterator[str]:
     """What was too much work, file by file."""
     for texts in compared:
         if texts and texts.counting.refused:
-            reason = "too much changed for an exact diff: some lines are paired by position"
-            yield f"{texts.path}: {reason}"
+            reason = "some lines are paired by position"
+            yield f"{texts.path}: too much changed for an exact diff: {reason}"
         elif texts and texts.explaining.refused:
-            yield f"{texts.path}: too much to explain: all lines that git calls changed count"
+            reason = "all lines that git counts are substantive"
+            yield f"{texts.path}: too much changed to be explained: {reason}"
 
 
 def _meaning(

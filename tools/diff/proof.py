@@ -41,6 +41,11 @@ class Claims:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def is_same(self) -> bool:
+        """Whether the texts are equal."""
+        return self.old.interface == frozenset() and self.old.nameless == self.new.plain
+
+    @property
     def is_python(self) -> bool:
         """Whether both sides have a syntax tree."""
         return self.old.tree is not None and self.new.tree is not None
@@ -48,6 +53,8 @@ class Claims:
     def take_back(self, rows: Iterable[int]) -> None:
         """Calls these rows substantive."""
         numbers = set(rows)
+        if not numbers:
+            return
         changed = tuple(
             row._replace(kind="changed") if n in numbers else row
             for n, row in enumerate(self.shown[0])
@@ -63,13 +70,10 @@ def prove(files: Sequence[Claims | None], budgets: Sequence[Budget]) -> None:
     """Takes back the claims of files that cannot be proven."""
     for claims, budget in zip(files, budgets, strict=True):
         if claims and budget.refused:
-            claims.notes.append(
-                "too large to be explained: every line that git calls changed counts as substantive"
-            )
             _give_up(claims, budget)
     moves = _Moves(files)
     for number, (claims, budget) in enumerate(zip(files, budgets, strict=True)):
-        if claims is None or budget.refused:
+        if claims is None or budget.refused or claims.is_same:
             continue
         claims.take_back(_contradicted(claims))
         claims.take_back(moves.unproven(number))
@@ -107,6 +111,8 @@ def _contradicted(claims: Claims) -> Iterable[int]:
 def _strangers(claims: Claims) -> Iterable[int]:
     """Rows called layout whose statements stand in different blocks."""
     rows = claims.shown[0]
+    if not any(row.kind == "format" for row in rows):
+        return
     partner = {r.old: r.new for r in rows if r.old is not None and r.new is not None}
     statements = Statements(claims.old.tree), Statements(claims.new.tree)
     for n, row in enumerate(rows):

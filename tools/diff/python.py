@@ -57,7 +57,7 @@ def same_but_for_order(old: ast.Module | None, new: ast.Module | None) -> bool:
     if old is None or new is None:
         return False
     try:
-        return _sorted_dump(old) == _sorted_dump(new)
+        return equal(old, new) or _sorted_dump(old) == _sorted_dump(new)
     except RecursionError:
         return False
 

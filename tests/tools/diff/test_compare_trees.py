@@ -580,3 +580,32 @@ def test_large_blocks_are_paired_by_position(monkeypatch):
 def test_a_spent_budget_is_said():
     result = compared(similar("alpha"), similar("beta"), budget=Budget(100))
     assert result.notes and result.substantive.added <= 1000
+
+
+def test_beyond_the_budget_a_file_counts_as_git_counts_it():
+    old = {"a.py": similar("alpha"), "b.py": "x = 1\ny = [2,\n     3]\n"}
+    new = {"a.py": similar("( alpha )"), "b.py": "x = 1\ny = [2, 3]\n"}
+    within, beyond = (compared(old, new, budget=Budget(steps)) for steps in (8_000_000, 5_000))
+    assert within.substantive.added == within.substantive.deleted == 1000 and not within.notes
+    (note,) = beyond.notes
+    assert note.startswith("a.py: too much")
+    large, small = beyond.files
+    assert large.lines("changed") == large.counts == Counts(1000, 1000)
+    # The next file has a budget of its own.
+    assert small.lines("format") == small.counts == Counts(1, 2)
+
+
+def test_few_changes_of_large_files_count_as_git_counts_them():
+    values = [[f"    {(n * k * n) % 7},\n" for n in range(3800)] for k in (3, 5, 11)]
+    sides = {}, {}
+    for number, lines in enumerate(values):
+        for side, text in zip(
+            sides, (lines, [*lines[:900], "    77,\n", *lines[901:]]), strict=True
+        ):
+            side[f"{number}.py"] = "x = [\n" + "".join(text) + "]\n"
+    result = compared(*sides)
+    assert result.counts == result.substantive == Counts(3, 3) and not result.notes
+    blank = "".join(f"value_{n} = {n % 9}\n\n" for n in range(8000)).splitlines(keepends=True)
+    old, new = ("".join([*blank[:at], "\n", *blank[at:]]) for at in (5000, 9000))
+    result = compared(old, new)
+    assert result.counts == Counts(1, 1) and result.substantive == Counts(0, 0)
