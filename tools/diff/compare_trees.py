@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tools.common.errors import ToolError
 from tools.common.files import File
 from tools.diff import buckets, definitions
 from tools.diff.align import Alignment, Item, Side, align, align_as_git
@@ -49,11 +50,13 @@ def compare(
     Args:
         old: the origin.
         new: the variant.
-        bucket_map: the change buckets of definitions (buckets.parse).
+        bucket_map: the change buckets of definitions (buckets.parse), to which the trees' own maps
+            are added.
         budget: limits the work for each file, by default to MAX_STEPS. Beyond it, a file's lines
             are shown as git shows them, and a note says so.
     """
-    bucket_map, budget = bucket_map or {}, budget or Budget(MAX_STEPS)
+    budget = budget or Budget(MAX_STEPS)
+    bucket_map, faults = _own_buckets(bucket_map or {}, (old.tree, new.tree))
     contents = [{path: file.content for path, file in side.tree.items()} for side in (old, new)]
     plain = own_names_aside(contents[0], contents[1], (old.name, new.name))
     paths = pairs(*plain, budget.alike())
@@ -75,7 +78,7 @@ def compare(
         tuple(files),
         tuple(sorted(names)),
         *_meaning([texts for texts in compared if texts], bucket_map),
-        tuple(_limits(compared)),
+        (*faults, *_limits(compared)),
     )
 
 
@@ -109,7 +112,23 @@ def _meaning(
     ]
     knobs = (knob for p in python for knob in definitions.knobs(p.path, p.old, p.new))
     calls = (order for p in python for order in definitions.call_orders(p.path, p.old, p.new))
-    return tuple(definitions.by_users(changes, new_sides)), tuple(knobs), tuple(calls)
+    changes = definitions.undeclared(definitions.by_users(changes, new_sides), bucket_map)
+    return tuple(changes), tuple(knobs), tuple(calls)
+
+
+def _own_buckets(
+    bucket_map: buckets.Map, trees: Sequence[Mapping[str, File]]
+) -> tuple[buckets.Map, list[str]]:
+    """The map with what the compared trees declare of their own, and notes on faults."""
+    faults = []
+    for tree in trees:
+        if buckets.OWN in tree:
+            try:
+                text = tree[buckets.OWN].content.decode()
+                bucket_map = buckets.joined(bucket_map, buckets.parse(text, buckets.OWN))
+            except (ToolError, UnicodeDecodeError) as error:
+                faults.append(f"the variant's own buckets do not count: {error}")
+    return bucket_map, sorted(set(faults))
 
 
 def _test(path: str) -> bool:

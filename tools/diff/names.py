@@ -68,6 +68,7 @@ def undo(
     return Renamed(tuple(texts), names, frozenset(interface))
 
 
+# A name that was replaced in a part of its places only must have been replaced so often.
 MIN_SEEN = 2
 
 
@@ -107,18 +108,18 @@ def _chosen(scopes: Scopes, votes: Sequence[Replaced], kept: set[int]) -> Chosen
 
 def _is_usual(replaced: int, occurrences: int) -> bool:
     """Whether a name was replaced often enough for a reader to call it renamed."""
-    return replaced >= MIN_SEEN and 2 * replaced >= occurrences
+    return replaced >= occurrences or (replaced >= MIN_SEEN and 2 * replaced >= occurrences)
 
 
 def _apart(chosen: Chosen) -> Chosen:
-    """Without variables of nested scopes that would get one name."""
+    """Without different variables of nested scopes that would get one name."""
     result: Chosen = []
     for scope, old, new in chosen:
         nested = (
             other is not scope
-            and new == other_new
+            and (old != other_old and new == other_new)
             and (_within(scope, other) or _within(other, scope))
-            for other, _, other_new in chosen
+            for other, other_old, other_new in chosen
         )
         if not any(nested):
             result.append((scope, old, new))
