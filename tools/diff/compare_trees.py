@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tools.common.errors import ToolError
 from tools.common.files import File
-from tools.diff import buckets, definitions
+from tools.diff import buckets, definitions, notebook, python
 from tools.diff.align import Alignment, Item, Side, align, align_as_git
 from tools.diff.changed_lines import MAX_STEPS, own_names_aside
 from tools.diff.histogram import Budget
@@ -18,6 +18,7 @@ from tools.diff.pairing import pairs
 from tools.diff.proof import Claims, git_counts, prove
 from tools.diff.read_trees import Source
 from tools.diff.rows import Explained, kind_of
+from tools.diff.spelling import as_python, foreign
 from tools.diff.text import MAX_BYTES, is_binary, notes, split
 from tools.diff.words import difference, pair
 
@@ -158,20 +159,31 @@ def _read(
     if not (_is_text(before) and _is_text(after)):
         return None
     path = b or a or ""
-    lines = split(before.content) if before else ()
     is_python = path.endswith(".py")
-    nameless = split(plain[0][a]) if a else ()
-    old_side = Side(lines, nameless, is_python and (a or path).endswith(".py"), nameless)
-    lines = split(after.content) if after else ()
-    new_side = Side(lines, split(plain[1][b]) if b else (), is_python)
+    contents = (before and before.content, after and after.content)
+    contents += (plain[0][a] if a else None, plain[1][b] if b else None)
+    lines = [split(content or b"") for content in _cells(path, contents)]
+    decoded = [as_python(raw) if is_python else raw for raw in lines[2:]]
+    of_python = is_python and (a or path).endswith(".py")
+    old_side = Side(lines[0], decoded[0], of_python, decoded[0], raw=lines[2])
+    new_side = Side(lines[1], decoded[1], is_python, raw=lines[3])
     budgets = budget.alike(), budget.alike()
-    if old_side.plain == new_side.plain:
+    if old_side.raw == new_side.raw and old_side.plain == new_side.plain:
         items = [Item((n,), (n,), True) for n in range(len(old_side.lines))]
         return _Pair(path, old_side, new_side, Alignment(items), Alignment(items), *budgets)
     git = align_as_git(old_side, new_side, budgets[0])
     texts = _Pair(path, old_side, new_side, git, Alignment(), *budgets)
     _align(texts)
     return texts
+
+
+def _cells(path: str, contents: Sequence[bytes | None]) -> Sequence[bytes | None]:
+    """The contents of a notebook as text; any others as they are."""
+    if not path.endswith(".ipynb"):
+        return contents
+    texts = [None if content is None else notebook.cells(content) for content in contents]
+    unread = any(text is None and raw for text, raw in zip(texts, contents, strict=True))
+    return contents if unread else texts
 
 
 def _align(texts: _Pair) -> None:
@@ -239,11 +251,7 @@ def _file_diff(
     compared, claims = texts
     remarks += claims.notes
     if before and after:
-        remarks += notes(
-            before.content, "".join(compared.new.plain).encode("utf-8", "surrogateescape")
-        )
-        if before.content != after.content and compared.old.nameless == compared.new.plain:
-            remarks.append("only names the variant where the origin named itself")
+        remarks += _differences(before, after, compared)
     for side, when in ((compared.old, "before"), (compared.new, "now")):
         if side.is_python and side.lines and side.tree is None:
             remarks.append(f"cannot be read as Python {when}: compared as text")
@@ -253,11 +261,36 @@ def _file_diff(
     return FileDiff(a, b, status, tuple(remarks), *lines, *claims.shown, git_counts(compared.git))
 
 
+def _differences(before: File, after: File, texts: _Pair) -> Iterator[str]:
+    """Notes on a pair of texts."""
+    sides = texts.old.lines, texts.new.raw
+    old, new = ("".join(side).encode("utf-8", "surrogateescape") for side in sides)
+    yield from notes(old, new)
+    if texts.path.endswith(".ipynb") and old != before.content:
+        yield notebook.NOTE
+        if texts.old.lines == texts.new.lines and before.content != after.content:
+            yield "no cell differs"
+    elif before.content != after.content and texts.old.raw == texts.new.raw:
+        yield "only names the variant where the origin named itself"
+    if found := foreign(_names(texts.new) - _names(texts.old)):
+        yield f"names that look like others: {found}"
+
+
+def _names(side: Side) -> set[str]:
+    """The names of a Python source that are not of ASCII alone."""
+    if not side.tokens or all(line.isascii() for line in side.plain):
+        return set()
+    tokens = (token for n in range(len(side.plain)) for token in side.tokens[n])
+    return {text for kind, text in tokens if python.is_name(kind) and not text.isascii()}
+
+
 def _about(file: File | None) -> str:
     """A note on a text that only one tree has."""
     if file is None or not file.content:
         return "empty" if file else ""
-    return "; ".join(n for n in notes(b"", file.content) if "hidden" in n or "UTF-8" in n)
+    return "; ".join(
+        n for n in notes(b"", file.content) if "hidden" in n or "UTF-8" in n or "bidi" in n
+    )
 
 
 def _kinds(before: File | None, after: File | None) -> Iterator[str]:

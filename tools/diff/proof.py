@@ -43,7 +43,11 @@ class Claims:
     @property
     def is_same(self) -> bool:
         """Whether the texts are equal."""
-        return self.old.interface == frozenset() and self.old.nameless == self.new.plain
+        return (
+            self.old.interface == frozenset()
+            and self.old.raw == self.new.raw
+            and self.old.plain == self.new.plain
+        )
 
     @property
     def is_python(self) -> bool:

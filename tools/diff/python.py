@@ -261,6 +261,11 @@ def comments(line: tuple[Token, ...]) -> list[str]:
     return [text for kind, text in line if kind == tokenize.COMMENT]
 
 
+def is_name(kind: int) -> bool:
+    """Whether a token is a name."""
+    return kind == tokenize.NAME
+
+
 def unparsed(line: tuple[Token, ...]) -> list[str]:
     """What a syntax tree does not keep: comments, and the spelling of names beyond ASCII."""
     return [

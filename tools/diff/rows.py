@@ -24,11 +24,11 @@ def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
     """How old line i changed, if it became new line j."""
     if old.lines[i] == new.lines[j]:
         return "same"
-    if old.nameless[i] == new.plain[j]:
+    if old.raw[i] == new.raw[j]:
         return "name"
     a, b = old.plain[i], new.plain[j]
     if a == b:
-        return "rename"
+        return "rename" if old.nameless[i] != a else "format"
     if a.rstrip("\r\n") == b.rstrip("\r\n"):
         return "format"
     if old.is_python and new.is_python:

@@ -1,5 +1,6 @@
 """Pairs with planted truth: what the comparison must say of each, and must not."""
 
+import json
 import textwrap
 
 import pytest
@@ -446,6 +447,95 @@ def test_broken_python_is_compared_as_text():
     (file,) = compared("def f(:\n", "def g(:\n").files
     assert file.lines("changed") == Counts(1, 1)
     assert any("cannot be read as Python" in note for note in file.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x = f(a,\n      b)\n", b"\xef\xbb\xbfx = f(a, b)\n"),
+        (b"\xef\xbb\xbfx = 'a'\n", b'\xef\xbb\xbfx = "a"\n'),
+        (
+            b"# -*- coding: latin-1 -*-\nx = f('\xe4',\n   b)\n",
+            b"# -*- coding: latin-1 -*-\nx = f('\xe4', b)\n",
+        ),
+        (
+            b"#!/usr/bin/python\n# vim: set fileencoding=cp1252 :\nx = ('\x80')\ndef f(): return (1)\n",
+            b"#!/usr/bin/python\n# vim: set fileencoding=cp1252 :\nx = ('\x80')\ndef f(): return 1\n",
+        ),
+    ],
+    ids=["BOM added", "BOM", "latin-1", "cp1252"],
+)
+def test_a_byte_order_mark_and_a_declared_encoding_are_read_as_python_reads_them(old, new):
+    (file,) = compared({"a.py": old}, {"a.py": new}).files
+    assert file.lines("changed") == Counts(0, 0) and file.counts.added > 0
+    assert not any("cannot be read as Python" in note for note in file.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # The same bytes mean another string.
+        (
+            b"# -*- coding: latin-1 -*-\nx = '\xe4'\n",
+            b"# -*- coding: cp1251 -*-\nx = '\xe4'\n",
+        ),
+        (b"# coding: latin-1\nx = '\xe4'\n", b"# coding: latin-1\nx = '\xe5'\n"),
+        (b"x = 1\rif y: x = 2\n", b"x = 1\rif y:  x = 3\n"),
+    ],
+)
+def test_an_encodings_change_counts(old, new):
+    result = compared({"a.py": old}, {"a.py": new})
+    assert result.substantive.added >= 1 and result.substantive.deleted >= 1
+
+
+def test_names_that_look_like_others_are_named():
+    old = "alpha = 1\nprint(alpha)\n"
+    (file,) = compared(old, old.replace("print(alpha)", "\u0430lpha = 2\nprint(alpha)")).files
+    (note,) = file.notes
+    assert note == "names that look like others: \u0430lpha (U+0430) looks like alpha"
+    (file,) = compared(old, old.replace("print", "pr\u0457nt")).files
+    assert "(U+0457) mixes scripts" in file.notes[0]
+    for harmless in ("# f\u00fcr\n", "x = '\u0430lpha'\n", "gr\u00f6\u00dfe = 1\n", "\u03b4 = 1\n"):
+        (file,) = compared(old, old + harmless).files
+        assert file.notes == ()
+    (file,) = compared(old, old + "# \u202eahpla\n").files
+    assert "bidi controls" in file.notes[0] and "U+202E" in file.notes[0]
+
+
+def cell(source, outputs=(), **more):
+    code = {"cell_type": "code", "metadata": {}, "source": source.splitlines(keepends=True)}
+    return {**code, "outputs": list(outputs), "execution_count": len(outputs), "id": "x1", **more}
+
+
+def written(*cells, kernel="python3"):
+    metadata = {"kernelspec": {"name": kernel}, "language_info": {"version": "3.12"}}
+    return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4}, indent=1)
+
+
+def test_notebooks_are_compared_by_cells_without_outputs():
+    output = {"output_type": "stream", "name": "stdout", "text": ["7\n"]}
+    text = cell("# Title\n", cell_type="markdown")
+    old = written(text, cell("x = 3\nprint(x + 4)\n"))
+    run = written(text, cell("x = 3\nprint(x + 4)\n", [output]))
+    (file,) = compared({"a.ipynb": old}, {"a.ipynb": run}).files
+    assert file.status == "changed" and file.counts == Counts(0, 0)
+    assert "without outputs" in file.notes[0] and file.notes[1] == "no cell differs"
+    edited_run = written(text, cell("x = 5\nprint(x + 4)\n", [output]))
+    (file,) = compared({"a.ipynb": old}, {"a.ipynb": edited_run}).files
+    assert file.counts == file.lines("changed") == Counts(1, 1)
+    assert [file.new[row.new] for row in file.rows if row.kind == "changed"] == ["x = 5\n"]
+    for other in (
+        written(text, cell("x = 3\nprint(x + 4)\n"), kernel="julia"),
+        written(text, cell("x = 3\nprint(x + 4)\n", metadata={"tags": ["skip"]})),
+        written(text, cell("x = 3\nprint(x + 4)\n", cell_type="raw")),
+    ):
+        assert compared({"a.ipynb": old}, {"a.ipynb": other}).substantive == Counts(1, 1)
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '{"cells": 3}', '{"cells": [{}]}', "\xff"])
+def test_a_broken_notebook_is_compared_as_text(broken):
+    (file,) = compared({"a.ipynb": written(cell("x = 1\n"))}, {"a.ipynb": broken}).files
+    assert file.counts.added == 1 and file.counts.deleted > 5
 
 
 def test_deep_nesting_is_compared_as_text():
