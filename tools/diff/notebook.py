@@ -1,4 +1,4 @@
-"""A Jupyter notebook as the text that a reader compares: its cells, without what a run left in them."""
+"""A Jupyter notebook as text to compare: its cells, without what a run left in them."""
 
 from __future__ import annotations
 

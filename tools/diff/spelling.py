@@ -11,11 +11,45 @@ _COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _BLANK = re.compile(r"^[ \t\f]*(?:#.*)?\r?\n?$")
 # Encodings of one byte for each character, and of two: in none is a line feed part of a character.
 _KNOWN = ("iso8859", "cp", "koi8", "mac-", "big5", "gb", "euc")
-# Letters that look like Latin ones.
-_ALIKE = str.maketrans(
-    "аеорсухіјѕһԁԛԝАВЕКМНОРСТХІЈЅΑΒΕΖΗΙΚΜΝΟΡΤΥΧοναιυρɑɡıℓ",
-    "aeopcyxijshdqwABEKMHOPCTXIJSABEZHIKMNOPTYXovaiupagil",
-)
+# Latin letters, and others that look like them: Cyrillic, Greek and rare Latin ones.
+_ALIKE = {
+    "A": "\u0410\u0391",
+    "B": "\u0412\u0392",
+    "C": "\u0421",
+    "E": "\u0415\u0395",
+    "H": "\u041d\u0397",
+    "I": "\u0406\u0399",
+    "J": "\u0408",
+    "K": "\u041a\u039a",
+    "M": "\u041c\u039c",
+    "N": "\u039d",
+    "O": "\u041e\u039f",
+    "P": "\u0420\u03a1",
+    "S": "\u0405",
+    "T": "\u0422\u03a4",
+    "X": "\u0425\u03a7",
+    "Y": "\u03a5",
+    "Z": "\u0396",
+    "a": "\u0430\u03b1\u0251",
+    "c": "\u0441",
+    "d": "\u0501",
+    "e": "\u0435",
+    "g": "\u0261",
+    "h": "\u04bb",
+    "i": "\u0456\u03b9\u0131",
+    "j": "\u0458",
+    "l": "\u2113",
+    "o": "\u043e\u03bf",
+    "p": "\u0440\u03c1",
+    "q": "\u051b",
+    "s": "\u0455",
+    "u": "\u03c5",
+    "v": "\u03bd",
+    "w": "\u051d",
+    "x": "\u0445",
+    "y": "\u0443",
+}
+_LATIN = {ord(other): letter for letter, others in _ALIKE.items() for other in others}
 
 
 def encoding(lines: Sequence[str]) -> str | None:
@@ -52,7 +86,7 @@ def as_python(lines: Sequence[str]) -> tuple[str, ...]:
 
 def look_alike(name: str) -> str:
     """The ASCII name that a name looks like; empty if it looks like none."""
-    plain = unicodedata.normalize("NFKC", name).translate(_ALIKE)
+    plain = unicodedata.normalize("NFKC", name).translate(_LATIN)
     return plain if plain.isascii() and plain != name else ""
 
 

@@ -459,8 +459,8 @@ def test_broken_python_is_compared_as_text():
             b"# -*- coding: latin-1 -*-\nx = f('\xe4', b)\n",
         ),
         (
-            b"#!/usr/bin/python\n# vim: set fileencoding=cp1252 :\nx = ('\x80')\ndef f(): return (1)\n",
-            b"#!/usr/bin/python\n# vim: set fileencoding=cp1252 :\nx = ('\x80')\ndef f(): return 1\n",
+            b"#!/bin/py\n# vim: set fileencoding=cp1252 :\nx = ('\x80')\ndef f(): return (1)\n",
+            b"#!/bin/py\n# vim: set fileencoding=cp1252 :\nx = ('\x80')\ndef f(): return 1\n",
         ),
     ],
     ids=["BOM added", "BOM", "latin-1", "cp1252"],
