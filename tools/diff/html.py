@@ -261,7 +261,7 @@ def _files(comparison: Comparison, level: int) -> str:
             f"<code>{_text(old)}</code> → <code>{_text(new)}</code>"
             for old, new in comparison.renames
         )
-        body += f"<p>Renamed throughout: {listed}</p>\n"
+        body += f"<p>Renamed variables: {listed}</p>\n"
     return _section(level, "files", "Files", body)
 
 
