@@ -18,10 +18,9 @@ from tools.diff import order, python
 from tools.diff.align import Alignment, Side
 from tools.diff.histogram import Budget, Counts
 from tools.diff.model import Row
-from tools.diff.rows import Shown, as_git
+from tools.diff.rows import PROSE, Shown, as_git
 from tools.diff.statements import Statements
 
-PROSE = (".md", ".rst", ".txt")
 _ORDER = "order: moves statements over others that may depend on them, or they on those"
 _ELSEWHERE = "defines in another file what others may import from it"
 
@@ -216,23 +215,19 @@ def _out_of_order(claims: Claims, moved: Sequence[tuple[ast.AST, ast.AST]]) -> l
     lines = {r.new: r.old for r in rows if r.old is not None and r.new is not None}
     old_bodies = dict(order.bodies(claims.old.tree))
     facts = order.Order(claims.old.tree)
-    result = []
+    known = {id(a): b for a, b in moved}
+    proven: set[int] = set()
     for name, new_body in order.bodies(claims.new.tree):
         old_body = old_bodies.get(name, [])
-        known = {id(a): b for a, b in moved}
-        here = [s for s in old_body if id(s) in known]
-        if not here:
-            continue
         partner = _partners(old_body, new_body, lines, moved)
-        for stmt in here:
-            new = known[id(stmt)]
-            if not any(s is new for s in new_body):
-                result.append(stmt)
+        for stmt in old_body:
+            new = known.get(id(stmt))
+            if new is None or not any(s is new for s in new_body):
                 continue
             passed = order.crossed(stmt, new, old_body, new_body, partner)
-            if not all(facts.commute(stmt, other) for other in passed):
-                result.append(stmt)
-    return result
+            if all(facts.commute(stmt, other) for other in passed):
+                proven.add(id(stmt))
+    return [a for a, _ in moved if isinstance(a, ast.stmt) and id(a) not in proven]
 
 
 def _partners(

@@ -14,7 +14,8 @@ from tools.diff.model import Kind, Marker, Row
 from tools.diff.moves import Place
 from tools.diff.words import difference, pair
 
-_PROSE = (".md", ".rst", ".txt")
+# Texts that people read and no program.
+PROSE = (".md", ".rst")
 
 Shown = tuple[tuple[Row, ...], tuple[Marker, ...]]
 """A file's rows, and markers for definitions that moved."""
@@ -118,7 +119,7 @@ class Explained:
         """The lines of a gap that did not move."""
         if old and new and self.old.tokens and self.new.tokens:
             yield from self._statements(old, new)
-        elif old and new and self.path.endswith(_PROSE) and self._words(old, new):
+        elif old and new and self.path.endswith(PROSE) and self._words(old, new):
             yield from (self._row("format", i, j) for i, j in _side_by_side(old, new))
         else:
             yield from self._pairs(old, new)
@@ -215,9 +216,14 @@ def _logical(side: Side, lines: Sequence[int]) -> list[tuple[str, list[int]]]:
     return groups
 
 
+def _read_json(text: str) -> object:
+    """The values of a JSON text, with the entries of objects as they are written."""
+    return json.loads(text, object_pairs_hook=lambda entries: ("object", entries))
+
+
 def _equal_data(old: Side, new: Side, path: str) -> bool:
     """Whether two JSON or TOML files hold the same values in the same order."""
-    read = {".json": json.loads, ".toml": tomllib.loads}.get(path[path.rfind(".") :])
+    read = {".json": _read_json, ".toml": tomllib.loads}.get(path[path.rfind(".") :])
     if not read:
         return False
     try:

@@ -283,8 +283,8 @@ def test_a_block_that_moved_to_another_file_is_linked_both_ways():
     ],
 )
 def test_short_blocks_are_not_moves(block, moves):
-    old = {"a.txt": block + "x = 1\n", "b.txt": "y = 1\n"}
-    result = compared(old, {"a.txt": "x = 1\n", "b.txt": block + "y = 1\n"})
+    old = {"a.md": block + "x = 1\n", "b.md": "y = 1\n"}
+    result = compared(old, {"a.md": "x = 1\n", "b.md": block + "y = 1\n"})
     assert ("moved" in lines(result)) == moves
 
 

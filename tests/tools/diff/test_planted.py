@@ -419,6 +419,9 @@ def test_a_change_of_behaviour_is_never_0_substantive(old, new):
         compile(textwrap.dedent(text), "planted", "exec", dont_inherit=True)
     assert old != new
     assert substantive(old, new) > 0
+    # The lines themselves are: not only because a file with changes and without lines is doubted.
+    ends = [f"{textwrap.dedent(text)}\n\nlast = '{n}'\n" for n, text in enumerate((old, new))]
+    assert substantive(*ends) > 2
 
 
 BODY = "def helper(x):\n    first = scale * x\n    return first + offset\n"
@@ -450,6 +453,18 @@ TREES = {
             "a.sh": "rm -r everything\ncreate_the_table one\nfill_the_table two\n"
             "read_the_table three\n"
         },
+    ),
+    "keys of an object that is written twice": (
+        {"a.json": '{"a": 1, "a": 2}\n'},
+        {"a.json": '{"a": 2}\n'},
+    ),
+    "an object and a list of pairs": (
+        {"a.json": '{"a": 1}\n'},
+        {"a.json": '[["a", 1]]\n'},
+    ),
+    "line breaks of a prompt": (
+        {"a.txt": "first line\nsecond line\n"},
+        {"a.txt": "first line second line\n"},
     ),
     "a name in two files": (
         {"a.py": "alpha = 1\nb(alpha)\nc(alpha)\n", "b.py": "import a\nprint(a.alpha)\n"},

@@ -31,7 +31,11 @@ def test_a_program_that_runs_differently_is_never_0_substantive(seed):
     except SyntaxError:
         return
     if before != after:
-        assert compared(old, new).substantive.added + compared(old, new).substantive.deleted > 0
+        counts = compared(old, new).substantive
+        assert counts.added + counts.deleted > 0
+        # The lines themselves are: not only because a file without any is doubted.
+        counts = compared(f"{old}last = 1\n", f"{new}last = 2\n").substantive
+        assert counts.added + counts.deleted > 2
 
 
 def test_the_edits_do_change_what_programs_do():
