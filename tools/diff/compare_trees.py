@@ -10,12 +10,13 @@ from tools.common.files import File
 from tools.diff import buckets, definitions, notebook, python
 from tools.diff.align import Alignment, Item, Side, align, align_as_git
 from tools.diff.changed_lines import MAX_STEPS, own_names_aside
+from tools.diff.claims import Claims
 from tools.diff.histogram import Budget
 from tools.diff.model import CallOrder, Change, Comparison, FileDiff, Knob, Status
 from tools.diff.moves import Moves
 from tools.diff.names import Replaced, undo
 from tools.diff.pairing import pairs
-from tools.diff.proof import Claims, git_counts, prove
+from tools.diff.proof import git_counts, prove
 from tools.diff.read_trees import Source
 from tools.diff.rows import Explained, kind_of
 from tools.diff.spelling import as_python, foreign

@@ -32,7 +32,7 @@ class Definition:
     kind: str
     start: int
     end: int
-    node: ast.AST = field(repr=False, compare=False)
+    node: ast.stmt = field(repr=False, compare=False)
     inner: tuple[Definition, ...] = ()
 
 

@@ -699,3 +699,13 @@ def test_few_changes_of_large_files_count_as_git_counts_them():
     old, new = ("".join([*blank[:at], "\n", *blank[at:]]) for at in (5000, 9000))
     result = compared(old, new)
     assert result.counts == Counts(1, 1) and result.substantive == Counts(0, 0)
+
+
+def test_what_moved_from_a_file_that_is_not_explained_counts():
+    """Its lines in the other file are no move of something that nobody looked at."""
+    block = "def first(x):\n    doubled = 2 * x + 1\n    return doubled / (doubled - x)\n"
+    old = {"a.py": similar("alpha") + block, "b.py": "x = 1\n"}
+    new = {"a.py": similar("( alpha )"), "b.py": "x = 1\n" + block}
+    result = compared(old, new, budget=Budget(9_000))
+    assert [note.partition(":")[0] for note in result.notes] == ["a.py"]
+    assert result.files[1].lines("changed") == Counts(3, 0)
