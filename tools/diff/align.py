@@ -21,13 +21,20 @@ from tools.diff.python import Definition, Tokens
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a pair of files: its lines, and the same lines with renames undone."""
+    """One side of a pair of files: its lines, and the same lines with renames undone.
+
+    `lines` and `raw` are as they are written, `nameless` and `plain` as Python decodes them.
+    """
 
     lines: tuple[str, ...]
     plain: tuple[str, ...]
     is_python: bool
     nameless: tuple[str, ...] = ()
     """On the origin's side: the lines with its own name put aside, before renames are undone."""
+    interface: frozenset[int] = frozenset()
+    """On the origin's side: lines on which a parameter is declared that was renamed (names.py)."""
+    raw: tuple[str, ...] = ()
+    """The lines with the variant's own name put aside: those that git's counts are of."""
 
     @cached_property
     def keys(self) -> list[str]:
@@ -36,8 +43,13 @@ class Side:
 
     @cached_property
     def tree(self) -> ast.Module | None:
-        """The syntax tree; None for what is not Python or cannot be parsed."""
-        return python.parse("".join(self.plain)) if self.is_python else None
+        """The syntax tree; None for what is not Python or cannot be parsed.
+
+        Nor for a source with carriage returns inside lines, which Python takes for line ends.
+        """
+        if not self.is_python or any("\r" in line.rstrip("\r\n") for line in self.plain):
+            return None
+        return python.parse("".join(self.plain))
 
     @cached_property
     def outline(self) -> tuple[Definition, ...]:
@@ -77,7 +89,7 @@ MAX_MOVED = 200
 def align_as_git(old: Side, new: Side, budget: Budget) -> Alignment:
     """The histogram diff of the lines as they are, except for the variant's own name."""
     all_lines = range(len(old.lines)), range(len(new.lines))
-    return _Aligner(old.nameless, new.plain, budget).flow(*all_lines)
+    return _Aligner(old.raw, new.raw, budget).flow(*all_lines)
 
 
 def align(

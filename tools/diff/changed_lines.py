@@ -10,7 +10,8 @@ from tools.diff.histogram import Budget, Counts, count
 from tools.diff.pairing import pairs
 from tools.diff.text import split
 
-# Steps of the inner loops that one comparison may take, far more than hand-written sources need.
+# Steps of the inner loops that the comparison of one file may take: far more than hand-written
+# sources need.
 MAX_STEPS = 8_000_000
 
 
@@ -66,10 +67,9 @@ def changed_lines(
         names: the directories of both from the workspace's root, or "".
     """
     total = Counts(0, 0)
-    budget = Budget(MAX_STEPS)
     before, after = own_names_aside(old, new, names)
-    for old_path, path in pairs(before, after, budget):
+    for old_path, path in pairs(before, after, Budget(MAX_STEPS)):
         a, b = before.get(old_path or "", b""), after.get(path or "", b"")
         if a != b:
-            total += count(split(a), split(b), budget)
+            total += count(split(a), split(b), Budget(MAX_STEPS))
     return total

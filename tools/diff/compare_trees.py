@@ -5,33 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tools.common.errors import ToolError
 from tools.common.files import File
-from tools.diff import buckets, definitions
+from tools.diff import buckets, definitions, notebook, python
 from tools.diff.align import Alignment, Item, Side, align, align_as_git
 from tools.diff.changed_lines import MAX_STEPS, own_names_aside
-from tools.diff.histogram import Budget, Counts
-from tools.diff.model import CallOrder, Change, Comparison, FileDiff, Knob, Marker, Row, Status
+from tools.diff.claims import Claims
+from tools.diff.histogram import Budget
+from tools.diff.model import CallOrder, Change, Comparison, FileDiff, Knob, Status
 from tools.diff.moves import Moves
-from tools.diff.names import rename, renames
+from tools.diff.names import Replaced, undo
 from tools.diff.pairing import pairs
+from tools.diff.proof import git_counts, prove
 from tools.diff.read_trees import Source
 from tools.diff.rows import Explained, kind_of
+from tools.diff.spelling import as_python, foreign
 from tools.diff.text import MAX_BYTES, is_binary, notes, split
 from tools.diff.words import difference, pair
-
-Shown = tuple[tuple[Row, ...], tuple[Marker, ...]]
-"""A file's rows, and markers for definitions that moved."""
 
 
 @dataclass
 class _Pair:
-    """A pair of text files on its way to a FileDiff."""
+    """A pair of text files on its way to a FileDiff.
+
+    `counting` limits the search for the lines that git calls changed, `explaining` all else.
+    """
 
     path: str
     old: Side
     new: Side
     git: Alignment
     alignment: Alignment
+    counting: Budget
+    explaining: Budget
+    names: frozenset[tuple[str, str]] = frozenset()
 
 
 def compare(
@@ -45,37 +52,47 @@ def compare(
     Args:
         old: the origin.
         new: the variant.
-        bucket_map: the change buckets of definitions (buckets.parse).
-        budget: limits the work, by default to MAX_STEPS; when it is spent, the remaining lines are
-            paired by position, and a note says so.
+        bucket_map: the change buckets of definitions (buckets.parse), to which the trees' own maps
+            are added.
+        budget: limits the work for each file, by default to MAX_STEPS. Beyond it, a file's lines
+            are shown as git shows them, and a note says so.
     """
-    bucket_map, budget = bucket_map or {}, budget or Budget(MAX_STEPS)
+    budget = budget or Budget(MAX_STEPS)
+    bucket_map, faults = _own_buckets(bucket_map or {}, (old.tree, new.tree))
     contents = [{path: file.content for path, file in side.tree.items()} for side in (old, new)]
     plain = own_names_aside(contents[0], contents[1], (old.name, new.name))
-    paths = pairs(*plain, budget)
+    paths = pairs(*plain, budget.alike())
     compared = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
-    names = renames(_replaced(compared, budget), [(p.old, p.new) for p in compared if p])
-    if names:
-        for texts in compared:
-            if texts and texts.old.nameless != texts.new.plain:
-                side = texts.old
-                texts.old = replace(side, plain=rename(side.nameless, names))
-                _align(texts, budget)
-    moves = Moves([(p.old, p.new, p.alignment) if p else None for p in compared], budget)
+    for texts in compared:
+        if texts:
+            _undo_renames(texts)
+    moves = Moves([(p.old, p.new, p.alignment) if p else None for p in compared], budget.alike())
+    claims = [_claims(n, texts, moves) if texts else None for n, texts in enumerate(compared)]
+    prove(claims, [texts.explaining if texts else Budget() for texts in compared])
     files = []
-    for number, ((a, b), texts) in enumerate(zip(paths, compared, strict=True)):
+    for (a, b), texts, claim in zip(paths, compared, claims, strict=True):
         sides = old.tree.get(a) if a else None, new.tree.get(b) if b else None
-        shown = (texts, _explained(number, texts, moves, budget)) if texts else None
-        files.append(_file_diff((a, b), sides, shown))
-    inexact = "too much changed for an exact diff: some lines are paired by position"
+        files.append(_file_diff((a, b), sides, (texts, claim) if texts and claim else None))
+    names = {name for texts in compared if texts for name in texts.names}
     return Comparison(
         old.name,
         new.name,
         tuple(files),
-        tuple(sorted(names.items())),
+        tuple(sorted(names)),
         *_meaning([texts for texts in compared if texts], bucket_map),
-        (inexact,) if budget.refused else (),
+        (*faults, *_limits(compared)),
     )
+
+
+def _limits(compared: Sequence[_Pair | None]) -> Iterator[str]:
+    """What was too much work, file by file."""
+    for texts in compared:
+        if texts and texts.counting.refused:
+            reason = "some lines are paired by position"
+            yield f"{texts.path}: too much changed for an exact diff: {reason}"
+        elif texts and texts.explaining.refused:
+            reason = "all lines that git counts are substantive"
+            yield f"{texts.path}: too much changed to be explained: {reason}"
 
 
 def _meaning(
@@ -84,7 +101,7 @@ def _meaning(
     """Changed definitions, knobs and orders of calls."""
     changes: list[Change] = []
     for texts in compared:
-        if texts.old.plain != texts.new.plain:
+        if texts.old.plain != texts.new.plain or texts.old.interface:
             changes += definitions.changes(texts.path, texts.old, texts.new, bucket_map)
     old_sides = {texts.path: texts.old for texts in compared}
     new_sides = {texts.path: texts.new for texts in compared}
@@ -97,7 +114,23 @@ def _meaning(
     ]
     knobs = (knob for p in python for knob in definitions.knobs(p.path, p.old, p.new))
     calls = (order for p in python for order in definitions.call_orders(p.path, p.old, p.new))
-    return tuple(definitions.by_users(changes, new_sides)), tuple(knobs), tuple(calls)
+    changes = definitions.undeclared(definitions.by_users(changes, new_sides), bucket_map)
+    return tuple(changes), tuple(knobs), tuple(calls)
+
+
+def _own_buckets(
+    bucket_map: buckets.Map, trees: Sequence[Mapping[str, File]]
+) -> tuple[buckets.Map, list[str]]:
+    """The map with what the compared trees declare of their own, and notes on faults."""
+    faults = []
+    for tree in trees:
+        if buckets.OWN in tree:
+            try:
+                text = tree[buckets.OWN].content.decode()
+                bucket_map = buckets.joined(bucket_map, buckets.parse(text, buckets.OWN))
+            except (ToolError, UnicodeDecodeError) as error:
+                faults.append(f"the variant's own buckets do not count: {error}")
+    return bucket_map, sorted(set(faults))
 
 
 def _test(path: str) -> bool:
@@ -127,54 +160,86 @@ def _read(
     if not (_is_text(before) and _is_text(after)):
         return None
     path = b or a or ""
-    lines = split(before.content) if before else ()
     is_python = path.endswith(".py")
-    nameless = split(plain[0][a]) if a else ()
-    old_side = Side(lines, nameless, is_python and (a or path).endswith(".py"), nameless)
-    lines = split(after.content) if after else ()
-    new_side = Side(lines, split(plain[1][b]) if b else (), is_python)
-    if old_side.plain == new_side.plain:
+    contents = (before and before.content, after and after.content)
+    contents += (plain[0][a] if a else None, plain[1][b] if b else None)
+    lines = [split(content or b"") for content in _cells(path, contents)]
+    decoded = [as_python(raw) if is_python else raw for raw in lines[2:]]
+    of_python = is_python and (a or path).endswith(".py")
+    old_side = Side(lines[0], decoded[0], of_python, decoded[0], raw=lines[2])
+    new_side = Side(lines[1], decoded[1], is_python, raw=lines[3])
+    budgets = budget.alike(), budget.alike()
+    if old_side.raw == new_side.raw and old_side.plain == new_side.plain:
         items = [Item((n,), (n,), True) for n in range(len(old_side.lines))]
-        return _Pair(path, old_side, new_side, Alignment(items), Alignment(items))
-    texts = _Pair(path, old_side, new_side, align_as_git(old_side, new_side, budget), Alignment())
-    _align(texts, budget)
+        return _Pair(path, old_side, new_side, Alignment(items), Alignment(items), *budgets)
+    git = align_as_git(old_side, new_side, budgets[0])
+    texts = _Pair(path, old_side, new_side, git, Alignment(), *budgets)
+    _align(texts)
     return texts
 
 
-def _align(texts: _Pair, budget: Budget) -> None:
+def _cells(path: str, contents: Sequence[bytes | None]) -> Sequence[bytes | None]:
+    """The contents of a notebook as text; any others as they are."""
+    if not path.endswith(".ipynb"):
+        return contents
+    texts = [None if content is None else notebook.cells(content) for content in contents]
+    unread = any(text is None and raw for text, raw in zip(texts, contents, strict=True))
+    return contents if unread else texts
+
+
+def _align(texts: _Pair) -> None:
     def same(i: int, j: int) -> bool:
         return kind_of(texts.old, texts.new, i, j) != "changed"
 
-    texts.alignment = align(texts.old, texts.new, texts.git, same, budget)
+    texts.alignment = align(texts.old, texts.new, texts.git, same, texts.explaining)
 
 
-def _replaced(compared: list[_Pair | None], budget: Budget) -> list[tuple[str, str]]:
-    """(old, new) replacements of words, in all pairs of lines that differ."""
-    replaced: list[tuple[str, str]] = []
-    for file in compared:
-        for item in file.alignment.items if file else ():
-            if file and not item.matched and item.old and item.new:
-                a = [file.old.plain[i] for i in item.old]
-                b = [file.new.plain[j] for j in item.new]
-                for i, j in pair(a, b, budget):
-                    if i is not None and j is not None:
-                        words = difference(a[i], b[j], budget)
-                        replaced += words.replaced if words else ()
-    return replaced
+def _undo_renames(texts: _Pair) -> None:
+    """Gives the old side the new names of its variables, and aligns it anew."""
+    old = texts.old
+    if not old.is_python or not old.tree or old.plain == texts.new.plain:
+        return
+    kept = {
+        item.old[0]
+        for item in texts.alignment.items
+        if item.matched and old.plain[item.old[0]] == texts.new.plain[item.new[0]]
+    }
+    renamed = undo(old.plain, old.tree, _replaced(texts), kept)
+    if renamed.names:
+        texts.old = replace(old, plain=renamed.lines, interface=renamed.interface)
+        texts.names = renamed.names
+        _align(texts)
 
 
-def _explained(number: int, texts: _Pair, moves: Moves, budget: Budget) -> Shown:
-    """The rows of file `number`."""
+def _replaced(texts: _Pair) -> Iterator[Replaced]:
+    """The words that others replaced, in all pairs of lines that differ."""
+    old, new = texts.old.plain, texts.new.plain
+    for item in texts.alignment.items:
+        if item.matched or not (item.old and item.new):
+            continue
+        a, b = [old[i] for i in item.old], [new[j] for j in item.new]
+        for i, j in pair(a, b, texts.explaining):
+            if i is not None and j is not None:
+                words = difference(a[i], b[j], texts.explaining)
+                for before, after in words.replaced if words else ():
+                    yield item.old[i], before, after
+
+
+def _claims(number: int, texts: _Pair, moves: Moves) -> Claims:
+    """The rows of file `number`, as they are to be proven."""
     destinations = {line: to for (file, line), to in moves.destinations.items() if file == number}
     origins = {line: origin for (file, line), origin in moves.origins.items() if file == number}
-    explained = Explained(texts.old, texts.new, texts.path, (destinations, origins), budget)
-    return explained.rows(texts.alignment)
+    moved = destinations, origins
+    explained = Explained(texts.old, texts.new, texts.path, moved, texts.explaining)
+    shown = explained.rows(texts.alignment)
+    sides = texts.old, texts.new, texts.git, texts.alignment
+    return Claims(texts.path, *sides, shown, explained.laid_out)
 
 
 def _file_diff(
     paths: tuple[str | None, str | None],
     sides: tuple[File | None, File | None],
-    texts: tuple[_Pair, Shown] | None,
+    texts: tuple[_Pair, Claims] | None,
 ) -> FileDiff:
     """The part of the report on one file; `texts` is given if both sides are text."""
     (a, b), (before, after) = paths, sides
@@ -184,29 +249,49 @@ def _file_diff(
     remarks = list(_kinds(before, after))
     if texts is None:
         return FileDiff(a, b, status, tuple(remarks))
-    compared, (rows, markers) = texts
+    compared, claims = texts
+    remarks += claims.notes
     if before and after:
-        remarks += notes(
-            before.content, "".join(compared.new.plain).encode("utf-8", "surrogateescape")
-        )
-        if before.content != after.content and compared.old.nameless == compared.new.plain:
-            remarks.append("only names the variant where the origin named itself")
+        remarks += _differences(before, after, compared)
     for side, when in ((compared.old, "before"), (compared.new, "now")):
         if side.is_python and side.lines and side.tree is None:
             remarks.append(f"cannot be read as Python {when}: compared as text")
     if not (before and after) and (alone := _about(before or after)):
         remarks.append(alone)
-    items = [item for item in compared.git.items if not item.matched]
-    counts = Counts(sum(len(item.new) for item in items), sum(len(item.old) for item in items))
     lines = compared.old.lines, compared.new.lines
-    return FileDiff(a, b, status, tuple(remarks), *lines, rows, markers, counts)
+    return FileDiff(a, b, status, tuple(remarks), *lines, *claims.shown, git_counts(compared.git))
+
+
+def _differences(before: File, after: File, texts: _Pair) -> Iterator[str]:
+    """Notes on a pair of texts."""
+    sides = texts.old.lines, texts.new.raw
+    old, new = ("".join(side).encode("utf-8", "surrogateescape") for side in sides)
+    yield from notes(old, new)
+    if texts.path.endswith(".ipynb") and old != before.content:
+        yield notebook.NOTE
+        if texts.old.lines == texts.new.lines and before.content != after.content:
+            yield "no cell differs"
+    elif before.content != after.content and texts.old.raw == texts.new.raw:
+        yield "only names the variant where the origin named itself"
+    if found := foreign(_names(texts.new) - _names(texts.old)):
+        yield f"names that look like others: {found}"
+
+
+def _names(side: Side) -> set[str]:
+    """The names of a Python source that are not of ASCII alone."""
+    if not side.tokens or all(line.isascii() for line in side.plain):
+        return set()
+    tokens = (token for n in range(len(side.plain)) for token in side.tokens[n])
+    return {text for kind, text in tokens if python.is_name(kind) and not text.isascii()}
 
 
 def _about(file: File | None) -> str:
     """A note on a text that only one tree has."""
     if file is None or not file.content:
         return "empty" if file else ""
-    return "; ".join(n for n in notes(b"", file.content) if "hidden" in n or "UTF-8" in n)
+    return "; ".join(
+        n for n in notes(b"", file.content) if "hidden" in n or "UTF-8" in n or "bidi" in n
+    )
 
 
 def _kinds(before: File | None, after: File | None) -> Iterator[str]:

@@ -84,14 +84,28 @@ def _change(
     bucket = bucket or (buckets.declared(bucket_map, path, old_name) if old_name else None)
     if bucket:
         return Change(path, name, how, bucket, "map", old_name, line)
-    guess = buckets.guess(name) if path.endswith(".py") and how == "added" else None
-    if guess:
+    is_named = path.endswith(".py") and not name.startswith("<")
+    if is_named and (guess := buckets.guess(name) or buckets.guess(old_name)):
         return Change(path, name, how, guess, "guess", old_name, line)
     return Change(path, name, how, buckets.default(bucket_map, path), "file", old_name, line)
 
 
+def undeclared(changed: Sequence[Change], bucket_map: buckets.Map) -> list[Change]:
+    """The changes; the file's default is a guess for a definition that a map of them lacks."""
+    return [
+        replace(change, decided="guess")
+        if change.decided == "file"
+        and not change.name.startswith("<")
+        and buckets.names_definitions(bucket_map, change.path)
+        else change
+        for change in changed
+    ]
+
+
 def _how(a: Definition, b: Definition, old: Side, new: Side) -> How | None:
     """How two definitions of one name differ; None if only in layout."""
+    if not old.interface.isdisjoint(range(a.start, a.end)):
+        return "changed"
     if old.plain[a.start : a.end] == new.plain[b.start : b.end]:
         return None
     if python.equal(a.node, b.node, inner=False):

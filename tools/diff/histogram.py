@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 # Lines that occur more often than this anchor nothing: git's limit.
 MAX_OCCURRENCES = 64
+# Regions that rare lines do not split are searched for the fewest edits, up to so many. git stops
+# looking for the fewest at 256.
+MAX_EDITS = 256
 
 
 class Match(NamedTuple):
@@ -40,20 +43,28 @@ class Counts:
 
 
 class Budget:
-    """A limit on work, in steps of the inner loops, roughly; None sets no limit."""
+    """A limit on work, in steps of the inner loops, roughly; None sets no limit.
 
-    def __init__(self, steps: int | None = None) -> None:
+    What is spent is added to the `total`, which sets no limit of its own.
+    """
+
+    def __init__(self, steps: int | None = None, total: Budget | None = None) -> None:
         self.steps = steps
+        self.total = total
         self.spent = 0
         self.refused = 0
 
+    def alike(self) -> Budget:
+        """Another budget of the same size, of which this one keeps the account."""
+        return Budget(self.steps, self)
+
     def take(self, steps: int) -> bool:
         """Spends so many steps if they are left, and returns whether they were."""
-        if self.steps is not None and self.spent + steps > self.steps:
-            self.refused += 1
-            return False
-        self.spent += steps
-        return True
+        refused = self.steps is not None and self.spent + steps > self.steps
+        for budget in (self, self.total) if self.total else (self,):
+            budget.refused += refused
+            budget.spent += 0 if refused else steps
+        return not refused
 
 
 def matches(
@@ -75,7 +86,11 @@ def matches(
         if a_low == a_high or b_low == b_high:
             continue
         if not budget.take(a_high - a_low + b_high - b_low):
-            result += _ends(a, a_low, a_high, b, b_low, b_high)
+            rest = few_edits(a[a_low:a_high], b[b_low:b_high])
+            if rest is None:
+                result += _ends(a, a_low, a_high, b, b_low, b_high)
+            else:
+                result += [Match(a_low + i, b_low + j, size) for i, j, size in rest]
             continue
         anchor, only_common = _anchor(a, a_low, a_high, b, b_low, b_high)
         if only_common:
@@ -133,11 +148,15 @@ def _anchor(
 def _without_anchor(
     a: list[int], a_low: int, a_high: int, b: list[int], b_low: int, b_high: int, budget: Budget
 ) -> list[Match]:
-    """The longest runs, as difflib finds them, for a region whose shared lines are all too common.
+    """Matches in a region whose shared lines are all too common.
 
-    The loop is that of SequenceMatcher.get_matching_blocks, with a budget.
+    They leave the fewest lines, as git's do, if few are left; else they are the longest runs, as
+    difflib finds them. The loop is that of SequenceMatcher.get_matching_blocks, with a budget.
     """
     old, new = a[a_low:a_high], b[b_low:b_high]
+    fewest = few_edits(old, new)
+    if fewest is not None:
+        return [Match(a_low + i, b_low + j, size) for i, j, size in fewest]
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     occurrences = Counter(new)
     cost = list(accumulate((occurrences[line] for line in old), initial=0))
@@ -157,6 +176,48 @@ def _without_anchor(
         if block.a + block.size < i_end and block.b + block.size < j_end:
             regions.append((block.a + block.size, i_end, block.b + block.size, j_end))
     return result
+
+
+def few_edits(old: Sequence[int], new: Sequence[int]) -> list[Match] | None:
+    """The matches that leave the fewest lines on both sides; None if more than MAX_EDITS are left.
+
+    This is the greedy algorithm of E. Myers, "An O(ND) difference algorithm and its variations"
+    (1986). It takes as many steps as there are lines, and at most MAX_EDITS squared more.
+    """
+    furthest = {1: 0}  # by diagonal: the furthest old line that the edits so far reach
+    history = []
+    for edits in range(MAX_EDITS + 1):
+        history.append(dict(furthest))
+        for diagonal in range(-edits, edits + 1, 2):
+            down = diagonal == -edits or (
+                diagonal != edits and furthest[diagonal - 1] < furthest[diagonal + 1]
+            )
+            i = furthest[diagonal + 1] if down else furthest[diagonal - 1] + 1
+            j = i - diagonal
+            while i < len(old) and j < len(new) and old[i] == new[j]:
+                i, j = i + 1, j + 1
+            furthest[diagonal] = i
+            if i >= len(old) and j >= len(new):
+                return _traced(history, len(old), len(new))
+    return None
+
+
+def _traced(history: Sequence[dict[int, int]], i: int, j: int) -> list[Match]:
+    """The runs of equal lines on the way back from the ends of both sides."""
+    result = []
+    for edits in range(len(history) - 1, -1, -1):
+        furthest, diagonal = history[edits], i - j
+        down = diagonal == -edits or (
+            diagonal != edits and furthest[diagonal - 1] < furthest[diagonal + 1]
+        )
+        before = furthest[diagonal + 1] if down else furthest[diagonal - 1]
+        after = before if down else before + 1
+        if edits == 0:
+            after = 0
+        if i > after:
+            result.append(Match(after, j - (i - after), i - after))
+        i, j = before, before - (diagonal + 1 if down else diagonal - 1)
+    return result[::-1]
 
 
 def _ends(

@@ -243,7 +243,7 @@ def _rest(comparison: Comparison, level: int) -> str:
     body = "".join(
         f"<p>{label}: {', '.join(listed)}</p>\n"
         for label, listed in (
-            ("Renamed throughout", renames),
+            ("Renamed variables", renames),
             ("Differ in the variant's own name alone", named),
             ("Unchanged", unchanged),
         )

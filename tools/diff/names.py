@@ -1,91 +1,186 @@
-"""Finds identifiers that were renamed throughout, as opposed to replaced by something else.
+"""Finds local variables that were renamed, and undoes their renames.
 
-A substitution counts as a rename if it occurs at least three times, no other one contradicts it,
-the old name nearly vanishes, the new one is new, and the sources themselves define both. So
-`jax.nn.relu` that became `jax.nn.gelu` is another function, not another name.
+A rename is undone on the origin's side, by scope (tools/diff/scopes.py): each place that belongs to
+the variable gets the new name, and nothing else. It is believed only if the new name occurs nowhere
+in that scope, and if the renamed source, parsed again, is the same program but for those places. So
+`relu = jax.nn.relu(x)` that became `gelu = jax.nn.gelu(x)` is still another function.
 """
 
 from __future__ import annotations
 
-import builtins
+import ast
 import keyword
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from tools.diff.align import Side
-from tools.diff.python import bound_names
+from tools.diff import python
+from tools.diff.scopes import Scope, Scopes
 from tools.diff.words import IDENTIFIER
 
-MIN_SEEN = 3
-_RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "self", "cls"})
+Replaced = tuple[int, str, str]
+"""A line of the origin, and a word that another replaced there."""
 
 
-def renames(
-    replaced: Iterable[tuple[str, str]], sides: Sequence[tuple[Side, Side]]
-) -> dict[str, str]:
-    """The renames, as {old name: new name}.
+@dataclass(frozen=True)
+class Renamed:
+    """A source with the new names of its variables.
+
+    `interface` are the lines, from 0, on which a renamed parameter is declared that callers may
+    name: such a line is a change, whatever else is none.
+    """
+
+    lines: tuple[str, ...]
+    names: frozenset[tuple[str, str]] = frozenset()
+    interface: frozenset[int] = frozenset()
+
+
+def undo(
+    lines: Sequence[str], tree: ast.Module, replaced: Iterable[Replaced], kept: set[int]
+) -> Renamed:
+    """The origin's lines with the names that the variant gives to its variables.
 
     Args:
-        replaced: (old, new) replacements of words, over all pairs of lines.
-        sides: all pairs of text files, old and new.
+        lines: the origin's lines, with ends, and their syntax tree.
+        replaced: words that others replaced, by line.
+        kept: lines that the variant has as they are; what occurs there was not renamed.
     """
-    substitutions = Counter(
-        (old, new)
-        for old, new in replaced
-        if IDENTIFIER.fullmatch(old) and IDENTIFIER.fullmatch(new)
-    )
-    targets: defaultdict[str, set[str]] = defaultdict(set)
-    origins: defaultdict[str, set[str]] = defaultdict(set)
-    for old, new in substitutions:
-        targets[old].add(new)
-        origins[new].add(old)
-    candidates = {
-        old: new
-        for (old, new), n in substitutions.items()
-        if n >= MIN_SEEN
-        and len(targets[old]) == len(origins[new]) == 1
-        and not {old, new} & _RESERVED
+    unchanged = Renamed(tuple(lines))
+    votes = [(n, a, b) for n, a, b in replaced if _usable(a) and _usable(b)]
+    if not votes:
+        return unchanged
+    try:
+        chosen = _chosen(Scopes(tree), votes, kept)
+    except RecursionError:
+        return unchanged
+    if not chosen:
+        return unchanged
+    texts = _replace(lines, chosen)
+    renamed = python.parse("".join(texts)) if texts else None
+    if not texts or not renamed or not _same_but(tree, renamed, chosen):
+        return unchanged
+    interface = {
+        parameter.lineno - 1
+        for scope, name, _ in chosen
+        if (parameter := scope.parameters.get(name))
     }
-    if not candidates:
-        return {}
-    counts, files = _counted(candidates, sides)
-    candidates = {
-        old: new
-        for old, new in candidates.items()
-        if 4 * counts[1][old] <= counts[0][old] and 4 * counts[0][new] <= counts[1][new]
-    }
-    if not candidates:
-        return {}
-    bound: list[set[str]] = [set(), set()]
-    for names, with_names in zip(bound, files, strict=True):
-        for side in with_names:
-            names |= bound_names(side.tree) if side.tree else set()
-    return {
-        old: new
-        for old, new in sorted(candidates.items())
-        if old in bound[0] - bound[1] and new in bound[1] - bound[0]
-    }
+    names = frozenset((old, new) for _, old, new in chosen)
+    return Renamed(tuple(texts), names, frozenset(interface))
 
 
-def _counted(
-    candidates: dict[str, str], sides: Sequence[tuple[Side, Side]]
-) -> tuple[tuple[Counter[str], Counter[str]], tuple[list[Side], list[Side]]]:
-    """The number of occurrences of the names in old and new files, and the files with any."""
-    names = sorted({*candidates, *candidates.values()})
-    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, names)) + r")\b")
-    counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    files: tuple[list[Side], list[Side]] = ([], [])
-    for pair in sides:
-        for side, count, with_names in zip(pair, counts, files, strict=True):
-            occurrences = pattern.findall("".join(side.plain))
-            count.update(occurrences)
-            if occurrences:
-                with_names.append(side)
-    return counts, files
+# A name that was replaced in a part of its places only must have been replaced so often.
+MIN_SEEN = 2
 
 
-def rename(lines: Sequence[str], names: dict[str, str]) -> tuple[str, ...]:
-    """The lines with every old name replaced by its new one."""
-    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(names))) + r")\b")
-    return tuple(pattern.sub(lambda match: names[match[0]], line) for line in lines)
+def _usable(name: str) -> bool:
+    is_name = IDENTIFIER.fullmatch(name) and not keyword.iskeyword(name)
+    return bool(is_name) and name.strip("_") != "" and name[:2] != "__"
+
+
+Chosen = list[tuple[Scope, str, str]]
+
+
+def _chosen(scopes: Scopes, votes: Sequence[Replaced], kept: set[int]) -> Chosen:
+    """The (scope, old name, new name) that are certain."""
+    by_place = _by_place(scopes)
+    targets: defaultdict[tuple[Scope, str], Counter[str]] = defaultdict(Counter)
+    for line, old, new in votes:
+        for scope in by_place.get((line, old), ()):
+            targets[scope, old][new] += 1
+    origins: defaultdict[tuple[Scope, str], set[str]] = defaultdict(set)
+    for (scope, old), new_names in targets.items():
+        for new in new_names:
+            origins[scope, new].add(old)
+    chosen: Chosen = []
+    for (scope, old), new_names in targets.items():
+        new = min(new_names)
+        lines = {node.lineno - 1 for node in scope.places[old]}
+        if (
+            len(new_names) == len(origins[scope, new]) == 1
+            and _is_usual(new_names[new], len(scope.places[old]))
+            and lines.isdisjoint(kept)
+            and scopes.renamable(scope, old)
+            and new not in scope.names | scope.strings
+        ):
+            chosen.append((scope, old, new))
+    return _apart(chosen)
+
+
+def _is_usual(replaced: int, occurrences: int) -> bool:
+    """Whether a name was replaced often enough for a reader to call it renamed."""
+    return replaced >= occurrences or (replaced >= MIN_SEEN and 2 * replaced >= occurrences)
+
+
+def _apart(chosen: Chosen) -> Chosen:
+    """Without different variables of nested scopes that would get one name."""
+    result: Chosen = []
+    for scope, old, new in chosen:
+        nested = (
+            other is not scope
+            and (old != other_old and new == other_new)
+            and (_within(scope, other) or _within(other, scope))
+            for other, other_old, other_new in chosen
+        )
+        if not any(nested):
+            result.append((scope, old, new))
+    return result
+
+
+def _within(scope: Scope | None, outer: Scope) -> bool:
+    while scope:
+        if scope is outer:
+            return True
+        scope = scope.parent
+    return False
+
+
+def _by_place(scopes: Scopes) -> dict[tuple[int, str], list[Scope]]:
+    """The scopes whose variable of a name occurs on a line, by (line from 0, name)."""
+    by_place: dict[tuple[int, str], list[Scope]] = {}
+    for scope in scopes.owners:
+        for name, nodes in scope.places.items():
+            for node in nodes:
+                found = by_place.setdefault((node.lineno - 1, name), [])
+                if scope not in found:
+                    found.append(scope)
+    return by_place
+
+
+def _replace(lines: Sequence[str], chosen: Chosen) -> list[str] | None:
+    """The lines with new names; None if a name is not where the tree says."""
+    edits: defaultdict[int, list[tuple[int, bytes, bytes]]] = defaultdict(list)
+    for scope, old, new in chosen:
+        for node in scope.places[old]:
+            edits[node.lineno - 1].append((node.col_offset, old.encode(), new.encode()))
+    texts = list(lines)
+    for line, places in edits.items():
+        text = texts[line].encode()
+        for column, old_name, new_name in sorted(places, reverse=True):
+            if text[column : column + len(old_name)] != old_name:
+                return None
+            text = text[:column] + new_name + text[column + len(old_name) :]
+        texts[line] = text.decode()
+    return texts
+
+
+def _same_but(tree: ast.Module, renamed: ast.Module, chosen: Chosen) -> bool:
+    """Whether two trees differ in the chosen names, at their places, and in nothing else."""
+    new_names = {id(node): new for scope, old, new in chosen for node in scope.places[old]}
+    stack: list[tuple[object, object]] = [(tree, renamed)]
+    while stack:
+        a, b = stack.pop()
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, ast.AST):
+            for name in a._fields:
+                x, y = getattr(a, name, None), getattr(b, name, None)
+                if id(a) in new_names and name in ("id", "arg"):
+                    x = new_names[id(a)]
+                stack.append((x, y))
+        elif isinstance(a, list) and isinstance(b, list):
+            if len(a) != len(b):
+                return False
+            stack += zip(a, b, strict=True)
+        elif a != b:
+            return False
+    return True

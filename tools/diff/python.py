@@ -13,6 +13,7 @@ import tokenize
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -31,18 +32,48 @@ class Definition:
     kind: str
     start: int
     end: int
-    node: ast.AST = field(repr=False, compare=False)
+    node: ast.stmt = field(repr=False, compare=False)
     inner: tuple[Definition, ...] = ()
 
 
-def parse(text: str) -> ast.Module | None:
+def parse(text: str, *, type_comments: bool = False) -> ast.Module | None:
     """The syntax tree; None if the text cannot be parsed, or is nested too deeply."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text)
+            return ast.parse(text, type_comments=type_comments)
     except _BROKEN:
         return None
+
+
+def same_program(old: str, new: str) -> bool:
+    """Whether two sources have equal syntax trees, and equal comments on types in them."""
+    a, b = (parse(t, type_comments=True) or parse(t) for t in (old, new))
+    return a is not None and b is not None and equal(a, b)
+
+
+def same_but_for_order(old: ast.Module | None, new: ast.Module | None) -> bool:
+    """Whether two modules are equal once the functions and classes of each body are sorted."""
+    if old is None or new is None:
+        return False
+    try:
+        return equal(old, new) or _sorted_dump(old) == _sorted_dump(new)
+    except RecursionError:
+        return False
+
+
+def _sorted_dump(node: ast.Module | ast.ClassDef) -> list[str]:
+    definitions, others = [], []
+    for stmt in node.body:
+        if isinstance(stmt, ast.ClassDef):
+            head = copy(stmt)
+            head.body = []
+            definitions.append(repr([ast.dump(head), *_sorted_dump(stmt)]))
+        elif isinstance(stmt, Function):
+            definitions.append(ast.dump(stmt))
+        else:
+            others.append(ast.dump(stmt))
+    return [*sorted(definitions), *others]
 
 
 def outline(tree: ast.Module, lines: Sequence[str]) -> tuple[Definition, ...]:
@@ -230,6 +261,20 @@ def comments(line: tuple[Token, ...]) -> list[str]:
     return [text for kind, text in line if kind == tokenize.COMMENT]
 
 
+def is_name(kind: int) -> bool:
+    """Whether a token is a name."""
+    return kind == tokenize.NAME
+
+
+def unparsed(line: tuple[Token, ...]) -> list[str]:
+    """What a syntax tree does not keep: comments, and the spelling of names beyond ASCII."""
+    return [
+        text
+        for kind, text in line
+        if kind == tokenize.COMMENT or (kind == tokenize.NAME and not text.isascii())
+    ]
+
+
 def ends_statement(line: tuple[Token, ...]) -> bool:
     """Whether a logical line ends here: a statement, a comment or a blank line."""
     return not line or line[-1][0] in (tokenize.NEWLINE, tokenize.COMMENT)
@@ -248,20 +293,3 @@ def _unquoted(text: str) -> str:
     first, second = parse(text), parse(double_quoted)
     is_equal = first and second and equal(first, second)
     return double_quoted if is_equal else text
-
-
-def bound_names(tree: ast.Module) -> set[str]:
-    """Names that the source itself defines, rather than imports."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.ClassDef, *Function)):
-            names.add(node.name)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            names.add(node.attr)
-        elif isinstance(node, ast.alias) and node.asname:
-            names.add(node.asname)
-    return {name for name in names if not keyword.issoftkeyword(name)}

@@ -14,18 +14,22 @@ from tools.diff.model import Kind, Marker, Row
 from tools.diff.moves import Place
 from tools.diff.words import difference, pair
 
-_PROSE = (".md", ".rst", ".txt")
+# Texts that people read and no program.
+PROSE = (".md", ".rst")
+
+Shown = tuple[tuple[Row, ...], tuple[Marker, ...]]
+"""A file's rows, and markers for definitions that moved."""
 
 
 def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
     """How old line i changed, if it became new line j."""
     if old.lines[i] == new.lines[j]:
         return "same"
-    if old.nameless[i] == new.plain[j]:
+    if old.raw[i] == new.raw[j]:
         return "name"
     a, b = old.plain[i], new.plain[j]
     if a == b:
-        return "rename"
+        return "rename" if old.nameless[i] != a else "format"
     if a.rstrip("\r\n") == b.rstrip("\r\n"):
         return "format"
     if old.is_python and new.is_python:
@@ -53,7 +57,7 @@ class Explained:
         self.destinations, self.origins = moved
         self.whole = _equal_data(old, new, path)
 
-    def rows(self, alignment: Alignment) -> tuple[tuple[Row, ...], tuple[Marker, ...]]:
+    def rows(self, alignment: Alignment) -> Shown:
         """All rows in order, and markers for definitions that moved."""
         self.laid_out = _equal_definitions(self.old, self.new, alignment)
         rows: list[Row] = []
@@ -115,7 +119,7 @@ class Explained:
         """The lines of a gap that did not move."""
         if old and new and self.old.tokens and self.new.tokens:
             yield from self._statements(old, new)
-        elif old and new and self.path.endswith(_PROSE) and self._words(old, new):
+        elif old and new and self.path.endswith(PROSE) and self._words(old, new):
             yield from (self._row("format", i, j) for i, j in _side_by_side(old, new))
         else:
             yield from self._pairs(old, new)
@@ -169,6 +173,24 @@ class Explained:
         return all(n is None or (tokens is not None and not tokens[n]) for tokens, n in sides)
 
 
+def as_git(old: Side, new: Side, git: Alignment, budget: Budget) -> Shown:
+    """The rows of git's own diff: every line that it calls changed is substantive."""
+    rows: list[Row] = []
+    for item in git.items:
+        if item.matched:
+            i, j = item.old[0], item.new[0]
+            rows.append(Row("same" if old.lines[i] == new.lines[j] else "name", i, j))
+            continue
+        texts = [old.lines[i] for i in item.old], [new.lines[j] for j in item.new]
+        for x, y in pair(*texts, budget):
+            i, j = (None if x is None else item.old[x]), (None if y is None else item.new[y])
+            words = None
+            if i is not None and j is not None:
+                words = difference(old.lines[i], new.lines[j], budget)
+            rows.append(Row("changed", i, j, *((words.old, words.new) if words else ())))
+    return tuple(rows), ()
+
+
 def _side_by_side(
     old: Sequence[int], new: Sequence[int]
 ) -> Iterator[tuple[int | None, int | None]]:
@@ -194,9 +216,14 @@ def _logical(side: Side, lines: Sequence[int]) -> list[tuple[str, list[int]]]:
     return groups
 
 
+def _read_json(text: str) -> object:
+    """The values of a JSON text, with the entries of objects as they are written."""
+    return json.loads(text, object_pairs_hook=lambda entries: ("object", entries))
+
+
 def _equal_data(old: Side, new: Side, path: str) -> bool:
     """Whether two JSON or TOML files hold the same values in the same order."""
-    read = {".json": json.loads, ".toml": tomllib.loads}.get(path[path.rfind(".") :])
+    read = {".json": _read_json, ".toml": tomllib.loads}.get(path[path.rfind(".") :])
     if not read:
         return False
     try:
@@ -218,10 +245,11 @@ def _equal_definitions(
             touched[0].update(item.old)
             touched[1].update(item.new)
     before = {d.name: d for d in python.walk(old.outline)}
+    twice = _twice(old) | _twice(new)
     equal: tuple[set[int], set[int]] = (set(), set())
     for definition in python.walk(new.outline):
         partner = before.get(definition.name)
-        if not partner or definition.start in equal[1]:
+        if not partner or definition.name in twice or definition.start in equal[1]:
             continue
         spans = range(partner.start, partner.end), range(definition.start, definition.end)
         if not any(not touched[n].isdisjoint(spans[n]) for n in (0, 1)):
@@ -234,6 +262,13 @@ def _equal_definitions(
     return frozenset(equal[0]), frozenset(equal[1])
 
 
-def _comments(side: Side, lines: range) -> Counter[str]:
+def _twice(side: Side) -> set[str]:
+    """Names that a file defines more than once."""
+    names = Counter(d.name for d in python.walk(side.outline))
+    return {name for name, n in names.items() if n > 1}
+
+
+def _comments(side: Side, lines: range) -> list[str]:
+    """Comments, and names that Python reads in another form than they are written in."""
     tokens = side.tokens
-    return Counter(text for n in lines if tokens for text in python.comments(tokens[n]))
+    return [text for n in lines if tokens for text in python.unparsed(tokens[n])]

@@ -20,6 +20,7 @@ _SNIFFED = 8000
 # zero-width), odd spaces, line separators, and surrogates (bytes that are not UTF-8).
 _SUSPECT = re.compile("[^\\S \t\n\r]|[\x00-\x08\x0e-\x1f\x7f-\x9f\xad]|[^\x00-\u02ff]|\r(?!\n|\\Z)")
 _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs", "Zs", "Co", "Cn")
+_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # Characters that are not shown although they count as letters or marks: fillers and joiners.
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
@@ -90,9 +91,14 @@ def notes(old: bytes, new: bytes) -> tuple[str, ...]:
     invalid = [
         Counter({c: n for c, n in side.items() if "\ud800" <= c <= "\udfff"}) for side in counts
     ]
+    bidi = [Counter({c: n for c, n in side.items() if c in _BIDI}) for side in counts]
     for kind, (old_count, new_count) in (
         ("bytes that are not UTF-8", (invalid[0], invalid[1])),
-        ("hidden characters", (counts[0] - invalid[0], counts[1] - invalid[1])),
+        ("bidi controls (the text is shown in another order than it is read)", (bidi[0], bidi[1])),
+        (
+            "hidden characters",
+            (counts[0] - invalid[0] - bidi[0], counts[1] - invalid[1] - bidi[1]),
+        ),
     ):
         if new_count - old_count:
             result.append(f"{kind} added: {_listed(new_count - old_count)}")

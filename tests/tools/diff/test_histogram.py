@@ -1,5 +1,7 @@
 """Counts are git's; matches rebuild both sides."""
 
+import itertools
+import random
 import subprocess
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.diff.histogram import Counts, count, matches
+from tools.diff.histogram import Budget, Counts, count, few_edits, matches
 
 
 def git_counts(directory: Path, old: list[str], new: list[str]) -> Counts:
@@ -71,6 +73,45 @@ def test_matches_are_equal_lines_in_order(pair):
 )
 def test_small_cases(old, new, counts):
     assert count(old, new) == Counts(*counts)
+
+
+def numbers(n, kinds, seed):
+    random.seed(seed)
+    return [f"{random.randrange(kinds)},\n" for _ in range(n)]
+
+
+def function_bodies():
+    body = "def f(x):|    y = x|    return y|||class A:|    z = 1||"
+    return [f"{line}\n" for line in body.split("|")] * 1800
+
+
+@pytest.mark.parametrize(
+    "old",
+    [numbers(16_000, 10, 0), numbers(3_800, 100, 1), numbers(3_800, 3, 2), function_bodies()],
+    ids=["digits", "numbers", "three kinds", "functions"],
+)
+@pytest.mark.parametrize("steps", [None, 8_000_000, 10_000], ids=["no limit", "limit", "spent"])
+def test_few_edits_of_a_large_file_count_as_git_counts_them(old, steps, tmp_path):
+    new = [*old[:1000], *old[1001:2500], "\n", *old[2500:]]
+    assert count(old, new, Budget(steps)) == git_counts(tmp_path, old, new) == Counts(1, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 3), max_size=30), st.lists(st.integers(0, 3), max_size=30))
+def test_few_edits_are_the_fewest(old, new):
+    """Against the plain table of longest common subsequences."""
+    longest = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
+    for i, j in itertools.product(reversed(range(len(old))), reversed(range(len(new)))):
+        longest[i][j] = max(longest[i + 1][j], longest[i][j + 1])
+        if old[i] == new[j]:
+            longest[i][j] = longest[i + 1][j + 1] + 1
+    found = few_edits(old, new)
+    assert sum(match.size for match in found) == longest[0][0]
+    i = j = 0
+    for match in found:
+        assert match.i >= i and match.j >= j
+        i, j = match.i + match.size, match.j + match.size
+        assert old[match.i : i] == new[match.j : j]
 
 
 def test_a_rare_line_anchors_where_common_ones_would_not():
