@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -80,11 +81,24 @@ def site() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mkdocs() -> list[str]:
+    """The command of MkDocs with the packages of the docs."""
+    named = os.environ.get("GRUG_MKDOCS")
+    if named:
+        return [named]
+    program = Path("tests/site/mkdocs.pex").resolve()
+    if not program.exists():
+        pytest.fail("there is no MkDocs: name one that has nh3, too, with GRUG_MKDOCS")
+    return [sys.executable, str(program)]
+
+
+@pytest.fixture(scope="session")
 def variant(site: Path) -> Path:
     """The page of the experiment with the largest diff: an untouched copy has an empty one."""
-    alone = sorted(site.glob("reports/variants/*.diff.html"), key=lambda page: page.stat().st_size)
-    assert alone, "no experiment of the site has a diff"
-    return alone[-1].with_name(alone[-1].name.replace(".diff", ""))
+    pages = sorted(site.glob("reports/variants/*.html"), key=lambda page: page.stat().st_size)
+    pages = [page for page in pages if '<details class="file"' in page.read_text("utf-8")]
+    assert pages, "no experiment of the site has a diff"
+    return pages[-1]
 
 
 class _Quiet(SimpleHTTPRequestHandler):

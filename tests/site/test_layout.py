@@ -6,10 +6,10 @@ import pytest
 
 from tests.site.conftest import SCHEMES, WIDTHS
 
-KINDS = ("home", "recipe", "reference", "benchmarks", "archive", "experiment", "diff", "report")
+KINDS = ("home", "recipe", "reference", "benchmarks", "archive", "experiment", "report")
 
 # Their lines are too many: those of a small report with one of each stand for them.
-LARGE = ("experiment", "diff")
+LARGE = ("experiment",)
 
 
 @pytest.fixture
@@ -22,7 +22,6 @@ def page_of(site, variant, report):
         "benchmarks": site / "benchmarks.html",
         "archive": site / "reports/grug-archive.html",
         "experiment": variant,
-        "diff": variant.with_suffix(".diff.html"),
         "report": report,
     }.__getitem__
 

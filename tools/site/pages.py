@@ -28,6 +28,8 @@ from tools.runs.run_summary import Run
 from tools.runs.stats import Sample
 from tools.site.charts import runs_section
 from tools.site.markup import PAGES, PLACEHOLDER, clip, heading, inline, slug, text
+from tools.site.refusals import refuse
+from tools.site.reserved import is_generated
 from tools.site.svg import Node, lineage
 
 FACTS_SCHEMA = 1
@@ -193,9 +195,7 @@ def _changed(facts: Mapping[str, Any]) -> str:
 
 def _diff(entry: Entry, archive: Archive) -> str:
     if entry.name in archive.diffs:
-        alone = f'<p><a href="{entry.name}.diff.html">The diff on a page of its own</a></p>'
-        # The link comes first: Markdown makes the comment after it a block of its own.
-        return f"{alone}\n\n{PLACEHOLDER.format(name=entry.name)}"
+        return PLACEHOLDER.format(name=entry.name)
     if entry.origin == "none":
         return "<p>Written from scratch: there is no origin to compare with.</p>"
     if entry.status == "deleted":
@@ -314,7 +314,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     """Writes `out`, all or nothing, and returns the number of generated pages.
 
     Raises:
-        ToolError: `out` is not empty, or docs/ has a symbolic link.
+        ToolError: `out` is not empty, or docs/ has a file that the site may not have.
     """
     if out.exists() and any(out.iterdir()):
         raise ToolError(f"{out}: is not empty: remove it, or give another --out")
@@ -322,17 +322,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     building = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
     try:
         building.mkdir(parents=True)
-        for path in sorted((root / "docs").rglob("*")):
-            inside = path.relative_to(root / "docs")
-            if path.is_symlink():
-                raise ToolError(f"docs/{inside}: is a symbolic link: replace it by the file")
-            if any(part.startswith(".") for part in inside.parts) or path.name == "BUILD":
-                continue
-            target = building / inside
-            if path.is_dir():
-                target.mkdir()
-            else:
-                shutil.copyfile(path, target)
+        _copy_docs(root / "docs", building)
         for name, page in pages.items():
             # The page of an experiment takes the place of its entry in the ledger.
             target = building / name
@@ -343,6 +333,21 @@ def write(root: Path, out: Path, archive: Archive) -> int:
         shutil.rmtree(building, ignore_errors=True)
         raise
     return len(pages)
+
+
+def _copy_docs(docs: Path, building: Path) -> None:
+    """Copies what people wrote. Raises ToolError for a file that the site may not have."""
+    for path in sorted(docs.rglob("*")):
+        inside = path.relative_to(docs)
+        if path.is_symlink():
+            raise ToolError(f"docs/{inside}: is a symbolic link: replace it by the file")
+        if any(part.startswith(".") for part in inside.parts) or path.name == "BUILD":
+            continue
+        if path.is_dir():
+            (building / inside).mkdir()
+        elif not is_generated(inside.as_posix()):
+            refuse(path, f"docs/{inside.as_posix()}")
+            shutil.copyfile(path, building / inside)
 
 
 def main(arguments: list[str]) -> int:

@@ -234,7 +234,7 @@ def lineage(nodes: Sequence[Node], *, href: str) -> str:
     count = f"{len(rows)} experiment{'s' if len(rows) != 1 else ''}"
     parts = [
         f'<svg class="grug-lineage" role="group" aria-labelledby="lineage-title lineage-desc" '
-        f'width="100%" height="{height}" style="min-width:{math.ceil(width)}px" '
+        f'width="{math.ceil(width)}" height="{height}" '
         'xmlns="http://www.w3.org/2000/svg">'
         '<title id="lineage-title">Lineage of experiments</title>'
         f'<desc id="lineage-desc">{count}; each is below the one it was copied from.</desc>'

@@ -150,20 +150,25 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
     return Leaderboard(pages.output_digest)
 
 
-async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
+async def _run_mkdocs(config: str, tools: str, sources: Digest) -> Digest:
     """dist/site/ as MkDocs builds it. Raises SiteError if it fails."""
-    mkdocs = await Get(
-        VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)
+    # The hook that the configuration names, and what it imports.
+    hook = [f"{tools}/site/sanitise.py", f"{tools}/site/reserved.py"]
+    mkdocs, code = await MultiGet(
+        Get(
+            VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", "nh3", resolve=SITE_RESOLVE)
+        ),
+        Get(Digest, PathGlobs(hook)),
     )
     built = await Get(
         FallibleProcessResult,
         VenvPexProcess(
             mkdocs,
-            argv=("build", "--strict", "--quiet", f"--config-file={field_set.config.value}"),
-            input_digest=sources,
+            argv=("build", "--strict", "--quiet", f"--config-file={config}"),
+            input_digest=await Get(Digest, MergeDigests((sources, code))),
             output_directories=("dist/site",),
             # The date in the sitemap, fixed so that the bytes are the same every day.
-            extra_env={"SOURCE_DATE_EPOCH": "0"},
+            extra_env={"SOURCE_DATE_EPOCH": "0", "PEX_EXTRA_SYS_PATH": "."},
             description="Run MkDocs",
         ),
     )
@@ -229,7 +234,8 @@ async def package_site(
     )
     generated = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
     tree = await Get(Digest, RemovePrefix(generated, "tree"))
-    built = await _run_mkdocs(field_set, await Get(Digest, MergeDigests((tree, config))))
+    mkdocs_sources = await Get(Digest, MergeDigests((tree, config)))
+    built = await _run_mkdocs(field_set.config.value or "", grug.tools, mkdocs_sources)
     finished = await _put_diffs_in(built, fragments)
     site = await Get(Digest, RemovePrefix(finished, "dist/site"))
     output = field_set.output_path.value_or_default(file_ending=None)
