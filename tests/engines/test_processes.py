@@ -20,6 +20,7 @@ from tests.engines.cluster import (
     rows,
     start,
     train,
+    wait_for,
     wait_for_step,
     wait_for_text,
 )
@@ -98,9 +99,14 @@ def test_a_run_killed_in_the_middle_of_saves_goes_on_from_whole_ones(launch, tmp
     """Every step is saved. Kills at random moments, until three of them have torn a save."""
     last, torn, moment = 40, 0, random.Random(0)
     run_dir, flags = tmp_path / "run", ["--steps", str(last), "--checkpoint-every", "1"]
+
+    def saves_begun() -> set[str]:
+        return {save.name for save in (run_dir / "checkpoints").glob("step-*")}
+
     for _ in range(25):
+        before = saves_begun()
         (worker,) = launch("base", run_dir, [*flags, "--resume"], processes=1, devices=2)
-        wait_for_text(worker, "step ")
+        wait_for([worker], "a save", lambda before=before: bool(saves_begun() - before))
         time.sleep(moment.uniform(0, 0.3))
         worker.process.kill()
         worker.process.wait()

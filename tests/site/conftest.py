@@ -273,6 +273,7 @@ def planted() -> Comparison:
         "model.py": _model(new=False),
         "own.py": own.format("base"),
         "gone.py": "GONE = True\n",
+        "test_model.py": "def test_rate():\n    assert Config().rate == 0.001\n",
         "a/path/of/many/directories/and_a_rather_long_name_for_one_file_indeed.txt": same,
         "ends.txt": "one\ntwo\n",
         "some.bin": "\0\1",
@@ -280,6 +281,7 @@ def planted() -> Comparison:
     new = {
         "model.py": _model(new=True),
         "own.py": own.format("planted"),
+        "test_model.py": "def test_rate():\n    assert Config().rate == 0.002\n",
         "extra.py": "def added(x: int) -> int:\n\treturn x + 1  # tab\n\n\n" + _MOVED,
         "a/path/of/many/directories/and_a_rather_long_name_for_one_file_indeed.txt": same + "end\n",
         "ends.txt": "one\r\ntwo\r\n",

@@ -20,7 +20,7 @@ PLACE = """id => {
       getComputedStyle(cell).boxShadow !== "none" && cell.getBoundingClientRect().width > 100),
   };
 }"""
-# Lines by where they stand: seen, in a fold, in a file that begins closed, of the old side.
+# Lines by where they stand: seen, in a file that begins closed, of the old side.
 LINES = """() => {
   const found = {};
   const take = (kind, cell) => { (found[kind] ??= []).push(cell.id); };
@@ -28,7 +28,6 @@ LINES = """() => {
     const right = /R\\d+$/.test(cell.id);
     const own = cell.nextElementSibling.className;
     if (!cell.closest("details.file").open) take("closed", cell);
-    else if (cell.closest("details.fold")) take(right ? "fold" : "fold of the old side", cell);
     else if (own === "a") take("added", cell);
     else if (own === "r") take("removed", cell);
     else take(right ? "same" : "same of the old side", cell);
@@ -38,8 +37,6 @@ LINES = """() => {
 }"""
 KINDS = {
     "closed",
-    "fold",
-    "fold of the old side",
     "added",
     "removed",
     "same",
@@ -58,7 +55,7 @@ def place(request):
         ("alone", 1440, KINDS),
         ("alone", 375, KINDS),
         ("in the site", 1440, {"removed", "added"}),
-        ("in the site", 375, {"fold of the old side", "same"}),
+        ("in the site", 375, {"same of the old side", "same"}),
     ],
     indirect=["place"],
 )
@@ -91,19 +88,37 @@ def test_moved_code_links_to_its_other_place(report, visit):
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["scripts", "no scripts"])
-def test_folds_and_files_open_and_close(report, visit, script):
+def test_files_open_and_close(report, visit, script):
     page = visit(report, java_script_enabled=script)
-    file = page.locator("details.file", has=page.locator("code", has_text="model.py"))
-    fold = file.locator("details.fold").first
-    assert not fold.locator("table").is_visible()
-    expect(fold.locator("summary")).to_contain_text("class Table")
-    fold.locator("summary").click()
-    assert fold.locator("table").is_visible()
-    file.locator("summary").first.click()
-    assert not fold.is_visible()
-    file.locator("summary").first.focus()
+    file = page.locator("details.file", has=page.locator("code", has_text="model.py")).first
+    expect(file.locator("p.was", has_text="unchanged lines").first).to_contain_text("class Table")
+    assert file.locator("table").first.is_visible()
+    file.locator("summary").click()
+    assert not file.locator("table").first.is_visible()
+    file.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert fold.is_visible()
+    assert file.locator("table").first.is_visible()
+    tests = page.locator("details.file", has=page.locator("code", has_text="test_model.py"))
+    assert not tests.locator("table").first.is_visible()
+
+
+@pytest.mark.parametrize("width, beside", [(1440, True), (768, False)])
+def test_the_list_of_files_stays_in_view_where_there_is_room(report, visit, width, beside):
+    page = visit(report, width=width)
+    tree = page.get_by_role("navigation", name="Changed files")
+    page.locator("details.file").last.scroll_into_view_if_needed()
+    box, file = tree.bounding_box(), page.locator("details.file").last.bounding_box()
+    assert (box["x"] + box["width"] <= file["x"] and box["y"] >= 0) == beside
+    tree.get_by_role("link", name="test_model.py").click()
+    expect(page.locator("details.file", has_text="test_model.py").last).to_be_in_viewport()
+
+
+def test_a_printed_report_is_black_on_white(report, visit):
+    page = visit(report, scheme="dark")
+    page.emulate_media(media="print")
+    colours = "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+    assert page.locator(".gd").evaluate(colours) == ["rgb(31, 35, 40)", "rgb(255, 255, 255)"]
+    expect(page.get_by_role("navigation", name="Changed files")).not_to_be_visible()
 
 
 @pytest.mark.parametrize("width, columns", [(1440, 2), (768, 2), (754, 2), (750, 1), (375, 1)])
@@ -172,6 +187,3 @@ def test_without_scripts_the_report_shows(place, visit):
     report = page.locator(".gd").first
     expect(report.get_by_role("heading", name="Change buckets")).to_be_visible()
     expect(report.locator("details.file[open] > table td.a").first).to_be_visible()
-    fold = report.locator("details.file[open] > details.fold").first
-    fold.locator("summary").click()
-    expect(fold.locator("td.n").first).to_be_visible()

@@ -6,43 +6,18 @@ it below the class `gd`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 
-from tools.diff import text
-from tools.diff.highlight import Paint, highlight
-from tools.diff.model import (
-    Change,
-    Comparison,
-    FileDiff,
-    Header,
-    Kind,
-    Row,
-    Span,
-    plumbing,
-    size_rows,
-    warning,
-)
+from tools.diff.file_html import FileWriter
+from tools.diff.file_html import markup as _text
+from tools.diff.hunks import Plan, names_only_itself
+from tools.diff.model import Change, Comparison, FileDiff, Header, plumbing, size_rows, warning
+from tools.diff.sections import CLOSED
 from tools.diff.style import PAGE, STYLE
 
-CONTEXT = 3
-# Fewer unchanged lines than this are not folded.
-MIN_FOLD = 4
 MAX_LISTED = 12
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-_ROW_CLASS: dict[Kind, str] = {
-    "same": "s",
-    "name": "m",
-    "rename": "m",
-    "format": "m f",
-    "moved": "v",
-    "changed": "",
-}
-_EMPTY = '<td class="n"></td><td class="e"></td>'
 
 
 def page(comparison: Comparison, header: Header, cache: Path | None = None) -> str:
@@ -69,23 +44,18 @@ def fragment(comparison: Comparison, header: Header, cache: Path | None = None) 
 
 
 def _report(comparison: Comparison, header: Header, cache: Path | None, level: int) -> str:
-    number = {file.path: index for index, file in enumerate(comparison.files)}
-    parts = [
-        _header(comparison, header, level),
-        _cards(comparison, number, level + 1),
-        _sizes(header, level + 1),
-        _knobs(comparison, level + 1),
-        _calls(comparison, level + 1),
-        _files(comparison, level + 1),
-    ]
-    shown = [n for n, file in enumerate(comparison.files) if file.status != "unchanged"]
-    if shown:
-        parts.append('<section aria-labelledby="gd-lines">\n')
-        parts.append(f'<h{level + 1} class="section" id="gd-lines">Line by line</h{level + 1}>\n')
-        for index in shown:
-            parts.append(_File(comparison.files, index, cache, level + 2).html())
-        parts.append("</section>\n")
-    return "".join(parts)
+    plan = Plan(comparison)
+    return "".join(
+        (
+            _header(comparison, header, level),
+            _cards(comparison, plan, level + 1),
+            _sizes(header, level + 1),
+            _knobs(comparison, level + 1),
+            _calls(comparison, level + 1),
+            _lines(plan, cache, level + 1),
+            _rest(comparison, level + 1),
+        )
+    )
 
 
 def _header(comparison: Comparison, header: Header, level: int) -> str:
@@ -115,21 +85,21 @@ def _section(level: int, name: str, title: str, body: str) -> str:
     return f'<section aria-labelledby="gd-{name}">\n{heading}\n{body}</section>\n'
 
 
-def _cards(comparison: Comparison, number: dict[str, int], level: int) -> str:
+def _cards(comparison: Comparison, plan: Plan, level: int) -> str:
     by_bucket: dict[str, list[Change]] = {}
     for change in comparison.changes:
         by_bucket.setdefault(change.bucket, []).append(change)
     if not by_bucket:
         return ""
+    number = {file.path: index for index, file in enumerate(comparison.files)}
     order = sorted(by_bucket, key=lambda name: (name == "other", -len(by_bucket[name]), name))
     cards = []
     for bucket in order:
-        items = [_item(change, number) for change in by_bucket[bucket]]
+        items = [_item(change, plan, number[change.path]) for change in by_bucket[bucket]]
         body = f"<ul>{''.join(items[:MAX_LISTED])}</ul>"
         if len(items) > MAX_LISTED:
             hidden = f"<ul>{''.join(items[MAX_LISTED:])}</ul>"
-            label = f"{len(items) - MAX_LISTED} more"
-            body += f'<details class="fold"><summary>{label}</summary>{hidden}</details>'
+            body += _more(len(items) - MAX_LISTED, hidden)
         cards.append(
             f'<div class="card"><h{level + 1}>{_text(bucket)} '
             f'<span class="chip">{len(items)}</span></h{level + 1}>{body}</div>\n'
@@ -138,9 +108,8 @@ def _cards(comparison: Comparison, number: dict[str, int], level: int) -> str:
     return _section(level, "buckets", "Change buckets", body)
 
 
-def _item(change: Change, number: dict[str, int]) -> str:
-    file = number[change.path]
-    anchor = f"f{file}" if change.line is None else f"f{file}R{change.line + 1}"
+def _item(change: Change, plan: Plan, number: int) -> str:
+    anchor = plan.anchor(number, "R", change.line)
     old_name = f"<code>{_text(change.old_name)}</code> → " if change.old_name else ""
     label = {"docs": "docstring only", "imports": "imports only"}.get(change.how, change.how)
     if change.decided == "guess":
@@ -152,7 +121,7 @@ def _item(change: Change, number: dict[str, int]) -> str:
 
 
 def _table(
-    name: str, head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()
+    name: str, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()
 ) -> str:
     """A table of finished markup that can be scrolled with the keyboard, in section `name`."""
 
@@ -163,12 +132,21 @@ def _table(
             f"<{tag}{scope}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, row, strict=True)
         )
 
-    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
-    return (
-        f'<div class="wide" tabindex="0" role="group" aria-labelledby="gd-{name}">'
-        '<table class="facts">'
-        f"<thead><tr>{cells('th', head)}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
-    )
+    def table(part: Sequence[Sequence[str]]) -> str:
+        body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in part)
+        return (
+            f'<div class="wide" tabindex="0" role="group" aria-labelledby="gd-{name}">'
+            '<table class="facts">'
+            f"<thead><tr>{cells('th', head)}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
+        )
+
+    first, others = rows[:MAX_LISTED], rows[MAX_LISTED:]
+    return table(first) + (_more(len(others), table(others)) if others else "")
+
+
+def _more(number: int, body: str) -> str:
+    """What is too long a list for the first screen."""
+    return f'<details class="fold"><summary>{number} more</summary>{body}</details>'
 
 
 def _sizes(header: Header, level: int) -> str:
@@ -218,279 +196,57 @@ def _calls(comparison: Comparison, level: int) -> str:
     return _section(level, "calls", "Call order", table)
 
 
-def _files(comparison: Comparison, level: int) -> str:
-    rows = []
-    for index, file in enumerate(comparison.files):
-        if file.status == "unchanged":
-            continue
-        substantive = file.lines("changed")
-        explained = [file.lines(kind).added + file.lines(kind).deleted for kind in
-                  ("moved", "rename", "format")]  # fmt: skip
-        rows.append(
-            (
-                f'<a href="#f{index}"><code>{_text(file.path)}</code></a>',
-                file.status,
-                f"+{file.counts.added:,}",
-                f"−{file.counts.deleted:,}",
-                f"{substantive.added + substantive.deleted:,}",
-                *(f"{n:,}" if n else "" for n in explained),
-                "; ".join(_text(note) for note in file.notes),
-            )
-        )
-    head = (
-        "file",
-        "status",
-        "added",
-        "deleted",
-        "substantive",
-        "moved",
-        "renamed",
-        "layout",
-        "notes",
+def _lines(plan: Plan, cache: Path | None, level: int) -> str:
+    """The changed lines of all files, beside a list of these files that stays in view."""
+    if not plan.groups:
+        return ""
+    groups = []
+    for name, numbers in plan.groups:
+        is_open = name not in CLOSED
+        files = "".join(FileWriter(plan, n, cache, level + 2, is_open).html() for n in numbers)
+        groups.append(f'<h{level + 1} class="group">{name}</h{level + 1}>\n{files}')
+    body = f'<div class="split">\n{_tree(plan)}<div>\n{"".join(groups)}</div>\n</div>\n'
+    return _section(level, "lines", "Line by line", body)
+
+
+def _tree(plan: Plan) -> str:
+    groups = []
+    for name, numbers in plan.groups:
+        items = "".join(_branch(plan.files[n], n) for n in numbers)
+        groups.append(f"<p>{name}</p>\n<ul>\n{items}</ul>\n")
+    return f'<nav class="tree" aria-label="Changed files">\n{"".join(groups)}</nav>\n'
+
+
+def _branch(file: FileDiff, number: int) -> str:
+    plus, minus = file.counts.added, file.counts.deleted
+    return (
+        f'<li><a href="#f{number}"><code>{_text(file.path)}</code></a> '
+        f'<span class="plus">+{plus:,}</span> <span class="minus">−{minus:,}</span></li>\n'
     )
-    body = ""
-    if rows:
-        table = _table("files", head, rows, (2, 3, 4, 5, 6, 7))
-        body = f'<nav aria-label="Files">\n{table}</nav>\n'
-    unchanged = [file.path for file in comparison.files if file.status == "unchanged"]
-    if unchanged:
-        listed = ", ".join(f"<code>{_text(path)}</code>" for path in unchanged)
-        body += f"<p>Unchanged: {listed}</p>\n"
-    if comparison.renames:
-        listed = ", ".join(
-            f"<code>{_text(old)}</code> → <code>{_text(new)}</code>"
-            for old, new in comparison.renames
-        )
-        body += f"<p>Renamed throughout: {listed}</p>\n"
-    return _section(level, "files", "Files", body)
 
 
-# -- one file ---------------------------------------------------------------------------------
-
-
-@dataclass
-class _File:
-    """Writes one file's rows."""
-
-    files: Sequence[FileDiff]
-    index: int
-    cache: Path | None
-    level: int
-
-    def html(self) -> str:
-        file = self.file = self.files[self.index]
-        self.old_paint = highlight(file.old_path or "", file.old, self.cache)
-        self.new_paint = highlight(file.new_path or "", file.new, self.cache)
-        # A file that was added or removed takes the full width.
-        self.one_sided = not file.old or not file.new
-        self.uniform = any(note.startswith("line endings: ") and "mixed" not in note
-                           for note in file.notes)  # fmt: skip
-        renamed = file.status == "renamed"
-        title = f"{file.old_path} → {file.new_path}" if renamed else file.path
-        counts = file.counts
-        chips = "".join(self._chips())
-        opened = " open" if any(not self._quiet(row) for row in file.rows) or not file.rows else ""
-        notes = "".join(f'<p class="note">{_text(note)}</p>\n' for note in file.notes)
-        return (
-            f'<details class="file" id="f{self.index}"{opened}><summary>'
-            f"<h{self.level}><code>{_text(title)}</code></h{self.level}> "
-            f'<span class="chip">{file.status}</span> '
-            f'<span class="plus">+{counts.added:,}</span> '
-            f'<span class="minus">−{counts.deleted:,}</span>{chips}</summary>\n'
-            f"{notes}{''.join(self._chunks())}</details>\n"
-        )
-
-    def _chips(self) -> Iterator[str]:
-        names: tuple[tuple[Kind, str], ...] = (
-            ("moved", "moved"),
-            ("rename", "renamed only"),
-            ("format", "layout only"),
-            ("name", "own name only"),
-        )
-        for kind, label in names:
-            lines = self.file.lines(kind)
-            if size := max(lines.added, lines.deleted):
-                yield f'<span class="chip">{size:,} {label}</span>'
-
-    def _quiet(self, row: Row) -> bool:
-        """Whether a row may be folded away."""
-        if row.kind in ("same", "name"):
-            return True
-        if row.kind != "format" or not self.uniform or row.old is None or row.new is None:
-            return False
-        return self.file.old[row.old].rstrip("\r\n") == self.file.new[row.new].rstrip("\r\n")
-
-    def _chunks(self) -> Iterator[str]:
-        """Tables of the rows near changes, folds of the others, and markers between them."""
-        rows = self.file.rows
-        loud = [n for n, row in enumerate(rows) if not self._quiet(row)]
-        visible = bytearray(len(rows))
-        for n in loud:
-            first, last = max(0, n - CONTEXT), min(len(rows), n + CONTEXT + 1)
-            visible[first:last] = b"\1" * (last - first)
-        markers: dict[int, list[str]] = {}
-        for row, name, line, arrived in self.file.markers:
-            link = (
-                f'<a href="#f{self.index}{"L" if arrived else "R"}{line + 1}">line {line + 1}</a>'
-            )
-            place = f"moved here from {link}" if arrived else f"moved from here to {link}"
-            marker = f'<p class="was"><code>{_text(name)}</code> {place}</p>\n'
-            markers.setdefault(row, []).append(marker)
-        enclosing = self._enclosing()
-        start = 0
-        while start < len(rows):
-            end = start + 1
-            while end < len(rows) and visible[end] == visible[start] and end not in markers:
-                end += 1
-            yield from markers.pop(start, ())
-            table = self._table(start, end)
-            if visible[start] or (end - start < MIN_FOLD and len(loud)):
-                yield table
-            else:
-                after = rows[end].new if end < len(rows) else None
-                place = enclosing[after] if after is not None else ""
-                label = f" · <code>{_text(place)}</code>" if place else ""
-                lines = f"{end - start:,} unchanged line{'s' if end - start > 1 else ''}"
-                yield (
-                    f'<details class="fold"><summary>{lines}{label}</summary>{table}</details>\n'
-                )
-            start = end
-        for marker in markers.values():
-            yield from marker
-
-    def _enclosing(self) -> list[str]:
-        """For each line of the new file, the definition or heading that it is under."""
-        result: list[str] = []
-        open_: list[tuple[int, str]] = []
-        is_python = self.file.path.endswith(".py")
-        for line in self.file.new:
-            bare = line.strip()
-            indent = len(line) - len(line.lstrip())
-            begins = re.match(r"(async def|def|class) " if is_python else r"#+ ", bare)
-            if begins or (bare and is_python and not bare.startswith(("#", ")", "]", "}"))):
-                while open_ and open_[-1][0] >= indent:
-                    open_.pop()
-            result.append(open_[-1][1] if open_ else "")
-            if begins:
-                open_.append((indent if is_python else 0, bare.rstrip(":")[:90]))
-        return result
-
-    def _table(self, start: int, end: int) -> str:
-        rows = self.file.rows
-        body = "".join(self._row(rows[n], rows[n - 1] if n else None) for n in range(start, end))
-        columns = "<col>" * (2 if self.one_sided else 4)
-        return f'<table class="d"><colgroup>{columns}</colgroup><tbody>{body}</tbody></table>\n'
-
-    def _row(self, row: Row, before: Row | None) -> str:
-        kind = "same" if row.kind == "format" and self._quiet(row) else row.kind
-        old_cells = new_cells = "" if self.one_sided else _EMPTY
-        if kind == "same" and row.old is not None and row.new is not None:
-            content = self._line(self.file.new, row.new, self.new_paint, (), "ins")
-            old_cells = self._cell("L", row.old, "", content)
-            new_cells = self._cell("R", row.new, "", content)
-            return f'<tr class="s">{old_cells}{new_cells}</tr>\n'
-        link = self._link(row, before)
-        if row.old is not None:
-            end = self._end(row, self.file.old, row.old)
-            content = self._line(self.file.old, row.old, self.old_paint, row.old_marks, "del")
-            old_cells = self._cell("L", row.old, ' class="r"', f"{link}{content}{end}")
-        if row.new is not None:
-            end = self._end(row, self.file.new, row.new)
-            content = self._line(self.file.new, row.new, self.new_paint, row.new_marks, "ins")
-            new_cells = self._cell("R", row.new, ' class="a"', f"{link}{content}{end}")
-        name = _ROW_CLASS[kind]
-        style = f' class="{name}"' if name else ""
-        return f"<tr{style}>{old_cells}{new_cells}</tr>\n"
-
-    def _cell(self, side: str, line: int, name: str, content: str) -> str:
-        anchor = f"f{self.index}{side}{line + 1}"
-        return (
-            f'<td class="n" id="{anchor}"><a href="#{anchor}" tabindex="-1">{line + 1}</a></td>'
-            f"<td{name}>{content}</td>"
-        )
-
-    def _link(self, row: Row, before: Row | None) -> str:
-        """A link from the first line of a moved block to its other place."""
-        if not row.link:
-            return ""
-        file, line = row.link
-        if before and before.link == (file, line - 1) and (before.old is None) == (row.old is None):
-            return ""
-        side, verb = ("R", "moved to") if row.old is not None else ("L", "moved from")
-        place = f"line {line + 1}"
-        if file != self.index:
-            place = f"{_text(self.files[file].path)} {place}"
-        return f'<a class="go" href="#f{file}{side}{line + 1}">{verb} {place}</a>'
-
-    def _end(self, row: Row, lines: Sequence[str], line: int) -> str:
-        """Codes for what a line's end has and its partner's lacks."""
-        marks = ""
-        if row.old is not None and row.new is not None:
-            ends = [_ending(self.file.old[row.old]), _ending(self.file.new[row.new])]
-            if ends[0] != ends[1] and _ending(lines[line]) == "\r\n":
-                marks += _code("U+000D")
-        if not lines[line].endswith("\n"):
-            marks += _code("no newline")
-        return marks
-
-    def _line(
-        self,
-        lines: Sequence[str],
-        line: int,
-        paints: Sequence[tuple[Paint, ...]],
-        marks: Sequence[Span],
-        tag: str,
-    ) -> str:
-        return _painted(lines[line].rstrip("\n").removesuffix("\r"), paints[line], marks, tag)
-
-
-def _ending(line: str) -> str:
-    return "\r\n" if line.endswith("\r\n") else "\n" if line.endswith("\n") else ""
-
-
-def _code(name: str) -> str:
-    return f'<span class="u">{name}</span>'
-
-
-def _text(raw: str) -> str:
-    """Escaped text, with hidden characters written as codes."""
-    if (raw.isascii() and raw.isprintable()) or raw.isalnum():
-        return escape(raw)
-    parts = []
-    position = 0
-    for match in text.hidden_in(raw):
-        parts += [escape(raw[position : match.start()]), _code(text.code(match[0]))]
-        position = match.end()
-    return "".join([*parts, escape(raw[position:])])
-
-
-def _painted(line: str, paints: Sequence[Paint], marks: Sequence[Span], tag: str) -> str:
-    """A line with its colours, and marks around the words that differ."""
-    if not marks:
-        parts = []
-        position = 0
-        for first, last, name in paints:
-            if position < first:
-                parts.append(_text(line[position:first]))
-            parts.append(f'<i class="{name}">{_text(line[first:last])}</i>')
-            position = last
-        parts.append(_text(line[position:]))
-        return "".join(parts)
-    parts = []
-    position = 0
-    for first, last in marks:
-        if position < first:
-            parts.append(_painted(line[position:first], _within(paints, position, first), (), tag))
-        inside = _painted(line[first:last], _within(paints, first, last), (), tag)
-        parts.append(f"<{tag}>{inside}</{tag}>")
-        position = last
-    parts.append(_painted(line[position:], _within(paints, position, len(line)), (), tag))
-    return "".join(parts)
-
-
-def _within(paints: Sequence[Paint], start: int, end: int) -> list[Paint]:
-    return [
-        (max(first, start) - start, min(last, end) - start, name)
-        for first, last, name in paints
-        if first < end and last > start
+def _rest(comparison: Comparison, level: int) -> str:
+    """What need not be read line by line."""
+    named = [
+        f'<code id="f{number}">{_text(file.path)}</code>'
+        for number, file in enumerate(comparison.files)
+        if names_only_itself(file)
     ]
+    unchanged = [
+        f'<code id="f{number}">{_text(file.path)}</code>'
+        for number, file in enumerate(comparison.files)
+        if file.status == "unchanged"
+    ]
+    renames = [
+        f"<code>{_text(old)}</code> → <code>{_text(new)}</code>" for old, new in comparison.renames
+    ]
+    body = "".join(
+        f"<p>{label}: {', '.join(listed)}</p>\n"
+        for label, listed in (
+            ("Renamed throughout", renames),
+            ("Differ in the variant's own name alone", named),
+            ("Unchanged", unchanged),
+        )
+        if listed
+    )
+    return _section(level, "rest", "Besides", body) if body else ""

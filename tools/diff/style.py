@@ -99,7 +99,7 @@ _RULES = """
   outline: 2px solid var(--gd-link);
   outline-offset: -2px;
 }
-.gd h1, .gd h2, .gd h3, .gd h4 {
+.gd h1, .gd h2, .gd h3, .gd h4, .gd h5 {
   color: inherit;
   font-weight: 600;
   letter-spacing: 0;
@@ -112,6 +112,28 @@ _RULES = """
 }
 .gd .section {
   font-size: 18px;
+}
+.gd .group {
+  font-size: 15px;
+}
+.gd section:has(.split) {
+  container: gd-lines/inline-size;
+}
+.gd .tree {
+  font-size: 13px;
+}
+.gd .tree p {
+  margin: 12px 0 2px;
+  font-weight: 600;
+}
+.gd .tree ul {
+  list-style: none;
+  margin: 0;
+  padding: 0;
+}
+.gd .tree li {
+  margin: 0;
+  padding: 1px 0;
 }
 .gd .title small {
   color: var(--gd-muted);
@@ -163,11 +185,6 @@ _RULES = """
 .gd .cards .card li {
   margin: 0;
 }
-.gd .cards .card .fold>summary {
-  background: none;
-  border: 0;
-  padding: 2px 0 0 4px;
-}
 .gd .chip {
   font-size: 12px;
   font-weight: 400;
@@ -207,9 +224,6 @@ _RULES = """
 .gd .facts th {
   font-weight: 600;
   vertical-align: bottom;
-}
-.gd nav .facts td:last-child {
-  min-width: 200px;
 }
 .gd .facts .num {
   text-align: right;
@@ -267,7 +281,7 @@ _RULES = """
 .gd .file[open]>summary {
   list-style-type: disclosure-open;
 }
-.gd .file>summary h3, .gd .file>summary h4 {
+.gd .file>summary h4, .gd .file>summary h5 {
   display: inline;
   font-size: 14px;
   margin: 0;
@@ -296,27 +310,29 @@ _RULES = """
   box-shadow: none;
   font-size: 13px;
 }
-.gd .fold>summary, .gd .was {
+.gd .fold>summary {
   display: list-item;
   list-style: inside disclosure-closed;
+  margin: 0;
+  padding: 2px 0 0 4px;
+  background: none;
+  color: var(--gd-muted);
+  font-size: 12px;
+  font-weight: 400;
+  border: 0;
+  cursor: pointer;
+  min-height: 0;
+}
+.gd .fold[open]>summary {
+  list-style-type: disclosure-open;
+}
+.gd .was {
   margin: 0;
   padding: 3px 12px;
   background: var(--gd-head);
   color: var(--gd-muted);
   font-size: 12px;
-  font-weight: 400;
-  border: 0;
   border-block: 1px solid var(--gd-line);
-  border-radius: 0;
-  cursor: pointer;
-  min-height: 0;
-}
-.gd .was {
-  display: block;
-  cursor: auto;
-}
-.gd .fold[open]>summary {
-  list-style-type: disclosure-open;
 }
 .gd table.d {
   display: table;
@@ -336,7 +352,7 @@ _RULES = """
   padding: 0 6px 0 20px;
   min-width: 0;
   vertical-align: top;
-  white-space: pre-wrap;
+  white-space: break-spaces;
   overflow-wrap: anywhere;
   tab-size: 4;
   font-size: 12px;
@@ -450,6 +466,20 @@ _RULES = """
   clip-path: inset(50%);
   white-space: nowrap;
 }
+@container gd-lines (min-width:1180px) {
+  .gd .split {
+    display: grid;
+    grid-template-columns: 220px minmax(0,1fr);
+    gap: 20px;
+  }
+  .gd .tree {
+    position: sticky;
+    top: calc(var(--gd-top,0px) + 8px);
+    max-height: calc(100vh - var(--gd-top,0px) - 16px);
+    overflow-y: auto;
+    align-self: start;
+  }
+}
 @container (max-width:719px) {
   .gd .d colgroup {
     display: none;
@@ -481,6 +511,9 @@ _RULES = """
   }
 }
 @media print {
+  .gd .tree {
+    display: none;
+  }
   .gd .file>summary {
     position: static;
   }
@@ -495,6 +528,7 @@ STYLE = (
     f"@media(prefers-color-scheme:dark){{.gd{{{_variables(DARK)}}}}}"
     f"[data-md-color-scheme=default] .gd{{color-scheme:light;{_variables(LIGHT)}}}"
     f"[data-md-color-scheme=slate] .gd{{color-scheme:dark;{_variables(DARK)}}}"
+    f"@media print{{:root .gd.gd{{color-scheme:light;{_variables(LIGHT)}}}}}"
 ) + re.sub(r"\s*\n\s*", "", _RULES)
 
 # For the page that is nothing but a report.

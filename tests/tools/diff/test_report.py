@@ -1,5 +1,6 @@
 """Reports: well-formed, self-contained, escaped, the same bytes twice, readable in both themes."""
 
+import difflib
 import json
 import re
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools.common.files import File
-from tools.diff import data, html, markdown, style
+from tools.diff import data, html, hunks, markdown, style
 from tools.diff.compare_trees import compare
 from tools.diff.model import Header, Size
 from tools.diff.read_trees import Source
@@ -124,13 +125,91 @@ def test_a_fragment_is_style_and_one_element(comparison):
         assert all(".gd" in part for part in selector.split(",")), selector
 
 
-def test_every_line_has_a_deep_link(comparison):
+def test_every_changed_line_has_a_deep_link(comparison):
     page = Document(html.page(comparison, HEADER))
+    changed = 0
     for at, file in enumerate(comparison.files):
-        if file.status != "unchanged":
-            for side, lines in (("L", file.old), ("R", file.new)):
-                for n in range(len(lines)):
-                    assert f"f{at}{side}{n + 1}" in page.ids
+        for row in file.rows:
+            if row.kind != "same":
+                changed += 1
+                assert set(hunks.anchors(at, row)) <= set(page.ids)
+    assert changed == 5
+
+
+def numbers(text: str, file: int, side: str) -> list[int]:
+    """The lines of a file that a report writes, from 1."""
+    return [int(n) for n in re.findall(rf'id="f{file}{side}(\d+)"', text)]
+
+
+def test_unchanged_lines_are_left_to_git():
+    old = "".join(f"x{n} = {n}\n" for n in range(100))
+    new = old.replace("x50 = 50", "x50 = 51").replace("x55 = 55", "x55 = 56").replace("x2 =", "y =")
+    text = html.page(compared({"model.py": old}, {"model.py": new}), HEADER)
+    written = [*range(1, 7), *range(48, 60)]
+    assert numbers(text, 0, "L") == numbers(text, 0, "R") == written
+    said = re.findall(r'<p class="was">(.*?)</p>', text)
+    assert said == ["41 unchanged lines", "41 unchanged lines"]
+
+
+def test_the_definition_of_a_change_is_written_and_linked():
+    body = "".join(f"        x{n} = {n}\n" for n in range(40))
+    old = f"class Block:\n    @jit\n    def __call__(self):\n{body}        return x39\n"
+    result = compared({"model.py": old}, {"model.py": old.replace("return x39", "return x38")})
+    text = html.page(result, HEADER)
+    (link,) = re.findall(r'<li><a href="#(\w+)"><code>model.py</code></a> <code>Block', text)
+    assert link == "f0R2" and numbers(text, 0, "R") == [1, 2, 3, *range(41, 45)]
+
+
+def test_files_come_by_meaning_and_those_that_only_name_themselves_in_a_sentence():
+    paths = ("BUILD conftest.py launch.py model.py plumbing/data.py planning/plan.py test_model.py "
+             "train.py tests/x.py kernels.py").split()  # fmt: skip
+    old = {path: "a = 1\n" for path in paths} | {"own.txt": "experiments.grug.base\n"}
+    new = {path: "a = 2\n" for path in paths} | {"own.txt": "experiments.grug.new\n"}
+    text = html.page(compared(old, new), HEADER)
+    headings = re.findall(r'<h3 class="group">(.*?)</h3>', text)
+    assert headings == ["Template", "Other files", "Tests", "Plumbing and planning"]
+    files = re.findall(r'<details class="file" id="f\d+"( open)?><summary><h4><code>(.*?)<', text)
+    assert [path for _, path in files] == [
+        "model.py", "train.py", "launch.py", "BUILD", "kernels.py", "conftest.py", "test_model.py",
+        "tests/x.py", "planning/plan.py", "plumbing/data.py",
+    ]  # fmt: skip
+    assert [path for is_open, path in files if is_open] == [path for _, path in files[:5]]
+    tree = text[text.index("<nav") : text.index("</nav>")]
+    assert re.findall("<code>(.*?)</code>", tree) == [path for _, path in files]
+    assert re.search(r"Differ in the variant's own name alone: <code id=\"f\d+\">own.txt<", text)
+
+
+def test_a_report_of_very_many_lines_is_cut_and_says_so(monkeypatch):
+    monkeypatch.setattr(hunks, "MAX_ROWS", 60)
+    monkeypatch.setattr(hunks, "MAX_REPORT", 100)
+    old = {path: "".join(f"x{n} = {n}\n" for n in range(80)) for path in ("a.py", "model.py")}
+    new = {path: content.replace(" = ", " = 1 + ") for path, content in old.items()}
+    text = html.page(compared(old, new), HEADER)
+    assert numbers(text, 1, "R") == [*range(1, 61)] and numbers(text, 0, "R") == [*range(1, 41)]
+    said = re.findall(r"(\d+) more changed lines are left out", text)
+    assert said == ["20", "40"]
+    page = Document(text)
+    assert all(link[1:] in page.ids for link in page.links)
+
+
+def test_a_very_long_line_is_cut_around_its_first_change():
+    data = ", ".join(f"{n}" for n in range(100_000))
+    old, new = f"[{data}]\n", f"[{data.replace(' 50000,', ' 50001,')}]\n"
+    text = html.page(compared({"data.json": old}, {"data.json": new}), HEADER)
+    assert len(text) < 60_000 and "<ins>50001</ins>" in text and " characters</span>" in text
+
+
+def test_the_page_of_a_small_change_is_small():
+    old = {
+        f"{name}.py": f"# experiments.grug.{{}}\n{BODY}" for name in ("model", "train", "test_a")
+    }
+    base = {path: content.format("base") for path, content in old.items()}
+    new = {path: content.format("new") for path, content in old.items()}
+    new["model.py"] = new["model.py"].replace("value_70 =", "value_70 = 1 +")
+    assert len(html.page(compared(base, new), HEADER)) < 25_000
+
+
+BODY = "".join(f"value_{n} = compute(value_{n // 2}, {n}) if {n} else None\n" for n in range(500))
 
 
 def test_sources_cannot_write_markup(comparison):
@@ -198,13 +277,11 @@ def test_changes_are_told_by_signs_too():
         assert re.sub(r"\s+", "", sign) in re.sub(r"\s+", "", style.STYLE)
 
 
-def test_no_larger_than_difflib_by_much():
-    import difflib
-
-    old = [f"    value_{n} = compute(value_{n // 2}, {n}) if {n} else None\n" for n in range(1500)]
+def test_not_larger_than_difflibs_by_much():
+    old = BODY.splitlines(keepends=True)
     new = [line.replace("None", "0") if n % 30 == 0 else line for n, line in enumerate(old)]
     ours = html.page(compared({"a.py": "".join(old)}, {"a.py": "".join(new)}), Header("a", "b"))
-    theirs = difflib.HtmlDiff().make_file(old, new)
+    theirs = difflib.HtmlDiff().make_file(old, new, context=True, numlines=3)
     assert len(ours.encode()) <= 1.6 * len(theirs.encode())
 
 
