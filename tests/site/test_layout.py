@@ -6,7 +6,17 @@ import pytest
 
 from tests.site.conftest import SCHEMES, WIDTHS
 
-KINDS = ("home", "recipe", "reference", "benchmarks", "archive", "experiment", "report")
+KINDS = (
+    "home",
+    "recipe",
+    "reference",
+    "benchmarks",
+    "archive",
+    "compare",
+    "experiment",
+    "speedruns",
+    "report",
+)
 
 # Their lines are too many: those of a small report with one of each stand for them.
 LARGE = ("experiment",)
@@ -21,7 +31,9 @@ def page_of(site, variant, report):
         "reference": site / "reference/archive.html",
         "benchmarks": site / "benchmarks.html",
         "archive": site / "reports/grug-archive.html",
+        "compare": site / "reports/compare.html",
         "experiment": variant,
+        "speedruns": site / "speedrun/leaderboard.html",
         "report": report,
     }.__getitem__
 
