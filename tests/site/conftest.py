@@ -101,7 +101,9 @@ def variant(site: Path) -> Path:
     return pages[-1]
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class SilentHandler(SimpleHTTPRequestHandler):
+    """Serves files, and logs nothing."""
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -109,7 +111,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def server(site: Path) -> Iterator[str]:
     """The address of the site, served from the loopback device."""
-    serve = functools.partial(_Quiet, directory=str(site))
+    serve = functools.partial(SilentHandler, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), serve) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()

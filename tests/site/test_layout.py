@@ -41,13 +41,14 @@ def page_of(site, variant, report):
 # Shows what is folded away, and renders what is out of sight.
 OPEN = """() => {
   document.querySelectorAll(".gd details").forEach((fold) => { fold.open = true; });
-  const style = document.createElement("style");
-  style.textContent = ".gd .file { content-visibility: visible !important; }";
-  document.head.append(style);
+  const style = new CSSStyleSheet();
+  style.replaceSync(".gd .file { content-visibility: visible !important; }");
+  document.adoptedStyleSheets = [style];
 }"""
 REPLACE_LINES = """small => {
   const lines = "section[aria-labelledby=gd-lines]";
-  const other = new DOMParser().parseFromString(small, "text/html");
+  const bare = small.replace(/<style>[^]*?<\\/style>/, "");
+  const other = new DOMParser().parseFromString(bare, "text/html");
   document.querySelector(lines).replaceWith(other.querySelector(lines));
 }"""
 # What a reader cannot get at: text cut off, or beyond the window's edge.

@@ -48,8 +48,8 @@ COVERS = """() => {
 }"""
 
 
-def build(mkdocs, root, **docs):
-    """The site of `docs`, a text by name, made as the workspace's own is."""
+def build(mkdocs, root, url="", **docs):
+    """The site of `docs`, a text by name, made as the workspace's own is, published at `url`."""
     tree, site = root / "tree", root / "tree/dist/site"
     shutil.copytree("docs/assets", tree / "docs/assets")
     for name, text in {"index": "# Home", **docs}.items():
@@ -60,8 +60,8 @@ def build(mkdocs, root, **docs):
     for name in ("sanitise.py", "reserved.py"):
         shutil.copy(f"tools/site/{name}", tree / "tools/site")
     command = [*mkdocs, "build", "--quiet", "--no-strict"]
-    environment = {**os.environ, "PYTHONPATH": ".", "PEX_EXTRA_SYS_PATH": "."}
-    subprocess.run(command, cwd=tree, env=environment, check=True)
+    own = {"PYTHONPATH": ".", "PEX_EXTRA_SYS_PATH": ".", "GRUG_SITE_URL": url}
+    subprocess.run(command, cwd=tree, env=os.environ | own, check=True)
     (root / "diffs").mkdir()
     splice.splice(site, root / "diffs")
     return site

@@ -17,7 +17,7 @@ TEMPLATE = "404.html"
 _SCRIPT = re.compile(r"<script(?P<attributes>[^>]*)>(?P<body>.*?)</script\s*>", re.S | re.I)
 _DATA = re.compile(r"\bsrc\s*=|\btype\s*=\s*[\"']?application/json", re.I)
 # The theme writes the way to the site's root into one of its scripts.
-_ROOT = re.compile(r'(__md_scope=new URL\()"[./]*"')
+_ROOT = re.compile(r'(__md_scope=new URL\()"[\w./~%-]*"')
 _HEAD = re.compile(r"<head>(?:\s*<meta charset=[\"']?utf-8[\"']?\s*/?>)?", re.I)
 _POLICY = (
     "default-src 'none'; script-src 'self'{digests}; style-src 'self'; img-src 'self' data:; "

@@ -54,6 +54,11 @@ def splice(site: Path, diffs: Path) -> int:
         text = changed.get(page) or read_text(page, MAX_PAGE, name=str(page))
         changed[page] = with_policy(text, str(page.relative_to(site)), known)
     files.write_all({path: text.encode() for path, text in changed.items()})
+    sitemap = site / "sitemap.xml"
+    # Without the site's address MkDocs writes an empty one.
+    if sitemap.exists() and "<loc>" not in sitemap.read_text(encoding="utf-8"):
+        sitemap.with_name("sitemap.xml.gz").unlink(missing_ok=True)
+        sitemap.unlink()
     return len(fragments)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
+from pants.base.build_environment import get_buildroot
 from pants.core.goals.package import (
     BuiltPackage,
     BuiltPackageArtifact,
@@ -72,6 +73,16 @@ class SiteConfigField(StringField):
     help = "MkDocs' configuration, from the build root."
 
 
+class SiteUrlField(StringField):
+    alias = "url"
+    default = ""
+    help = (
+        "Where the site is published, as https://example.org/grug/: for its sitemap, the canonical "
+        "addresses of its pages, and its page for addresses that lead nowhere. Without it the site "
+        "works anywhere, and has none of these."
+    )
+
+
 class SiteDependenciesField(Dependencies):
     pass
 
@@ -88,6 +99,7 @@ class GrugSite(Target):
         SiteConfigField,
         SiteDependenciesField,
         SiteSourcesField,
+        SiteUrlField,
     )
 
 
@@ -97,6 +109,7 @@ class SiteFieldSet(PackageFieldSet):
 
     sources: SiteSourcesField
     config: SiteConfigField
+    url: SiteUrlField
     output_path: OutputPathField
 
 
@@ -150,7 +163,7 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
     return Leaderboard(pages.output_digest)
 
 
-async def _run_mkdocs(config: str, tools: str, sources: Digest) -> Digest:
+async def _run_mkdocs(config: str, url: str, tools: str, sources: Digest) -> Digest:
     """dist/site/ as MkDocs builds it. Raises SiteError if it fails."""
     # The hook that the configuration names, and what it imports.
     hook = [f"{tools}/site/sanitise.py", f"{tools}/site/reserved.py"]
@@ -168,7 +181,11 @@ async def _run_mkdocs(config: str, tools: str, sources: Digest) -> Digest:
             input_digest=await Get(Digest, MergeDigests((sources, code))),
             output_directories=("dist/site",),
             # The date in the sitemap, fixed so that the bytes are the same every day.
-            extra_env={"SOURCE_DATE_EPOCH": "0", "PEX_EXTRA_SYS_PATH": "."},
+            extra_env={
+                "SOURCE_DATE_EPOCH": "0",
+                "PEX_EXTRA_SYS_PATH": ".",
+                "GRUG_SITE_URL": url,
+            },
             description="Run MkDocs",
         ),
     )
@@ -177,8 +194,9 @@ async def _run_mkdocs(config: str, tools: str, sources: Digest) -> Digest:
     return built.output_digest
 
 
-async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
+async def _put_diffs_in(site: Digest, fragments: DiffFragments, url: str) -> Digest:
     """dist/site/ with the diff reports. Raises SiteError for a broken link."""
+    place = (f"--url={url}",) if url else ()
     spliced = await Get(
         ProcessResult,
         OwnTool(
@@ -193,7 +211,7 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
         FallibleProcessResult,
         OwnTool(
             "site.links",
-            ("dist/site",),
+            ("dist/site", *place),
             description="Check the site's links",
             input_digest=spliced.output_digest,
         ),
@@ -201,6 +219,34 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
     if checked.exit_code:
         raise SiteError(checked.stderr.decode().strip())
     return spliced.output_digest
+
+
+@dataclass(frozen=True)
+class DatesRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class Dates:
+    """The day on which each experiment came, as JSON."""
+
+    json: str
+
+
+@rule
+async def ask_for_dates(_: DatesRequest) -> Dates:
+    """Asks git in each session: a commit that a fetch brings is no input that Pants watches."""
+    result = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "site.dates",
+            (f"--root={get_buildroot()}",),
+            description="Ask git when experiments came",
+            asks_git=True,
+            fresh=True,
+        ),
+    )
+    return Dates(result.stdout.decode() if result.exit_code == 0 else "{}")
 
 
 @rule(desc="Build the site", level=LogLevel.DEBUG)
@@ -212,20 +258,29 @@ async def package_site(
 ) -> BuiltPackage:
     paths = tuple(target.address.spec_path for target in variants)
     archive = (*grug.ledger_files, f"{grug.runs}/**/*.json")
-    variant_list, leaderboard, records, sources, config = await MultiGet(
+    variant_list, leaderboard, dates, records, sources, config = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
         Get(Leaderboard, LeaderboardRequest()),
+        Get(Dates, DatesRequest()),
         Get(Digest, PathGlobs(archive)),
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
     )
-    facts = await Get(Digest, CreateDigest([FileContent("facts.json", variant_list.text.encode())]))
+    written = {"facts.json": variant_list.text, "dates.json": dates.json}
+    contents = [FileContent(name, text.encode()) for name, text in written.items()]
+    facts = await Get(Digest, CreateDigest(contents))
     inputs = (sources.snapshot.digest, records, config, facts, fragments.digest)
     pages = await Get(
         ProcessResult,
         OwnTool(
             "site.pages",
-            ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
+            (
+                "--root=.",
+                "--out=tree/docs",
+                "--facts=facts.json",
+                "--diffs=diffs",
+                "--dates=dates.json",
+            ),
             description="Write the archive's pages",
             input_digest=await Get(Digest, MergeDigests(inputs)),
             requirements=STATISTICS,
@@ -235,8 +290,9 @@ async def package_site(
     generated = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
     tree = await Get(Digest, RemovePrefix(generated, "tree"))
     mkdocs_sources = await Get(Digest, MergeDigests((tree, config)))
-    built = await _run_mkdocs(field_set.config.value or "", grug.tools, mkdocs_sources)
-    finished = await _put_diffs_in(built, fragments)
+    config_path, url = field_set.config.value or "", field_set.url.value or ""
+    built = await _run_mkdocs(config_path, url, grug.tools, mkdocs_sources)
+    finished = await _put_diffs_in(built, fragments, url)
     site = await Get(Digest, RemovePrefix(finished, "dist/site"))
     output = field_set.output_path.value_or_default(file_ending=None)
     return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))
