@@ -56,6 +56,8 @@ class Archive:
     """Names of the experiments that have a diff."""
     dates: Mapping[str, str]
     """The day on which each came, by name."""
+    forks: Mapping[str, Mapping[str, Any]]
+    """Lines added and deleted since an experiment was copied, by its path."""
     results: Mapping[str, Result]
     """Headlines by name; experiments without runs have none."""
 
@@ -68,7 +70,9 @@ class Archive:
         return next((other for other in self.entries if other.name == entry.origin), None)
 
 
-def gather(root: Path, facts: Path, diffs: Path, dates: Path | None = None) -> Archive:
+def gather(
+    root: Path, facts: Path, diffs: Path, dates: Path | None = None, forks: Path | None = None
+) -> Archive:
     """Reads and checks the data. Raises ToolError with every fault."""
     entries = load_ledger(root)
     runs, faults = run_summary.load_all(root)
@@ -89,6 +93,7 @@ def gather(root: Path, facts: Path, diffs: Path, dates: Path | None = None) -> A
         by_name,
         frozenset(diff_names & names),
         read_dates(dates) if dates else {},
+        read_forks(forks) if forks else {},
         results,
     )
 
@@ -100,6 +105,22 @@ def read_dates(path: Path) -> dict[str, str]:
         isinstance(day, str) and _DAY.fullmatch(day) for day in value.values()
     ):
         raise ToolError(f"{path}:1: is no object of days: print it with tools.site.dates")
+    return value
+
+
+def read_forks(path: Path) -> dict[str, dict[str, Any]]:
+    """The lines that experiments changed since they were copied, by path.
+
+    Raises:
+        ToolError: the file cannot be read, or is malformed.
+    """
+    value = read_json(path, MAX_FACTS)
+    rows = value.values() if isinstance(value, dict) else [None]
+    if not all(
+        isinstance(row, dict) and all(type(row.get(k)) is int for k in ("added", "deleted"))
+        for row in rows
+    ):
+        raise ToolError(f"{path}:1: has a row without numbers of lines added and deleted")
     return value
 
 
@@ -221,7 +242,8 @@ def _facts_table(entry: Entry, archive: Archive) -> str:
         ("Superseded by", _link(entry.superseded_by, names)),
         ("Size", _size(facts)),
         ("Introduced on", archive.dates.get(entry.name, "")),
-        ("Against the origin today", _changed(facts)),
+        ("Changed since the fork", _changed(archive.forks.get(entry.path, {}))),
+        (f"Against {text(entry.origin)} today", _changed(facts)),
         ("Runs on", text(", ".join(facts.get("accelerators", [])))),
         ("Copies", ", ".join(_link(name, names) for name in copies)),
         ("Discussed", inline(entry.issue)),
@@ -331,8 +353,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--dates", type=local_path, help="output of python -m tools.site.dates; default: no dates"
     )
+    parser.add_argument(
+        "--forks",
+        type=local_path,
+        help="lines added and deleted since the fork, by path, as JSON; default: not shown",
+    )
     options = parser.parse_args(arguments)
-    archive = gather(options.root, options.facts, options.diffs, options.dates)
+    archive = gather(options.root, options.facts, options.diffs, options.dates, options.forks)
     print(f"{options.out}: {write(options.root, options.out, archive)} pages")
     return 0
 

@@ -224,6 +224,29 @@ def test_a_diff_has_its_place(workspace):
     assert not any("stranger" in page for page in result.values())
 
 
+def test_both_distances(workspace):
+    """What its author changed, and how far it is from an origin that went on."""
+    forks = workspace.root / "forks.json"
+    forks.write_text('{"experiments/grug/moe": {"added": 7, "deleted": 3}}')
+    directory = workspace.root / "diffs"
+    directory.mkdir()
+    archive = gather(workspace.root, facts(workspace, fact("moe")), directory, forks=forks)
+    page = render(archive)["reports/variants/moe.md"]
+    assert "<dt>Changed since the fork</dt><dd>+7 −3 lines</dd>" in page
+    assert "<dt>Against base today</dt><dd>+20 −5 lines</dd>" in page
+    forks.write_text('{"experiments/grug/moe": {"added": "7"}}')
+    with pytest.raises(ToolError, match="forks.json:1: has a row without numbers of lines"):
+        gather(workspace.root, facts(workspace), directory, forks=forks)
+
+
+@pytest.mark.parametrize("written", ['{"moe": "today"}', '{"moe": 3}', "[]"])
+def test_days_are_checked(workspace, written):
+    days = workspace.root / "days.json"
+    days.write_text(written)
+    with pytest.raises(ToolError, match="days.json:1: is no object of days"):
+        pages(workspace, dates=days)
+
+
 def test_the_index(workspace):
     workspace.write_ledger(
         entry("base", bucket="template"),

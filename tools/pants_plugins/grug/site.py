@@ -6,6 +6,7 @@ plugin of ours and its search index holds no code.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from pants.engine.target import (
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
-from grug.diff import DiffReport, DiffRequest
+from grug.diff import DiffReport, DiffRequest, Tree, TreeRequest
 from grug.tool import OwnTool, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
@@ -222,6 +223,39 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments, url: str) -> Dig
 
 
 @dataclass(frozen=True)
+class ForkDistanceRequest:
+    path: str
+
+
+@dataclass(frozen=True)
+class ForkDistance:
+    """Lines that a variant added and deleted since it was copied; empty if that is nowhere."""
+
+    json: str
+
+
+@rule(desc="Count what changed since the fork", level=LogLevel.DEBUG)
+async def count_since_fork(request: ForkDistanceRequest, ledger: Ledger) -> ForkDistance:
+    source = ledger.forked[request.path]
+    forked, own = await MultiGet(
+        Get(Tree, TreeRequest(source)), Get(Tree, TreeRequest(request.path))
+    )
+    directory = source.rpartition(":")[2]
+    if forked.fault or own.fault or directory == request.path:
+        return ForkDistance("")
+    result = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "variants",
+            ("facts", request.path, directory),
+            description=f"Count what {request.path} changed since it was copied",
+            input_digest=await Get(Digest, MergeDigests((forked.digest, own.digest))),
+        ),
+    )
+    return ForkDistance(result.stdout.decode() if result.exit_code == 0 else "")
+
+
+@dataclass(frozen=True)
 class DatesRequest:
     pass
 
@@ -255,8 +289,12 @@ async def package_site(
     grug: GrugSubsystem,
     variants: AllVariants,
     fragments: DiffFragments,
+    ledger: Ledger,
 ) -> BuiltPackage:
     paths = tuple(target.address.spec_path for target in variants)
+    copied = [path for path in paths if path in ledger.forked]
+    distances = await MultiGet(Get(ForkDistance, ForkDistanceRequest(path)) for path in copied)
+    forks = {path: json.loads(d.json) for path, d in zip(copied, distances) if d.json}
     archive = (*grug.ledger_files, f"{grug.runs}/**/*.json")
     variant_list, leaderboard, dates, records, sources, config = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
@@ -266,7 +304,11 @@ async def package_site(
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
     )
-    written = {"facts.json": variant_list.text, "dates.json": dates.json}
+    written = {
+        "facts.json": variant_list.text,
+        "dates.json": dates.json,
+        "forks.json": json.dumps(forks, sort_keys=True),
+    }
     contents = [FileContent(name, text.encode()) for name, text in written.items()]
     facts = await Get(Digest, CreateDigest(contents))
     inputs = (sources.snapshot.digest, records, config, facts, fragments.digest)
@@ -280,6 +322,7 @@ async def package_site(
                 "--facts=facts.json",
                 "--diffs=diffs",
                 "--dates=dates.json",
+                "--forks=forks.json",
             ),
             description="Write the archive's pages",
             input_digest=await Get(Digest, MergeDigests(inputs)),
