@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -80,16 +81,29 @@ def site() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mkdocs() -> list[str]:
+    """The command of MkDocs with the packages of the docs."""
+    named = os.environ.get("GRUG_MKDOCS")
+    if named:
+        return [named]
+    program = Path("tests/site/mkdocs.pex").resolve()
+    if not program.exists():
+        pytest.fail("there is no MkDocs: name one that has nh3, too, with GRUG_MKDOCS")
+    return [sys.executable, str(program)]
+
+
+@pytest.fixture(scope="session")
 def variant(site: Path) -> Path:
     """The page of the experiment with the largest diff: an untouched copy has an empty one."""
-    pages = [
-        p for p in site.glob("reports/variants/*.html") if 'class="gd"' in p.read_text("utf-8")
-    ]
+    pages = sorted(site.glob("reports/variants/*.html"), key=lambda page: page.stat().st_size)
+    pages = [page for page in pages if '<details class="file"' in page.read_text("utf-8")]
     assert pages, "no experiment of the site has a diff"
-    return max(pages, key=lambda page: page.stat().st_size)
+    return pages[-1]
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class SilentHandler(SimpleHTTPRequestHandler):
+    """Serves files, and logs nothing."""
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -97,7 +111,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def server(site: Path) -> Iterator[str]:
     """The address of the site, served from the loopback device."""
-    serve = functools.partial(_Quiet, directory=str(site))
+    serve = functools.partial(SilentHandler, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), serve) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()

@@ -6,7 +6,17 @@ import pytest
 
 from tests.site.conftest import SCHEMES, WIDTHS
 
-KINDS = ("home", "recipe", "reference", "benchmarks", "archive", "experiment", "report")
+KINDS = (
+    "home",
+    "recipe",
+    "reference",
+    "benchmarks",
+    "archive",
+    "compare",
+    "experiment",
+    "speedruns",
+    "report",
+)
 
 # Their lines are too many: those of a small report with one of each stand for them.
 LARGE = ("experiment",)
@@ -21,7 +31,9 @@ def page_of(site, variant, report):
         "reference": site / "reference/archive.html",
         "benchmarks": site / "benchmarks.html",
         "archive": site / "reports/grug-archive.html",
+        "compare": site / "reports/compare.html",
         "experiment": variant,
+        "speedruns": site / "speedrun/leaderboard.html",
         "report": report,
     }.__getitem__
 
@@ -29,13 +41,14 @@ def page_of(site, variant, report):
 # Shows what is folded away, and renders what is out of sight.
 OPEN = """() => {
   document.querySelectorAll(".gd details").forEach((fold) => { fold.open = true; });
-  const style = document.createElement("style");
-  style.textContent = ".gd .file { content-visibility: visible !important; }";
-  document.head.append(style);
+  const style = new CSSStyleSheet();
+  style.replaceSync(".gd .file { content-visibility: visible !important; }");
+  document.adoptedStyleSheets = [style];
 }"""
 REPLACE_LINES = """small => {
   const lines = "section[aria-labelledby=gd-lines]";
-  const other = new DOMParser().parseFromString(small, "text/html");
+  const bare = small.replace(/<style>[^]*?<\\/style>/, "");
+  const other = new DOMParser().parseFromString(bare, "text/html");
   document.querySelector(lines).replaceWith(other.querySelector(lines));
 }"""
 # What a reader cannot get at: text cut off, or beyond the window's edge.

@@ -151,8 +151,9 @@ def _runs_table(runs: Sequence[Run]) -> str:
     heads = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     rows = "".join(_run(run) for run in runs)
     return (
+        f'<details class="grug-fold"><summary>{_count(len(runs), "run")}</summary>'
         '<div class="grug-scroll"><table class="grug-runs"><thead><tr>'
-        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
 
 

@@ -91,8 +91,12 @@ def _targets(tag: str, values: dict[str, str]) -> Iterator[tuple[str, bool]]:
     yield from ((target, True) for target in _STYLE_URL.findall(values.get("style", "")))
 
 
-def check(site: Path) -> list[str]:
-    """One line per fault, by page and line; empty if there is none."""
+def check(site: Path, url: str = "") -> list[str]:
+    """One line per fault, by page and line; empty if there is none.
+
+    `url` is where the site is published: its 404 page names things from there.
+    """
+    root = urlsplit(url).path.rstrip("/")
     names = {
         Path(directory, name).relative_to(site).as_posix()
         for directory, _, files in os.walk(site)
@@ -107,7 +111,7 @@ def check(site: Path) -> list[str]:
     for name, page in pages.items():
         checked = set()
         for link in page.links:
-            if link not in checked and (fault := _fault(link, name, names, pages)):
+            if link not in checked and (fault := _fault(link, name, names, pages, root)):
                 faults.append(f"{name}:{link.line}: {fault}")
             checked.add(link)
     for name in sorted(name for name in names if name.endswith(".css")):
@@ -118,7 +122,9 @@ def check(site: Path) -> list[str]:
     return faults
 
 
-def _fault(link: Link, page: str, names: set[str], pages: dict[str, Page]) -> str | None:
+def _fault(
+    link: Link, page: str, names: set[str], pages: dict[str, Page], root: str = ""
+) -> str | None:
     shown = link.target[:120]
     if _SCHEME.match(link.target):
         if link.target.startswith("data:") and link.loads:
@@ -134,7 +140,7 @@ def _fault(link: Link, page: str, names: set[str], pages: dict[str, Page]) -> st
         # MkDocs can't know where its 404 page is shown; elsewhere it breaks under file://.
         if posixpath.basename(page) != "404.html":
             return f"absolute link: {shown!r}"
-        target = path.lstrip("/")
+        target = path.removeprefix(root).lstrip("/")
     else:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
     if target in (".", "") or path.endswith("/"):
@@ -150,10 +156,11 @@ def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(prog="links", description="Find the broken links of a site.")
     parser.add_argument("site", type=local_path, metavar="SITE", help="directory of a built site")
+    parser.add_argument("--url", default="", help="address at which the site is published")
     options = parser.parse_args(arguments)
     if not (options.site / "index.html").exists():
         raise ToolError(f"{options.site}: holds no index.html: build the site first")
-    if faults := check(options.site):
+    if faults := check(options.site, options.url):
         print("\n".join(faults), file=sys.stderr)
         return 1
     return 0

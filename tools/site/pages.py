@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,25 @@ from tools.common.files import MIB
 from tools.common.jsonio import read_json
 from tools.common.paths import local_path
 from tools.ledger import kept_trees, pins
-from tools.ledger.ledger import BUCKETS, STATUSES, Entry, load_ledger
+from tools.ledger.ledger import Entry, load_ledger
 from tools.runs import run_summary
-from tools.runs.compare_runs import groups
+from tools.runs.compare_runs import verdict
 from tools.runs.run_summary import Run
-from tools.runs.stats import Sample
+from tools.site import compare_page
 from tools.site.charts import runs_section
-from tools.site.markup import PAGES, PLACEHOLDER, clip, heading, inline, slug, text
-from tools.site.svg import Node, lineage
+from tools.site.forest import forest
+from tools.site.index import index_page
+from tools.site.markup import PAGES, PLACEHOLDER, heading, inline, slug, text
+from tools.site.refusals import refuse
+from tools.site.reserved import is_generated
+from tools.site.results import Result, result
 
 FACTS_SCHEMA = 1
 MAX_FACTS = 16 * MIB
 INDEX = "reports/grug-archive.md"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+# What `record` wrote into an entry: the page says the same, from the runs themselves.
+_RECORDED = re.compile(r"\[recorded: [^\]]*\]\s*")
 _COUNTS = ("files", "lines", "added", "deleted")
 
 
@@ -46,6 +54,12 @@ class Archive:
     runs: Mapping[str, tuple[Run, ...]]
     diffs: frozenset[str]
     """Names of the experiments that have a diff."""
+    dates: Mapping[str, str]
+    """The day on which each came, by name."""
+    forks: Mapping[str, Mapping[str, Any]]
+    """Lines added and deleted since an experiment was copied, by its path."""
+    results: Mapping[str, Result]
+    """Headlines by name; experiments without runs have none."""
 
     def facts_of(self, entry: Entry) -> Mapping[str, Any]:
         """The facts of an experiment; empty for a deleted one."""
@@ -56,7 +70,9 @@ class Archive:
         return next((other for other in self.entries if other.name == entry.origin), None)
 
 
-def gather(root: Path, facts: Path, diffs: Path) -> Archive:
+def gather(
+    root: Path, facts: Path, diffs: Path, dates: Path | None = None, forks: Path | None = None
+) -> Archive:
     """Reads and checks the data. Raises ToolError with every fault."""
     entries = load_ledger(root)
     runs, faults = run_summary.load_all(root)
@@ -66,7 +82,46 @@ def gather(root: Path, facts: Path, diffs: Path) -> Archive:
         raise ToolError("\n".join(faults))
     by_name = {name: tuple(run for run in runs if run.variant == name) for name in names}
     diff_names = {path.stem for path in diffs.glob("*.html")}
-    return Archive(tuple(entries), read_facts(facts), by_name, frozenset(diff_names & names))
+    results = {
+        entry.name: found
+        for entry in entries
+        if (found := result(by_name[entry.name], by_name.get(entry.origin, ())))
+    }
+    return Archive(
+        tuple(entries),
+        read_facts(facts),
+        by_name,
+        frozenset(diff_names & names),
+        read_dates(dates) if dates else {},
+        read_forks(forks) if forks else {},
+        results,
+    )
+
+
+def read_dates(path: Path) -> dict[str, str]:
+    """What tools/site/dates.py printed. Raises ToolError if it is malformed."""
+    value = read_json(path, MAX_FACTS)
+    if not isinstance(value, dict) or not all(
+        isinstance(day, str) and _DAY.fullmatch(day) for day in value.values()
+    ):
+        raise ToolError(f"{path}:1: is no object of days: print it with tools.site.dates")
+    return value
+
+
+def read_forks(path: Path) -> dict[str, dict[str, Any]]:
+    """The lines that experiments changed since they were copied, by path.
+
+    Raises:
+        ToolError: the file cannot be read, or is malformed.
+    """
+    value = read_json(path, MAX_FACTS)
+    rows = value.values() if isinstance(value, dict) else [None]
+    if not all(
+        isinstance(row, dict) and all(type(row.get(k)) is int for k in ("added", "deleted"))
+        for row in rows
+    ):
+        raise ToolError(f"{path}:1: has a row without numbers of lines added and deleted")
+    return value
 
 
 def read_facts(path: Path) -> dict[str, dict[str, Any]]:
@@ -97,7 +152,15 @@ def read_facts(path: Path) -> dict[str, dict[str, Any]]:
 
 def render(archive: Archive) -> dict[str, str]:
     """The generated pages by their path in docs/."""
-    pages = {INDEX: index_page(archive)}
+    recorded = {entry.path for entry in archive.entries if entry.status != "deleted"}
+    facts = {entry.name: archive.facts_of(entry) for entry in archive.entries}
+    unrecorded = sorted(set(archive.facts) - recorded)
+    found = compare_page.series(archive.entries, archive.results)
+    pages = {
+        INDEX: index_page(archive.entries, facts, archive.results, archive.dates, unrecorded),
+        compare_page.PAGE: compare_page.page(found),
+        **compare_page.files(found),
+    }
     for entry in archive.entries:
         pages[f"{PAGES}/{entry.name}.md"] = variant_page(entry, archive)
     return pages
@@ -107,27 +170,48 @@ def render(archive: Archive) -> dict[str, str]:
 
 
 def variant_page(entry: Entry, archive: Archive) -> str:
-    """The page of one experiment."""
+    """The page of one experiment: what was learned, how sure that is, and what it changed."""
+    origin = archive.origin(entry)
+    against = archive.runs.get(origin.name, ()) if origin else ()
     blocks = [
         f"---\ntitle: {json.dumps(entry.name)}\nhide: [navigation, toc]\n---",
         f"# {heading(entry.name)}",
         _tags(entry),
-        f'<p class="grug-lead">{inline(entry.purpose)}</p>',
-        _facts_table(entry, archive),
-        f"## Verdict\n\n<p>{inline(entry.verdict)}</p>",
+        f'<p class="grug-lead">{inline(_sentence(entry.purpose))}</p>',
+        f"## Verdict\n\n{_verdict(entry, archive)}",
+        "## Runs\n\n" + runs_section(entry, archive.runs[entry.name], against),
+        f"## About\n\n{_facts_table(entry, archive)}",
     ]
-    if entry.results:
-        blocks.append(f"<p>{inline(entry.results)}</p>")
     if entry.notes:
         paragraphs = "".join(
             f"<p>{inline(' '.join(p.split()))}</p>" for p in _paragraphs(entry.notes)
         )
         blocks.append(f"## Notes\n\n{paragraphs}")
-    origin = archive.origin(entry)
-    against = archive.runs.get(origin.name, ()) if origin else ()
-    blocks.append("## Runs\n\n" + runs_section(entry, archive.runs[entry.name], against))
     blocks.append("## Diff\n\n" + _diff(entry, archive))
     return "\n\n".join(blocks) + "\n"
+
+
+def _verdict(entry: Entry, archive: Archive) -> str:
+    """What the runs say, then what its author wrote."""
+    parts = []
+    found = archive.results.get(entry.name)
+    if found and found.reading:
+        said = _sentence(verdict(found.reading, entry.name))
+        parts.append(
+            f'<p class="grug-verdict">{text(said)}<small>'
+            f"{text(found.reading.metric)} at equal tokens, against {text(entry.origin)}"
+            "</small></p>"
+            f"{forest(found.reading, entry.name, entry.origin)}"
+        )
+    parts.append(f"<p>{inline(_sentence(entry.verdict))}</p>")
+    if written := _RECORDED.sub("", entry.results).strip():
+        parts.append(f"<p>{inline(written)}</p>")
+    # One block: Markdown loses parts of a drawing that stands between paragraphs.
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _sentence(value: str) -> str:
+    return value[:1].upper() + value[1:]
 
 
 def _paragraphs(notes: str) -> list[str]:
@@ -136,13 +220,13 @@ def _paragraphs(notes: str) -> list[str]:
 
 def _tags(entry: Entry) -> str:
     links = (
-        f'<a class="grug-tag {slug(value)}" href="../grug-archive.html#{kind}-{slug(value)}">'
-        f"{text(value)}</a>"
+        f'<a class="grug-tag {slug(value)}" '
+        f'href="../grug-archive.html?{kind}={slug(value)}#experiments">{text(value)}</a>'
         for kind, value in (("status", entry.status), ("bucket", entry.bucket))
     )
     return (
         f'<p class="grug-tags">{" ".join(links)} <a href="../grug-archive.html#{entry.name}">'
-        "All experiments</a></p>"
+        f'All experiments</a> <a href="../compare.html?show={entry.name}">Compare curves</a></p>'
     )
 
 
@@ -157,7 +241,9 @@ def _facts_table(entry: Entry, archive: Archive) -> str:
         ("Last commit", _commit("", entry.last_known_good)),
         ("Superseded by", _link(entry.superseded_by, names)),
         ("Size", _size(facts)),
-        ("Changed", _changed(facts)),
+        ("Introduced on", archive.dates.get(entry.name, "")),
+        ("Changed since the fork", _changed(archive.forks.get(entry.path, {}))),
+        (f"Against {text(entry.origin)} today", _changed(facts)),
         ("Runs on", text(", ".join(facts.get("accelerators", [])))),
         ("Copies", ", ".join(_link(name, names) for name in copies)),
         ("Discussed", inline(entry.issue)),
@@ -205,106 +291,6 @@ def _diff(entry: Entry, archive: Archive) -> str:
     return "<p>None was made for this build of the site.</p>"
 
 
-# -- the index ------------------------------------------------------------------------------------
-
-
-def index_page(archive: Archive) -> str:
-    """The page with all experiments."""
-    entries = archive.entries
-    counts = ", ".join(
-        f"{n} {status}" for status in STATUSES if (n := sum(e.status == status for e in entries))
-    )
-    blocks = [
-        "---\ntitle: Archive of experiments\nhide: [navigation, toc]\n---",
-        "# Archive of experiments",
-        f"<p>What was tried, oldest first, negatives kept: {counts or 'nothing yet'}.</p>",
-        _table(archive),
-    ]
-    recorded = {entry.path for entry in entries if entry.status != "deleted"}
-    if missing := sorted(set(archive.facts) - recorded):
-        paths = ", ".join(f"<code>{text(path)}</code>" for path in missing)
-        blocks.append(f"<p>Not recorded yet: {paths}</p>")
-    nodes = [Node(e.name, e.origin, e.status, e.bucket) for e in entries]
-    tree = lineage(nodes, href="variants/{name}.html")
-    blocks += [
-        "## Lineage",
-        "<p>Each below the one it was copied from. A full dot is active, an open one superseded, "
-        "a cross deleted.</p>",
-        f'<div class="grug-scroll" data-search-exclude>{tree}</div>',
-        "## By status",
-        _lists("status", STATUSES, {e.name: e.status for e in entries}),
-        "## By change bucket",
-        _lists("bucket", BUCKETS, {e.name: e.bucket for e in entries}),
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-_COLUMNS = ("#", "Name", "Origin", "Status", "Bucket", "Purpose", "Verdict", "Changed", "Held out")
-
-
-def _table(archive: Archive) -> str:
-    heads = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
-    names = {entry.name for entry in archive.entries}
-    rows = "".join(_row(i, e, archive, names) for i, e in enumerate(archive.entries, start=1))
-    return (
-        '<table class="grug-index" data-search-exclude><thead><tr>'
-        f"{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        '<p class="grug-note" data-search-exclude>Changed: lines added and deleted against the '
-        "origin. Held out: bits per byte at the end, mean over the seeds of the settings with most "
-        "seeds. They compare only on equal data and settings; see each page.</p>"
-    )
-
-
-def _row(number: int, entry: Entry, archive: Archive, names: set[str]) -> str:
-    facts = archive.facts_of(entry)
-    origin = entry.origin if entry.origin in names else ""
-    added, deleted = facts.get("added"), facts.get("deleted")
-    changed = (added or 0) + (deleted or 0) if added is not None else ""
-    result, order = _result(archive.runs[entry.name])
-    cells = (
-        ("#", number, f"{number}"),
-        ("Name", "", f'<a href="variants/{entry.name}.html">{text(entry.name)}</a>'),
-        ("Origin", "", f'<a href="variants/{origin}.html">{text(origin)}</a>' if origin else ""),
-        ("Status", "", f'<span class="grug-tag {entry.status}">{entry.status}</span>'),
-        ("Bucket", "", text(entry.bucket).replace("/", "/<wbr>")),
-        ("Purpose", "", inline(clip(entry.purpose, 200))),
-        ("Verdict", "", inline(clip(entry.verdict, 200))),
-        ("Changed", changed, _changed(facts).removesuffix(" lines")),
-        ("Held out", order, result),
-    )
-    body = "".join(
-        f'<td data-label="{label}"'
-        + (f' data-sort="{sort}"' if sort != "" else "")
-        + f">{cell}</td>"
-        for label, sort, cell in cells
-    )
-    return f'<tr id="{entry.name}">{body}</tr>'
-
-
-def _result(runs: Sequence[Run]) -> tuple[str, str]:
-    """(what to show, what to sort by) of the held-out bits per byte."""
-    for group in groups(runs):
-        ends = [run.final["heldout_bpb"] for run in group.runs]
-        values = Sample(tuple(end for end in ends if end is not None))
-        if values.n == len(ends):
-            spread = f" ± {values.spread:.3f}" if values.spread is not None else ""
-            return f"{values.mean:.3f}{spread} (n = {values.n})", f"{values.mean:.6f}"
-    return "", ""
-
-
-def _lists(kind: str, choices: Sequence[str], values: Mapping[str, str]) -> str:
-    """Names by value; each value has an anchor, to which the tags link."""
-    items = []
-    for value in choices:
-        links = ", ".join(
-            f'<a href="variants/{name}.html">{text(name)}</a>'
-            for name, own_value in values.items()
-            if own_value == value
-        )
-        items.append(f'<dt id="{kind}-{slug(value)}">{text(value)}</dt><dd>{links or "none"}</dd>')
-    return f'<dl class="grug-lists" data-search-exclude>{"".join(items)}</dl>'
-
-
 # -- the tree -------------------------------------------------------------------------------------
 
 
@@ -312,7 +298,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     """Writes `out`, all or nothing, and returns the number of generated pages.
 
     Raises:
-        ToolError: `out` is not empty, or docs/ has a symbolic link.
+        ToolError: `out` is not empty, or docs/ has a file that the site may not have.
     """
     if out.exists() and any(out.iterdir()):
         raise ToolError(f"{out}: is not empty: remove it, or give another --out")
@@ -320,17 +306,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     building = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
     try:
         building.mkdir(parents=True)
-        for path in sorted((root / "docs").rglob("*")):
-            inside = path.relative_to(root / "docs")
-            if path.is_symlink():
-                raise ToolError(f"docs/{inside}: is a symbolic link: replace it by the file")
-            if any(part.startswith(".") for part in inside.parts) or path.name == "BUILD":
-                continue
-            target = building / inside
-            if path.is_dir():
-                target.mkdir()
-            else:
-                shutil.copyfile(path, target)
+        _copy_docs(root / "docs", building)
         for name, page in pages.items():
             # The page of an experiment takes the place of its entry in the ledger.
             target = building / name
@@ -341,6 +317,21 @@ def write(root: Path, out: Path, archive: Archive) -> int:
         shutil.rmtree(building, ignore_errors=True)
         raise
     return len(pages)
+
+
+def _copy_docs(docs: Path, building: Path) -> None:
+    """Copies what people wrote. Raises ToolError for a file that the site may not have."""
+    for path in sorted(docs.rglob("*")):
+        inside = path.relative_to(docs)
+        if path.is_symlink():
+            raise ToolError(f"docs/{inside}: is a symbolic link: replace it by the file")
+        if any(part.startswith(".") for part in inside.parts) or path.name == "BUILD":
+            continue
+        if path.is_dir():
+            (building / inside).mkdir()
+        elif not is_generated(inside.as_posix()):
+            refuse(path, f"docs/{inside.as_posix()}")
+            shutil.copyfile(path, building / inside)
 
 
 def main(arguments: list[str]) -> int:
@@ -359,8 +350,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--diffs", type=local_path, required=True, help="directory with NAME.html for each diff"
     )
+    parser.add_argument(
+        "--dates", type=local_path, help="output of python -m tools.site.dates; default: no dates"
+    )
+    parser.add_argument(
+        "--forks",
+        type=local_path,
+        help="lines added and deleted since the fork, by path, as JSON; default: not shown",
+    )
     options = parser.parse_args(arguments)
-    archive = gather(options.root, options.facts, options.diffs)
+    archive = gather(options.root, options.facts, options.diffs, options.dates, options.forks)
     print(f"{options.out}: {write(options.root, options.out, archive)} pages")
     return 0
 

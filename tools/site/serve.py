@@ -18,8 +18,11 @@ from tools.common.paths import local_path
 
 HOST = "127.0.0.1"
 VERSION = "/-/version"
+SCRIPT = "/-/reload.js"
+# A file of its own: the pages' policy forbids scripts in them.
+RELOAD = f'<script src="{SCRIPT}"></script>'
 # While the server restarts with the next site there is no answer: ask again.
-RELOAD = """<script>(() => {
+RELOADING = """(() => {
   let seen;
   setInterval(async () => {
     try {
@@ -28,7 +31,8 @@ RELOAD = """<script>(() => {
       if (answer !== seen) location.reload();
     } catch {}
   }, 1000);
-})()</script>"""
+})();
+"""
 
 
 def version(site: Path) -> str:
@@ -48,9 +52,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(site))
 
     def do_GET(self) -> None:
-        """Sends a file, a page that reloads itself, or the site's version."""
+        """Sends a file, a page that reloads itself, the script that does so, or the version."""
         if self.path == VERSION:
             return self.answer(self.version.encode(), "text/plain")
+        if self.path == SCRIPT:
+            return self.answer(RELOADING.encode(), "text/javascript")
         name = self.translate_path(self.path)
         page = Path(name, "index.html") if name.endswith("/") else Path(name)
         if page.suffix != ".html" or not page.is_file():

@@ -1,13 +1,15 @@
 """python -m tools.site.splice SITE DIFFS
 
-Puts each fragment DIFFS/NAME.html in place of its comment in SITE/reports/variants/NAME.html.
-MkDocs never sees the diffs, for which it would need a minute and which would fill the search index.
-A DIFFS/diff.css is copied to SITE/assets/ and linked from these pages.
+Puts each fragment DIFFS/NAME.html in place of its comment in SITE/reports/variants/NAME.html, and
+a Content-Security-Policy into every page. MkDocs never sees the diffs, for which it would need a
+minute and which would fill the search index. The style sheet that fragments begin with is stored
+once, in SITE/assets/.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from pathlib import Path
 
@@ -17,38 +19,28 @@ from tools.common.files import MIB, read_text
 from tools.common.paths import local_path
 from tools.ledger.ledger import NAME
 from tools.site.markup import PAGES, PLACEHOLDER
+from tools.site.policy import known_scripts, with_policy
 
 MAX_DIFF = 8 * MIB
 MAX_PAGE = 2 * MAX_DIFF
-STYLE = "diff.css"
 _LEFT = re.compile(r"<!-- grug:diff ([^>]*) -->")
 _DOCUMENT = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
+_STYLE = re.compile(r"<style>(.*?)</style>\s*", re.DOTALL)
 
 
 def splice(site: Path, diffs: Path) -> int:
-    """Puts all diffs into the site, or none, and returns their number.
+    """Puts all diffs and the policies into the site, or nothing, and returns the diffs' number.
 
     Raises:
-        ToolError: a fragment is malformed, or a page lacks its place or its diff.
+        ToolError: a fragment is malformed, a page lacks its place or its diff, or a page has a
+            script of its own.
     """
-    changed: dict[Path, bytes] = {}
+    changed: dict[Path, str] = {}
     faults: list[str] = []
-    style = ""
-    if (diffs / STYLE).exists():
-        changed[site / "assets" / STYLE] = (diffs / STYLE).read_bytes()
-        style = f'\n<link rel="stylesheet" href="../../assets/{STYLE}">'
     fragments = {path.stem: path for path in sorted(diffs.glob("*.html"))}
     for name, path in fragments.items():
         try:
-            fragment = read_fragment(path, name)
-            page = site / PAGES / f"{name}.html"
-            before = read_text(page, MAX_PAGE, name=str(page))
-            place = PLACEHOLDER.format(name=name)
-            if before.count(place) != 1:
-                count = before.count(place)
-                raise ToolError(f"{page}: holds {count} places for its diff: build it again")
-            spliced = before.replace(place, fragment).replace("</head>", f"{style}</head>", 1)
-            changed[page] = spliced.encode()
+            changed |= _with_diff(site, name, read_fragment(path, name))
         except ToolError as error:
             faults.append(str(error))
     for page in sorted((site / PAGES).glob("*.html")):
@@ -57,8 +49,34 @@ def splice(site: Path, diffs: Path) -> int:
                 faults.append(f"{page}: waits for the diff {missing!r}: there is no {missing}.html")
     if faults:
         raise ToolError("\n".join(faults))
-    files.write_all(changed)
+    known = known_scripts(site)
+    for page in sorted(site.rglob("*.html")):
+        text = changed.get(page) or read_text(page, MAX_PAGE, name=str(page))
+        changed[page] = with_policy(text, str(page.relative_to(site)), known)
+    files.write_all({path: text.encode() for path, text in changed.items()})
+    sitemap = site / "sitemap.xml"
+    # Without the site's address MkDocs writes an empty one.
+    if sitemap.exists() and "<loc>" not in sitemap.read_text(encoding="utf-8"):
+        sitemap.with_name("sitemap.xml.gz").unlink(missing_ok=True)
+        sitemap.unlink()
     return len(fragments)
+
+
+def _with_diff(site: Path, name: str, fragment: str) -> dict[Path, str]:
+    """The page of an experiment with its diff, and the style sheet that it asks for."""
+    page = site / PAGES / f"{name}.html"
+    before = read_text(page, MAX_PAGE, name=str(page))
+    place = PLACEHOLDER.format(name=name)
+    if (count := before.count(place)) != 1:
+        raise ToolError(f"{page}: holds {count} places for its diff: build it again")
+    style = _STYLE.match(fragment)
+    if not style:
+        return {page: before.replace(place, fragment)}
+    sheet = style[1].strip() + "\n"
+    path = f"assets/diff.{hashlib.sha256(sheet.encode()).hexdigest()[:8]}.css"
+    link = f'<link rel="stylesheet" href="../../{path}">\n</head>'
+    spliced = before.replace(place, fragment[style.end() :]).replace("</head>", link, 1)
+    return {page: spliced, site / path: sheet}
 
 
 def read_fragment(path: Path, name: str) -> str:

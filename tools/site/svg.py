@@ -21,12 +21,21 @@ _HEAD = 0.06
 
 @dataclass(frozen=True)
 class Series:
-    """One side's curves, one per seed, on one axis; `marks` are held-out losses."""
+    """One side's curves, one per seed, on one axis; `marks` are held-out losses.
+
+    Lines of one chart that are not dashed differ by `tone`, from 0.
+    """
 
     label: str
     dashed: bool
     curves: tuple[Line, ...]
     marks: tuple[tuple[float, float], ...] = ()
+    tone: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The classes of what is drawn for it."""
+        return "origin" if self.dashed else f"variant k{self.tone}" if self.tone else "variant"
 
 
 def number(value: float) -> str:
@@ -91,9 +100,8 @@ def chart(series: Sequence[Series], *, name: str, title: str, desc: str, x: str,
     ]
     ends: list[tuple[float, str, str]] = []
     for side, points in sides:
-        kind = "origin" if side.dashed else "variant"
-        parts += _side(side, points, kind, scale)
-        ends.append((scale.y(points[-1][1]), side.label, kind))
+        parts += _side(side, points, side.kind, scale)
+        ends.append((scale.y(points[-1][1]), side.label, side.kind))
     parts += _labels(ends)
     return "".join(parts) + "</svg>"
 
@@ -234,7 +242,7 @@ def lineage(nodes: Sequence[Node], *, href: str) -> str:
     count = f"{len(rows)} experiment{'s' if len(rows) != 1 else ''}"
     parts = [
         f'<svg class="grug-lineage" role="group" aria-labelledby="lineage-title lineage-desc" '
-        f'width="100%" height="{height}" style="min-width:{math.ceil(width)}px" '
+        f'width="{math.ceil(width)}" height="{height}" '
         'xmlns="http://www.w3.org/2000/svg">'
         '<title id="lineage-title">Lineage of experiments</title>'
         f'<desc id="lineage-desc">{count}; each is below the one it was copied from.</desc>'
@@ -253,7 +261,6 @@ def lineage(nodes: Sequence[Node], *, href: str) -> str:
         title = f"{node.name}: {node.status}, {node.bucket}"
         parts.append(
             f'<a href="{text(href.format(name=node.name))}"><title>{text(title)}</title>{mark}'
-            f'<text x="{number(x + 11)}" y="{y}" dy="5">{text(node.name)}'
-            f'<tspan class="grug-dim" dx="10">{text(node.bucket)}</tspan></text></a>'
+            f'<text x="{number(x + 11)}" y="{y}" dy="5">{text(node.name)}</text></a>'
         )
     return "".join(parts) + "</svg>"

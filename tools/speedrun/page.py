@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tools.runs.compare_runs import p_value
 from tools.runs.stats import Sample, welch
 from tools.site.markup import PAGES, text
 from tools.site.svg import Series, chart
-from tools.speedrun.entry import Record, entries, load
+from tools.speedrun.entry import RECORD, Record, entries, load
 from tools.speedrun.tracks import AREA, Track, load_tracks
 
 FOLDER = "speedrun"
@@ -78,9 +78,10 @@ def pages(root: Path) -> dict[str, str]:
     if not names:
         return {}
     tracks = load_tracks(root)
-    records = [load(root, name, tracks) for name in names]
+    waiting = [name for name in names if not (root / AREA / name / RECORD).exists()]
+    records = [load(root, name, tracks) for name in names if name not in waiting]
     recorded = _ledger_names(root)
-    pages_ = {INDEX: leaderboard(records, tracks.values(), recorded)}
+    pages_ = {INDEX: leaderboard(records, tracks.values(), recorded, waiting)}
     for record in records:
         readme = read_text(root / record.path / "README.md", MAX_README)
         pages_[f"{FOLDER}/{record.entry}.md"] = _readme(readme, record, recorded)
@@ -94,8 +95,16 @@ def _ledger_names(root: Path) -> set[str]:
     return {entry.name for entry in load_ledger(root)}
 
 
-def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: set[str]) -> str:
-    """The page with all speedruns by track; entries in `recorded` have a page with their diff."""
+def leaderboard(
+    records: Sequence[Record],
+    tracks: Iterable[Track],
+    recorded: set[str],
+    waiting: Sequence[str] = (),
+) -> str:
+    """The page with all speedruns by track.
+
+    Entries in `recorded` have a page with their diff; those in `waiting` have no record yet.
+    """
     blocks = [
         "---\ntitle: Speedruns\nhide: [navigation, toc]\n---",
         "# Speedruns",
@@ -112,6 +121,9 @@ def leaderboard(records: Sequence[Record], tracks: Iterable[Track], recorded: se
             blocks.append("No entry yet.")
             continue
         blocks += [_table(ranked, track, recorded), _chart(ranked, track)]
+    if waiting:
+        names = ", ".join(f"<code>{text(name)}</code>" for name in waiting)
+        blocks.append(f'<p class="grug-note">Not recorded yet: {names}</p>')
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -123,15 +135,24 @@ _WHAT = {
 }
 
 
+_COLUMNS = {
+    "Time, s": "seconds",
+    "CPU time, s": "cpu_seconds",
+    "Tokens": "tokens",
+    "Steps": "steps",
+    "Bits per byte": "heldout_bpb",
+}
+
+
 def _table(standings: Sequence[Standing], track: Track, recorded: set[str]) -> str:
     ranked = sorted(
         standings, key=lambda s: (Sample(s.record.column(track.metric)).mean, s.record.entry)
     )
-    rows = [_row(i, s, recorded) for i, s in enumerate(ranked, 1)]
-    heads = "".join(f'<th scope="col">{name}</th>' for name in rows[0])
+    rows = [(_row(i, s, recorded), _numbers(s)) for i, s in enumerate(ranked, 1)]
+    heads = "".join(f'<th scope="col">{name}</th>' for name in rows[0][0])
     body = "".join(
-        "<tr>" + "".join(f'<td data-label="{n}">{cell}</td>' for n, cell in row.items()) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(_cell(n, cell, numbers) for n, cell in row.items()) + "</tr>"
+        for row, numbers in rows
     )
     return (
         '<table class="grug-index grug-board">'
@@ -139,6 +160,21 @@ def _table(standings: Sequence[Standing], track: Track, recorded: set[str]) -> s
         '<p class="grug-note">★ set a record; p is against the record of its day, by Welch\'s '
         "t-test. Means over the seeds ± their standard deviation.</p>"
     )
+
+
+def _cell(name: str, cell: str, numbers: Mapping[str, float | None]) -> str:
+    """A cell, and what it sorts by if that is a number; one that is not known sorts last."""
+    sort = ""
+    if name in numbers:
+        number = numbers[name]
+        sort = f' data-sort="{"" if number is None else repr(number)}"'
+    return f'<td data-label="{name}"{sort}>{cell}</td>'
+
+
+def _numbers(standing: Standing) -> dict[str, float | None]:
+    """The numbers of a row, by column."""
+    columns = {name: Sample(standing.record.column(key)).mean for name, key in _COLUMNS.items()}
+    return {**columns, "p": standing.p}
 
 
 def _row(place: int, standing: Standing, recorded: set[str]) -> dict[str, str]:
@@ -160,7 +196,9 @@ def _row(place: int, standing: Standing, recorded: set[str]) -> dict[str, str]:
         "Steps": _spread(record.column("steps"), 0),
         "Bits per byte": _spread(record.column("heldout_bpb"), 4),
         "n": str(len(record.runs)),
-        "p": text(p_value(standing.p)).removeprefix("p ") if standing.p is not None else "—",
+        "p": text(p_value(standing.p)).removeprefix("p ").removeprefix("= ")
+        if standing.p is not None
+        else "—",
         "Hardware": _hardware(record),
         "Sources": f"<code>{record.sources_digest[:8]}</code>",
     }

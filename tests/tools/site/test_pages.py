@@ -32,6 +32,12 @@ HOSTILE = [
 ]
 
 
+OWN_SCRIPTS = "".join(
+    f'<script defer src="{path}"></script>'
+    for path in ("../assets/uplot/uPlot.iife.min.js", "compare.data.js", "../assets/compare.js")
+)
+
+
 def facts(workspace, *rows):
     path = workspace.root / "facts.json"
     path.write_text(json.dumps({"schema_version": 1, "variants": list(rows)}))
@@ -53,18 +59,18 @@ def fact(name, **values):
     } | values
 
 
-def pages(workspace, *rows, diffs=()):
+def pages(workspace, *rows, diffs=(), dates=None):
     directory = workspace.root / "diffs"
     directory.mkdir(exist_ok=True)
     for name in diffs:
         (directory / f"{name}.html").write_text("<p>diff</p>")
-    return render(gather(workspace.root, facts(workspace, *rows), directory))
+    return render(gather(workspace.root, facts(workspace, *rows), directory, dates))
 
 
 class Balanced(HTMLParser):
     """Fails on tags that do not close, and keeps what a browser would run or load."""
 
-    VOID = ("br", "wbr")
+    VOID = ("br", "link", "wbr")
 
     def __init__(self):
         super().__init__()
@@ -106,8 +112,9 @@ def test_a_variants_page(workspace):
     ]
     assert page.startswith('---\ntitle: "moe"\n') and "\n# moe\n" in page
     for part in (
-        'href="../grug-archive.html#status-active">active</a>',
-        'href="../grug-archive.html#bucket-mlp-activation">MLP/activation</a>',
+        'href="../grug-archive.html?status=active#experiments">active</a>',
+        'href="../grug-archive.html?bucket=mlp-activation#experiments">MLP/activation</a>',
+        'href="../compare.html?show=moe">Compare curves</a>',
         '<dd><a href="base.html">base</a> at <code>0123abc</code></dd>',
         "<dd>1,234 lines in 3 files</dd>",
         "<dd>+20 −5 lines</dd>",
@@ -125,22 +132,72 @@ def test_a_variants_page(workspace):
 def test_runs_are_drawn_against_the_origin(workspace):
     for seed in range(3):
         workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 100)
-        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1 + seed / 101)
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1 + seed**2 / 100)
     result = pages(workspace)
     page = result["reports/variants/moe.md"]
-    assert len(SVG.findall(page)) == 2  # against tokens and against time
-    for drawing in SVG.findall(page):
+    forest, *drawings = SVG.findall(page)
+    assert len(drawings) == 2  # against tokens and against time
+    for drawing in drawings:
         assert drawing.count('class="grug-line origin"') == 1
         assert drawing.count('class="grug-line variant"') == 1
         assert drawing.count('class="grug-band') == 2
     assert "Dashed: base, 3 seeds. Solid: moe, 3 seeds." in page
-    assert "<b>moe is better by 1.0001 bits per byte</b>; 95% interval" in page
-    assert "paired t-test of 3 pairs of seeds, p &lt; 0.0001" in page
+    assert "<b>moe is better by 0.9933 bits per byte</b>" in page
+    assert "paired t-test of 3 pairs of seeds" in page
+    # The verdict comes first, with each pair's difference.
+    assert page.index("Moe is better by") < page.index('grug-forest"') < page.index("## Runs")
+    assert forest.count('class="grug-pair"') == 3 and forest.count('class="grug-diamond"') == 1
+    assert "seed 1</text>" in forest and "−1.0000</text>" in forest
     assert '<a href="../runs/moe/moe-1.json">moe-1</a>' in page
-    assert "1.010 ± 0.010 (n = 3)" in result[INDEX]
+    assert "1.017 ± 0.021<small>" in result[INDEX]
     base = result["reports/variants/base.md"]
     assert len(SVG.findall(base)) == 2 and "origin" not in SVG.findall(base)[0]
     parse(page), parse(base)
+
+
+def test_the_index_says_how_sure_and_at_what_cost(workspace):
+    for seed in range(3):
+        workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 100)
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1 + seed**2 / 100)
+    page = pages(workspace)[INDEX]
+    row = page[page.index('<tr id="moe"') :]
+    assert '<b class="grug-better">−0.9933 better</b><small>−1.0220 to −0.9646</small>' in row
+    assert 'data-sort="-0.993333"' in row
+    assert re.search(r"1\.017 ± 0\.021<small>\d+ steps, .* tokens, 3 seeds</small>", row)
+    assert re.search(r'data-label="FLOPs" class="num" data-sort="1.000000">×1.000<', row)
+    assert re.search(r'data-label="Cost" .*?<small>1 × cpu, [\d.]+ \w*FLOP</small>', row)
+
+
+def test_values_after_other_budgets_stand_apart(workspace):
+    """What sorts them keeps those together that compare: those with more tokens come first."""
+    workspace.write_summary("base", "base-1", bpb=2.0)
+    workspace.write_summary("moe", "moe-1", bpb=1.0, tokens=20_000)
+    page = pages(workspace)[INDEX]
+    keys = re.findall(r'data-label="Held out" class="num" data-sort="([\d.]+)"', page)
+    base, moe = map(float, keys)
+    assert moe < 1000 < base
+
+
+def test_the_data_to_compare(workspace):
+    for seed in range(2):
+        workspace.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 10)
+    result = pages(workspace)
+    data = json.loads(result["reports/compare.json"])
+    (one,) = data["experiments"]
+    assert one["name"] == "base" and one["seeds"] == 2 and one["curve"][-1][4] == 2.05
+    assert data["columns"] == ["step", "tokens", "seconds", "flops", "bpb"]
+    script = result["reports/compare.data.js"]
+    assert json.loads(script.removeprefix("window.grugCompare=").rstrip(";\n")) == data
+    head, first, *_ = result["reports/compare.csv"].splitlines()
+    assert head == "experiment,origin,status,seeds,step,tokens,seconds,flops,bpb"
+    assert first.startswith("base,none,active,2,")
+    assert "No experiment has held-out values yet" not in result["reports/compare.md"]
+
+
+def test_nothing_to_compare(workspace):
+    result = pages(workspace)
+    assert "No experiment has held-out values yet" in result["reports/compare.md"]
+    assert json.loads(result["reports/compare.json"])["experiments"] == []
 
 
 def test_one_seed_is_no_claim(workspace):
@@ -167,21 +224,44 @@ def test_a_diff_has_its_place(workspace):
     assert not any("stranger" in page for page in result.values())
 
 
+def test_both_distances(workspace):
+    """What its author changed, and how far it is from an origin that went on."""
+    forks = workspace.root / "forks.json"
+    forks.write_text('{"experiments/grug/moe": {"added": 7, "deleted": 3}}')
+    directory = workspace.root / "diffs"
+    directory.mkdir()
+    archive = gather(workspace.root, facts(workspace, fact("moe")), directory, forks=forks)
+    page = render(archive)["reports/variants/moe.md"]
+    assert "<dt>Changed since the fork</dt><dd>+7 −3 lines</dd>" in page
+    assert "<dt>Against base today</dt><dd>+20 −5 lines</dd>" in page
+    forks.write_text('{"experiments/grug/moe": {"added": "7"}}')
+    with pytest.raises(ToolError, match="forks.json:1: has a row without numbers of lines"):
+        gather(workspace.root, facts(workspace), directory, forks=forks)
+
+
+@pytest.mark.parametrize("written", ['{"moe": "today"}', '{"moe": 3}', "[]"])
+def test_days_are_checked(workspace, written):
+    days = workspace.root / "days.json"
+    days.write_text(written)
+    with pytest.raises(ToolError, match="days.json:1: is no object of days"):
+        pages(workspace, dates=days)
+
+
 def test_the_index(workspace):
     workspace.write_ledger(
         entry("base", bucket="template"),
         entry("moe"),
         entry("gone", origin="moe", status="deleted", last_known_good="0123abc"),
     )
-    page = pages(workspace, fact("moe"), fact("new"))[INDEX]
+    days = workspace.root / "days.json"
+    days.write_text('{"moe": "2026-11-29"}')
+    page = pages(workspace, fact("moe"), fact("new"), dates=days)[INDEX]
     assert "2 active, 1 deleted" in page
-    assert re.findall(r'<tr id="(\w+)">', page) == ["base", "moe", "gone"]  # as introduced
-    assert '<td data-label="Changed" data-sort="25">+20 −5</td>' in page
+    assert re.findall(r'<tr id="(\w+)"', page) == ["base", "moe", "gone"]  # as introduced
+    assert '<td data-label="Changed" class="num" data-sort="25">+20 −5</td>' in page
+    assert 'data-sort="20261129"><time>2026-11-29</time>' in page
+    assert '<tr id="gone" data-status="deleted" data-bucket="mlp-activation">' in page
     assert "Not recorded yet: <code>experiments/grug/new</code>" in page
-    assert (
-        '<dt id="bucket-mlp-activation">MLP/activation</dt><dd><a href="variants/moe.html">' in page
-    )
-    assert '<dt id="status-superseded">superseded</dt><dd>none</dd>' in page
     parse(page)
 
 
@@ -202,13 +282,16 @@ def test_hostile_text_stays_text(workspace, hostile):
     kind = {"count": 1, "kind": hostile, "platform": hostile, "processes": 1}
     workspace.write_summary("base", "base-1", config={"steps": 100, "x": hostile})
     workspace.write_summary("moe", "moe-1", devices=kind, config={"steps": 100, "x": 1})
-    for page in [*result.values(), *pages(workspace, diffs=["moe"]).values()]:
+    made = [*result.items(), *pages(workspace, diffs=["moe"]).items()]
+    for page in [page for path, page in made if path.endswith(".md")]:
+        # The page that compares asks for its own.
+        page = page.replace(OWN_SCRIPTS, "")
         parser = parse(page)
         assert not parser.tags & {"script", "img", "iframe", "object"}
         for key, value in parser.attributes:
             assert not key.startswith("on"), key
             if key == "href":
-                assert re.match(r"https?://|\.\./|variants/|[\w.-]+\.html", value), value
+                assert re.match(r"https?://|\.\./|variants/|[\w.-]+\.(html|csv|json)", value), value
         assert page.count("<!--") <= 1  # its own place for a diff
         assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", page)
 
@@ -299,7 +382,7 @@ def test_the_tree_keeps_the_ledgers_order():
 def test_a_long_chain_stays_narrow():
     nodes = [Node(f"v{i}", f"v{i - 1}", "active", "template") for i in range(200)]
     assert [depth for depth, _ in in_order(nodes)] == list(range(200))
-    width = re.search(r"min-width:(\d+)px", lineage(nodes, href="{name}"))
+    width = re.search(r'width="(\d+)"', lineage(nodes, href="{name}"))
     assert width and int(width[1]) < 1400
 
 
@@ -328,6 +411,10 @@ def test_the_tree_is_docs_and_pages_and_the_same_every_time(workspace, capsys):
     assert trees[0] == trees[1]
     assert list(trees[0]) == [
         "index.md",
+        "reports/compare.csv",
+        "reports/compare.data.js",
+        "reports/compare.json",
+        "reports/compare.md",
         "reports/grug-archive.md",
         "reports/runs/base/base-1.json",
         "reports/variants/base.md",

@@ -42,6 +42,7 @@ def get(site):
 def test_pages_reload_themselves_and_nothing_else_is_changed(get):
     assert get("/") == get("/index.html") == f"<body><p>home</p>{serve.RELOAD}</body>"
     assert get("/sub/part.html") == "<p>é: no body</p>"
+    assert get(serve.SCRIPT) == serve.RELOADING
     assert get("/data.json") == '{"body": "</body>"}'
 
 

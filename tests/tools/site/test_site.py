@@ -1,5 +1,8 @@
 """A built site: diffs in their places, and every link leads somewhere."""
 
+import base64
+import hashlib
+
 import pytest
 
 from tools.common.errors import ToolError
@@ -31,19 +34,61 @@ def page(site, name="moe.html"):
     return (site / "site/reports/variants" / name).read_text(encoding="utf-8")
 
 
-def test_a_diff_is_put_in(site, capsys):
+def test_a_diff_is_put_in_once_and_nowhere_else(site, capsys):
     assert splice.main([str(site / "site"), str(site / "diffs")]) == 0
     assert '<h2 id="diff">Diff</h2><p id="one">\\1 \\g<0> é</p>' in page(site)
+    assert "stylesheet" not in page(site)
+    holds = [p.name for p in (site / "site").rglob("*.html") if 'id="one"' in p.read_text()]
+    assert holds == ["moe.html"]
     assert links.check(site / "site") == []
 
 
-def test_its_style_goes_along(site):
-    (site / "diffs/diff.css").write_text("p{}")
+def test_a_style_is_stored_once(site):
+    fragment = site / "diffs/moe.html"
+    fragment.write_text("<style>\np{color:red}\n</style>\n<p>moe</p>")
     put(site)
-    link = '<link rel="stylesheet" href="../../assets/diff.css">'
-    assert link in page(site)
-    assert link not in page(site, "base.html")
+    (sheet,) = (site / "site/assets").glob("*.css")
+    assert sheet.read_text() == "p{color:red}\n" and "<style>" not in page(site)
+    link = f'<link rel="stylesheet" href="../../assets/{sheet.name}">'
+    assert link in page(site) and link not in page(site, "base.html")
     assert links.check(site / "site") == []
+
+
+THEMES = "<script>__md_scope=new URL({},location)</script>"
+
+
+def test_scripts_of_the_theme_alone_are_allowed(site):
+    built = site / "site"
+    (built / "404.html").write_text(PAGE.format(THEMES.format('"/"')))
+    (built / "index.html").write_text(PAGE.format(THEMES.format('"../.."')))
+    put(site)
+    digest = hashlib.sha256(b'__md_scope=new URL("../..",location)').digest()
+    home = (built / "index.html").read_text()
+    assert f"script-src 'self' 'sha256-{base64.b64encode(digest).decode()}';" in home
+    assert home.index("Content-Security-Policy") < home.index("<title>")
+    assert "script-src 'self';" in page(site, "base.html")
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("<script>alert(1)</script>", "base.html: holds a script that is not the theme's: 'alert"),
+        ("<SCRIPT type=module>alert(1)</SCRIPT >", "holds a script that is not the theme's"),
+        (THEMES.format('"..",alert(1),"x"'), "holds a script that is not the theme's"),
+    ],
+)
+def test_other_scripts_stop_the_build(site, body, message):
+    (site / "site/404.html").write_text(PAGE.format(THEMES.format('"/"')))
+    (site / "site/reports/variants/base.html").write_text(PAGE.format(body))
+    with pytest.raises(ToolError, match=message):
+        put(site)
+    assert "Content-Security-Policy" not in page(site)
+
+
+def test_a_page_without_a_head_stops_the_build(site):
+    (site / "site/bare.html").write_text("<p>bare</p>")
+    with pytest.raises(ToolError, match="bare.html: has no <head> that a policy can stand in"):
+        put(site)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +107,6 @@ def test_all_diffs_or_none(site, name, text, message):
     path.unlink(missing_ok=True)
     if text:
         path.write_text(text)
-    (site / "diffs/diff.css").write_text("p{}")
     before = page(site)
     with pytest.raises(ToolError, match=message.replace("(", r"\(")):
         put(site)

@@ -52,7 +52,7 @@ def test_the_page_ranks_and_shows(workspace):
     workspace.recorded(seconds=100)
     workspace.recorded(FASTER, seconds=50)
     page = pages(workspace.root)[INDEX]
-    cell = re.compile(r'<td data-label="(.*?)">(.*?)</td>')
+    cell = re.compile(r'<td data-label="(.*?)"(?: data-sort=".*?")?>(.*?)</td>')
     first, second = (dict(cell.findall(row)) for row in re.findall(r"<tr>(<td.*?)</tr>", page))
     assert (first["#"], second["#"]) == ("1", "2")
     name = FASTER.replace("_", "_<wbr>")
@@ -100,6 +100,25 @@ def test_an_entry_of_the_ledger_links_to_its_diff(workspace):
     result = pages(workspace.root)
     assert f'(<a href="../reports/variants/{NAME}.html">diff</a>)' in result[INDEX]
     assert f"[Diff](../reports/variants/{NAME}.md)" in result[f"speedrun/{NAME}.md"]
+
+
+def test_columns_sort_as_numbers(workspace):
+    workspace.recorded(seconds=100)
+    workspace.recorded(FASTER, seconds=50)
+    page = pages(workspace.root)[INDEX]
+    keys = re.findall(r'<td data-label="(Time, s|Tokens|p)" data-sort="(.*?)">', page)
+    faster, slower = dict(keys[:3]), dict(keys[3:])
+    assert float(faster["Time, s"]) == 51 and float(slower["Time, s"]) == 101
+    assert float(faster["Tokens"]) == 1000
+    assert 0 < float(faster["p"]) < 1e-4 and slower["p"] == ""
+
+
+def test_an_entry_without_a_record_is_listed_and_stops_nothing(workspace):
+    workspace.recorded()
+    (workspace.area / FASTER).mkdir()
+    result = pages(workspace.root)
+    assert f"Not recorded yet: <code>{FASTER}</code>" in result[INDEX]
+    assert f"speedrun/{FASTER}.md" not in result
 
 
 def test_a_refused_entry_stops_the_page(workspace):

@@ -6,11 +6,13 @@ plugin of ours and its search index holds no code.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
+from pants.base.build_environment import get_buildroot
 from pants.core.goals.package import (
     BuiltPackage,
     BuiltPackageArtifact,
@@ -42,7 +44,7 @@ from pants.engine.target import (
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
-from grug.diff import DiffReport, DiffRequest
+from grug.diff import DiffReport, DiffRequest, Tree, TreeRequest
 from grug.tool import OwnTool, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
@@ -72,6 +74,16 @@ class SiteConfigField(StringField):
     help = "MkDocs' configuration, from the build root."
 
 
+class SiteUrlField(StringField):
+    alias = "url"
+    default = ""
+    help = (
+        "Where the site is published, as https://example.org/grug/: for its sitemap, the canonical "
+        "addresses of its pages, and its page for addresses that lead nowhere. Without it the site "
+        "works anywhere, and has none of these."
+    )
+
+
 class SiteDependenciesField(Dependencies):
     pass
 
@@ -88,6 +100,7 @@ class GrugSite(Target):
         SiteConfigField,
         SiteDependenciesField,
         SiteSourcesField,
+        SiteUrlField,
     )
 
 
@@ -97,6 +110,7 @@ class SiteFieldSet(PackageFieldSet):
 
     sources: SiteSourcesField
     config: SiteConfigField
+    url: SiteUrlField
     output_path: OutputPathField
 
 
@@ -150,20 +164,29 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
     return Leaderboard(pages.output_digest)
 
 
-async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
+async def _run_mkdocs(config: str, url: str, tools: str, sources: Digest) -> Digest:
     """dist/site/ as MkDocs builds it. Raises SiteError if it fails."""
-    mkdocs = await Get(
-        VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", resolve=SITE_RESOLVE)
+    # The hook that the configuration names, and what it imports.
+    hook = [f"{tools}/site/sanitise.py", f"{tools}/site/reserved.py"]
+    mkdocs, code = await MultiGet(
+        Get(
+            VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", "nh3", resolve=SITE_RESOLVE)
+        ),
+        Get(Digest, PathGlobs(hook)),
     )
     built = await Get(
         FallibleProcessResult,
         VenvPexProcess(
             mkdocs,
-            argv=("build", "--strict", "--quiet", f"--config-file={field_set.config.value}"),
-            input_digest=sources,
+            argv=("build", "--strict", "--quiet", f"--config-file={config}"),
+            input_digest=await Get(Digest, MergeDigests((sources, code))),
             output_directories=("dist/site",),
             # The date in the sitemap, fixed so that the bytes are the same every day.
-            extra_env={"SOURCE_DATE_EPOCH": "0"},
+            extra_env={
+                "SOURCE_DATE_EPOCH": "0",
+                "PEX_EXTRA_SYS_PATH": ".",
+                "GRUG_SITE_URL": url,
+            },
             description="Run MkDocs",
         ),
     )
@@ -172,8 +195,9 @@ async def _run_mkdocs(field_set: SiteFieldSet, sources: Digest) -> Digest:
     return built.output_digest
 
 
-async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
+async def _put_diffs_in(site: Digest, fragments: DiffFragments, url: str) -> Digest:
     """dist/site/ with the diff reports. Raises SiteError for a broken link."""
+    place = (f"--url={url}",) if url else ()
     spliced = await Get(
         ProcessResult,
         OwnTool(
@@ -188,7 +212,7 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
         FallibleProcessResult,
         OwnTool(
             "site.links",
-            ("dist/site",),
+            ("dist/site", *place),
             description="Check the site's links",
             input_digest=spliced.output_digest,
         ),
@@ -198,29 +222,108 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments) -> Digest:
     return spliced.output_digest
 
 
+@dataclass(frozen=True)
+class ForkDistanceRequest:
+    path: str
+
+
+@dataclass(frozen=True)
+class ForkDistance:
+    """Lines that a variant added and deleted since it was copied; empty if that is nowhere."""
+
+    json: str
+
+
+@rule(desc="Count what changed since the fork", level=LogLevel.DEBUG)
+async def count_since_fork(request: ForkDistanceRequest, ledger: Ledger) -> ForkDistance:
+    source = ledger.forked[request.path]
+    forked, own = await MultiGet(
+        Get(Tree, TreeRequest(source)), Get(Tree, TreeRequest(request.path))
+    )
+    directory = source.rpartition(":")[2]
+    if forked.fault or own.fault or directory == request.path:
+        return ForkDistance("")
+    result = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "variants",
+            ("facts", request.path, directory),
+            description=f"Count what {request.path} changed since it was copied",
+            input_digest=await Get(Digest, MergeDigests((forked.digest, own.digest))),
+        ),
+    )
+    return ForkDistance(result.stdout.decode() if result.exit_code == 0 else "")
+
+
+@dataclass(frozen=True)
+class DatesRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class Dates:
+    """The day on which each experiment came, as JSON."""
+
+    json: str
+
+
+@rule
+async def ask_for_dates(_: DatesRequest) -> Dates:
+    """Asks git in each session: a commit that a fetch brings is no input that Pants watches."""
+    result = await Get(
+        FallibleProcessResult,
+        OwnTool(
+            "site.dates",
+            (f"--root={get_buildroot()}",),
+            description="Ask git when experiments came",
+            asks_git=True,
+            fresh=True,
+        ),
+    )
+    return Dates(result.stdout.decode() if result.exit_code == 0 else "{}")
+
+
 @rule(desc="Build the site", level=LogLevel.DEBUG)
 async def package_site(
     field_set: SiteFieldSet,
     grug: GrugSubsystem,
     variants: AllVariants,
     fragments: DiffFragments,
+    ledger: Ledger,
 ) -> BuiltPackage:
     paths = tuple(target.address.spec_path for target in variants)
+    copied = [path for path in paths if path in ledger.forked]
+    distances = await MultiGet(Get(ForkDistance, ForkDistanceRequest(path)) for path in copied)
+    forks = {path: json.loads(d.json) for path, d in zip(copied, distances) if d.json}
     archive = (*grug.ledger_files, f"{grug.runs}/**/*.json")
-    variant_list, leaderboard, records, sources, config = await MultiGet(
+    variant_list, leaderboard, dates, records, sources, config = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
         Get(Leaderboard, LeaderboardRequest()),
+        Get(Dates, DatesRequest()),
         Get(Digest, PathGlobs(archive)),
         Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
         Get(Digest, PathGlobs([field_set.config.value or ""])),
     )
-    facts = await Get(Digest, CreateDigest([FileContent("facts.json", variant_list.text.encode())]))
+    written = {
+        "facts.json": variant_list.text,
+        "dates.json": dates.json,
+        "forks.json": json.dumps(forks, sort_keys=True),
+    }
+    contents = [FileContent(name, text.encode()) for name, text in written.items()]
+    facts = await Get(Digest, CreateDigest(contents))
     inputs = (sources.snapshot.digest, records, config, facts, fragments.digest)
     pages = await Get(
         ProcessResult,
         OwnTool(
             "site.pages",
-            ("--root=.", "--out=tree/docs", "--facts=facts.json", "--diffs=diffs"),
+            (
+                "--root=.",
+                "--out=tree/docs",
+                "--facts=facts.json",
+                "--diffs=diffs",
+                "--dates=dates.json",
+                "--forks=forks.json",
+            ),
             description="Write the archive's pages",
             input_digest=await Get(Digest, MergeDigests(inputs)),
             requirements=STATISTICS,
@@ -229,8 +332,10 @@ async def package_site(
     )
     generated = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
     tree = await Get(Digest, RemovePrefix(generated, "tree"))
-    built = await _run_mkdocs(field_set, await Get(Digest, MergeDigests((tree, config))))
-    finished = await _put_diffs_in(built, fragments)
+    mkdocs_sources = await Get(Digest, MergeDigests((tree, config)))
+    config_path, url = field_set.config.value or "", field_set.url.value or ""
+    built = await _run_mkdocs(config_path, url, grug.tools, mkdocs_sources)
+    finished = await _put_diffs_in(built, fragments, url)
     site = await Get(Digest, RemovePrefix(finished, "dist/site"))
     output = field_set.output_path.value_or_default(file_ending=None)
     return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))

@@ -46,13 +46,18 @@ IMPORTS = {
 }
 
 
-def tool_pex(distribution: str, script: str, *, resolve: str = TOOLS_RESOLVE) -> PexRequest:
-    """The Pex that runs `script` of `distribution`, at the version in the resolve's lock."""
+def tool_pex(
+    distribution: str, script: str, *more: str, resolve: str = TOOLS_RESOLVE
+) -> PexRequest:
+    """The Pex that runs `script` of `distribution`, at the version in the resolve's lock.
+
+    `more` are distributions that it loads by itself, such as plugins.
+    """
     return PexRequest(
         output_filename=f"{script}.pex",
         internal_only=True,
         requirements=PexRequirements(
-            [distribution],
+            [distribution, *more],
             from_superset=Resolve(resolve, use_entire_lockfile=False),
             description_of_origin=f"the tool {script}",
         ),
