@@ -154,7 +154,11 @@ def render(archive: Archive) -> dict[str, str]:
     """The generated pages by their path in docs/."""
     recorded = {entry.path for entry in archive.entries if entry.status != "deleted"}
     facts = {entry.name: archive.facts_of(entry) for entry in archive.entries}
-    unrecorded = sorted(set(archive.facts) - recorded)
+    unrecorded = sorted(
+        path
+        for path, row in archive.facts.items()
+        if path not in recorded and row.get("status") != "speedrun"
+    )
     found = compare_page.series(archive.entries, archive.results)
     pages = {
         INDEX: index_page(archive.entries, facts, archive.results, archive.dates, unrecorded),

@@ -237,7 +237,7 @@ def lineage(nodes: Sequence[Node], *, href: str) -> str:
     step = 22.0 if deepest <= 12 else max(6.0, 264.0 / deepest)
     places = {node.name: i for i, (_, node) in enumerate(rows)}
     above: dict[str, int] = {}
-    width = max((step * d + 24 + 8.2 * len(node.name) for d, node in rows), default=0)
+    width = max((step * d + 28 + 9.5 * len(node.name) for d, node in rows), default=0)
     height = _ROW * len(rows) + 8
     count = f"{len(rows)} experiment{'s' if len(rows) != 1 else ''}"
     parts = [

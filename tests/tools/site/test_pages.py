@@ -255,13 +255,14 @@ def test_the_index(workspace):
     )
     days = workspace.root / "days.json"
     days.write_text('{"moe": "2026-11-29"}')
-    page = pages(workspace, fact("moe"), fact("new"), dates=days)[INDEX]
+    fast = fact("fast", path="experiments/speedrun/fast", status="speedrun")
+    page = pages(workspace, fact("moe"), fact("new"), fast, dates=days)[INDEX]
     assert "2 active, 1 deleted" in page
     assert re.findall(r'<tr id="(\w+)"', page) == ["base", "moe", "gone"]  # as introduced
     assert '<td data-label="Changed" class="num" data-sort="25">+20 −5</td>' in page
     assert 'data-sort="20261129"><time>2026-11-29</time>' in page
     assert '<tr id="gone" data-status="deleted" data-bucket="mlp-activation">' in page
-    assert "Not recorded yet: <code>experiments/grug/new</code>" in page
+    assert "Not recorded yet: <code>experiments/grug/new</code></p>" in page
     parse(page)
 
 
