@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from tests.tools.runs.conftest import compared
 from tools.common.errors import ToolError
 from tools.runs import claim as command
 from tools.runs import run_summary
@@ -85,8 +86,7 @@ def seeds(workspace):
 
 
 def readings(workspace):
-    (result,) = claims(workspace.root, "moe", "base")
-    return result.readings
+    return compared(workspace.root, "moe").readings
 
 
 def test_a_claim(seeds):
@@ -247,7 +247,7 @@ def test_a_setting_that_only_one_side_has_is_named(seeds):
         seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], config=ours)
         theirs = {**config, "model": {"cap": 30.0}}
         seeds.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 1000, config=theirs)
-    (result,) = claims(seeds.root, "moe")
+    result = compared(seeds.root, "moe")
     assert result.differs == (
         "model.cap 30.0 of base, moe has none",
         "model.window 64, base has none",
