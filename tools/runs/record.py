@@ -227,11 +227,10 @@ def summarize(
     if not is_name(run):
         raise ToolError(f"{shown}: {run!r} cannot name a summary: letters, digits, '.', '_', -")
     record, record_name = read_record(run_dir / "run.json", f"{shown}/run.json")
-    config, attempts = record["config"], record["attempts"]
-    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
+    attempts = record["attempts"]
     metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
     if not unfinished:
-        refuse_unfinished(metrics, config["steps"], shown)
+        refuse_unfinished(metrics, record["config"]["steps"], shown)
     attempts = with_steps(attempts, metrics.step[-1], record_name)
     mixture = _mixture(attempts)
     if mixture and not mixed_sources:
@@ -243,23 +242,12 @@ def summarize(
     ran = kept_sources.of_run(run_dir, digest, listing(record, digest), version)
     git, kept = trace(run_dir, root, entry.directories, ran, final["git"]["commit"])
     values = {
-        "schema_version": SCHEMA_VERSION,
         "variant": entry.name,
         "run": run,
-        "run_schema": version,
-        "seed": config["seed"],
-        "config": portable(config, roles),
-        "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
-        "data_digest": record["data"].get("digest"),
-        "sources_digest": final["sources_digest"],
         "mixed_sources": bool(mixture),
-        "origin": None,
-        "lock": record["lock"],
-        "numerics": numerics.of_attempt(final.get("numerics")),
         "git": git,
-        "devices": final["devices"],
         "host": _host(attempts),
-        "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
+        **_as_it_says(record, final),
     }
     starts = [attempt["from_step"] for attempt in attempts]
     return (
@@ -267,6 +255,26 @@ def summarize(
         _fitted(values, metrics, starts, shown),
         kept,
     )
+
+
+def _as_it_says(record: Mapping[str, Any], final: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a summary that a run's record has, the last of its attempts among them."""
+    config = record["config"]
+    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_schema": record["schema_version"],
+        "seed": config["seed"],
+        "config": portable(config, roles),
+        "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
+        "data_digest": record["data"].get("digest"),
+        "sources_digest": final["sources_digest"],
+        "origin": None,
+        "lock": record["lock"],
+        "numerics": numerics.of_attempt(final.get("numerics")),
+        "devices": final["devices"],
+        "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
+    }
 
 
 def _fitted(values: Mapping[str, Any], metrics: Metrics, starts: Sequence[int], name: str) -> bytes:

@@ -108,7 +108,7 @@ class Workspace:
             each = hosts or (HOST,) * len(starts)
             for attempt, host in zip(attempts, each, strict=True):
                 attempt["host"] = host
-        settings = {
+        settings: dict[str, Any] = {
             "seed": 0,
             "steps": len(rows),
             "data": "/home/someone/store",
@@ -126,10 +126,10 @@ class Workspace:
             "sources": digests if schema < 3 else {last: digests},
             "lock": DIGEST,
         }
-        run |= record or {}
-        (directory / "run.json").write_text(json.dumps(run))
+        (directory / "run.json").write_text(json.dumps(run | (record or {})))
         # Seeds differ, as those of real runs do.
-        way = run["config"]["seed"] / 1000 if isinstance(run["config"]["seed"], int) else 0
+        seed = (settings | (config or {}))["seed"]
+        way = seed / 1000 if isinstance(seed, int) else 0
         seen = ({**row, "train/loss": row["train/loss"] + way} if way else row for row in rows)
         lines = "".join(json.dumps(row) + "\n" for row in seen)
         (directory / "metrics.jsonl").write_text(lines)
