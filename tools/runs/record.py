@@ -227,51 +227,74 @@ def summarize(
     if not is_name(run):
         raise ToolError(f"{shown}: {run!r} cannot name a summary: letters, digits, '.', '_', -")
     record, record_name = read_record(run_dir / "run.json", f"{shown}/run.json")
-    config, attempts = record["config"], record["attempts"]
-    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
+    attempts = record["attempts"]
     metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
     if not unfinished:
-        refuse_unfinished(metrics, config["steps"], shown)
+        refuse_unfinished(metrics, record["config"]["steps"], shown)
     attempts = with_steps(attempts, metrics.step[-1], record_name)
-    digests = {attempt["sources_digest"] for attempt in attempts}
-    remedy = "run it again from the start, or record it as it is with --mixed-sources"
-    if len(digests) > 1 and not mixed_sources:
-        raise ToolError(f"{record_name}: ran {len(digests)} different sources: {remedy}")
-    settings = [numerics.of_attempt(attempt.get("numerics")) for attempt in attempts]
-    changes = [c for earlier in settings for c in numerics.differences(settings[-1], earlier)]
-    if changes and not mixed_sources:
-        raise ToolError(f"{record_name}: its steps differ in {changes[0]}: {remedy}")
+    mixture = _mixture(attempts)
+    if mixture and not mixed_sources:
+        remedy = "run it again from the start, or record it as it is with --mixed-sources"
+        raise ToolError(f"{record_name}: {mixture}: {remedy}")
     entry = recorded_as(record["variant"], entries, shown)
     final = attempts[-1]
     version, digest = record["schema_version"], final["sources_digest"]
     ran = kept_sources.of_run(run_dir, digest, listing(record, digest), version)
     git, kept = trace(run_dir, root, entry.directories, ran, final["git"]["commit"])
     values = {
-        "schema_version": SCHEMA_VERSION,
         "variant": entry.name,
         "run": run,
-        "run_schema": version,
+        "mixed_sources": bool(mixture),
+        "git": git,
+        "host": _host(attempts),
+        **_as_it_says(record, final),
+    }
+    starts = [attempt["from_step"] for attempt in attempts]
+    return (
+        f"{run_summary.RUNS}/{entry.name}/{run}.json",
+        _fitted(values, metrics, starts, shown),
+        kept,
+    )
+
+
+def _as_it_says(record: Mapping[str, Any], final: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a summary that a run's record has, the last of its attempts among them."""
+    config = record["config"]
+    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_schema": record["schema_version"],
         "seed": config["seed"],
         "config": portable(config, roles),
         "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
         "data_digest": record["data"].get("digest"),
         "sources_digest": final["sources_digest"],
-        "mixed_sources": len(digests) > 1 or bool(changes),
         "origin": None,
         "lock": record["lock"],
-        "numerics": settings[-1],
-        "git": git,
+        "numerics": numerics.of_attempt(final.get("numerics")),
         "devices": final["devices"],
-        "host": _host(attempts),
         "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
     }
-    starts = [attempt["from_step"] for attempt in attempts]
+
+
+def _fitted(values: Mapping[str, Any], metrics: Metrics, starts: Sequence[int], name: str) -> bytes:
+    """The bytes of a summary, with as long a curve as fits. Raises ToolError if none does."""
     data = b""
     for limit in (MAX_POINTS, 150, 100, 50):
-        data = encode(values | measured(metrics, starts, limit))
+        data = encode({**values, **measured(metrics, starts, limit)})
         if len(data) <= MAX_BYTES - run_summary.MAX_ORIGIN:
-            return f"{run_summary.RUNS}/{entry.name}/{run}.json", data, kept
-    raise ToolError(f"{shown}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
+            return data
+    raise ToolError(f"{name}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
+
+
+def _mixture(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """In what a run's attempts differ that may change its numbers; empty if in nothing."""
+    digests = {attempt["sources_digest"] for attempt in attempts}
+    if len(digests) > 1:
+        return f"ran {len(digests)} different sources"
+    settings = [numerics.of_attempt(attempt.get("numerics")) for attempt in attempts]
+    changes = [c for earlier in settings for c in numerics.differences(settings[-1], earlier)]
+    return f"its steps differ in {changes[0]}" if changes else ""
 
 
 def _host(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -535,12 +558,44 @@ def record(
     Raises:
         ToolError: a run cannot be recorded; nothing is written.
     """
-    text = read_ledger(root)
     entries = load_ledger(root)
+    before = {run.path: run for run in run_summary.load_all(root)[0]}
+    flags = {"unfinished": unfinished, "mixed_sources": mixed_sources, "replace": replace}
+    summaries, kept = _summaries(run_dirs, root, entries, **flags)
+    runs = dict(before)
+    for path, data in summaries.items():
+        runs[path] = run_summary.parse(data.decode(), path)
+    _refuse_copies(runs, summaries)
+    named = origins.named(root, against, list(before.values()), entries) if against else None
+    pinned = _pin(root, entries, runs, before, summaries, named)
+    for path, data in pinned.items():
+        runs[path] = run_summary.parse(data.decode(), path)
+    summaries |= {path: data for path, data in pinned.items() if path in summaries}
+    replaced = [before[path] for path in summaries if path in before]
+    again = {path: data for path, data in pinned.items() if path not in summaries}
+    settled, found = _settle(root, entries, runs, summaries, again)
+    removed = kept_sources.removable(root, list(runs.values()), found, replaced)
+    ledger = _ledger(root, entries, runs, summaries)
+    written = {**summaries, **kept, **settled, **ledger}
+    files.write_all({root / path: data for path, data in written.items()})
+    for directory in removed:
+        shutil.rmtree(root / directory)
+    directories = sorted({"/".join(path.split("/")[:4]) for path in kept})
+    return [*summaries, *directories, *settled, *ledger, *removed]
+
+
+def _summaries(
+    run_dirs: Sequence[Path],
+    root: Path,
+    entries: Sequence[Entry],
+    *,
+    unfinished: bool,
+    mixed_sources: bool,
+    replace: bool,
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """(summaries, sources to keep) of all runs, by path. Raises ToolError with every fault."""
     summaries: dict[str, bytes] = {}
     kept: dict[str, bytes] = {}
-    before = {run.path: run for run in run_summary.load_all(root)[0]}
-    runs = dict(before)
     faults: list[str] = []
     for run_dir in run_dirs:
         try:
@@ -552,42 +607,43 @@ def record(
             if not replace and _is_another(root / path, data):
                 remedy = "rename the run's directory, or overwrite it with --replace"
                 raise ToolError(f"{run_dir}: {path} holds another run: {remedy}")
+            run_summary.parse(data.decode(), path)
             summaries[path] = data
             kept |= own
-            runs[path] = run_summary.parse(data.decode(), path)
         except ToolError as error:
             faults += str(error).splitlines()
-    copies = recompute.copies((path, run.seed, run.curve) for path, run in runs.items())
-    faults += (
-        f"{path}: has the losses of {copies[path]}, whose seed is another: run this seed itself"
-        for path in summaries
-        if path in copies
-    )
     if faults:
         raise ToolError("\n".join(faults))
-    named = origins.named(root, against, list(before.values()), entries) if against else None
-    pinned = _pin(root, entries, runs, before, summaries, named)
-    for path, data in pinned.items():
-        runs[path] = run_summary.parse(data.decode(), path)
-    summaries |= {path: data for path, data in pinned.items() if path in summaries}
+    return summaries, kept
+
+
+def _refuse_copies(runs: Mapping[str, run_summary.Run], fresh: Iterable[str]) -> None:
+    """Raises ToolError if a fresh summary has the losses of a run with another seed."""
+    copies = recompute.copies((path, run.seed, run.curve) for path, run in runs.items())
+    if faults := [
+        f"{path}: has the losses of {copies[path]}, whose seed is another: run this seed itself"
+        for path in fresh
+        if path in copies
+    ]:
+        raise ToolError("\n".join(faults))
+
+
+def _ledger(
+    root: Path,
+    entries: Sequence[Entry],
+    runs: Mapping[str, run_summary.Run],
+    fresh: Iterable[str],
+) -> dict[str, bytes]:
+    """The ledger's files that have other results now, by path."""
+    text = old = read_ledger(root)
     places: set[str] = set()
-    for name in _concerned(entries, runs, summaries):
+    for name in _concerned(entries, runs, fresh):
         entry = next(entry for entry in parse(text, LEDGER) if entry.name == name)
         places.add(file_of(text, entry.line))
         text = results.with_results(text, entry, runs.values())
-    replaced = [before[path] for path in summaries if path in before]
-    again = {path: data for path, data in pinned.items() if path not in summaries}
-    settled, found = _settle(root, entries, runs, summaries, again)
-    removed = kept_sources.removable(root, list(runs.values()), found, replaced)
-    contents, old_contents = split(text), split(read_ledger(root))
+    contents, old_contents = split(text), split(old)
     changed = (path for path in sorted(places) if contents[path] != old_contents.get(path))
-    ledger = {path: contents[path].encode() for path in changed}
-    written = {**summaries, **kept, **settled, **ledger}
-    files.write_all({root / path: data for path, data in written.items()})
-    for directory in removed:
-        shutil.rmtree(root / directory)
-    directories = sorted({"/".join(path.split("/")[:4]) for path in kept})
-    return [*summaries, *directories, *settled, *ledger, *removed]
+    return {path: contents[path].encode() for path in changed}
 
 
 def _concerned(

@@ -75,6 +75,19 @@ def renamed(extra, old="alpha", new="beta", around=LOCAL):
     return source, source.replace(old, new)
 
 
+def stays(line, first=""):
+    """A pair in which a function's variable is renamed, but not in the lines given."""
+    old = f"def f(x, frame):\n{first}    alpha = x\n    a(alpha)\n{line}    return alpha\n"
+    new = f"def f(x, frame):\n{first}    beta = x\n    a(beta)\n{line}    return beta\n"
+    return old, new
+
+
+def bound_by(statement, indent="        "):
+    """A pair in which a name stays where a statement binds it, and is another in its block."""
+    old, new = (f"{indent}    a({name})\n{indent}    b({name})\n" for name in ("alpha", "beta"))
+    return f"def f(x):\n    {statement}\n{old}", f"def f(x):\n    {statement}\n{new}"
+
+
 def swapped(source, first, second):
     """A pair in which two runs of lines (counted from 1) change places."""
     lines = textwrap.dedent(source).splitlines(keepends=True)
@@ -230,6 +243,32 @@ CASES = {
         ("y = b", "y = b  # type: list[int]"),
         ("(x)", "x"),
     ),
+    # -- one place of a name stays as it was
+    "a string that looks a variable up": stays("    frame.query('size > @alpha')\n"),
+    "a global name": stays("", "    global alpha\n"),
+    "a nonlocal name": replaced(
+        "def f(x):\n    alpha = beta = x\n    def g():\n        nonlocal alpha\n"
+        "        alpha = 1\n        return alpha\n    return g() + alpha + beta\n",
+        ("        alpha = 1\n        return alpha\n", "        beta = 1\n        return beta\n"),
+    ),
+    "an import": stays("", "    import alpha\n"),
+    "an import of a part": stays("", "    import alpha.part\n"),
+    "an import under a name": stays("", "    from package import part as alpha\n"),
+    "an exception": bound_by("try:\n        g(x)\n    except E as alpha:", "    "),
+    "a captured name": bound_by("match x:\n        case [alpha]:"),
+    "a captured rest": bound_by("match x:\n        case {1: y, **alpha}:"),
+    "a captured star": bound_by("match x:\n        case [1, *alpha]:"),
+    "a function": stays("", "    def alpha(): pass\n"),
+    "a class": stays("", "    class alpha: pass\n"),
+    "a parameter": (
+        "def f(alpha):\n    a(alpha)\n    b(alpha)\n    return alpha\n",
+        "def f(alpha):\n    a(beta)\n    b(beta)\n    return beta\n",
+    ),
+    "a type's parameter": (
+        "def f[alpha](x):\n    a(alpha)\n    b(alpha)\n    return alpha\n",
+        "def f[alpha](x):\n    a(beta)\n    b(beta)\n    return beta\n",
+    ),
+    "one of its uses": stays("    c(alpha)\n"),
     # -- order
     "blocks of attention and feed-forward swapped": swapped(BLOCKS, (2, 5), (6, 9)),
     "writes and closes swapped": swapped(FILES, (2, 5), (6, 9)),

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tools.runs.claim import claims
+from tools.runs.compare_runs import Comparison, Reading, Refusal
 from tools.runs.kept_sources import digest_of, sha256
 from tools.runs.run_summary import OLD_ROLES, encode
 
@@ -31,6 +33,21 @@ def entry(name: str, **fields: str) -> str:
     names = {key: key.replace("_", " ").replace("known good", "known-good") for key in known}
     lines = (f"- {names[key]}: {value}\n" for key, value in known.items())
     return f"\n## {name}\n\n{''.join(lines)}"
+
+
+def reading(found: Comparison | Refusal, axis: str = "tokens") -> Reading:
+    """Both sides at one point, where there is such a reading."""
+    assert isinstance(found, Comparison), found
+    value = found.readings[axis]
+    assert isinstance(value, Reading), value
+    return value
+
+
+def compared(root: Path, name: str, against: str = "") -> Comparison:
+    """The only comparison of an experiment's runs."""
+    (found,) = claims(root, name, against)
+    assert isinstance(found, Comparison), found
+    return found
 
 
 class Workspace:
@@ -91,7 +108,7 @@ class Workspace:
             each = hosts or (HOST,) * len(starts)
             for attempt, host in zip(attempts, each, strict=True):
                 attempt["host"] = host
-        settings = {
+        settings: dict[str, Any] = {
             "seed": 0,
             "steps": len(rows),
             "data": "/home/someone/store",
@@ -109,10 +126,10 @@ class Workspace:
             "sources": digests if schema < 3 else {last: digests},
             "lock": DIGEST,
         }
-        run |= record or {}
-        (directory / "run.json").write_text(json.dumps(run))
+        (directory / "run.json").write_text(json.dumps(run | (record or {})))
         # Seeds differ, as those of real runs do.
-        way = run["config"]["seed"] / 1000 if isinstance(run["config"]["seed"], int) else 0
+        seed = (settings | (config or {}))["seed"]
+        way = seed / 1000 if isinstance(seed, int) else 0
         seen = ({**row, "train/loss": row["train/loss"] + way} if way else row for row in rows)
         lines = "".join(json.dumps(row) + "\n" for row in seen)
         (directory / "metrics.jsonl").write_text(lines)
@@ -127,7 +144,7 @@ class Workspace:
         way = values.get("seed", 0) / 1000
         curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10
                   + way * (i < 10)] for i in range(1, 11)]  # fmt: skip
-        summary = {
+        summary: dict[str, Any] = {
             "schema_version": 5,
             "variant": variant,
             "run": run,
@@ -166,8 +183,8 @@ class Workspace:
             "heldout_targets": 1000,
         } | values
         if not summary["heldout"]:
-            summary["final"] |= {"heldout_loss": None, "heldout_bpb": None}
-        summary["config"] = {"seed": summary["seed"]} | summary["config"]
+            summary["final"] = {**summary["final"], "heldout_loss": None, "heldout_bpb": None}
+        summary["config"] = {"seed": summary["seed"], **summary["config"]}
         path = self.root / f"docs/reports/runs/{variant}/{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(summary))

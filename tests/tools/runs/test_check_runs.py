@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def points(scale: float = 1.0, last: float = 4.0):
 
 FINAL = {"train_loss": 4.0, "heldout_loss": 5.0, "heldout_bpb": 2.0, "ema_loss": None,
          "ema_bpb": None}  # fmt: skip
-PLANTED = {
+PLANTED: dict[str, tuple[dict[str, Any], str]] = {
     "held-out under a curve that ends elsewhere": (
         {"final": FINAL | {"heldout_bpb": 0.5}},
         "final: heldout_bpb is 0.5, but heldout ends with 2.0: write it again",

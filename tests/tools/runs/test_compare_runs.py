@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from tests.tools.runs.conftest import compared
 from tools.common.errors import ToolError
 from tools.runs import claim as command
 from tools.runs import run_summary
 from tools.runs.claim import claims, render
-from tools.runs.compare_runs import AXES, amount, compare, groups, p_value, sentence
+from tools.runs.compare_runs import AXES, Comparison, amount, compare, groups, p_value, sentence
 from tools.runs.stats import Sample, value_at, welch
 
 samples = st.lists(st.floats(-100, 100), min_size=2, max_size=9)
@@ -85,8 +86,7 @@ def seeds(workspace):
 
 
 def readings(workspace):
-    (result,) = claims(workspace.root, "moe", "base")
-    return result.readings
+    return compared(workspace.root, "moe").readings
 
 
 def test_a_claim(seeds):
@@ -229,7 +229,7 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
     seeds.write_summary("moe", "moe-f", seed=12, numerics=None)
     result = claims(seeds.root, "moe", "base")
     assert [len(c.variant.runs) for c in result] == [3, 1, 1, 1, 1, 1, 1]
-    assert {c.differs for c in result} == {
+    assert {c.differs for c in result if isinstance(c, Comparison)} == {
         (),
         ("learning_rate 0.01 → 0.02",),
         ("packages (another lock)",),
@@ -247,7 +247,7 @@ def test_a_setting_that_only_one_side_has_is_named(seeds):
         seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], config=ours)
         theirs = {**config, "model": {"cap": 30.0}}
         seeds.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 1000, config=theirs)
-    (result,) = claims(seeds.root, "moe")
+    result = compared(seeds.root, "moe")
     assert result.differs == (
         "model.cap 30.0 of base, moe has none",
         "model.window 64, base has none",

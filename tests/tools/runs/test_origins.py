@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.tools.lifecycle.conftest import BASE, fill
 from tests.tools.lifecycle.conftest import Workspace as Repository
 from tests.tools.runs.conftest import Workspace as Runs
-from tests.tools.runs.conftest import rows
+from tests.tools.runs.conftest import compared, reading, rows
 from tools.common.errors import ToolError
 from tools.common.sources import is_source
 from tools.ledger.ledger import load_ledger
@@ -56,10 +56,15 @@ class Lab(Repository):
                 "eval/bpb": self.bpb(name, seed),
                 "eval/loss": 2.25 * self.bpb(name, seed),
             }
-            at = {"sources": sources, "commit": self.git("rev-parse", "HEAD")}
-            run = f"{prefix}{name}-{seed}"
-            runs.append(self.write_run(run, lines, record={"variant": name},
-                                       config={"seed": seed}, **at))  # fmt: skip
+            run = self.write_run(
+                f"{prefix}{name}-{seed}",
+                lines,
+                record={"variant": name},
+                config={"seed": seed},
+                sources=sources,
+                commit=self.git("rev-parse", "HEAD"),
+            )
+            runs.append(run)
         return runs
 
     def change_base(self, line: int, value: str) -> None:
@@ -113,11 +118,12 @@ def test_a_copy_of_a_newer_base_is_not_compared_with_the_older(lab):
     for seeds in (2, 3):
         lab.train("base", seeds, prefix=f"again{seeds}-")
         lab.commit("the base that null was copied from is recorded")
-        (found,) = claims(lab.root, "null")
+        found = compared(lab.root, "null")
         assert found.origin.sources_digest in found.pin["digests"]
-        reading = found.readings["tokens"]
-        assert {pair.difference for pair in reading.pairs} == {0.0} and len(reading.pairs) == seeds
-    assert spoken(found) == EQUAL and found.readings["tokens"].test.p == 1
+        pairs = reading(found).pairs
+        assert {pair.difference for pair in pairs} == {0.0} and len(pairs) == seeds
+    test = reading(found).test
+    assert spoken(found) == EQUAL and test and test.p == 1
     assert EQUAL in lab.entry("null").results
 
 
@@ -129,13 +135,13 @@ def test_a_verdict_outlives_its_merge_and_a_newer_base(lab):
     lab.commit("swiglu")
     lab.train("swiglu")
     lab.commit("swiglu is recorded")
-    (before,) = claims(lab.root, "swiglu")
+    before = compared(lab.root, "swiglu")
     assert " is " in spoken(before)
     assert lab.run("upstream", "swiglu", "--verdict=It pays.") == 0
     lab.commit("swiglu goes upstream")
     lab.train("base", 1, prefix="merged-")
     lab.commit("the new base is recorded")
-    (after,) = claims(lab.root, "swiglu")
+    after = compared(lab.root, "swiglu")
     assert render(after) == render(before)
     assert spoken(before) in lab.entry("swiglu").results
 
@@ -170,7 +176,7 @@ def test_a_run_that_is_recorded_late_is_compared_with_what_it_was_a_copy_of(lab)
     assert lab.run("drift", "moe", f"--apply={newer}") == 0
     lab.commit("moe has what base has")
     record(runs, lab.root)
-    (found,) = claims(lab.root, "moe")
+    found = compared(lab.root, "moe")
     assert (spoken(found), found.pin["by"]) == (EQUAL, "forked at")
 
 
@@ -184,7 +190,7 @@ def test_a_copy_that_was_synced_is_compared_with_what_it_was_synced_with(lab):
     assert lab.run("drift", "moe", f"--apply={newer}") == 0
     lab.commit("moe has what base has")
     lab.train("moe", prefix="synced-")
-    (found,) = claims(lab.root, "moe")
+    found = compared(lab.root, "moe")
     assert (spoken(found), found.pin["by"], found.pin["at"][:12]) == (EQUAL, "synced", newer[:12])
 
 
@@ -197,7 +203,7 @@ def test_a_person_may_name_another(lab):
     lab.commit("null")
     lab.train("null")
     for place in ("base-1", older, older[:9], "main~2"):
-        (found,) = claims(lab.root, "null", f"base@{place}")
+        found = compared(lab.root, "null", f"base@{place}")
         assert " is " in spoken(found) and found.pin["by"] == "named", place
         assert "as it was asked for" in render(found)
         assert found.origin.sources_digest[:12] in render(found)
@@ -206,11 +212,11 @@ def test_a_person_may_name_another(lab):
         claims(lab.root, "null", "base@nowhere")
     # Recorded so, it stands in the ledger.
     record(sorted((lab.root / "runs").glob("null-*")), lab.root, against="base@base-0")
-    (found,) = claims(lab.root, "null")
+    found = compared(lab.root, "null")
     assert found.pin["at"] == "run base-0" and "base as recorded in base-0" in found.against
     assert spoken(found) in lab.entry("null").results
     record([lab.root / "runs/null-0"], lab.root)  # it keeps what it was compared with
-    (found,) = claims(lab.root, "null")
+    found = compared(lab.root, "null")
     assert found.pin["at"] == "run base-0"
 
 
@@ -299,10 +305,11 @@ class History:
         for name, outcomes in of_ledger(load_ledger(self.lab.root), runs).items():
             for found in outcomes:
                 for run in found.variant.runs:
+                    assert run.origin
                     digest = run.origin["digests"][0]
                     assert self.pinned.setdefault(run.path, digest) == digest
                 if name in self.untouched and isinstance(found, Comparison):
-                    pairs = found.readings["tokens"].pairs
+                    pairs = reading(found).pairs
                     assert all(pair.difference == 0 for pair in pairs), render(found)
                     yield found
 

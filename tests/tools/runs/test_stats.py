@@ -11,6 +11,7 @@ from scipy import stats as reference
 
 from tools.common.errors import ToolError
 from tools.runs import power as command
+from tools.runs import stats
 from tools.runs.stats import (
     PAIRED,
     WELCH,
@@ -32,6 +33,12 @@ def sample(values) -> Sample:
     return Sample(tuple(map(float, values)))
 
 
+def sure(test: stats.Test | None) -> stats.Test:
+    """A test that there is."""
+    assert test
+    return test
+
+
 def trials(n: int, difference: float = 0.0, *, wider: float = 1.0, shared: float = 0.0):
     """TRIES experiments of n seeds a side, with what the seeds of both sides share."""
     draw = np.random.default_rng(n)
@@ -50,10 +57,10 @@ def bounds(rate: float) -> tuple[float, float]:
 @pytest.mark.parametrize("n", SEEDS)
 def test_a_paired_interval_covers_and_its_test_errs_as_often_as_they_say(n):
     truth = 0.5
-    tests = [paired(a, b) for a, b in trials(n, truth, shared=10.0)]
+    tests = [sure(paired(a, b)) for a, b in trials(n, truth, shared=10.0)]
     covered = np.mean([test.low <= truth <= test.high for test in tests])
     assert bounds(0.95)[0] <= covered <= bounds(0.95)[1]
-    nulls = [paired(a, b) for a, b in trials(n, shared=10.0)]
+    nulls = [sure(paired(a, b)) for a, b in trials(n, shared=10.0)]
     false = np.mean([test.p < 0.05 for test in nulls])
     assert bounds(0.05)[0] <= false <= bounds(0.05)[1]
     assert {test.method for test in tests} == {PAIRED}
@@ -65,9 +72,9 @@ def test_a_paired_interval_covers_and_its_test_errs_as_often_as_they_say(n):
 def test_welch_errs_no_more_often_than_it_says(n, wider):
     """Of few seeds less often: it is careful, where the paired test is exact."""
     truth = 0.5
-    tests = [welch(a, b) for a, b in trials(n, truth, wider=wider)]
+    tests = [sure(welch(a, b)) for a, b in trials(n, truth, wider=wider)]
     assert np.mean([test.low <= truth <= test.high for test in tests]) >= bounds(0.945)[0]
-    nulls = [welch(a, b) for a, b in trials(n, wider=wider)]
+    nulls = [sure(welch(a, b)) for a, b in trials(n, wider=wider)]
     assert np.mean([test.p < 0.05 for test in nulls]) <= bounds(0.055)[1]
     assert {test.method for test in tests} == {WELCH}
 
@@ -76,7 +83,7 @@ def test_welch_errs_no_more_often_than_it_says(n, wider):
 def test_power_is_what_simulations_find(n):
     """The difference is two standard deviations of the pairs' differences."""
     effect = 2.0
-    tests = [paired(a, b) for a, b in trials(n, effect * math.sqrt(2), shared=10.0)]
+    tests = [sure(paired(a, b)) for a, b in trials(n, effect * math.sqrt(2), shared=10.0)]
     found = np.mean([test.p < 0.05 for test in tests])
     low, high = bounds(power(effect, n, is_paired=True))
     assert low <= found <= high
@@ -86,7 +93,7 @@ def test_power_is_what_simulations_find(n):
 @pytest.mark.parametrize("is_paired", [True, False])
 def test_the_seeds_that_are_needed_are_the_least(effect, is_paired):
     n = seeds_needed(effect, is_paired=is_paired)
-    assert power(effect, n, is_paired=is_paired) >= 0.8
+    assert n and power(effect, n, is_paired=is_paired) >= 0.8
     assert n == 2 or power(effect, n - 1, is_paired=is_paired) < 0.8
     # As published (Cohen 1988; G*Power 3.1): a large effect of 0.8 takes 15 pairs, or 26 a side.
     assert seeds_needed(0.8, is_paired=is_paired) == (15 if is_paired else 26)
@@ -97,16 +104,16 @@ def test_pairs_show_what_shared_noise_hides():
     """Seeds of a copy share their data's order with the origin's."""
     noise = [(0.0, 0.0005), (0.02, 0.0195), (-0.02, -0.0203)]
     ours, theirs = sample(2.0 + x for x, _ in noise), sample(2.005 + y for _, y in noise)
-    assert paired(ours, theirs).p < 0.01 < 0.5 < welch(ours, theirs).p
+    assert sure(paired(ours, theirs)).p < 0.01 < 0.5 < sure(welch(ours, theirs)).p
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=9))
 @settings(deadline=None)  # the machine may be busy
 def test_paired_is_scipys(values):
     ours, theirs = (sample(column) for column in zip(*values, strict=True))
-    result = paired(ours, theirs)
     if np.ptp([a - b for a, b in values]) < 1e-3:
         return  # rounding alone
+    result = sure(paired(ours, theirs))
     expected = reference.ttest_rel(ours.values, theirs.values)
     interval = expected.confidence_interval(0.95)
     assert result.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
@@ -117,7 +124,7 @@ def test_pairs_that_allow_no_test():
     assert paired(sample([1.0]), sample([2.0])) is None
     assert paired(sample([1.0, 2.0]), sample([1.1, 2.1])) is None  # both differ alike
     assert paired(sample([1.0, 1.0]), sample([1.0, 1.0])) is None  # one run, copied
-    equal = paired(sample([1.0, 2.0]), sample([1.0, 2.0]))
+    equal = sure(paired(sample([1.0, 2.0]), sample([1.0, 2.0])))
     assert (equal.difference, equal.low, equal.high, equal.p) == (0, 0, 0, 1)
 
 
