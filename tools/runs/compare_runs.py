@@ -307,7 +307,7 @@ def _paired_seeds(variant: Group, origin: Group) -> tuple[list[str], Group, bool
     if not left:
         return [], origin, True
     seeds = f"seed{'s' * (len(left) > 1)} {', '.join(left)}"
-    note = f"{origin.variant}'s {seeds} left out: {variant.variant} has no pair of it"
+    note = f"without {seeds} of {origin.variant}, which {variant.variant} has no pair of"
     return [note], Group(origin.variant, matching), True
 
 
@@ -352,10 +352,12 @@ def sentence(reading: Reading | str, variant: str, origin: str, q: float | None 
     means = f"{variant} {mean_text(v)}, {origin} {mean_text(o)} {reading.metric}"
     if test is None:
         return f"{head}; {better(v.mean - o.mean, reading.metric)}; {means}"
-    of = f"{v.n} pairs of seeds" if test.method == PAIRED else f"{v.n} and {o.n} seeds"
+    of = f"paired t-test of {v.n} pairs of seeds"
+    if test.method != PAIRED:
+        of = f"Welch's t-test of {v.n} and {o.n} seeds"
     interval = f"95% interval {between(test.low, test.high)}"
     values = p_value(test.p) if q is None else f"{p_value(test.p)}, {p_value(q, 'q')}"
-    return f"{head}; {interval}, {test.method}-test of {of}, {values}; {means}"
+    return f"{head}; {interval}, {of}, {values}; {means}"
 
 
 def verdict(reading: Reading | str, variant: str) -> str:

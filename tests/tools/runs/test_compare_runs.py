@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from tests.tools.runs.conftest import compared
+from tests.tools.runs.conftest import compared, entry, reading
 from tools.common.errors import ToolError
 from tools.runs import claim as command
 from tools.runs import run_summary
@@ -103,6 +103,50 @@ def test_a_claim(seeds):
         "paired t-test of 3 pairs of seeds, p < 0.0001, q = 0.012; moe 1.9010 ± 0.0009 (n = 3), "
         "base 2.0010 ± 0.0010 (n = 3) held-out bits per byte"
     )
+
+
+def test_a_seed_without_its_pair_makes_the_test_unpaired(seeds):
+    seeds.write_summary("moe", "moe-3", seed=3, bpb=1.902)
+    result = readings(seeds)["tokens"]
+    assert result.test.method == "Welch" and (result.variant.n, result.origin.n) == (4, 3)
+    assert result.notes == (
+        "not paired: for seed 3 base has no run of the same data in the same order",
+    )
+    assert "Welch's t-test of 4 and 3 seeds" in sentence(result, "moe", "base")
+    assert [pair.seed for pair in result.pairs] == [0, 1, 2]
+
+
+def test_other_seeds_of_the_origin_are_left_out_of_pairs(seeds):
+    before = readings(seeds)["tokens"]
+    for seed in (3, 4):
+        seeds.write_summary("base", f"base-{seed}", seed=seed, bpb=2.5)
+    after = readings(seeds)["tokens"]
+    assert (after.test, after.origin.n) == (before.test, 3)
+    assert after.notes == ("without seeds 3, 4 of base, which moe has no pair of",)
+
+
+def test_runs_that_read_in_another_order_are_not_paired(seeds):
+    for seed in range(3):
+        config = {"steps": 100, "learning_rate": 0.01, "batch_size": 20, "sequence_length": 5}
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], config=config)
+    result = readings(seeds)["tokens"]
+    assert (result.test.method, result.pairs) == ("Welch", ())
+    assert result.notes[0].startswith("not paired: for seeds 0, 1, 2 base has no run of the same")
+
+
+def test_claims_of_the_whole_ledger_share_their_q_values(seeds):
+    seeds.write_ledger(entry("base"), entry("moe"), entry("window"), entry("alone"))
+    noise = (2.0, 2.004, 1.999)
+    for seed in range(3):
+        seeds.write_summary("window", f"window-{seed}", seed=seed, bpb=noise[seed])
+    seeds.write_summary("alone", "alone-0")  # one seed is no claim, and none of the family
+    found = {name: compared(seeds.root, name) for name in ("moe", "window")}
+    tests = {name: reading(one).test for name, one in found.items()}
+    p = {name: test.p for name, test in tests.items() if test}
+    assert p["moe"] < p["window"]
+    assert found["moe"].q == pytest.approx(2 * p["moe"])
+    assert found["window"].q == pytest.approx(p["window"])
+    assert compared(seeds.root, "alone").q is None
 
 
 def test_at_equal_time_the_slower_one_is_read_earlier(seeds):
