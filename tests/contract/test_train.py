@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -273,6 +274,12 @@ def test_the_record_holds_every_source_byte_for_byte(variant, whole):
     assert {path.name for path in variant.sources()} <= {name.split("/")[-1] for name in copied}
 
 
+def cpuinfo() -> list[str]:
+    """What Linux calls the processors; none where it gives them no name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+
+
 @pytest.mark.contract("record")
 def test_the_record_holds_config_data_lock_and_versions(variant, run_config, whole):
     record = json.loads((whole / "run.json").read_text())
@@ -291,6 +298,9 @@ def test_the_record_holds_config_data_lock_and_versions(variant, run_config, who
         assert settings["threefry_partitionable"] == jax.config.jax_threefry_partitionable
     assert attempt["devices"]["platform"] == jax.default_backend()
     assert attempt["devices"]["count"] == jax.device_count()
+    if record["schema_version"] >= 4:
+        assert attempt["host"]["cores"] == len(os.sched_getaffinity(0))
+        assert attempt["host"]["processor"] in cpuinfo() or not cpuinfo()
     versions = {name: importlib.metadata.version(name) for name in ("jax", "numpy", "equinox")}
     versions["python"] = platform.python_version()
     assert {name: attempt["versions"].get(name) for name in versions} == versions

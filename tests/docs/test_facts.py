@@ -21,7 +21,7 @@ from tools.launch import hardware
 from tools.ledger.ledger import BUCKETS, CHANGE_BUCKETS, FIELDS, REQUIRED, STATUSES
 from tools.review import artifact, github, post
 from tools.runs import record, run_summary
-from tools.runs.compare_runs import SIGNIFICANT
+from tools.runs.stats import SIGNIFICANT
 from tools.start import client, environment
 
 ROOT = Path(__file__).parents[2]

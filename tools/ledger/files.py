@@ -8,7 +8,7 @@ they did before each had a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tools.common.errors import ToolError
@@ -49,11 +49,18 @@ def compose(root: Path, ledger: str = LEDGER) -> str:
     Raises:
         ToolError: a file cannot be read.
     """
-    texts = [_read(root / ledger, ledger)]
     # The folder as it is named in a workspace, wherever this one's copy of the ledger lies.
-    for path in sorted((root / ledger).parent.glob(f"{FOLDER}/*.md")):
-        name = entry_file(path.stem)
-        text = _read(path, name)
+    folder = sorted((root / ledger).parent.glob(f"{FOLDER}/*.md"))
+    names = {path: entry_file(path.stem) for path in folder}
+    return join(
+        _read(root / ledger, ledger), {name: _read(path, name) for path, name in names.items()}
+    )
+
+
+def join(first: str, entries: Mapping[str, str]) -> str:
+    """The ledger as one text, from its first page and the entries' files by their paths."""
+    texts = [first]
+    for name, text in entries.items():
         texts += [f"{_marker(name)}\n", f"#{text}" if text.startswith("#") else text]
     return "".join(text if not text or text.endswith("\n") else f"{text}\n" for text in texts)
 

@@ -89,9 +89,24 @@ def _move_summaries(repo: Repository, change: Change, old: str, new: str) -> int
             raise ToolError(f"{RUNS}/{old}/{summary.name}: does not say that it is a run of {old}")
         change.put(f"{RUNS}/{old}/{summary.name}", file, None)
         change.put(f"{RUNS}/{new}/{summary.name}", None, File(content, file.mode))
+    _name_in_comparisons(repo, change, old, new)
     if summaries:
         change.prunes.append(f"{RUNS}/{old}")
     return len(summaries)
+
+
+def _name_in_comparisons(repo: Repository, change: Change, old: str, new: str) -> None:
+    """Gives the new name to summaries of others that are compared with the variant."""
+    origin = re.compile(
+        rb'^("origin": \{[^\n]*"name":)' + re.escape(json.dumps(old).encode()), re.M
+    )
+    for summary in sorted((repo.root / RUNS).glob("*/*.json")):
+        place = f"{RUNS}/{summary.parent.name}/{summary.name}"
+        file = read_file(summary)
+        content, count = origin.subn(rb"\g<1>" + json.dumps(new).encode(), file.content)
+        if count and summary.parent.name != old:
+            repo.refuse_dirty(place)
+            change.put(place, file, File(content, file.mode))
 
 
 def _rewrite_mentions(repo: Repository, change: Change, entry: Entry, path: str) -> list[str]:

@@ -13,7 +13,7 @@ from tools.ledger import kept_trees, pins, synced
 from tools.ledger.files import entry_file, place
 from tools.ledger.ledger import AREA, LEDGER, Entry, read, read_ledger
 from tools.ledger.pins import Pin
-from tools.runs import kept_sources, run_summary
+from tools.runs import check_runs, kept_sources, run_summary
 
 Fault = tuple[str, int, str]
 """Path from the workspace's root, line, message with its remedy."""
@@ -47,7 +47,7 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
     ]
     lines = [f"{path}:{line}: {message}" for path, line, message in sorted(faults)]
     git = Git(root, git_dir, fetches=False)
-    lines += kept_sources.orphans(git, entries, runs)
+    lines += kept_sources.orphans(git, entries, runs) + check_runs.check(git, entries, runs)
     return lines + malformed + kept_sources.check(root, runs)
 
 

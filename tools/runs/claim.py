@@ -1,69 +1,94 @@
-"""python -m tools.runs.claim NAME --against ORIGIN --root DIR
+"""python -m tools.runs.claim NAME [--against ORIGIN] --root DIR
 
-Compares the recorded runs of an experiment with another's, at equal tokens, equal FLOPs and equal
-time. Prints the difference, its 95% interval, the number of seeds and the p-value of a two-sided
-Welch t-test, or that the runs allow no claim.
+Compares the recorded runs of an experiment with its origin's, or another's, at equal tokens, equal
+FLOPs and equal time. Prints the difference, its 95% interval, the number of seeds, the p-value of a
+two-sided t-test and its q-value in the ledger, or why the runs allow no claim.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 from pathlib import Path
 
 from tools.common.errors import ToolError, exit_with
 from tools.common.paths import local_path
-from tools.ledger.ledger import LEDGER, load_ledger
-from tools.runs import run_summary
-from tools.runs.compare_runs import Comparison, Reading, amount, compare, sentence
+from tools.ledger.ledger import Entry, load_ledger
+from tools.runs import ledger_claims, origins, run_summary
+from tools.runs.compare_runs import Comparison, Group, Reading, Refusal, amount, sentence
+from tools.runs.origins import Origin
+from tools.runs.run_summary import Run
 
 
-def claims(root: Path, name: str, against: str) -> list[Comparison]:
-    """The comparisons of one experiment's runs with another's.
+def claims(root: Path, name: str, against: str = "") -> list[Comparison | Refusal]:
+    """The comparisons of one experiment's runs with another's, and the reasons where there is none.
+
+    Args:
+        root: the workspace.
+        name: the experiment.
+        against: the other: ORIGIN, ORIGIN@RUN or ORIGIN@COMMIT; by default the state of its origin
+            that its summaries pin.
 
     Raises:
         ToolError: a name is unknown, a summary is malformed, or there is nothing to compare.
     """
-    names = [entry.name for entry in load_ledger(root)]
-    if name == against:
-        raise ToolError(f"{name}: is no other than itself; name its origin with --against")
-    for experiment in (name, against):
-        if experiment not in names:
-            close = difflib.get_close_matches(experiment, names, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-            raise ToolError(f"{LEDGER}: no experiment is called {experiment!r}; {remedy}")
+    entries = load_ledger(root)
+    entry = origins.known(name, entries)
     runs, faults = run_summary.load_all(root)
     if faults:
         raise ToolError("\n".join(faults))
-    sides = [[run for run in runs if run.variant == experiment] for experiment in (name, against)]
-    for experiment, own in zip((name, against), sides, strict=True):
-        if not own:
-            remedy = "./pants run tools/runs:record -- RUN_DIR"
-            raise ToolError(f"{run_summary.RUNS}: has no run of {experiment}; record one: {remedy}")
-    comparisons = compare(*sides)
-    if not comparisons:
-        raise ToolError(
-            f"{run_summary.RUNS}: {name} and {against} have no runs on the same data; run one of "
-            "them on the other's token store"
-        )
-    return comparisons
+    named = _named(root, entry, against, runs, entries)
+    if not any(run.variant == name for run in runs):
+        remedy = "./pants run tools/runs:record -- RUN_DIR"
+        raise ToolError(f"{run_summary.RUNS}: has no run of {name}; record one: {remedy}")
+    return ledger_claims.of_ledger(entries, runs, {name: named} if named else {})[name]
 
 
-def render(comparison: Comparison) -> str:
+def _named(
+    root: Path, entry: Entry, against: str, runs: list[Run], entries: list[Entry]
+) -> Origin | None:
+    """The origin that a person names; None for the pinned one."""
+    if against == entry.name:
+        raise ToolError(f"{entry.name}: is no other than itself; name its origin with --against")
+    if not against and entry.origin == "none":
+        raise ToolError(f"{entry.name}: has no origin; name another with --against NAME")
+    if against in ("", entry.origin):
+        return None
+    return origins.named(root, against, runs, entries)
+
+
+def render(found: Comparison | Refusal) -> str:
     """The claims of one comparison as text."""
-    ours, theirs = comparison.variant, comparison.origin
+    if isinstance(found, Refusal):
+        return f"{_side(found.variant)}\n  {found}\n"
+    ours, theirs = found.variant, found.origin
+    by = found.pin["by"]
     lines = [
-        f"{ours.variant} ({', '.join(run.run for run in ours.runs)}) against "
-        f"{theirs.variant} ({', '.join(run.run for run in theirs.runs)})"
+        _side(ours),
+        f"  against {_side(theirs)}",
+        f"  which is {origins.label(found.pin)}, {_BY[by]}",
     ]
-    if comparison.differs:
-        lines.append(f"  settings that differ: {', '.join(comparison.differs)}")
-    for axis, reading in comparison.readings.items():
+    if found.differs:
+        lines.append(f"  settings that differ: {'; '.join(found.differs)}")
+    for axis, reading in found.readings.items():
         spent = f" ({amount(axis, reading.spent)})" if isinstance(reading, Reading) else ""
-        lines.append(f"  equal {axis}{spent}: {sentence(reading, ours.variant, theirs.variant)}")
+        q = found.q if axis == "tokens" else None
+        claim = sentence(reading, ours.variant, theirs.variant, q)
+        lines.append(f"  equal {axis}{spent}: {claim}")
         if isinstance(reading, Reading):
             lines += [f"    {note}" for note in reading.notes]
     return "\n".join(lines) + "\n"
+
+
+_BY = {
+    "forked at": "from which it was copied",
+    "synced": "with which it was synced last",
+    "named": "as it was asked for",
+}
+
+
+def _side(group: Group) -> str:
+    runs = ", ".join(run.run for run in group.runs)
+    return f"{group.variant} ({runs}; sources {origins.short(group.sources_digest)})"
 
 
 def main(arguments: list[str]) -> int:
@@ -73,12 +98,16 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", help="experiment to make claims about")
     parser.add_argument(
-        "--against", required=True, metavar="ORIGIN", help="experiment to compare it with"
+        "--against",
+        default="",
+        metavar="ORIGIN",
+        help="experiment to compare it with, or one state of it: ORIGIN@RUN or ORIGIN@COMMIT "
+        "(default: its origin as it was copied or synced last)",
     )
     parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
-    comparisons = claims(options.root, options.name, options.against)
-    print("\n".join(map(render, comparisons)), end="")
+    found = claims(options.root, options.name, options.against)
+    print("\n".join(map(render, found)), end="")
     return 0
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tools.runs import numerics
+from tools.common.jsonio import json_line
+from tools.runs import numerics, origins
+from tools.runs.origins import Origin
 from tools.runs.run_summary import Run, flat
-from tools.runs.stats import PAIRED, Sample, Test, paired, value_at, welch
-
-SIGNIFICANT = 0.05
+from tools.runs.stats import PAIRED, SIGNIFICANT, Sample, Test, paired, value_at, welch
 
 Axis = Callable[[Run, Sequence[float]], float]
 """The amount of a resource spent up to a point (step, tokens, seconds, ...) of a run's curve."""
@@ -44,6 +43,11 @@ class Group:
     def sources_digest(self) -> str:
         """The digest of the sources that all of them ran."""
         return self.runs[0].sources_digest
+
+    @property
+    def origin(self) -> Origin | None:
+        """Which state of its origin their summaries pin, if any."""
+        return self.runs[0].origin
 
 
 @dataclass(frozen=True)
@@ -85,21 +89,39 @@ class Comparison:
     origin: Group
     readings: dict[str, Reading | str]
     differs: tuple[str, ...]
-    """Settings that differ: `learning_rate 0.01 → 0.02`, `window 64 (base has none)`."""
+    """Settings that differ: `learning_rate 0.01 → 0.02`, or `window 64, base has none`."""
+    pin: Origin
+    """Which state of the origin it is, and who says so: the ledger, or a person."""
     q: float | None = None
     """The q-value of the reading at equal tokens among all of the ledger; None without a test."""
 
+    @property
+    def against(self) -> str:
+        """The origin's state and sources: `base as of 588692ca12c0 (sources 25fd9401de49)`."""
+        return f"{origins.label(self.pin)} (sources {origins.short(self.origin.sources_digest)})"
 
-def groups(runs: Iterable[Run]) -> list[Group]:
-    """The runs of one variant, grouped: equal settings, data, sources, packages and flags.
+
+@dataclass(frozen=True)
+class Refusal:
+    """A variant's group that no claim can be made of, and why not."""
+
+    variant: Group
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no claim: {self.reason}"
+
+
+def groups(runs: Iterable[Run], *, of_origin: bool = False) -> list[Group]:
+    """The runs of one variant, grouped: equal settings, data, sources, packages, flags and origin.
 
     Runs with the same seed are not independent: only the longest counts. The groups with most seeds
-    come first, then those with most tokens.
+    come first, then those with most tokens. Of an origin (`of_origin`), what its own runs are
+    compared with does not matter.
     """
     by_key: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: (-run.tokens, run.run)):
-        parts = [run.experiment(), run.data_digest, run.sources_digest, run.lock, run.numerics]
-        key = json.dumps(parts, sort_keys=True)
+        key = experiment_key(run) + ("" if of_origin else json_line(_compared_with(run)))
         by_key.setdefault(key, {}).setdefault(run.seed, run)
     keyed = [
         (key, Group(runs[min(runs)].variant, tuple(runs[seed] for seed in sorted(runs))))
@@ -109,14 +131,29 @@ def groups(runs: Iterable[Run]) -> list[Group]:
     return [group for _, group in keyed]
 
 
+def experiment_key(run: Run) -> str:
+    """What the runs of one experiment have in common, as text; the origin is no part of it."""
+    return json_line(
+        [run.experiment(), run.data_digest, run.sources_digest, run.lock, run.numerics]
+    )
+
+
+def _compared_with(run: Run) -> list[str]:
+    return [run.origin["name"], *run.origin["digests"]] if run.origin else []
+
+
 def differences(variant: Group, origin: Group) -> tuple[str, ...]:
-    """Settings and packages that differ. A setting that only one side has is left out."""
+    """Settings, packages and flags that differ; also a setting that one side alone has."""
     ours, theirs = variant.settings, origin.settings
-    changes = [
-        f"{key} {_short(theirs[key])} → {_short(ours[key])}"
-        for key in sorted(ours.keys() & theirs.keys())
-        if ours[key] != theirs[key]
-    ]
+    changes = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in theirs:
+            changes.append(f"{key} {_short(ours[key])}, {origin.variant} has none")
+        elif key not in ours:
+            changes.append(f"{key} {_short(theirs[key])} of {origin.variant}, "
+                           f"{variant.variant} has none")  # fmt: skip
+        elif ours[key] != theirs[key]:
+            changes.append(f"{key} {_short(theirs[key])} → {_short(ours[key])}")
     if variant.runs[0].lock != origin.runs[0].lock:
         changes.append("packages (another lock)")
     changes += numerics.differences(variant.runs[0].numerics, origin.runs[0].numerics)
@@ -127,18 +164,56 @@ def _short(value: Any) -> str:
     return str(value)[:40]
 
 
-def compare(runs: Iterable[Run], origin_runs: Iterable[Run]) -> list[Comparison]:
-    """Each group of a variant with the origin's most similar group on the same data."""
-    candidates = groups(origin_runs)
-    comparisons = []
+def outcomes(
+    runs: Iterable[Run], others: Iterable[Run], named: Origin | None = None
+) -> list[Comparison | Refusal]:
+    """Each group of a variant with the origin that its summaries pin, or why there is none.
+
+    Args:
+        runs: the variant's runs.
+        others: runs of its origin; those of other experiments among them do not matter.
+        named: the origin that a person names, in place of the pinned one.
+    """
+    others = list(others)
+    found: list[Comparison | Refusal] = []
     for group in groups(runs):
-        data = group.runs[0].data_digest
-        same_data = [g for g in candidates if data and g.runs[0].data_digest == data]
-        if same_data:  # min returns the first of equals, which has most seeds
-            origin = min(same_data, key=lambda other: len(differences(group, other)))
-            readings = {axis: read(axis, group, origin) for axis in AXES}
-            comparisons.append(Comparison(group, origin, readings, differences(group, origin)))
-    return comparisons
+        pin = named or group.origin
+        origin = _match(group, others, pin) if pin else _UNPINNED
+        if pin is None or isinstance(origin, str):
+            found.append(Refusal(group, str(origin)))
+            continue
+        readings = {axis: read(axis, group, origin) for axis in AXES}
+        found.append(Comparison(group, origin, readings, differences(group, origin), pin))
+    return found
+
+
+_UNPINNED = (
+    "which state of its origin it was copied from is not recorded; name one with "
+    "--against ORIGIN@RUN or ORIGIN@COMMIT"
+)
+
+
+def compare(runs: Iterable[Run], others: Iterable[Run]) -> list[Comparison]:
+    """The comparisons among the `outcomes`."""
+    return [found for found in outcomes(runs, others) if isinstance(found, Comparison)]
+
+
+def _match(group: Group, others: Iterable[Run], origin: Origin) -> Group | str:
+    """The origin's group to compare with, or why there is none.
+
+    Where runs of the same sources had other settings, the group is that with the most alike ones.
+    """
+    name, shown = origin["name"], origins.label(origin)
+    same = [r for r in others if r.variant == name and r.sources_digest in origin["digests"]]
+    remedy = f"record one, or name another with --against {name}@RUN"
+    if not same:
+        return f"no run of {shown} is recorded; {remedy}"
+    data = group.runs[0].data_digest
+    candidates = groups([run for run in same if data and run.data_digest == data], of_origin=True)
+    if not candidates:
+        return f"no run of {shown} is on the same data; {remedy}"
+    # min returns the first of equals, which has most seeds
+    return min(candidates, key=lambda other: len(differences(group, other)))
 
 
 def read(axis: str, variant: Group, origin: Group) -> Reading | str:
@@ -151,9 +226,8 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
     runs = [*variant.runs, *origin.runs]
     if axis == "FLOPs" and not all(run.flops_per_token for run in runs):
         return "a run does not tell its FLOPs per token"
-    hardware = {f"{run.devices['count']} × {run.devices['kind']}" for run in runs}
-    if axis == "time" and len(hardware) > 1:
-        return f"runs on different devices ({', '.join(sorted(hardware))})"
+    if axis == "time" and (reason := _unlike_times(runs)):
+        return reason
     measured_over = sorted({run.measured_over for run in runs})
     unlike = len(measured_over) > 1
     for metric in METRICS:
@@ -174,6 +248,31 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
     return "no measure that all runs have there"
 
 
+MOST_SPREAD = 0.25
+"""Above this `step_time_spread`, other work took a part of a run's time."""
+
+
+def _unlike_times(runs: Sequence[Run]) -> str | None:
+    """Why the times of runs do not compare; None if they do."""
+    devices = {f"{run.devices['count']} × {run.devices['kind']}" for run in runs}
+    if len(devices) > 1:
+        return f"runs on different devices ({', '.join(sorted(devices))})"
+    silent = [run.run for run in runs if run.host is None or run.step_time_spread is None]
+    if silent:
+        return f"{silent[0]} does not tell its processor, its cores and how evenly its steps ran"
+    hosts = {f"{run.host['processor']}, {run.host['cores']} cores" for run in runs if run.host}
+    if len(hosts) > 1:
+        return f"runs on different processors ({'; '.join(sorted(hosts))})"
+    spread, worst = max((run.step_time_spread or 0.0, run.run) for run in runs)
+    if spread > MOST_SPREAD:
+        return (
+            f"the steps of {worst} took unequally long (from the 10th to the 90th percentile "
+            f"{spread:.0%} of the median, more than {MOST_SPREAD:.0%}): other work took a part of "
+            "its time"
+        )
+    return None
+
+
 def _values(axis: str, metric: str, runs: Sequence[Run]) -> tuple[float, list[float]] | None:
     """(the amount that all have spent, the metric of each run there); None if a run lacks it."""
     curves = [
@@ -190,7 +289,7 @@ def _values(axis: str, metric: str, runs: Sequence[Run]) -> tuple[float, list[fl
 
 def _order(run: Run) -> tuple[Any, ...]:
     """What fixes which tokens a run reads, and when."""
-    names = ("batch_size", "sequence_length", "microbatches")
+    names = ("batch_size", "sequence_length")
     return run.seed, run.data_digest, *(run.config.get(name) for name in names)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tools.common.errors import ToolError
-from tools.common.files import MIB
+from tools.common.files import MIB, Tree
 from tools.common.git import Git
 from tools.common.sources import is_source
 from tools.ledger import kept_trees, pins
@@ -231,15 +231,29 @@ def sources_of(git: Git, commit: str, paths: Sequence[str]) -> dict[str, dict[st
 
 def _sources_at(git: Git, commit: str, path: str) -> dict[str, dict[str, bytes]]:
     files = git.tree(commit, git.prefix + path) or {}
+    sets = [{name: file.content for name, file in s.items()} for s in _sets(files)]
+    return {digest_of({n: sha256(d) for n, d in chosen.items()}): chosen for chosen in sets}
+
+
+def digests_of(files: Tree) -> list[str]:
+    """The digests by which runs of a directory with these files name their sources.
+
+    The first is that of the newest schema of runs.
+    """
+    ids = {name: sha256(file.content) for name, file in files.items()}
+    chosen = [{name: ids[name] for name in names} for names in _sets(files) if names]
+    return list(dict.fromkeys(map(digest_of, chosen)))
+
+
+def _sets(files: Tree) -> tuple[Tree, ...]:
+    """Those of a directory's files that runs record, by the newest schema and by the older ones."""
     python = {name: file for name, file in files.items() if name.endswith(".py")}
-    sets = (
+    return (
         {name: file for name, file in files.items() if is_source(name)},
-        # Older schemas of runs: in the workspace, and in a bundle, which holds no tests.
+        # In the workspace, and in a bundle, which holds no tests.
         python,
         {name: file for name, file in python.items() if is_source(name)},
     )
-    contents = [{name: file.content for name, file in chosen.items()} for chosen in sets]
-    return {digest_of({n: sha256(d) for n, d in chosen.items()}): chosen for chosen in contents}
 
 
 def lost(git: Git, runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:

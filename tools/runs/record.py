@@ -12,7 +12,7 @@ import argparse
 import json
 import shutil
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,18 @@ from tools.common.jsonio import parse_json, read_json
 from tools.common.paths import local_path, location
 from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
-from tools.runs import fetched, kept_sources, numerics, results, run_summary
+from tools.runs import (
+    fetched,
+    kept_sources,
+    numerics,
+    origins,
+    recompute,
+    results,
+    run_summary,
+)
+from tools.runs.compare_runs import experiment_key
 from tools.runs.numerics import is_elsewhere
+from tools.runs.origins import Origin
 from tools.runs.run_summary import (
     MAX_BYTES,
     MAX_POINTS,
@@ -37,8 +47,9 @@ from tools.runs.run_summary import (
 )
 from tools.runs.stats import thin
 
-# The first has no roles of settings; up to the second, `sources` lists those of the last attempt.
-RUN_SCHEMAS = (1, 2, 3)
+# The first has no roles of settings; up to the second, `sources` lists those of the last attempt;
+# up to the third, no attempt tells its host.
+RUN_SCHEMAS = (1, 2, 3, 4)
 MAX_RECORD = 4 * MIB
 MAX_METRICS = 512 * MIB
 MAX_LINE = 64 * 1024
@@ -148,6 +159,22 @@ def seconds(metrics: Metrics, starts: Sequence[int]) -> list[float]:
     return times
 
 
+def step_time_spread(metrics: Metrics, starts: Sequence[int]) -> float | None:
+    """How unequal a run's steps were: (90th - 10th percentile) / median of their times.
+
+    Steps right after a start, which compile, do not count. None of a run of fewer than ten others.
+    """
+    times = sorted(
+        took
+        for step, took in zip(metrics.step, metrics.step_time, strict=True)
+        if step - 1 not in starts
+    )
+    if len(times) < 10 or not (median := statistics.median(times)):
+        return None
+    deciles = statistics.quantiles(times, n=10, method="inclusive")
+    return rounded((deciles[8] - deciles[0]) / median, 3)
+
+
 def portable(value: Any, roles: Mapping[str, str]) -> Any:
     """A config without what depends on a machine: settings with role `place`, paths, addresses."""
     if isinstance(value, dict):
@@ -200,49 +227,80 @@ def summarize(
     if not is_name(run):
         raise ToolError(f"{shown}: {run!r} cannot name a summary: letters, digits, '.', '_', -")
     record, record_name = read_record(run_dir / "run.json", f"{shown}/run.json")
-    config, attempts = record["config"], record["attempts"]
-    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
+    attempts = record["attempts"]
     metrics = read_metrics(run_dir / "metrics.jsonl", f"{shown}/metrics.jsonl")
     if not unfinished:
-        refuse_unfinished(metrics, config["steps"], shown)
+        refuse_unfinished(metrics, record["config"]["steps"], shown)
     attempts = with_steps(attempts, metrics.step[-1], record_name)
-    digests = {attempt["sources_digest"] for attempt in attempts}
-    remedy = "run it again from the start, or record it as it is with --mixed-sources"
-    if len(digests) > 1 and not mixed_sources:
-        raise ToolError(f"{record_name}: ran {len(digests)} different sources: {remedy}")
-    settings = [numerics.of_attempt(attempt.get("numerics")) for attempt in attempts]
-    changes = [c for earlier in settings for c in numerics.differences(settings[-1], earlier)]
-    if changes and not mixed_sources:
-        raise ToolError(f"{record_name}: its steps differ in {changes[0]}: {remedy}")
+    mixture = _mixture(attempts)
+    if mixture and not mixed_sources:
+        remedy = "run it again from the start, or record it as it is with --mixed-sources"
+        raise ToolError(f"{record_name}: {mixture}: {remedy}")
     entry = recorded_as(record["variant"], entries, shown)
     final = attempts[-1]
     version, digest = record["schema_version"], final["sources_digest"]
     ran = kept_sources.of_run(run_dir, digest, listing(record, digest), version)
     git, kept = trace(run_dir, root, entry.directories, ran, final["git"]["commit"])
     values = {
-        "schema_version": SCHEMA_VERSION,
         "variant": entry.name,
         "run": run,
-        "run_schema": version,
+        "mixed_sources": bool(mixture),
+        "git": git,
+        "host": _host(attempts),
+        **_as_it_says(record, final),
+    }
+    starts = [attempt["from_step"] for attempt in attempts]
+    return (
+        f"{run_summary.RUNS}/{entry.name}/{run}.json",
+        _fitted(values, metrics, starts, shown),
+        kept,
+    )
+
+
+def _as_it_says(record: Mapping[str, Any], final: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a summary that a run's record has, the last of its attempts among them."""
+    config = record["config"]
+    roles = record.get("roles") or {**OLD_PLACES, **OLD_ROLES}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_schema": record["schema_version"],
         "seed": config["seed"],
         "config": portable(config, roles),
         "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
         "data_digest": record["data"].get("digest"),
         "sources_digest": final["sources_digest"],
-        "mixed_sources": len(digests) > 1 or bool(changes),
+        "origin": None,
         "lock": record["lock"],
-        "numerics": settings[-1],
-        "git": git,
+        "numerics": numerics.of_attempt(final.get("numerics")),
         "devices": final["devices"],
         "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
     }
-    starts = [attempt["from_step"] for attempt in attempts]
+
+
+def _fitted(values: Mapping[str, Any], metrics: Metrics, starts: Sequence[int], name: str) -> bytes:
+    """The bytes of a summary, with as long a curve as fits. Raises ToolError if none does."""
     data = b""
     for limit in (MAX_POINTS, 150, 100, 50):
-        data = encode(values | measured(metrics, starts, limit))
-        if len(data) <= MAX_BYTES:
-            return f"{run_summary.RUNS}/{entry.name}/{run}.json", data, kept
-    raise ToolError(f"{shown}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
+        data = encode({**values, **measured(metrics, starts, limit)})
+        if len(data) <= MAX_BYTES - run_summary.MAX_ORIGIN:
+            return data
+    raise ToolError(f"{name}: its summary would hold {len(data):,} bytes, not {MAX_BYTES:,}")
+
+
+def _mixture(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """In what a run's attempts differ that may change its numbers; empty if in nothing."""
+    digests = {attempt["sources_digest"] for attempt in attempts}
+    if len(digests) > 1:
+        return f"ran {len(digests)} different sources"
+    settings = [numerics.of_attempt(attempt.get("numerics")) for attempt in attempts]
+    changes = [c for earlier in settings for c in numerics.differences(settings[-1], earlier)]
+    return f"its steps differ in {changes[0]}" if changes else ""
+
+
+def _host(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The machine that made all of a run's steps; None if several did, or if none is recorded."""
+    hosts = [attempt.get("host") for attempt in attempts]
+    return hosts[0] if all(host == hosts[0] for host in hosts) else None
 
 
 def refuse_unfinished(metrics: Metrics, planned: int, name: str) -> None:
@@ -336,6 +394,7 @@ def measured(metrics: Metrics, starts: Sequence[int], limit: int) -> dict[str, A
         "seconds": rounded(times[-1], 7),
         "flops_per_token": flops,
         "tokens_per_second": rounded(statistics.median(warm_speeds or metrics.speed)),
+        "step_time_spread": step_time_spread(metrics, starts),
         "final": {
             "train_loss": rounded(statistics.fmean(tail)),
             **dict(zip(keys, final_values, strict=True)),
@@ -399,6 +458,8 @@ def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
         for key, kind in _ATTEMPT.items():
             yield f"attempts[{i}].{key}", isinstance(attempt.get(key), kind)
         yield f"attempts[{i}].numerics", version < 3 or _is_numerics(attempt.get("numerics"))
+        host = attempt.get("host")
+        yield f"attempts[{i}].host", run_summary.is_host(host) if version >= 4 else host is None
         for key, parts in (("git", _GIT), ("devices", _DEVICES)):
             is_good = all(isinstance(attempt[key].get(k), v) for k, v in parts.items())
             yield f"attempts[{i}].{key}", is_good and set(attempt[key]) == set(parts)
@@ -451,6 +512,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--stage", action="store_true", help="add to git's index just what was written or removed"
     )
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="ORIGIN",
+        help="state of another experiment to compare these runs with from now on: ORIGIN@RUN or "
+        "ORIGIN@COMMIT (default: its origin as it was copied or synced last)",
+    )
     options = parser.parse_args(arguments)
     with fetched.on_this_machine(options.runs) as directories:
         changed = record(
@@ -459,6 +527,7 @@ def main(arguments: list[str]) -> int:
             unfinished=options.unfinished,
             mixed_sources=options.mixed_sources,
             replace=options.replace,
+            against=options.against,
         )
     if options.stage:
         Git(options.root).stage(changed)
@@ -475,8 +544,12 @@ def record(
     unfinished: bool = False,
     mixed_sources: bool = False,
     replace: bool = False,
+    against: str = "",
 ) -> list[str]:
     """Records all runs, or none, and returns the paths written or removed.
+
+    Each is compared with the state of its origin that `against` names; else with that which a
+    recorded run of the same experiment is compared with; else with that which the ledger says.
 
     These are the summaries in the order of the runs, the directories of kept sources, other
     summaries whose sources the main branch has by now, the ledger's entries, and the directories
@@ -485,12 +558,44 @@ def record(
     Raises:
         ToolError: a run cannot be recorded; nothing is written.
     """
-    text = read_ledger(root)
     entries = load_ledger(root)
+    before = {run.path: run for run in run_summary.load_all(root)[0]}
+    flags = {"unfinished": unfinished, "mixed_sources": mixed_sources, "replace": replace}
+    summaries, kept = _summaries(run_dirs, root, entries, **flags)
+    runs = dict(before)
+    for path, data in summaries.items():
+        runs[path] = run_summary.parse(data.decode(), path)
+    _refuse_copies(runs, summaries)
+    named = origins.named(root, against, list(before.values()), entries) if against else None
+    pinned = _pin(root, entries, runs, before, summaries, named)
+    for path, data in pinned.items():
+        runs[path] = run_summary.parse(data.decode(), path)
+    summaries |= {path: data for path, data in pinned.items() if path in summaries}
+    replaced = [before[path] for path in summaries if path in before]
+    again = {path: data for path, data in pinned.items() if path not in summaries}
+    settled, found = _settle(root, entries, runs, summaries, again)
+    removed = kept_sources.removable(root, list(runs.values()), found, replaced)
+    ledger = _ledger(root, entries, runs, summaries)
+    written = {**summaries, **kept, **settled, **ledger}
+    files.write_all({root / path: data for path, data in written.items()})
+    for directory in removed:
+        shutil.rmtree(root / directory)
+    directories = sorted({"/".join(path.split("/")[:4]) for path in kept})
+    return [*summaries, *directories, *settled, *ledger, *removed]
+
+
+def _summaries(
+    run_dirs: Sequence[Path],
+    root: Path,
+    entries: Sequence[Entry],
+    *,
+    unfinished: bool,
+    mixed_sources: bool,
+    replace: bool,
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """(summaries, sources to keep) of all runs, by path. Raises ToolError with every fault."""
     summaries: dict[str, bytes] = {}
     kept: dict[str, bytes] = {}
-    before = {run.path: run for run in run_summary.load_all(root)[0]}
-    runs = dict(before)
     faults: list[str] = []
     for run_dir in run_dirs:
         try:
@@ -502,30 +607,56 @@ def record(
             if not replace and _is_another(root / path, data):
                 remedy = "rename the run's directory, or overwrite it with --replace"
                 raise ToolError(f"{run_dir}: {path} holds another run: {remedy}")
+            run_summary.parse(data.decode(), path)
             summaries[path] = data
             kept |= own
-            runs[path] = run_summary.parse(data.decode(), path)
         except ToolError as error:
             faults += str(error).splitlines()
     if faults:
         raise ToolError("\n".join(faults))
+    return summaries, kept
+
+
+def _refuse_copies(runs: Mapping[str, run_summary.Run], fresh: Iterable[str]) -> None:
+    """Raises ToolError if a fresh summary has the losses of a run with another seed."""
+    copies = recompute.copies((path, run.seed, run.curve) for path, run in runs.items())
+    if faults := [
+        f"{path}: has the losses of {copies[path]}, whose seed is another: run this seed itself"
+        for path in fresh
+        if path in copies
+    ]:
+        raise ToolError("\n".join(faults))
+
+
+def _ledger(
+    root: Path,
+    entries: Sequence[Entry],
+    runs: Mapping[str, run_summary.Run],
+    fresh: Iterable[str],
+) -> dict[str, bytes]:
+    """The ledger's files that have other results now, by path."""
+    text = old = read_ledger(root)
     places: set[str] = set()
-    for name in sorted({runs[path].variant for path in summaries}):
+    for name in _concerned(entries, runs, fresh):
         entry = next(entry for entry in parse(text, LEDGER) if entry.name == name)
         places.add(file_of(text, entry.line))
         text = results.with_results(text, entry, runs.values())
-    replaced = [before[path] for path in summaries if path in before]
-    settled, found = _settle(root, entries, runs, summaries)
-    removed = kept_sources.removable(root, list(runs.values()), found, replaced)
-    contents, old_contents = split(text), split(read_ledger(root))
+    contents, old_contents = split(text), split(old)
     changed = (path for path in sorted(places) if contents[path] != old_contents.get(path))
-    ledger = {path: contents[path].encode() for path in changed}
-    written = {**summaries, **kept, **settled, **ledger}
-    files.write_all({root / path: data for path, data in written.items()})
-    for directory in removed:
-        shutil.rmtree(root / directory)
-    directories = sorted({"/".join(path.split("/")[:4]) for path in kept})
-    return [*summaries, *directories, *settled, *ledger, *removed]
+    return {path: contents[path].encode() for path in changed}
+
+
+def _concerned(
+    entries: Iterable[Entry], runs: Mapping[str, run_summary.Run], fresh: Iterable[str]
+) -> list[str]:
+    """The experiments whose results are written anew: those recorded, and those compared with them.
+
+    Of the latter, those alone whose entry has recorded results.
+    """
+    recorded = {runs[path].variant for path in fresh}
+    compared = {r.variant for r in runs.values() if r.origin and r.origin["name"] in recorded}
+    had = {entry.name for entry in entries if results.are_recorded(entry)}
+    return sorted(recorded | (compared & had))
 
 
 def _is_another(path: Path, data: bytes) -> bool:
@@ -541,7 +672,7 @@ def _is_another(path: Path, data: bytes) -> bool:
         return True
     if not isinstance(old, dict):
         return True
-    compared = old.keys() - {"git", "schema_version"}
+    compared = old.keys() - {"git", "schema_version", "origin"}
     return any(old[key] != new.get(key) for key in compared)
 
 
@@ -550,6 +681,7 @@ def _settle(
     entries: Sequence[Entry],
     runs: Mapping[str, run_summary.Run],
     fresh: Mapping[str, bytes],
+    again: Mapping[str, bytes],
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """(summaries to write again, commits by summary) of the runs whose kept sources main now has.
 
@@ -558,15 +690,56 @@ def _settle(
         entries: the ledger.
         runs: all runs by their summaries' paths, those in `fresh` as they will be.
         fresh: the summaries that are about to be written.
+        again: older summaries that are about to be written again.
     """
     paths = {entry.name: entry.directories for entry in entries}
     found = kept_sources.settled(root, runs.values(), paths)
-    again = {
-        path: run_summary.with_commit((root / path).read_text(), path, commit)
-        for path, commit in found.items()
-        if path not in fresh
-    }
-    return again, found
+    settled = dict(again)
+    for path, commit in found.items():
+        if path not in fresh:
+            text = settled[path].decode() if path in settled else (root / path).read_text()
+            git = {"commit": commit, "dirty": False}
+            settled[path] = run_summary.rewritten(text, path, git=git)
+    return settled, found
+
+
+def _pin(
+    root: Path,
+    entries: Sequence[Entry],
+    runs: Mapping[str, run_summary.Run],
+    before: Mapping[str, run_summary.Run],
+    fresh: Mapping[str, bytes],
+    named: Origin | None,
+) -> dict[str, bytes]:
+    """The fresh summaries, and older ones of the same variants, with the origin that they pin.
+
+    Those that already pin one keep it, and so do others of the same experiment.
+
+    Args:
+        root: the workspace.
+        entries: the ledger.
+        runs: all runs by their summaries' paths, as they will be.
+        before: as they were.
+        fresh: the summaries that are about to be written.
+        named: the origin that a person names for the fresh ones.
+    """
+    git = Git(root, fetches=False)
+    by_name = {entry.name: entry for entry in entries}
+    variants = {runs[path].variant for path in fresh}
+    kept = {(r.variant, experiment_key(r)): r.origin for r in before.values() if r.origin}
+    pinned: dict[str, bytes] = {}
+    for path, run in runs.items():
+        if run.variant not in variants or (run.origin and path not in fresh):
+            continue
+        origin = named if path in fresh else None
+        origin = origin or kept.get((run.variant, experiment_key(run)))
+        if origin is None:
+            commit = None if run.git["dirty"] else run.git["commit"]
+            origin = origins.pinned(git, by_name[run.variant], entries, commit)
+        text = fresh[path].decode() if path in fresh else (root / path).read_text()
+        if origin:
+            pinned[path] = run_summary.rewritten(text, path, origin=origin)
+    return pinned
 
 
 if __name__ == "__main__":

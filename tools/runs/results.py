@@ -6,22 +6,33 @@ People write the rest of that field; recording runs again replaces only the brac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tools.ledger.edit import changed
 from tools.ledger.ledger import Entry
-from tools.runs.compare_runs import METRICS, Group, amount, compare, groups, mean_text, sentence
+from tools.runs.compare_runs import (
+    METRICS,
+    Comparison,
+    Group,
+    amount,
+    mean_text,
+    outcomes,
+    sentence,
+)
 from tools.runs.run_summary import Run
 from tools.runs.stats import Sample
 
 _RECORDED = re.compile(r"\[recorded: [^\]]*\]")
 
 
+def are_recorded(entry: Entry) -> bool:
+    """Whether an entry has results of recorded runs."""
+    return bool(_RECORDED.search(entry.results))
+
+
 def with_results(text: str, entry: Entry, runs: Iterable[Run]) -> str:
     """The ledger's text with the results of an entry's runs, compared with its origin's."""
-    runs = list(runs)
-    ours, theirs = ([run for run in runs if run.variant == n] for n in (entry.name, entry.origin))
-    recorded = f"[recorded: {measured(entry, ours, theirs)}]"
+    recorded = f"[recorded: {measured(entry, list(runs))}]"
     before = entry.fields.get("results", "")
     after = _RECORDED.sub(lambda _: recorded, before, count=1)
     if not _RECORDED.search(before):
@@ -29,16 +40,16 @@ def with_results(text: str, entry: Entry, runs: Iterable[Run]) -> str:
     return text if after == before else changed(text, entry, {"results": after}, after="verdict")
 
 
-def measured(entry: Entry, runs: Iterable[Run], origin_runs: Iterable[Run]) -> str:
-    """A sentence on the group with most seeds; compared with the origin at equal tokens, if any."""
-    runs = list(runs)
-    group = groups(runs)[0]
-    comparison = next(
-        (candidate for candidate in compare(runs, origin_runs) if candidate.variant == group), None
-    )
-    if comparison is None:
-        return f"{_shape(group)}; {_end(group)}"
-    return f"{_shape(group)}; {sentence(comparison.readings['tokens'], entry.name, entry.origin)}"
+def measured(entry: Entry, runs: Sequence[Run]) -> str:
+    """A sentence on the group with most seeds; compared with its origin at equal tokens, if any."""
+    found = outcomes([run for run in runs if run.variant == entry.name], runs)[0]
+    shape = _shape(found.variant)
+    if isinstance(found, Comparison):
+        claim = sentence(found.readings["tokens"], entry.name, found.origin.variant)
+        return f"{shape}; {claim}; against {found.against}"
+    if entry.origin == "none":
+        return f"{shape}; {_end(found.variant)}"
+    return f"{shape}; {_end(found.variant)}; {found}"
 
 
 def _shape(group: Group) -> str:

@@ -6,7 +6,7 @@ One key per line, in the order of KEYS, so that two summaries compare line by li
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 from tools.common.errors import ToolError
 from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
+from tools.runs import recompute
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Roles for summaries of the first schema, which do not hold them.
 OLD_ROLES = {
     "checkpoint_every": "cadence",
@@ -30,11 +31,17 @@ OLD_ROLES = {
 FREE = ("cadence", "place", "replicate")
 RUNS = "docs/reports/runs"
 MAX_BYTES = 16 * 1024
+MAX_ORIGIN = 512
+"""Bytes of a summary that are left free, for the origin that it comes to pin."""
 MAX_POINTS = 200
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_ID = "[0-9a-f]{7,64}"
+_AT = re.compile(rf"{_ID}(?: tree {_ID})?|tree {_ID}|run {NAME.pattern}")
+# How the origin that a run is compared with was found: fields of the ledger, or a person's word.
+PINNED_BY = ("forked at", "synced", "named")
 LONGEST_NAME = 100
 
 Point = tuple[float, ...]
@@ -54,16 +61,20 @@ class Run:
     data_digest: str | None
     sources_digest: str
     mixed_sources: bool
+    origin: dict[str, Any] | None
+    """Which state of which experiment it is compared with; None if that was not recorded."""
     lock: str | None
     numerics: dict[str, Any] | None
     git: dict[str, Any]
     devices: dict[str, Any]
+    host: dict[str, Any] | None
     versions: dict[str, str]
     steps: int
     tokens: int
     seconds: float
     flops_per_token: float | None
     tokens_per_second: float
+    step_time_spread: float | None
     final: dict[str, float | None]
     curve: tuple[Point, ...]
     heldout: tuple[Point, ...]
@@ -155,6 +166,9 @@ def _updated(values: Any) -> Any:
     if isinstance(values, dict):
         if values.get("schema_version") == 1:
             values.setdefault("roles", OLD_ROLES)
+        if values.get("schema_version") in (1, 2, 3, 4):
+            for key in ("origin", "host", "step_time_spread"):
+                values.setdefault(key, None)
         if values.get("schema_version") in (1, 2, 3):
             values.setdefault("heldout_targets", None)
         if values.get("schema_version") in (1, 2):
@@ -163,11 +177,10 @@ def _updated(values: Any) -> Any:
     return values
 
 
-def with_commit(text: str, name: str, commit: str) -> bytes:
-    """A summary, in the newest schema, whose sources are a commit's; else it is as it was."""
-    values = _updated(parse_json(text, name))
-    git = {"commit": commit, "dirty": False}
-    return encode({**values, "schema_version": SCHEMA_VERSION, "git": git})
+def rewritten(text: str, name: str, **values: Any) -> bytes:
+    """A summary in the newest schema, with other values of some keys; else it is as it was."""
+    before = _updated(parse_json(text, name))
+    return encode({**before, "schema_version": SCHEMA_VERSION, **values})
 
 
 _AGAIN = "write it again with ./pants run tools/runs:record"
@@ -196,7 +209,7 @@ def load_all(root: Path) -> tuple[list[Run], list[str]]:
 
 def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:
     """Faults of a summary, as (key, message); `place` is (variant, run) from its path."""
-    if values["schema_version"] not in (1, 2, 3, SCHEMA_VERSION):
+    if values["schema_version"] not in range(1, SCHEMA_VERSION + 1):
         version = values["schema_version"]
         return [("schema_version", f"is {version!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
     result = [
@@ -212,10 +225,12 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         "data_digest": values["data_digest"] is None or _matches(_DIGEST, values["data_digest"]),
         "sources_digest": _matches(_DIGEST, values["sources_digest"]),
         "mixed_sources": isinstance(values["mixed_sources"], bool),
+        "origin": values["origin"] is None or _is_origin(values["origin"]),
         "lock": values["lock"] is None or _matches(_DIGEST, values["lock"]),
         "numerics": values["numerics"] is None or isinstance(values["numerics"], dict),
         "git": _is_git(values["git"]),
         "devices": _is_devices(values["devices"]),
+        "host": values["host"] is None or is_host(values["host"]),
         "versions": _is_strings(values["versions"]),
         "steps": _whole(values["steps"]) and values["steps"] > 0,
         "tokens": _whole(values["tokens"]) and values["tokens"] > 0,
@@ -223,15 +238,35 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         "flops_per_token": values["flops_per_token"] is None
         or _positive(values["flops_per_token"]),
         "tokens_per_second": _positive(values["tokens_per_second"]),
+        "step_time_spread": values["step_time_spread"] is None
+        or (_number(values["step_time_spread"]) and values["step_time_spread"] >= 0),
         "final": _is_final(values["final"]),
         "curve": _is_points(values["curve"], 4) and len(values["curve"]) > 0,
         "heldout": _is_points(values["heldout"], 5),
         "heldout_targets": values["heldout_targets"] is None
         or (_whole(values["heldout_targets"]) and values["heldout_targets"] > 0),
     }
-    return result + [
-        (key, f"is malformed: {_AGAIN}") for key, is_good in checks.items() if not is_good
-    ]
+    result += [(key, f"is malformed: {_AGAIN}") for key, is_good in checks.items() if not is_good]
+    return result or [(key, f"{message}: {_AGAIN}") for key, message in _recomputed(values)]
+
+
+def _recomputed(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What does not follow from other parts of a summary whose parts are well formed."""
+    config, curve, steps, tokens = (values[key] for key in ("config", "curve", "steps", "tokens"))
+    digests = {key: values[key] for key in ("data_digest", "sources_digest", "lock")}
+    digests["git"] = values["git"]["commit"]
+    for key, digest in digests.items():
+        if recompute.is_zero(digest):
+            yield key, "is a digest of zeros, which is that of nothing"
+    if values["origin"] and any(map(recompute.is_zero, values["origin"]["digests"])):
+        yield "origin", "has a digest of zeros, which is that of nothing"
+    if config.get("seed") != values["seed"]:
+        yield "seed", f"is {values['seed']}, but the config has {config.get('seed')}"
+    yield from recompute.counted(steps, tokens, config, curve, config.get("steps"))
+    yield from recompute.timed(values["seconds"], curve)
+    yield from recompute.trained(values["final"]["train_loss"], curve)
+    heldout, seconds = values["heldout"], values["seconds"]
+    yield from recompute.held_out(values["final"], heldout, steps, tokens, seconds)
 
 
 def _number(value: Any) -> bool:
@@ -265,6 +300,33 @@ def _is_devices(devices: Any) -> bool:
         and set(devices) == {"count", "kind", "platform", "processes"}
         and all(isinstance(devices[key], str) for key in ("kind", "platform"))
         and all(_whole(devices[key]) for key in ("count", "processes"))
+    )
+
+
+def is_host(host: Any) -> bool:
+    """Whether this is what a run says of the machine that it ran on."""
+    return (
+        isinstance(host, dict)
+        and set(host) == {"processor", "cores"}
+        and isinstance(host["processor"], str)
+        and host["processor"].isprintable()
+        and 0 < len(host["processor"]) <= 200
+        and _whole(host["cores"])
+        and host["cores"] > 0
+    )
+
+
+def _is_origin(origin: Any) -> bool:
+    return (
+        isinstance(origin, dict)
+        and set(origin) == {"name", "at", "by", "digests"}
+        and isinstance(origin["name"], str)
+        and is_name(origin["name"])
+        and _matches(_AT, origin["at"])
+        and origin["by"] in PINNED_BY
+        and isinstance(origin["digests"], list)
+        and 0 < len(origin["digests"]) <= 3
+        and all(_matches(_DIGEST, digest) for digest in origin["digests"])
     )
 
 

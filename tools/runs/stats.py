@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from scipy.special import stdtr, stdtrit
+from scipy.special import chdtri, nctdtr, stdtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,36 @@ def q_values(p_values: Sequence[float]) -> list[float]:
         least = min(least, p_values[i] * len(p_values) / (len(p_values) - place))
         q_values[i] = least
     return q_values
+
+
+SIGNIFICANT = 0.05
+POWER = 0.8
+MOST_SEEDS = 1000
+
+
+def power(effect: float, n: int, *, is_paired: bool) -> float:
+    """The chance that a two-sided t-test at p < SIGNIFICANT finds a difference that is there.
+
+    Args:
+        effect: the difference, in standard deviations: of the differences of pairs, or of one side.
+        n: the number of pairs, or of seeds of each side, at least 2.
+        is_paired: which of the two it is.
+    """
+    freedom = n - 1 if is_paired else 2 * (n - 1)
+    shift = effect * math.sqrt(n if is_paired else n / 2)
+    limit = float(stdtrit(freedom, 1 - SIGNIFICANT / 2))
+    return float(1 - nctdtr(freedom, shift, limit) + nctdtr(freedom, shift, -limit))
+
+
+def seeds_needed(effect: float, *, is_paired: bool) -> int | None:
+    """The least number of seeds a side that has a `power` of POWER; None beyond MOST_SEEDS."""
+    found = (n for n in range(2, MOST_SEEDS + 1) if power(effect, n, is_paired=is_paired) >= POWER)
+    return next(found, None)
+
+
+def largest_spread(spread: float, n: int, confidence: float = 0.8) -> float:
+    """The upper end of the interval of a standard deviation that n values (normal) showed."""
+    return spread * math.sqrt((n - 1) / float(chdtri(n - 1, (1 + confidence) / 2)))
 
 
 def value_at(points: Sequence[tuple[float, float]], x: float) -> float | None:

@@ -15,12 +15,15 @@ import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tools.common.errors import ToolError
 from tools.common.files import read_text, require_directory
 from tools.common.jsonio import json_line, line_of, parse_json
+from tools.runs import recompute
+from tools.runs.recompute import is_zero
 from tools.speedrun.significance import below
 from tools.speedrun.tracks import AREA, TRACKS, Track
 
@@ -143,7 +146,7 @@ def load(root: Path, name: str, tracks: Mapping[str, Track]) -> Record:
         lines = text.splitlines()
         raise ToolError(
             "\n".join(
-                f"{shown}/{RECORD}:{line_of(lines, re.split(r'[.[]', field)[0])}: {field}: {fault}"
+                f"{shown}/{RECORD}:{_line(lines, field)}: {field}: {fault}"
                 for field, fault in record_faults
             )
         )
@@ -151,6 +154,14 @@ def load(root: Path, name: str, tracks: Mapping[str, Track]) -> Record:
         run["curve"] = tuple(map(tuple, run["curve"]))
     values["runs"] = tuple(Run(**run) for run in values["runs"])
     return Record(**values)
+
+
+def _line(lines: list[str], field: str) -> int:
+    """The line of a field; each run has its own below that of `runs`."""
+    name, _, rest = field.partition("[")
+    start = line_of(lines, name.partition(".")[0])
+    own = start + 1 + int(rest.partition("]")[0]) if rest else start
+    return own if own <= len(lines) and lines[own - 1].startswith('{"') else start
 
 
 def _directory_faults(directory: Path, name: str) -> Iterator[tuple[str, str]]:
@@ -198,7 +209,7 @@ def faults(
     track = tracks[values["track"]]
     if values["data_digest"] != track.data_digest:
         yield "data_digest", f"is of other text than {track.name} is run on: run it on that store"
-    run_faults = list(_runs(values["runs"], track))
+    run_faults = list(_runs(values["runs"], track)) or list(_recomputed(values))
     yield from run_faults or _target(values["runs"], track)
 
 
@@ -227,7 +238,8 @@ def _sources(values: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Fa
 
 
 def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and bool(_DIGEST.fullmatch(value))
+    """Whether a value is a sha256, and not of zeros alone, which is that of nothing."""
+    return isinstance(value, str) and bool(_DIGEST.fullmatch(value)) and not is_zero(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -263,11 +275,12 @@ _RUN: Checks = {
 
 
 def _is_curve(points: Any) -> bool:
-    """Whether these are rows of step, tokens, seconds and loss."""
+    """Whether these are rows of step, tokens, seconds and loss; the first three only grow."""
     return (
         isinstance(points, list)
         and 0 < len(points) <= MAX_POINTS
         and all(isinstance(p, list) and len(p) == 4 and all(map(_is_number, p)) for p in points)
+        and all(all(x < y for x, y in zip(a[:3], b[:3], strict=True)) for a, b in pairwise(points))
     )
 
 
@@ -307,6 +320,19 @@ def _runs(runs: Any, track: Track) -> Iterator[Fault]:
         bits = run["heldout_loss"] * run["heldout_targets"] / math.log(2)
         if not math.isclose(bits, run["heldout_bpb"] * run["heldout_bytes"], rel_tol=1e-5):
             yield f"{field}.heldout_bpb", f"does not follow from heldout_loss: {AGAIN}"
+
+
+def _recomputed(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """What does not follow from other parts of a record whose parts are well formed."""
+    config, runs = values["config"], values["runs"]
+    for i, run in enumerate(runs):
+        curve = run["curve"]
+        counted = recompute.counted(run["steps"], run["tokens"], config, curve, config.get("steps"))
+        for key, message in (*counted, *recompute.timed(run["seconds"], curve)):
+            yield f"runs[{i}].{key}", f"{message}: {AGAIN}"
+    found = recompute.copies((f"runs[{i}]", r["seed"], r["curve"]) for i, r in enumerate(runs))
+    for copy, original in found.items():
+        yield f"{copy}.curve", f"is that of {original}, whose seed is another: run that seed"
 
 
 def _target(runs: list[dict[str, Any]], track: Track) -> Iterator[Fault]:

@@ -34,3 +34,24 @@ def test_equal_values_are_equal_bytes():
     assert json_text(one) == json_text(other) and json_line(one) == json_line(other)
     assert json_text({"b": 1, "a": 2}) == '{\n "a": 2,\n "b": 1\n}\n'
     assert line_of(json_text(one).splitlines(), "b") == 6
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"a": 1,\n"a": 1}', "x.json:2: the key 'a' stands twice; correct it"),
+        ('{"b": {"a": 1},\n "a": 2,\n "c": [{"x": 1,\n "x": ""}]}', "x.json:4: the key 'x' stands"),
+        ('{"a": "\\"a\\": {[",\n\n"\\u0061": 2}', "x.json:3: the key 'a' stands twice"),
+        ('[{"a": 1}, {"a": 1, "b": {"a": 2}},\n{"b": 1, "b": 2}]', "x.json:2: the key 'b' stands"),
+    ],
+)
+def test_a_key_that_stands_twice(text, message):
+    """Readers take one or the other: a reviewer sees what a tool does not."""
+    with pytest.raises(ToolError) as raised:
+        parse_json(text, "x.json")
+    assert str(raised.value).startswith(message)
+
+
+def test_equal_keys_of_different_objects():
+    text = '{"a": {"a": [{"a": 1}, {"a": 2}]}}'
+    assert parse_json(text, "x.json") == {"a": {"a": [{"a": 1}, {"a": 2}]}}

@@ -24,6 +24,18 @@ def rename(workspace, old: str = "relu", new: str = "wide_mlp") -> int:
     return workspace.run("rename", old, f"--to={new}")
 
 
+def test_summaries_that_are_compared_with_it_name_it_anew(copied):
+    """A person named relu as what the runs of another are compared with."""
+    place = "docs/reports/runs/gelu/first.json"
+    origin = '"origin": {"at":"run first","by":"named","digests":[],"name":"relu"}'
+    others = SUMMARY.replace('"variant": "relu"', '"variant": "gelu"', 1)
+    copied.write(place, others.replace("}\n}", f"}},\n{origin}\n}}"))
+    before = copied.read(place)
+    copied.commit("gelu, compared with relu")
+    assert rename(copied) == 0
+    assert copied.read(place) == before.replace('"name":"relu"', '"name":"wide_mlp"') != before
+
+
 def test_all_of_it_gets_the_new_name_and_git_revert_takes_it_back(copied, capsys):
     copied.write("docs/reports/runs/relu/first.json", SUMMARY)
     notes = copied.read(files.entry_file("relu")) + "\n### Notes\n\nrelu came first.\n"

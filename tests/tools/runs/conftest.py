@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from tools.runs.claim import claims
+from tools.runs.compare_runs import Comparison, Reading, Refusal
 from tools.runs.kept_sources import digest_of, sha256
 from tools.runs.run_summary import OLD_ROLES, encode
 
 SOURCES = {"model.py": "WIDTH = 8\n", "train.py": "STEPS = 9\n"}
 DIGEST, OTHER = "a" * 64, "b" * 64
 COMMIT = "c" * 40
+ORIGIN = {"name": "base", "at": COMMIT[:12], "by": "forked at", "digests": [DIGEST]}
+HOST = {"processor": "A Processor", "cores": 2}
 GIT = ("git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
 
 
@@ -29,6 +33,21 @@ def entry(name: str, **fields: str) -> str:
     names = {key: key.replace("_", " ").replace("known good", "known-good") for key in known}
     lines = (f"- {names[key]}: {value}\n" for key, value in known.items())
     return f"\n## {name}\n\n{''.join(lines)}"
+
+
+def reading(found: Comparison | Refusal, axis: str = "tokens") -> Reading:
+    """Both sides at one point, where there is such a reading."""
+    assert isinstance(found, Comparison), found
+    value = found.readings[axis]
+    assert isinstance(value, Reading), value
+    return value
+
+
+def compared(root: Path, name: str, against: str = "") -> Comparison:
+    """The only comparison of an experiment's runs."""
+    (found,) = claims(root, name, against)
+    assert isinstance(found, Comparison), found
+    return found
 
 
 class Workspace:
@@ -52,13 +71,14 @@ class Workspace:
         starts: tuple[int, ...] = (0,),
         sources: Mapping[str, str | bytes] = SOURCES,
         commit: str | None = COMMIT,
-        schema: int = 3,
+        schema: int = 4,
         numerics: tuple[dict[str, Any], ...] = (),
+        hosts: tuple[dict[str, Any], ...] = (),
     ) -> Path:
         """A run directory as record.py and runlog.py of experiments/grug/base/plumbing write it.
 
         Its attempts began at `starts`, with sources of the digests `earlier` and last `sources`,
-        and each under its `numerics`.
+        and each under its `numerics`, on its one of the `hosts`.
         """
         directory = self.root / "runs" / name
         contents = {f: c.encode() if isinstance(c, str) else c for f, c in sources.items()}
@@ -81,10 +101,14 @@ class Workspace:
             for start, digest in zip(starts, (*earlier, last), strict=True)
         ]
         if schema >= 3:
-            each = numerics or ({"environment": {}, "jax": {"enable_x64": False}},) * len(starts)
-            for attempt, values in zip(attempts, each, strict=True):
+            seen = numerics or ({"environment": {}, "jax": {"enable_x64": False}},) * len(starts)
+            for attempt, values in zip(attempts, seen, strict=True):
                 attempt["numerics"] = values
-        settings = {
+        if schema >= 4:
+            each = hosts or (HOST,) * len(starts)
+            for attempt, host in zip(attempts, each, strict=True):
+                attempt["host"] = host
+        settings: dict[str, Any] = {
             "seed": 0,
             "steps": len(rows),
             "data": "/home/someone/store",
@@ -103,7 +127,11 @@ class Workspace:
             "lock": DIGEST,
         }
         (directory / "run.json").write_text(json.dumps(run | (record or {})))
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        # Seeds differ, as those of real runs do.
+        seed = (settings | (config or {}))["seed"]
+        way = seed / 1000 if isinstance(seed, int) else 0
+        seen = ({**row, "train/loss": row["train/loss"] + way} if way else row for row in rows)
+        lines = "".join(json.dumps(row) + "\n" for row in seen)
         (directory / "metrics.jsonl").write_text(lines)
         return directory
 
@@ -112,10 +140,12 @@ class Workspace:
         end, bpb = values.pop("end", 4.0), values.pop("bpb", 2.0)
         tokens, time = values.pop("tokens", 10_000), values.pop("seconds", 100.0)
         steps = values.pop("steps", 100)
-        curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10]
-                 for i in range(1, 11)]  # fmt: skip
-        summary = {
-            "schema_version": 4,
+        # Seeds differ on the way, as those of real runs do.
+        way = values.get("seed", 0) / 1000
+        curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10
+                  + way * (i < 10)] for i in range(1, 11)]  # fmt: skip
+        summary: dict[str, Any] = {
+            "schema_version": 5,
             "variant": variant,
             "run": run,
             "run_schema": 3,
@@ -125,30 +155,36 @@ class Workspace:
             "data_digest": DIGEST,
             "sources_digest": DIGEST,
             "mixed_sources": False,
+            "origin": None if variant == "base" else ORIGIN,
             "lock": DIGEST,
             "numerics": {"jax.enable_x64": False},
             "git": {"commit": COMMIT, "dirty": False},
             "devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 1},
+            "host": HOST,
             "versions": {"python": "3.11.7"},
             "steps": steps,
             "tokens": tokens,
             "seconds": time,
             "flops_per_token": 100.0,
             "tokens_per_second": tokens / time,
+            "step_time_spread": 0.05,
             "final": {
                 "train_loss": end,
-                "heldout_loss": end,
+                "heldout_loss": 2.5 * bpb,
                 "heldout_bpb": bpb,
                 "ema_loss": None,
                 "ema_bpb": None,
             },
             "curve": curve,
             "heldout": [
-                [steps / 2, tokens // 2, time / 2, end + 1, bpb + 1],
-                [steps, tokens, time, end, bpb],
+                [steps / 2, tokens // 2, time / 2, 2.5 * (bpb + 1), bpb + 1],
+                [steps, tokens, time, 2.5 * bpb, bpb],
             ],
             "heldout_targets": 1000,
         } | values
+        if not summary["heldout"]:
+            summary["final"] = {**summary["final"], "heldout_loss": None, "heldout_bpb": None}
+        summary["config"] = {"seed": summary["seed"], **summary["config"]}
         path = self.root / f"docs/reports/runs/{variant}/{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(summary))

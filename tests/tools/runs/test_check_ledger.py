@@ -10,6 +10,7 @@ from tools.common.errors import ToolError
 from tools.ledger.ledger import LEDGER
 from tools.runs import __main__ as command
 from tools.runs import check_ledger
+from tools.runs.kept_sources import digest_of
 
 
 @pytest.fixture
@@ -144,9 +145,11 @@ def test_a_path_that_leads_out(repository, path):
 
 def test_summaries(repository):
     git = {"commit": repository.commit, "dirty": False}
-    good = repository.write_summary("base", "base-1", git=git)
+    nothing = digest_of({})  # base has no file but BUILD
+    good = repository.write_summary("base", "base-1", git=git, sources_digest=nothing)
     assert faults(repository) == []
-    lacking = {3: ("heldout_targets",)}
+    lacking = {4: ("origin", "host", "step_time_spread")}
+    lacking[3] = ("heldout_targets", *lacking[4])
     lacking[2] = ("run_schema", "numerics", *lacking[3])
     lacking[1] = ("roles", *lacking[2])
     for schema, keys in lacking.items():
@@ -156,7 +159,7 @@ def test_summaries(repository):
         older_path.write_text(json.dumps(older))
     assert faults(repository) == []
     repository.write_summary("nobody", "nobody-1", git=git)
-    repository.write_summary("base", "base-2", schema_version=5)
+    repository.write_summary("base", "base-2", schema_version=6)
     repository.write_summary("base", "base-3", curve=[])
     repository.write_summary("base", "base-4", run="base-1")
     runs = repository.root / "docs/reports/runs"
@@ -172,7 +175,7 @@ def test_summaries(repository):
     assert [line.split(": ")[0] for line in shorter] == [
         "nobody/nobody-1.json:3",
         "base/base-2.json:2",
-        "base/base-3.json:23",
+        "base/base-3.json:26",
         "base/base-4.json:4",
         "base/base-5.json:1",
         "base/base-6.json:1",

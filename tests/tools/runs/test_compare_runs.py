@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from tests.tools.runs.conftest import compared
 from tools.common.errors import ToolError
 from tools.runs import claim as command
 from tools.runs import run_summary
 from tools.runs.claim import claims, render
-from tools.runs.compare_runs import AXES, amount, compare, groups, p_value, sentence
+from tools.runs.compare_runs import AXES, Comparison, amount, compare, groups, p_value, sentence
 from tools.runs.stats import Sample, value_at, welch
 
 samples = st.lists(st.floats(-100, 100), min_size=2, max_size=9)
@@ -85,8 +86,7 @@ def seeds(workspace):
 
 
 def readings(workspace):
-    (result,) = claims(workspace.root, "moe", "base")
-    return result.readings
+    return compared(workspace.root, "moe").readings
 
 
 def test_a_claim(seeds):
@@ -163,6 +163,25 @@ def test_other_hardware_allows_no_claim_on_time(seeds):
     assert "different devices (1 × cpu, 8 × TPU v4)" in readings(seeds)["time"]
 
 
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"host": {"processor": "B", "cores": 2}}, "different processors (A Processor, 2 cores; B"),
+        ({"host": {"processor": "A Processor", "cores": 4}}, "2 cores; A Processor, 4 cores)"),
+        ({"host": None}, "base-1 does not tell its processor, its cores and how evenly its steps"),
+        ({"step_time_spread": None}, "base-1 does not tell its processor"),
+        ({"step_time_spread": 0.26}, "the steps of base-1 took unequally long (from the 10th to"),
+    ],
+)
+def test_times_of_unlike_machines_allow_no_claim(seeds, values, message):
+    seeds.write_summary("base", "base-1", seed=1, bpb=2.001, step_time_spread=0.25)
+    assert not isinstance(readings(seeds)["time"], str)
+    seeds.write_summary("base", "base-1", seed=1, bpb=2.001, **values)
+    result = readings(seeds)
+    assert message in result["time"] and not isinstance(result["tokens"], str)
+    assert sentence(result["time"], "moe", "base").startswith("no claim: ")
+
+
 def test_without_evaluations_the_training_loss_is_read(workspace):
     for seed, end in enumerate((4.0, 4.1)):
         workspace.write_summary("base", f"base-{seed}", seed=seed, end=end)
@@ -183,7 +202,8 @@ def test_held_out_values_over_other_targets_do_not_compare(workspace):
         config = {"eval_batches": 4, "batch_size": size, "sequence_length": 64}
         for seed, variant in ((seed, v) for seed in (0, 1) for v in ("base", "moe")):
             given = config if variant == "base" else config | {"batch_size": 8}
-            older = {"heldout_targets": None, "config": given}
+            tokens = 100 * given["batch_size"] * 64
+            older = {"heldout_targets": None, "config": given, "tokens": tokens}
             workspace.write_summary(variant, f"{variant}-{seed}", seed=seed, **older)
         assert (readings(workspace)["tokens"].metric == "training loss") == (size == 16)
 
@@ -191,8 +211,11 @@ def test_held_out_values_over_other_targets_do_not_compare(workspace):
 def test_only_runs_on_the_same_data_compare(seeds):
     for seed in range(3):
         seeds.write_summary("moe", f"moe-{seed}", seed=seed, data_digest="e" * 64)
-    with pytest.raises(ToolError, match="have no runs on the same data"):
-        claims(seeds.root, "moe", "base")
+    (result,) = claims(seeds.root, "moe", "base")
+    assert str(result) == (
+        "no claim: no run of base as of cccccccccccc is on the same data; record one, or name "
+        "another with --against base@RUN"
+    )
 
 
 def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
@@ -206,7 +229,7 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
     seeds.write_summary("moe", "moe-f", seed=12, numerics=None)
     result = claims(seeds.root, "moe", "base")
     assert [len(c.variant.runs) for c in result] == [3, 1, 1, 1, 1, 1, 1]
-    assert {c.differs for c in result} == {
+    assert {c.differs for c in result if isinstance(c, Comparison)} == {
         (),
         ("learning_rate 0.01 → 0.02",),
         ("packages (another lock)",),
@@ -215,6 +238,21 @@ def test_runs_of_other_settings_sources_or_packages_are_not_pooled(seeds):
         ("flags of JAX and XLA (recorded of one side alone)",),
     }
     assert "settings that differ: jax.enable_x64 False → True" in "".join(map(render, result))
+
+
+def test_a_setting_that_only_one_side_has_is_named(seeds):
+    config = {"steps": 100, "learning_rate": 0.01}
+    for seed in range(3):
+        ours = {**config, "model": {"window": 64}}
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], config=ours)
+        theirs = {**config, "model": {"cap": 30.0}}
+        seeds.write_summary("base", f"base-{seed}", seed=seed, bpb=2 + seed / 1000, config=theirs)
+    result = compared(seeds.root, "moe")
+    assert result.differs == (
+        "model.cap 30.0 of base, moe has none",
+        "model.window 64, base has none",
+    )
+    assert f"settings that differ: {'; '.join(result.differs)}\n" in render(result)
 
 
 def test_the_origins_most_alike_group_is_compared(seeds):
@@ -240,8 +278,12 @@ def test_the_command(seeds, capsys):
     arguments = ["moe", "--against", "base", "--root", str(seeds.root)]
     assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "moe (moe-0, moe-1, moe-2) against base (base-0, base-1, base-2)"
-    assert lines[1].startswith("  equal tokens (10K tokens): moe is better by 0.1000 bits ")
+    assert lines[:3] == [
+        "moe (moe-0, moe-1, moe-2; sources aaaaaaaaaaaa)",
+        "  against base (base-0, base-1, base-2; sources aaaaaaaaaaaa)",
+        "  which is base as of cccccccccccc, from which it was copied",
+    ]
+    assert lines[3].startswith("  equal tokens (10K tokens): moe is better by 0.1000 bits ")
     assert [line.split("(")[0] for line in lines if line.startswith("  e")] == [
         "  equal tokens ",
         "  equal FLOPs ",
@@ -266,7 +308,7 @@ def test_claims_that_cannot_be_asked_for(workspace, name, against, message):
 
 def test_a_malformed_summary_stops_a_claim(seeds):
     seeds.write_summary("base", "base-9", curve=[])
-    with pytest.raises(ToolError, match="base-9.json:23: curve: is malformed"):
+    with pytest.raises(ToolError, match="base-9.json:26: curve: is malformed"):
         claims(seeds.root, "moe", "base")
 
 

@@ -307,10 +307,11 @@ def test_results_stand_in_the_ledger(workspace):
 
 def test_results_against_the_origin(workspace):
     record(seeds(workspace, "base", [2.0, 2.1]), workspace.root)
-    record(seeds(workspace, "moe", [1.0, 1.1]), workspace.root)
+    record(seeds(workspace, "moe", [1.0, 1.1002]), workspace.root, against="base@base-0")
     assert results(workspace, "moe").startswith(
-        "[recorded: 10 steps, 5K tokens, seeds 0, 1; moe is lower; difference -1.0000 bits per byte"
+        "[recorded: 10 steps, 5K tokens, seeds 0, 1; moe is better by 0.9999 bits per byte; 95% "
     )
+    assert "; against base as recorded in base-0 (sources " in results(workspace, "moe")
 
 
 def test_results_keep_what_people_wrote(workspace):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tools.runs.conftest import COMMIT, DIGEST, OTHER, SOURCES, entry, row, rows
+from tests.tools.runs.conftest import COMMIT, DIGEST, HOST, OTHER, SOURCES, entry, row, rows
 from tools.common.errors import ToolError
 from tools.runs import record as command
 from tools.runs import run_summary
@@ -100,7 +100,7 @@ def test_a_run_is_recorded_under_the_ledgers_name(workspace):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"record": {"schema_version": 4}}, "schema_version is 4, this tool knows 1, 2, 3"),
+        ({"record": {"schema_version": 5}}, "schema_version is 5, this tool knows 1, 2, 3, 4"),
         ({"record": {"roles": {"seed": 1}}}, "roles is not what a run writes"),
         ({"record": {"attempts": []}}, "attempts is not what a run writes"),
         ({"record": {"attempts": [{}]}}, "attempts[0].from_step is not what a run writes"),
@@ -202,6 +202,19 @@ def test_all_or_none(workspace):
     assert "is also another's: rename the directory" in refusal(workspace, good, twin)
 
 
+def test_one_run_under_another_seed_is_refused(workspace):
+    record([workspace.write_run("base-1", rows(10))], workspace.root)
+    copy = workspace.write_run("base-2", rows(10), config={"seed": 1})
+    (copy / "metrics.jsonl").write_bytes(
+        (workspace.root / "runs/base-1/metrics.jsonl").read_bytes()
+    )
+    with pytest.raises(ToolError, match="base-2.json: has the losses of .*base-1.json, whose seed"):
+        record([copy], workspace.root)
+    assert not (workspace.root / "docs/reports/runs/base/base-2.json").exists()
+    again = workspace.write_run("base-3", rows(10))
+    record([again], workspace.root)  # a seed run twice gives the same losses
+
+
 def test_another_run_of_that_name_is_kept(workspace):
     path, *_ = record([workspace.write_run("base-1", rows(10))], workspace.root)
     before = (workspace.root / path).read_bytes()
@@ -231,7 +244,8 @@ def test_many_evaluations_and_long_numbers_fit(workspace):
         )
         for step in range(1, 3001)
     ]
-    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
+    run = workspace.write_run("base-1", lines, config={"steps": lines[-1]["step"]})
+    path, *_ = record([run], workspace.root)
     result = run_summary.load(workspace.root / path, path)
     assert result.heldout[0][0] == 997 and result.heldout[-1][0] == result.steps
 
@@ -332,3 +346,35 @@ def test_steps_made_under_other_flags_are_refused(workspace):
 def test_flags_that_no_run_writes(workspace, value):
     run = workspace.write_run("base-1", rows(10), numerics=(value,))
     assert "attempts[0].numerics is not what a run writes" in refusal(workspace, run)
+
+
+def test_a_summary_tells_the_machine_and_how_evenly_its_steps_ran(workspace):
+    lines = rows(101)
+    for line, extra in zip(lines[1:], range(100), strict=True):
+        line["throughput/step_time"] = 1.0 + extra / 100  # the first compiled
+    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
+    result = run_summary.load(workspace.root / path, path)
+    assert result.host == HOST
+    assert result.step_time_spread == pytest.approx(0.8 * 0.99 / 1.495, rel=0.01)
+    short = workspace.write_run("base-2", rows(10))
+    path, *_ = record([short], workspace.root)
+    assert run_summary.load(workspace.root / path, path).step_time_spread is None
+
+
+def test_a_run_that_moved_to_another_machine_tells_none(workspace):
+    other = {"processor": "Another", "cores": 2}
+    resumed = {"earlier": (RAN,), "starts": (0, 5)}
+    moved = workspace.write_run("base-1", rows(10), hosts=(other, HOST), **resumed)
+    stayed = workspace.write_run("base-2", rows(10), hosts=(HOST, HOST), **resumed)
+    older = workspace.write_run("base-3", rows(10), schema=3)
+    hosts = []
+    for run in (moved, stayed, older):
+        path, *_ = record([run], workspace.root)
+        hosts.append(run_summary.load(workspace.root / path, path).host)
+    assert hosts == [None, HOST, None]
+
+
+@pytest.mark.parametrize("host", [None, {}, {"processor": "", "cores": 1}, {**HOST, "cores": 0}])
+def test_hosts_that_no_run_writes(workspace, host):
+    run = workspace.write_run("base-1", rows(10), hosts=(host,))
+    assert "attempts[0].host is not what a run writes" in refusal(workspace, run)

@@ -280,8 +280,8 @@ def test_hostile_text_stays_text(workspace, hostile):
         diffs=["moe"],
     )
     kind = {"count": 1, "kind": hostile, "platform": hostile, "processes": 1}
-    workspace.write_summary("base", "base-1", config={"steps": 1, "x": hostile})
-    workspace.write_summary("moe", "moe-1", devices=kind, config={"steps": 1, "x": 1})
+    workspace.write_summary("base", "base-1", config={"steps": 100, "x": hostile})
+    workspace.write_summary("moe", "moe-1", devices=kind, config={"steps": 100, "x": 1})
     made = [*result.items(), *pages(workspace, diffs=["moe"]).items()]
     for page in [page for path, page in made if path.endswith(".md")]:
         # The page that compares asks for its own.

@@ -71,7 +71,7 @@ class Workspace:
         rows = [
             {
                 "step": step,
-                "train/loss": 5.0 - step,
+                "train/loss": 5.0 - step + seed / 100,
                 "throughput/step_time": seconds / 2,
                 "throughput/tokens_per_second": 10.0,
                 "throughput/total_tokens": 500 * step,

@@ -177,3 +177,50 @@ def test_lint_needs_the_standard_library_alone(workspace):
         [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def planted(workspace, seed: int = 1, **values) -> list[str]:
+    """The faults of a record in which a run, which has a line of its own, has other values."""
+    path = workspace.recorded()
+    lines = path.read_text().splitlines()
+    number = lines.index('"runs": [') + 1 + seed
+    run = json.loads(lines[number].rstrip(","))
+    comma = "," if lines[number].endswith(",") else ""
+    lines[number] = json.dumps(run | values) + comma
+    path.write_text("\n".join(lines))
+    place = f"{RECORD}:{number + 1}: runs[{seed}]."
+    return [fault.removeprefix(place) for fault in command.check(workspace.root)]
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"tokens": 10}, "tokens: is 10, but the curve has 1,000 at step 2: write it with"),
+        ({"steps": 9}, "steps: is 9, of 2 that the config plans"),
+        ({"seconds": 50.0}, "seconds: is 50, but the curve ends at 101 s"),
+        ({"curve": [[2, 500, 1.0, 4.0], [1, 1000, 2.0, 3.0]]}, "curve: is "),
+    ],
+)
+def test_numbers_that_do_not_follow_are_named(workspace, values, message):
+    assert any(fault.startswith(message) for fault in planted(workspace, **values))
+
+
+def test_one_run_recorded_as_several_seeds(workspace):
+    path = workspace.recorded()
+    runs = json.loads(path.read_text())["runs"]
+    workspace.edit(path, runs=[runs[0], {**runs[0], "seed": 1}, runs[2]])
+    found = only(workspace).partition("runs[1].")[2]
+    assert found == "curve: is that of runs[0], whose seed is another: run that seed"
+
+
+def test_a_digest_of_zeros_is_named(workspace):
+    path = workspace.recorded()
+    software = json.loads(path.read_text())["software"] | {"lock": "0" * 64}
+    workspace.edit(path, software=software)
+    assert f": software.lock: is {'0' * 60!r}" in only(workspace)
+
+
+def test_a_key_that_stands_twice_is_named(workspace):
+    path = workspace.recorded()
+    path.write_text(path.read_text().replace('"track":', '"track": "other",\n"track":'))
+    assert only(workspace).startswith(f"{RECORD}:5: the key 'track' stands twice")

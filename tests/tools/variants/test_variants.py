@@ -4,9 +4,10 @@ import pytest
 
 from tools.diff.histogram import Counts
 from tools.diff.plumbing import whose
+from tools.speedrun.tracks import AREA
 from tools.variants.__main__ import main
 from tools.variants.facts import compare
-from tools.variants.listing import listing, reasons
+from tools.variants.listing import SPEEDRUNS, listing, reasons
 
 NAMES = ("experiments/grug/moe", "experiments/grug/base")
 FACTS: dict[str, int | str | None] = {
@@ -147,6 +148,13 @@ def test_a_directory_without_an_entry_is_unrecorded():
     out = listing(REQUEST, [], "json")
     (row,) = json.loads(out)["variants"]
     assert (row["name"], row["status"], row["origin"]) == ("moe", "unrecorded", None)
+
+
+def test_a_speedrun_is_recorded_elsewhere():
+    assert SPEEDRUNS == AREA
+    one = {**VARIANT, "path": f"{AREA}/2026-11-22_baseline"}
+    (row,) = json.loads(listing({**REQUEST, "variants": [one]}, [], "json"))["variants"]
+    assert (row["name"], row["status"]) == ("2026-11-22_baseline", "speedrun")
 
 
 def test_a_wrong_ledger_ends_with_1_and_its_lines(tmp_path, capsys):

@@ -16,7 +16,7 @@ import numpy as np
 from .sources import DIRECTORY, ROOT, Sources, file_digest, find_sources, git_state
 from .storage import Folder
 
-RUN_SCHEMA = 3
+RUN_SCHEMA = 4
 VARIANT = DIRECTORY.name
 LOCK = ROOT / "tools/locks/cpu.lock"
 # Recorded because they change a run's numbers: these variables with all of JAX's own, and
@@ -77,6 +77,21 @@ def numerics() -> dict[str, Any]:
     }
 
 
+def host() -> dict[str, Any]:
+    """The processor's model, and the logical cores that this process may use.
+
+    Times of runs compare only where both are equal.
+    """
+    linux = sys.platform == "linux"
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if linux else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.processor() or platform.machine()
+    return {
+        "processor": processor or "unknown",
+        "cores": len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1,
+    }
+
+
 def write_record(
     run_dir: str | Path,
     config: dict[str, Any],
@@ -115,6 +130,7 @@ def write_record(
             "count": jax.device_count(),
             "processes": jax.process_count(),
         },
+        "host": host(),
         "versions": {"python": platform.python_version(), **dict(sorted(installed.items()))},
     }
     earlier = json.loads(folder.read("run.json") or b"{}")

@@ -1,0 +1,130 @@
+"""What a record of a run says twice, or what follows from other parts of it, is computed again.
+
+Uses the standard library alone, because lint runs it on speedruns.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+Fault = tuple[str, str]
+"""A field, and what is wrong with it."""
+Points = Sequence[Sequence[float]]
+"""Rows of (step, tokens, seconds, loss, ...)."""
+
+_ZEROS = re.compile(r"0+")
+# Numbers are rounded to six digits when they are recorded.
+_ROUNDED = 2e-5
+
+
+def is_zero(digest: Any) -> bool:
+    """Whether a digest is that of nothing: zeros alone."""
+    return isinstance(digest, str) and bool(_ZEROS.fullmatch(digest))
+
+
+def close(value: float, other: float, tolerance: float = _ROUNDED) -> bool:
+    """Whether two numbers are equal, but for the rounding of a record."""
+    return math.isclose(value, other, rel_tol=tolerance, abs_tol=1e-9)
+
+
+def counted(
+    steps: int, tokens: int, config: Mapping[str, Any], curve: Points, planned: Any
+) -> Iterator[Fault]:
+    """Faults of the numbers of steps and tokens, beside the settings and the curve.
+
+    Where the curve's own tokens per step change, as with a batch that grows, its end alone counts.
+    """
+    if isinstance(planned, int) and steps > planned:
+        yield "steps", f"is {steps:,}, of {planned:,} that the config plans"
+    sizes = [config.get(name) for name in ("batch_size", "sequence_length")]
+    rate = math.prod(size for size in sizes if isinstance(size, int)) if all(sizes) else 0
+    is_even = all(abs(point[1] - point[0] * rate) <= 0.05 * rate + 1 for point in curve)
+    if rate and is_even and tokens != steps * rate:
+        yield (
+            "tokens",
+            f"is {tokens:,}, but {steps:,} steps of {rate:,} tokens are {steps * rate:,}",
+        )
+    elif rate and not is_even and _is_straight(curve):
+        yield "curve", f"has other tokens at its steps than {rate:,} per step, as the config says"
+    end = curve[-1]
+    # Its last point is a mean over neighbours, which end with the last step.
+    width = math.ceil(steps / len(curve))
+    if not steps - 2 * width <= end[0] <= steps:
+        yield "curve", f"ends at step {end[0]:g}, and the run at step {steps:,}"
+    elif not _follows(tokens, curve, 1):
+        yield "tokens", f"is {tokens:,}, but the curve has {end[1]:,.0f} at step {end[0]:g}"
+
+
+def _is_straight(curve: Points) -> bool:
+    """Whether the tokens per step are the same all along a curve."""
+    first = curve[0][1] / curve[0][0]
+    return all(close(point[1] / point[0], first, 0.05) for point in curve)
+
+
+def _follows(total: float, curve: Points, column: int) -> bool:
+    """Whether a total lies after the curve's end in that column, and not far after."""
+    end = curve[-1][column]
+    longest = max((b[column] - a[column] for a, b in pairwise(curve)), default=end)
+    return end * (1 - _ROUNDED) <= total <= (end + 2 * longest) * (1 + _ROUNDED)
+
+
+def timed(seconds: float, curve: Points) -> Iterator[Fault]:
+    """Faults of the time: the curve's last point lies before the end, and not far before."""
+    if not _follows(seconds, curve, 2):
+        yield "seconds", f"is {seconds:g}, but the curve ends at {curve[-1][2]:g} s"
+
+
+def trained(loss: float, curve: Points) -> Iterator[Fault]:
+    """Faults of the final training loss, a mean of the last 2% of the steps: the curve's end."""
+    tail = [point[3] for point in curve[-max(2, len(curve) // 20) :]]
+    room = max(tail) - min(tail) + _ROUNDED * max(map(abs, tail))
+    if not min(tail) - room <= loss <= max(tail) + room:
+        yield "final", f"train_loss is {loss:g}, but the curve ends at {curve[-1][3]:g}"
+
+
+def held_out(
+    final: Mapping[str, float | None], heldout: Points, steps: int, tokens: int, seconds: float
+) -> Iterator[Fault]:
+    """Faults of the final held-out loss; rows of evaluations end with loss and bits per byte."""
+    if not heldout:
+        if final["heldout_loss"] is not None or final["heldout_bpb"] is not None:
+            yield "final", "has a held-out loss, and heldout no evaluation"
+        return
+    end = heldout[-1]
+    if end[0] > steps or end[2] > seconds * (1 + _ROUNDED):
+        yield (
+            "heldout",
+            f"ends at step {end[0]:g}, after {end[2]:g} s; the run at step {steps:,}, after "
+            f"{seconds:g} s",
+        )
+    at_end = end[0] == steps
+    for name, value in (("heldout_loss", end[3]), ("heldout_bpb", end[4])):
+        expected = value if at_end else None
+        if final[name] != expected:
+            yield "final", f"{name} is {final[name]}, but heldout ends with {expected}"
+    if at_end and end[1] != tokens:
+        yield "tokens", f"is {tokens:,}, but heldout has {end[1]:,.0f} at the last step"
+    # Both are sums over the same text: of nats, over its targets, and of bits, over its bytes.
+    shares = [row[3] / row[4] for row in heldout if row[4]]
+    if len(shares) < len(heldout) or not all(close(x, shares[0], 1e-4) for x in shares):
+        yield "heldout", "has losses and bits per byte in a ratio that changes, over the same text"
+
+
+def copies(runs: Iterable[tuple[str, int, Points]]) -> dict[str, str]:
+    """The runs whose losses are another run's, though their seeds differ: copy, then original.
+
+    Args:
+        runs: name, seed and curve of each.
+    """
+    first: dict[tuple[float, ...], tuple[str, int]] = {}
+    found: dict[str, str] = {}
+    for name, seed, curve in runs:
+        losses = tuple(point[3] for point in curve)
+        other, other_seed = first.setdefault(losses, (name, seed))
+        if other_seed != seed:
+            found[name] = other
+    return found
