@@ -131,7 +131,7 @@ _RULES = """
   margin: 0;
   padding: 0;
 }
-.gd .tree li {
+.gd .tree.tree li {
   margin: 0;
   padding: 1px 0;
 }
@@ -513,6 +513,16 @@ _RULES = """
 @media print {
   .gd .tree {
     display: none;
+  }
+  .gd table.d, .gd .d td {
+    font-size: 9px;
+    line-height: 1.35;
+  }
+  .gd .d col:nth-child(odd) {
+    width: 36px;
+  }
+  .gd .d tr {
+    break-inside: avoid;
   }
   .gd .file>summary {
     position: static;
