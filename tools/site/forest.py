@@ -52,7 +52,7 @@ def _head(reading: Reading, variant: str, origin: str, height: int) -> str:
         mean, interval = better(test.difference, reading.metric), between(test.low, test.high)
         told = f"{len(reading.pairs)} pairs; the mean is {mean}, its 95% interval {interval}."
     return (
-        f'<svg class="grug-forest" role="img" viewBox="0 0 {WIDTH} {height}" '
+        f'<svg class="grug-forest" data-search-exclude role="img" viewBox="0 0 {WIDTH} {height}" '
         'aria-labelledby="forest-title forest-desc" xmlns="http://www.w3.org/2000/svg">'
         f'<title id="forest-title">{text(title)}</title>'
         f'<desc id="forest-desc">{text(told)}</desc>'

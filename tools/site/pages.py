@@ -196,7 +196,7 @@ def _verdict(entry: Entry, archive: Archive) -> str:
     if found and found.reading:
         said = _sentence(verdict(found.reading, entry.name))
         parts.append(
-            f'<p class="grug-verdict">{text(said)}<small>'
+            f'<p class="grug-verdict" data-search-exclude>{text(said)}<small>'
             f"{text(found.reading.metric)} at equal tokens, against {text(entry.origin)}"
             "</small></p>"
             f"{forest(found.reading, entry.name, entry.origin)}"
