@@ -70,8 +70,9 @@ const filterable = (table) => {
   );
   const words = document.createElement("input");
   words.type = "search";
+  // Not `q`, by which the theme opens its own search.
   const fields = {
-    q: words,
+    words,
     status: choice("status", table.dataset.statuses.split("|")),
     bucket: choice("bucket", table.dataset.buckets.split("|")),
   };
@@ -105,7 +106,7 @@ const filterable = (table) => {
   form.setAttribute("role", "search");
   form.setAttribute("aria-label", "Experiments");
   form.append(
-    labelled("Words", fields.q),
+    labelled("Words", fields.words),
     labelled("Status", fields.status),
     labelled("Bucket", fields.bucket),
     count,

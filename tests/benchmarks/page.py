@@ -120,7 +120,8 @@ def section(report: Report, note: str) -> str:
     accelerator = f", {where['accelerator']}" if "accelerator" in where else ""
     versions = ", ".join(f"{name} {v}" for name, v in sorted(report.versions.items()))
     parts.append(
-        f"<small data-search-exclude>{where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB{accelerator}, "
+        f"<small data-search-exclude>{where['cpu']}, {where['cores']} cores, "
+        f"{where['memory_gib']} GiB{accelerator}, "
         f"{where['kernel']}; {report.date}, commit {report.commit}; load {report.load:.1f} before; "
         f"{versions}; {', '.join(f'{k}={v}' for k, v in sorted(report.options.items()))}.</small>"
     )

@@ -106,12 +106,13 @@ def test_filters_are_kept_in_the_address(index, server, variant, visit, served):
     expect(rows).to_have_count(1)
     expect(page.get_by_role("status")).to_have_text(f"1 of {everything} experiments")
     page.get_by_role("button", name="Held out").click()
-    assert "q=" in page.url and "sort=Held+out" in page.url
+    assert "words=" in page.url and "sort=Held+out" in page.url
     page.get_by_label("Status").select_option("deleted")
     expect(rows).to_have_count(0)
     page.get_by_label("Status").select_option("")
     page.reload()
     expect(rows).to_have_count(1)
+    assert not page.locator("#__search").is_checked()  # the theme's own search stays closed
     expect(page.get_by_label("Words")).to_have_value(f"{variant.stem} equal")
     expect(page.locator("th", has_text="Held out")).to_have_attribute("aria-sort", "ascending")
     assert "status=" not in page.url

@@ -1,5 +1,6 @@
 """No page is wider than its window, and none violates WCAG 2 A or AA, light or dark."""
 
+import re
 from itertools import product
 
 import pytest
@@ -115,3 +116,17 @@ def test_what_scrolls_takes_the_keyboard(site, visit):
     narrow, wide = (visit(site / "benchmarks.html", width=width) for width in (375, 1440))
     narrow.wait_for_selector(".md-typeset__scrollwrap[tabindex='0']")
     assert 0 not in wide.evaluate(wraps)
+
+
+def test_on_paper_a_report_is_black_on_white_and_not_endless(variant, visit):
+    page = visit(variant, scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.wait_for_timeout(300)
+    ink = "getComputedStyle(document.querySelector('.md-typeset h1')).color"
+    assert page.evaluate(ink) == "rgb(0, 0, 0)"
+    assert not page.locator(".md-header").is_visible()
+    for selector in ("body", ".gd", ".gd .file"):
+        ground = f"getComputedStyle(document.querySelector('{selector}')).backgroundColor"
+        assert page.evaluate(ground) in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)"), selector
+    pages = len(re.findall(rb"/Type\s*/Page[^s]", page.pdf(format="A4")))
+    assert 1 < pages < 40

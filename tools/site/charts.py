@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from tools.ledger.ledger import Entry
-from tools.runs.compare_runs import Comparison, Group, Reading, amount, compare, groups, sentence
+from tools.runs.compare_runs import Comparison, Group, Reading, Refusal, amount, groups, sentence
 from tools.runs.run_summary import RUNS, Run
 from tools.runs.stats import Sample, thin
 from tools.site.markup import text
@@ -15,21 +14,29 @@ from tools.site.svg import POINTS, Series, chart
 _COLUMN = {"tokens": 1, "time": 2}
 
 
-def runs_section(entry: Entry, runs: Sequence[Run], against: Sequence[Run]) -> str:
-    """The section's HTML without its heading; `against` are the origin's runs."""
+def runs_section(runs: Sequence[Run], said: Sequence[Comparison | Refusal]) -> str:
+    """The section's HTML without its heading.
+
+    Args:
+        runs: the experiment's runs.
+        said: what can be said of each of their groups; nothing of one written from scratch.
+    """
     if not runs:
         return "<p>No run is recorded.</p>"
-    comparisons = compare(runs, against)
-    compared = {id(run) for c in comparisons for run in c.variant.runs}
-    alone = [g for g in groups(runs) if not all(id(run) in compared for run in g.runs)]
-    parts = [_comparison(c, f"c{i}") for i, c in enumerate(comparisons)]
-    for i, group in enumerate(alone):
-        parts.append(_charts([(group, False)], f"a{i}"))
-        if against:
-            parts.append(f"<p>{text(entry.origin)} has no run on the same data.</p>")
-        elif entry.origin != "none":
-            parts.append(f"<p>{text(entry.origin)} has no recorded run to compare with.</p>")
+    parts = []
+    for i, one in enumerate(said):
+        if isinstance(one, Comparison):
+            parts.append(_comparison(one, f"c{i}"))
+        else:
+            parts += [_charts([(one.variant, False)], f"c{i}"), f"<p>{text(_sentence(one))}</p>"]
+    if not said:
+        parts = [_charts([(group, False)], f"a{i}") for i, group in enumerate(groups(runs))]
     return f"<div data-search-exclude>{''.join(parts)}{_runs_table(runs)}</div>"
+
+
+def _sentence(refusal: Refusal) -> str:
+    said = str(refusal)
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def _comparison(comparison: Comparison, name: str) -> str:
@@ -40,10 +47,11 @@ def _comparison(comparison: Comparison, name: str) -> str:
     rows = []
     for axis, reading in comparison.readings.items():
         spent, notes = "", ""
+        q = comparison.q if axis == "tokens" else None
         if isinstance(reading, Reading):
             spent = f" ({amount(axis, reading.spent)})"
             notes = "".join(f"<br><small>{text(note)}</small>" for note in reading.notes)
-        verdict, between, remainder = text(sentence(reading, ours, theirs)).partition("; ")
+        verdict, between, remainder = text(sentence(reading, ours, theirs, q)).partition("; ")
         claim = f"<b>{verdict}</b>{between}{remainder}"
         rows.append(f"<dt>Equal {axis}{text(spent)}</dt><dd>{claim}{notes}</dd>")
     return "".join(parts) + f'<dl class="grug-claims">{"".join(rows)}</dl>'

@@ -8,8 +8,8 @@ from tools.runs.compare_runs import Reading, better, between
 from tools.site.markup import text
 from tools.site.svg import number, short, ticks
 
-WIDTH, ROW = 640, 26
-_LEFT, _RIGHT, _TOP, _BOTTOM = 92, 104, 30, 30
+WIDTH, ROW = 460, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 78, 30, 30
 
 
 def forest(reading: Reading, variant: str, origin: str) -> str:
@@ -52,7 +52,7 @@ def _head(reading: Reading, variant: str, origin: str, height: int) -> str:
         mean, interval = better(test.difference, reading.metric), between(test.low, test.high)
         told = f"{len(reading.pairs)} pairs; the mean is {mean}, its 95% interval {interval}."
     return (
-        f'<svg class="grug-forest" role="img" viewBox="0 0 {WIDTH} {height}" '
+        f'<svg class="grug-forest" data-search-exclude role="img" viewBox="0 0 {WIDTH} {height}" '
         'aria-labelledby="forest-title forest-desc" xmlns="http://www.w3.org/2000/svg">'
         f'<title id="forest-title">{text(title)}</title>'
         f'<desc id="forest-desc">{text(told)}</desc>'
@@ -64,7 +64,7 @@ def _axis(x: Callable[[float], str], edge: float, height: int) -> list[str]:
     bottom = height - _BOTTOM
     zero = x(0.0)
     parts = [f'<line class="grug-axis" x1="{zero}" x2="{zero}" y1="{_TOP - 8}" y2="{bottom}"/>']
-    for value in ticks(-edge, edge, 5):
+    for value in ticks(-edge, edge, 4):
         place = x(value)
         parts.append(
             f'<line class="grug-grid" x1="{place}" x2="{place}" y1="{bottom}" y2="{bottom + 4}"/>'

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tools.ledger.ledger import BUCKETS, STATUSES, Entry
-from tools.runs.compare_runs import SIGNIFICANT, amount
+from tools.runs.compare_runs import SIGNIFICANT, amount, p_value
 from tools.site.markup import clip, inline, slug, text
 from tools.site.results import Result
 from tools.site.svg import Node, lineage
@@ -68,7 +68,8 @@ def index_page(
 
 _NOTE = (
     '<p class="grug-note">Difference: held-out bits per byte less those of the origin at equal '
-    "tokens, with the 95% interval; below zero is better. Held out: mean over seeds at the end of "
+    "tokens, with the 95% interval; below zero is better; q is the share of false ones to expect "
+    "among all that are as sure. Held out: mean over seeds at the end of "
     "training; only values after equal tokens on equal data compare, and sorting keeps them "
     "together. FLOPs: per token, of those of the origin. Cost: of training all the seeds that the "
     "row is about. Changed: lines added and deleted against the origin today. Date: of the commit "
@@ -157,6 +158,8 @@ def difference(result: Result | None) -> Cell:
     if test is None:
         return f"{found:.6f}", f"{shown}<small>one seed</small>"
     interval = f"{test.low:+.4f} to {test.high:+.4f}".replace("-", "−")
+    if result.comparison and result.comparison.q is not None:
+        interval += f", {text(p_value(result.comparison.q, 'q'))}"
     if test.p < SIGNIFICANT:
         kind = "better" if test.difference < 0 else "worse"
         shown = f'<b class="grug-{kind}">{shown} {kind}</b>'

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from tools.common.paths import local_path
 from tools.ledger import kept_trees, pins
 from tools.ledger.ledger import Entry, load_ledger
 from tools.runs import run_summary
-from tools.runs.compare_runs import verdict
+from tools.runs.compare_runs import Comparison, Refusal, verdict
+from tools.runs.ledger_claims import of_ledger
 from tools.runs.run_summary import Run
 from tools.site import compare_page
 from tools.site.charts import runs_section
@@ -58,16 +59,14 @@ class Archive:
     """The day on which each came, by name."""
     forks: Mapping[str, Mapping[str, Any]]
     """Lines added and deleted since an experiment was copied, by its path."""
+    claims: Mapping[str, Sequence[Comparison | Refusal]]
+    """What can be said of each group of runs, by the experiment's name."""
     results: Mapping[str, Result]
     """Headlines by name; experiments without runs have none."""
 
     def facts_of(self, entry: Entry) -> Mapping[str, Any]:
         """The facts of an experiment; empty for a deleted one."""
         return {} if entry.status == "deleted" else self.facts.get(entry.path, {})
-
-    def origin(self, entry: Entry) -> Entry | None:
-        """The entry of an experiment's origin, if it is recorded."""
-        return next((other for other in self.entries if other.name == entry.origin), None)
 
 
 def gather(
@@ -82,10 +81,9 @@ def gather(
         raise ToolError("\n".join(faults))
     by_name = {name: tuple(run for run in runs if run.variant == name) for name in names}
     diff_names = {path.stem for path in diffs.glob("*.html")}
+    claims = of_ledger(entries, runs)
     results = {
-        entry.name: found
-        for entry in entries
-        if (found := result(by_name[entry.name], by_name.get(entry.origin, ())))
+        name: found for name, own in by_name.items() if (found := result(own, claims.get(name, ())))
     }
     return Archive(
         tuple(entries),
@@ -94,6 +92,7 @@ def gather(
         frozenset(diff_names & names),
         read_dates(dates) if dates else {},
         read_forks(forks) if forks else {},
+        claims,
         results,
     )
 
@@ -175,15 +174,14 @@ def render(archive: Archive) -> dict[str, str]:
 
 def variant_page(entry: Entry, archive: Archive) -> str:
     """The page of one experiment: what was learned, how sure that is, and what it changed."""
-    origin = archive.origin(entry)
-    against = archive.runs.get(origin.name, ()) if origin else ()
+    said = archive.claims.get(entry.name, ())
     blocks = [
         f"---\ntitle: {json.dumps(entry.name)}\nhide: [navigation, toc]\n---",
         f"# {heading(entry.name)}",
         _tags(entry),
         f'<p class="grug-lead">{inline(_sentence(entry.purpose))}</p>',
         f"## Verdict\n\n{_verdict(entry, archive)}",
-        "## Runs\n\n" + runs_section(entry, archive.runs[entry.name], against),
+        "## Runs\n\n" + runs_section(archive.runs[entry.name], said),
         f"## About\n\n{_facts_table(entry, archive)}",
     ]
     if entry.notes:
@@ -202,7 +200,7 @@ def _verdict(entry: Entry, archive: Archive) -> str:
     if found and found.reading:
         said = _sentence(verdict(found.reading, entry.name))
         parts.append(
-            f'<p class="grug-verdict">{text(said)}<small>'
+            f'<p class="grug-verdict" data-search-exclude>{text(said)}<small>'
             f"{text(found.reading.metric)} at equal tokens, against {text(entry.origin)}"
             "</small></p>"
             f"{forest(found.reading, entry.name, entry.origin)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.runs.compare_runs import Comparison, Group, Reading, compare, groups
+from tools.runs.compare_runs import Comparison, Group, Reading, Refusal, groups
 from tools.runs.run_summary import Run
 from tools.runs.stats import Sample
 
@@ -69,10 +69,15 @@ class Result:
         return sum(run.tokens * (run.flops_per_token or 0.0) for run in self.group.runs)
 
 
-def result(runs: Sequence[Run], against: Sequence[Run]) -> Result | None:
-    """The headline of an experiment's runs, compared with its origin's; None without runs."""
+def result(runs: Sequence[Run], said: Sequence[Comparison | Refusal]) -> Result | None:
+    """The headline of an experiment's runs; None without runs.
+
+    Args:
+        runs: its runs.
+        said: what can be said of their groups.
+    """
     own = groups(runs)
     if not own:
         return None
-    found = {id(c.variant.runs[0]): c for c in compare(runs, against)}
-    return Result(own[0], found.get(id(own[0].runs[0])))
+    found = {c.variant.runs[0].run: c for c in said if isinstance(c, Comparison)}
+    return Result(own[0], found.get(own[0].runs[0].run))

@@ -71,7 +71,7 @@ def test_pages_of_variants_hold_their_diffs(runner: RuleRunner, package: BuiltPa
     }
     assert "site/index.html" in files
     page = files["site/reports/variants/wider.html"]
-    assert "2048" in page and "to be shown" in page
+    assert "2048" in page and "To be shown" in page
     assert "2048" not in files["site/reports/variants/seed.html"]
     assert "2048" not in files["site/search/search_index.json"]
 

@@ -161,7 +161,7 @@ def test_the_index_says_how_sure_and_at_what_cost(workspace):
         workspace.write_summary("moe", f"moe-{seed}", seed=seed, bpb=1 + seed**2 / 100)
     page = pages(workspace)[INDEX]
     row = page[page.index('<tr id="moe"') :]
-    assert '<b class="grug-better">−0.9933 better</b><small>−1.0220 to −0.9646</small>' in row
+    assert '<b class="grug-better">−0.9933 better</b><small>−1.0220 to −0.9646, q &lt; 0.0001</small>' in row
     assert 'data-sort="-0.993333"' in row
     assert re.search(r"1\.017 ± 0\.021<small>\d+ steps, .* tokens, 3 seeds</small>", row)
     assert re.search(r'data-label="FLOPs" class="num" data-sort="1.000000">×1.000<', row)
@@ -208,9 +208,11 @@ def test_one_seed_is_no_claim(workspace):
 
 def test_runs_without_an_origins(workspace):
     workspace.write_summary("moe", "moe-1")
-    assert "base has no recorded run" in pages(workspace)["reports/variants/moe.md"]
+    page = pages(workspace)["reports/variants/moe.md"]
+    assert "No claim: no run of base" in page and page.count("<svg") == 2
     workspace.write_summary("base", "base-1", data_digest="f" * 64)
-    assert "base has no run on the same data" in pages(workspace)["reports/variants/moe.md"]
+    page = pages(workspace)["reports/variants/moe.md"]
+    assert re.search("No claim: no run of base.* is on the same data; record one", page)
 
 
 def test_a_diff_has_its_place(workspace):
