@@ -54,8 +54,10 @@ _GUESSES = (
     ),
     ("launch/config", "config configs launch launcher preset presets command commands mesh"),
 )
-_WORDS = {word: bucket for bucket, words in reversed(_GUESSES) for word in words.split()}
-_ORDER = {bucket: n for n, (bucket, _) in enumerate(_GUESSES)}
+_WORDS: dict[str, str] = {
+    word: bucket for bucket, words in reversed(_GUESSES) for word in words.split()
+}
+_ORDER: dict[str, int] = {bucket: n for n, (bucket, _) in enumerate(_GUESSES)}
 # `Block` is a layer; `block` is mostly one of memory.
 _CLASSES = {"Block": "block wiring/norm ordering", "Blocks": "block wiring/norm ordering"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
