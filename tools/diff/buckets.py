@@ -137,6 +137,12 @@ def names_definitions(bucket_map: Map, path: str) -> bool:
     return path in bucket_map and bool(bucket_map[path].names)
 
 
+def declares_whole(bucket_map: Map, path: str) -> bool:
+    """Whether the map gives a file one bucket, whatever it defines."""
+    entry = bucket_map.get(path)
+    return entry is not None and entry.default is not None and not entry.names
+
+
 def joined(*maps: Map) -> dict[str, Files]:
     """One map of several; what a later one says of a file or a name holds."""
     files: dict[str, Files] = {}

@@ -114,7 +114,8 @@ def _meaning(
     ]
     knobs = (knob for p in python for knob in definitions.knobs(p.path, p.old, p.new))
     calls = (order for p in python for order in definitions.call_orders(p.path, p.old, p.new))
-    changes = definitions.undeclared(definitions.by_users(changes, new_sides), bucket_map)
+    changes = definitions.by_users(changes, new_sides, bucket_map)
+    changes = definitions.undeclared(changes, bucket_map)
     return tuple(changes), tuple(knobs), tuple(calls)
 
 

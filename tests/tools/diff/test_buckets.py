@@ -75,6 +75,20 @@ def test_a_copys_change_of_the_router_has_the_bucket_that_moe_declares():
     assert {c.decided for c in compare(old, new, known).changes if c.name == "route"} == {"guess"}
 
 
+def test_a_file_with_one_bucket_has_it_whatever_it_defines():
+    known = {"a.py": buckets.Files("loss kernel", {})}
+    old, new = (
+        Source("", {"a.py": File(b"x = 1\n" + more), "b.py": File(b"y = 1\n" + other)})
+        for more, other in (
+            (b"", b""),
+            (b"def attend(): pass\n", b"class MLP:\n    z = attend()\n"),
+        )
+    )
+    decided = {c.name: (c.bucket, c.decided) for c in compare(old, new, known).changes}
+    assert decided["attend"] == ("loss kernel", "file")
+    assert decided["MLP"] == ("MLP/activation", "guess")
+
+
 def test_own_buckets_that_cannot_be_read_are_a_note():
     known = {"a.py": buckets.Files("loss kernel", {"f": "loss kernel"})}
     for text in ("{", '{"schema_version": 2}', "\xff"):
