@@ -54,8 +54,10 @@ _GUESSES = (
     ),
     ("launch/config", "config configs launch launcher preset presets command commands mesh"),
 )
-_WORDS = {word: bucket for bucket, words in reversed(_GUESSES) for word in words.split()}
-_ORDER = {bucket: n for n, (bucket, _) in enumerate(_GUESSES)}
+_WORDS: dict[str, str] = {
+    word: bucket for bucket, words in reversed(_GUESSES) for word in words.split()
+}
+_ORDER: dict[str, int] = {bucket: n for n, (bucket, _) in enumerate(_GUESSES)}
 # `Block` is a layer; `block` is mostly one of memory.
 _CLASSES = {"Block": "block wiring/norm ordering", "Blocks": "block wiring/norm ordering"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -133,6 +135,12 @@ def default(bucket_map: Map, path: str) -> str:
 def names_definitions(bucket_map: Map, path: str) -> bool:
     """Whether the map names a file's definitions, so that what it lacks can only be guessed."""
     return path in bucket_map and bool(bucket_map[path].names)
+
+
+def declares_whole(bucket_map: Map, path: str) -> bool:
+    """Whether the map gives a file one bucket, whatever it defines."""
+    entry = bucket_map.get(path)
+    return entry is not None and entry.default is not None and not entry.names
 
 
 def joined(*maps: Map) -> dict[str, Files]:

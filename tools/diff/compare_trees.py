@@ -114,7 +114,8 @@ def _meaning(
     ]
     knobs = (knob for p in python for knob in definitions.knobs(p.path, p.old, p.new))
     calls = (order for p in python for order in definitions.call_orders(p.path, p.old, p.new))
-    changes = definitions.undeclared(definitions.by_users(changes, new_sides), bucket_map)
+    changes = definitions.by_users(changes, new_sides, bucket_map)
+    changes = definitions.undeclared(changes, bucket_map)
     return tuple(changes), tuple(knobs), tuple(calls)
 
 
@@ -161,8 +162,12 @@ def _read(
         return None
     path = b or a or ""
     is_python = path.endswith(".py")
-    contents = (before and before.content, after and after.content)
-    contents += (plain[0][a] if a else None, plain[1][b] if b else None)
+    contents = (
+        before.content if before else None,
+        after.content if after else None,
+        plain[0][a] if a else None,
+        plain[1][b] if b else None,
+    )
     lines = [split(content or b"") for content in _cells(path, contents)]
     decoded = [as_python(raw) if is_python else raw for raw in lines[2:]]
     of_python = is_python and (a or path).endswith(".py")

@@ -84,8 +84,9 @@ def _change(
     bucket = bucket or (buckets.declared(bucket_map, path, old_name) if old_name else None)
     if bucket:
         return Change(path, name, how, bucket, "map", old_name, line)
-    is_named = path.endswith(".py") and not name.startswith("<")
-    if is_named and (guess := buckets.guess(name) or buckets.guess(old_name)):
+    is_guessed = path.endswith(".py") and not name.startswith("<")
+    is_guessed = is_guessed and not buckets.declares_whole(bucket_map, path)
+    if is_guessed and (guess := buckets.guess(name) or buckets.guess(old_name)):
         return Change(path, name, how, guess, "guess", old_name, line)
     return Change(path, name, how, buckets.default(bucket_map, path), "file", old_name, line)
 
@@ -200,9 +201,16 @@ def across(
     return [moved.get(change, change) for change in changed if change not in sources]
 
 
-def by_users(changed: Sequence[Change], sides: Mapping[str, Side]) -> list[Change]:
+def by_users(
+    changed: Sequence[Change], sides: Mapping[str, Side], bucket_map: buckets.Map
+) -> list[Change]:
     """Gives new definitions the bucket of their users, if neither map nor name tells theirs."""
-    undecided = [c for c in changed if c.how == "added" and c.decided == "file" and c.path in sides]
+    undecided = [
+        c
+        for c in changed
+        if c.how == "added" and c.decided == "file" and c.path in sides
+        if not buckets.declares_whole(bucket_map, c.path)
+    ]
     if not undecided:
         return list(changed)
     decided = {(c.path, c.name): c for c in changed}

@@ -124,9 +124,11 @@ class Blocks:
 def _kept(
     before: Claims, after: Claims, old_lines: Sequence[int], new_lines: Sequence[int]
 ) -> set[int]:
-    """The lines of a block that changed nothing by moving."""
-    pairs = _whole(before, after, old_lines, new_lines)
-    if pairs is None:
+    """The lines of a block that changed nothing by moving: blank ones, comments, definitions."""
+    if not (before.is_python and after.is_python):
+        return set()
+    pairs = _whole(before, after, dict(zip(old_lines, new_lines, strict=True)))
+    if not pairs:
         return set()
     if before is after:
         out = _out_of_order(before, pairs)
@@ -134,7 +136,10 @@ def _kept(
         out = [stmt for stmt, _ in pairs]
     else:
         return set()
-    return set(old_lines) - {n for stmt in out for n in _head(stmt)}
+    tokens = before.old.tokens
+    kept = {n for stmt, _ in pairs for n in _span(stmt)}
+    kept |= {n for n in old_lines if tokens and len(python.comments(tokens[n])) == len(tokens[n])}
+    return kept - {n for stmt in out for n in _head(stmt)}
 
 
 def _blocks(
@@ -155,29 +160,20 @@ def _blocks(
 Pairs = list[tuple[ast.stmt, ast.stmt]]
 
 
-def _whole(
-    before: Claims, after: Claims, old_lines: Sequence[int], new_lines: Sequence[int]
-) -> Pairs | None:
-    """The definitions that make up a block of lines; None if there is anything else in it."""
-    if not (before.is_python and after.is_python):
-        return None
-    found = []
-    for side, lines in ((before.old, old_lines), (after.new, new_lines)):
-        inside = set(lines)
-        outer = [d for d in python.walk(side.outline) if inside.issuperset(_span(d.node))]
-        nested = {id(i.node) for d in outer for i in python.walk(d.inner)}
-        whole = [d for d in outer if id(d.node) not in nested]
-        covered = {n for d in whole for n in _span(d.node)}
-        tokens = side.tokens
-        for n in inside - covered:
-            if tokens is None or len(python.comments(tokens[n])) != len(tokens[n]):
-                return None
-        found.append({d.name: d.node for d in whole})
-    old, new = found
-    if not old or list(old) != list(new):
-        return None
-    pairs = [(old[name], new[name]) for name in old]
-    return pairs if all(python.equal(a, b) for a, b in pairs) else None
+def _whole(before: Claims, after: Claims, lines: Mapping[int, int]) -> Pairs:
+    """The definitions of which all lines are in a block, given as the new line of each old one."""
+    new = {d.name: d.node for d in python.walk(after.new.outline)}
+    pairs: Pairs = []
+    inside: set[int] = set()
+    for definition in python.walk(before.old.outline):
+        a, b = definition.node, new.get(definition.name)
+        span = _span(a)
+        if b is None or span.start in inside or any(n not in lines for n in span):
+            continue
+        if [lines[n] for n in span] == list(_span(b)) and python.equal(a, b):
+            pairs.append((a, b))
+            inside.update(span)
+    return pairs
 
 
 def _span(node: ast.stmt) -> range:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,7 +126,7 @@ class _Visitor(ast.NodeVisitor):
         return current
 
     @contextmanager
-    def _inside(self, node: ast.AST) -> Iterator[Scope]:
+    def _inside(self, node: ast.AST) -> Generator[Scope]:
         outer, self._scope = self._scope, Scope(node, self._scope)
         try:
             yield self._scope

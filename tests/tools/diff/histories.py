@@ -32,8 +32,8 @@ def of_repository(root: Path) -> Iterator[Pair]:
         _, _, old, new, _ = facts.split()
         if old != new and (old, new) not in seen and paths[-1].endswith(".py"):
             seen.add((old, new))
-            blobs = (_git(root, "cat-file", "blob", blob) for blob in (old, new))
-            yield f"{paths[-1]}@{new[:12]}", *blobs
+            before, after = (_git(root, "cat-file", "blob", blob) for blob in (old, new))
+            yield f"{paths[-1]}@{new[:12]}", before, after
 
 
 def _git(root: Path, *arguments: str) -> bytes:
@@ -62,9 +62,8 @@ def program(source: bytes) -> object:
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef)):
                 node.body.sort(key=_place)
-            if "lineno" in node._attributes:  # a class's first line is a value of its own
-                node.lineno = node.end_lineno = 1
-                node.col_offset = node.end_col_offset = 0
+            for place in node._attributes:  # a class's first line is a value of its own
+                setattr(node, place, 1)
         return _numbered(compile(tree, "source", "exec", dont_inherit=True), {})
 
 

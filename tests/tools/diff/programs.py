@@ -169,16 +169,13 @@ def blocks(program: Program) -> list[list[Statement]]:
 def edited(program: Program, rng: random.Random) -> str:
     """The source after one to three edits, each of which may change what the program does."""
     program = deepcopy(program)
-    texts = []
-    for _ in range(rng.randint(1, 3)):
-        kind = rng.choice([_swap, _swap_runs, _outward, _inward, _wrap, _order, _rename, _replace])
-        if kind in (_rename, _replace):
-            texts.append(kind)
-        else:
-            kind(program, rng)
+    edits = rng.randint(1, 3)
+    of_words = sum(rng.random() < 0.25 for _ in range(edits))
+    for _ in range(edits - of_words):
+        rng.choice([_swap, _swap_runs, _outward, _inward, _wrap, _order])(program, rng)
     source = render(program)
-    for kind in texts:
-        source = kind(source, rng)
+    for _ in range(of_words):
+        source = rng.choice([_rename, _replace])(source, rng)
     return source
 
 

@@ -65,26 +65,39 @@ def test_a_copys_change_of_the_router_has_the_bucket_that_moe_declares():
     edited = text.replace(b"jax.nn.sigmoid(logits", b"jax.nn.softmax(logits")
     copy = {**moe, "model.py": File(edited)}
     known = buckets.parse((GRUG / "buckets.json").read_text(), "buckets.json")
-    sides = Source("experiments/grug/moe", moe), Source("experiments/grug/copy", copy)
-    (change,) = compare(*sides, known).changes
+    old, new = Source("experiments/grug/moe", moe), Source("experiments/grug/copy", copy)
+    (change,) = compare(old, new, known).changes
     assert (change.name, change.bucket, change.decided) == ("route", "MLP/activation", "map")
     # Without the declaration it would be a guess, and said to be one.
-    undeclared = [{p: f for p, f in tree.items() if p != buckets.OWN} for tree in (moe, copy)]
-    sides = Source("experiments/grug/moe", undeclared[0]), Source("", undeclared[1])
-    assert {c.decided for c in compare(*sides, known).changes if c.name == "route"} == {"guess"}
+    old, new = (
+        Source("", {p: f for p, f in tree.items() if p != buckets.OWN}) for tree in (moe, copy)
+    )
+    assert {c.decided for c in compare(old, new, known).changes if c.name == "route"} == {"guess"}
+
+
+def test_a_file_with_one_bucket_has_it_whatever_it_defines():
+    known = {"a.py": buckets.Files("loss kernel", {})}
+    old, new = (
+        Source("", {"a.py": File(b"x = 1\n" + more), "b.py": File(b"y = 1\n" + other)})
+        for more, other in (
+            (b"", b""),
+            (b"def attend(): pass\n", b"class MLP:\n    z = attend()\n"),
+        )
+    )
+    decided = {c.name: (c.bucket, c.decided) for c in compare(old, new, known).changes}
+    assert decided["attend"] == ("loss kernel", "file")
+    assert decided["MLP"] == ("MLP/activation", "guess")
 
 
 def test_own_buckets_that_cannot_be_read_are_a_note():
     known = {"a.py": buckets.Files("loss kernel", {"f": "loss kernel"})}
     for text in ("{", '{"schema_version": 2}', "\xff"):
-        trees = [
-            {
-                "a.py": File(b"def f(): return %d\n" % n),
-                "buckets.json": File(text.encode("latin-1")),
-            }
+        own = File(text.encode("latin-1"))
+        old, new = (
+            Source("", {"a.py": File(b"def f(): return %d\n" % n), "buckets.json": own})
             for n in (1, 2)
-        ]
-        result = compare(*(Source("", tree) for tree in trees), known)
+        )
+        result = compare(old, new, known)
         assert [c.bucket for c in result.changes if c.name == "f"] == ["loss kernel"]
         (note,) = result.notes
         assert "buckets.json" in note or "utf-8" in note

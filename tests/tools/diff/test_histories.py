@@ -20,8 +20,8 @@ def prove(pairs):
     """Asserts that pairs without substantive lines are one program; returns what was counted."""
     counts = {"pairs": 0, "lines": 0, "substantive": 0, "pairs with 0": 0}
     for name, old, new in pairs:
-        sides = (Source("", {"a.py": File(content)}) for content in (old, new))
-        result = compare(*sides)
+        before, after = (Source("", {"a.py": File(content)}) for content in (old, new))
+        result = compare(before, after)
         substantive = result.substantive.added + result.substantive.deleted
         counts["pairs"] += 1
         counts["lines"] += result.counts.added + result.counts.deleted

@@ -447,8 +447,10 @@ CASES = {
 def substantive(old, new):
     """The number of substantive lines of a pair of sources, or of a pair of trees."""
     sides = [s if isinstance(s, dict) else {"a.py": textwrap.dedent(s)} for s in (old, new)]
-    trees = [Source("", {path: File(text.encode()) for path, text in s.items()}) for s in sides]
-    counts = compare(*trees).substantive
+    before, after = (
+        Source("", {path: File(text.encode()) for path, text in side.items()}) for side in sides
+    )
+    counts = compare(before, after).substantive
     return counts.added + counts.deleted
 
 

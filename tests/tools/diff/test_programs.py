@@ -17,8 +17,8 @@ EXAMPLES = int(os.environ.get("GRUG_DIFF_PROGRAMS", "400"))
 
 
 def compared(old, new):
-    trees = [Source("", {"a.py": File(text.encode())}) for text in (old, new)]
-    return compare(*trees)
+    before, after = (Source("", {"a.py": File(text.encode())}) for text in (old, new))
+    return compare(before, after)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
