@@ -215,7 +215,7 @@ def test_one_line_per_step_with_the_promised_keys(whole):
 
 def test_the_record_holds_config_sources_and_environment(whole):
     record = json.loads((whole / "run.json").read_text())
-    assert record["schema_version"] == 3
+    assert record["schema_version"] == 4
     assert record["config"]["learning_rate"] == CFG.learning_rate
     assert record["data"]["digest"] == "test"
     attempt = record["attempts"][0]
