@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.site.conftest import is_foreign
 
-MAX_INDEX = 250_000
+MAX_INDEX = 250 * 1024  # bytes
 
 
 def test_no_page_asks_another_host(site, server, visit, watch):
