@@ -84,8 +84,8 @@ def advice(spread: Spread, difference: float) -> str:
     test = "paired t-test" if spread.is_paired else "unpaired test"
     return (
         f"{spread.what}: standard deviation {spread.value:.4f} of {spread.n} {of}\n"
-        f"  {test}: {_count(needed)} of each; {_count(at_worst)} if the true one is larger, at the "
-        "end of its 80% interval\n"
+        f"  {test}: {_count(needed)} of each; {_count(at_worst)} if the true standard deviation is "
+        "the largest of its 80% interval\n"
     )
 
 
@@ -120,7 +120,7 @@ def report(root: Path, name: str, difference: float) -> str:
 def _difference(text: str) -> float:
     """A difference above 0. Raises ArgumentTypeError for anything else."""
     try:
-        value = abs(float(text))
+        value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:

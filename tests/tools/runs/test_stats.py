@@ -100,6 +100,15 @@ def test_the_seeds_that_are_needed_are_the_least(effect, is_paired):
     assert seeds_needed(0.001, is_paired=is_paired) is None
 
 
+@pytest.mark.parametrize("is_paired", [True, False])
+def test_larger_differences_need_fewer_seeds_whatever_their_size(is_paired):
+    effects = [0.2 * 1.3**k for k in range(120)]
+    needed = [seeds_needed(effect, is_paired=is_paired) for effect in effects]
+    assert None not in needed and needed == sorted(needed, reverse=True) and needed[-1] == 2
+    powers = [power(effect, 2, is_paired=is_paired) for effect in effects]
+    assert powers == sorted(powers) and powers[-1] == 1.0
+
+
 def test_pairs_show_what_shared_noise_hides():
     """Seeds of a copy share their data's order with the origin's."""
     noise = [(0.0, 0.0005), (0.02, 0.0195), (-0.02, -0.0203)]
@@ -159,8 +168,8 @@ def test_power_before_the_runs(workspace, capsys):
     assert lines[:3] == [
         "To show a difference of 0.01 bits per byte with p below 0.05 in 80% of tries:",
         "base-0 to base-2: held-out values: standard deviation 0.0200 of 3 seeds",
-        "  unpaired test: 64 seeds of each; 597 seeds if the true one is larger, at the end of its "
-        "80% interval",
+        "  unpaired test: 64 seeds of each; 597 seeds if the true standard deviation is the largest "
+        "of its 80% interval",
     ]
     assert lines[3].startswith("moe-0 to moe-2: moe less base, by seed: standard deviation 0.0010")
     assert lines[4].startswith("  paired t-test: 3 seeds of each; ") and len(lines) == 5
@@ -174,6 +183,6 @@ def test_power_that_cannot_be_told(workspace):
         command.report(workspace.root, "base", 0.01)
     with pytest.raises(ToolError, match="no experiment is called 'bas'; did you mean 'base'"):
         command.report(workspace.root, "bas", 0.01)
-    for text in ("0", "nan", "inf", "much"):
+    for text in ("0", "-0.01", "nan", "inf", "much"):
         with pytest.raises(SystemExit):
-            command.main(["base", "--difference", text])
+            command.main(["base", f"--difference={text}"])
