@@ -168,8 +168,8 @@ def test_power_before_the_runs(workspace, capsys):
     assert lines[:3] == [
         "To show a difference of 0.01 bits per byte with p below 0.05 in 80% of tries:",
         "base-0 to base-2: held-out values: standard deviation 0.0200 of 3 seeds",
-        "  unpaired test: 64 seeds of each; 597 seeds if the true standard deviation is the largest "
-        "of its 80% interval",
+        "  unpaired test: 64 seeds of each; 597 seeds if the true standard deviation is the "
+        "largest of its 80% interval",
     ]
     assert lines[3].startswith("moe-0 to moe-2: moe less base, by seed: standard deviation 0.0010")
     assert lines[4].startswith("  paired t-test: 3 seeds of each; ") and len(lines) == 5
