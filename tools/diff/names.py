@@ -13,6 +13,7 @@ import keyword
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tools.diff import python
 from tools.diff.scopes import Scope, Scopes
@@ -166,21 +167,8 @@ def _replace(lines: Sequence[str], chosen: Chosen) -> list[str] | None:
 def _same_but(tree: ast.Module, renamed: ast.Module, chosen: Chosen) -> bool:
     """Whether two trees differ in the chosen names, at their places, and in nothing else."""
     new_names = {id(node): new for scope, old, new in chosen for node in scope.places[old]}
-    stack: list[tuple[object, object]] = [(tree, renamed)]
-    while stack:
-        a, b = stack.pop()
-        if type(a) is not type(b):
-            return False
-        if isinstance(a, ast.AST):
-            for name in a._fields:
-                x, y = getattr(a, name, None), getattr(b, name, None)
-                if id(a) in new_names and name in ("id", "arg"):
-                    x = new_names[id(a)]
-                stack.append((x, y))
-        elif isinstance(a, list) and isinstance(b, list):
-            if len(a) != len(b):
-                return False
-            stack += zip(a, b, strict=True)
-        elif a != b:
-            return False
-    return True
+
+    def with_new_names(node: ast.AST, name: str, x: Any, y: Any) -> tuple[Any, Any]:
+        return (new_names[id(node)] if id(node) in new_names and name in ("id", "arg") else x), y
+
+    return python.equal_as(tree, renamed, with_new_names)

@@ -12,10 +12,11 @@ import re
 import tokenize
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from typing import Any
 
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -116,6 +117,10 @@ def walk(definitions: Sequence[Definition]) -> Iterator[Definition]:
         yield from walk(definition.inner)
 
 
+Seen = Callable[[ast.AST, str, Any, Any], tuple[Any, Any]]
+"""(a node of the first tree, a field, its values in both) -> the values to compare."""
+
+
 def _is_text(stmt: ast.stmt) -> bool:
     return (
         isinstance(stmt, ast.Expr)
@@ -130,6 +135,20 @@ def equal(a: object, b: object, *, inner: bool = True, docs: bool = True) -> boo
     Without `inner`, definitions in a class's body are left out: they are compared by their own
     names. Without `docs`, docstrings are left out, those of fields too.
     """
+    if inner and docs:
+        return equal_as(a, b, None)
+
+    def kept(owner: ast.AST, name: str, x: Any, y: Any) -> tuple[Any, Any]:
+        if name == "body" and isinstance(x, list) and isinstance(y, list):
+            is_kept = partial(_kept, owner, inner, docs)
+            return list(filter(is_kept, x)), list(filter(is_kept, y))
+        return x, y
+
+    return equal_as(a, b, kept)
+
+
+def equal_as(a: object, b: object, seen: Seen | None) -> bool:
+    """Whether two syntax trees are equal, with the values of each field as `seen` gives them."""
     stack = [(a, b)]
     while stack:
         a, b = stack.pop()
@@ -137,11 +156,8 @@ def equal(a: object, b: object, *, inner: bool = True, docs: bool = True) -> boo
             return False
         if isinstance(a, ast.AST):
             for name in a._fields:
-                x, y = getattr(a, name, None), getattr(b, name, None)
-                if name == "body" and isinstance(x, list) and isinstance(y, list):
-                    kept = partial(_kept, a, inner, docs)
-                    x, y = list(filter(kept, x)), list(filter(kept, y))
-                stack.append((x, y))
+                values = getattr(a, name, None), getattr(b, name, None)
+                stack.append(seen(a, name, *values) if seen else values)
         elif isinstance(a, list) and isinstance(b, list):
             if len(a) != len(b):
                 return False
