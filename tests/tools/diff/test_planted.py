@@ -1,10 +1,12 @@
 """Changes of behaviour that look like renames, moves or layout: none may be 0 substantive."""
 
+import ast
 import textwrap
 
 import pytest
 
 from tools.common.files import File
+from tools.diff import names
 from tools.diff.compare_trees import compare
 from tools.diff.read_trees import Source
 
@@ -520,3 +522,18 @@ def test_a_change_over_files_is_never_0_substantive(old, new):
         # Each changed file by itself, too: a reader may look at one alone.
         assert substantive(old, new) > 0
         assert old[path] == new[path] or substantive({path: old[path]}, {path: new[path]}) > 0
+
+
+@pytest.mark.parametrize("also", ["", "2", "other"], ids=["as it is", "a number", "a name"])
+def test_a_rename_that_is_undone_wrongly_is_not_believed(monkeypatch, also):
+    """Whatever replaces names in the text: only what is the same program but for them counts."""
+    lines = ["def f(x):\n", "    wide = x * 2\n", "    return wide + other\n"]
+    replaced = [(1, "wide", "broad"), (2, "wide", "broad")]
+    replace = names._replace
+
+    def wrong(*arguments):
+        return [line.replace(also or "\0", "9") for line in replace(*arguments) or ()]
+
+    monkeypatch.setattr(names, "_replace", wrong)
+    found = names.undo(lines, ast.parse("".join(lines)), replaced, kept=set())
+    assert (found.names == frozenset()) == bool(also)
