@@ -29,14 +29,15 @@ def test_kill_at_random_moments(run, whole):
     """Also while it starts, compiles, evaluates and saves."""
     draw, times = random.Random(0), strikes(4)
     for _ in range(times):
-        process = run.start()
+        process, late = run.start(), STEPS - 40  # further on, it might end before it is struck
         if draw.random() < 0.8:
-            run.wait_for_step(
-                process, min(len(run.rows()) // 5 * 5 + draw.randint(1, 9), STEPS - 10)
-            )
+            step = len(run.rows()) // 5 * 5 + draw.randint(1, 9)
+            run.wait_for_step(process, min(step, late))
             time.sleep(draw.random() / 5)
         else:
-            time.sleep(draw.random() * 8)
+            end = time.monotonic() + draw.random() * 8
+            while time.monotonic() < end and len(run.rows()) < late:
+                time.sleep(0.02)
         process.kill()
         run.end(process)
     assert run.codes == {-signal.SIGKILL: times}
