@@ -152,7 +152,7 @@ def test_the_loss_of_a_process_ends_the_others(launch, tmp_path, victim, number,
     (survivor,) = [w for w in workers if w is not workers[victim]]
     began = time.monotonic()
     (code,) = finish([survivor], within=within)
-    assert code in (1, -signal.SIGABRT), survivor.text()
+    assert code in (134, -signal.SIGABRT), survivor.text()
     assert re.search(cause, survivor.text()), survivor.text()
     print(f"ended {time.monotonic() - began:.1f} s after the loss")
 
@@ -175,6 +175,20 @@ def test_an_exception_in_one_process_ends_the_others_with_its_reason(tmp_path):
     assert failed.count("Traceback") == 1 and "process 1 of 2 failed:\nTraceback" in failed
     assert "process 0 of 2 ends, since process 1 of 2 failed: RuntimeError: no luck" in healthy
     assert "Traceback" not in healthy
+
+
+@pytest.mark.parametrize(
+    "said, code",
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes", 1),
+        ("UNKNOWN: Gloo AllGather failed: Connection closed by peer", 134),
+    ],
+)
+def test_a_broken_connection_is_no_error_of_the_process_itself(tmp_path, said, code):
+    """What is started again goes by the code: an array that does not fit will not fit again."""
+    workers = start("tests.engines.failing", [said], tmp_path, processes=2, devices=1)
+    assert finish(workers, within=START_S) == [code, code], workers[1].text()
+    assert f"since process 1 of 2 failed: JaxRuntimeError: {said}" in workers[0].text()
 
 
 def test_one_process_may_be_stopped_for_longer_than_a_heartbeat(launch, tmp_path):

@@ -19,6 +19,7 @@ from tools.diff.pairing import pairs
 from tools.diff.proof import git_counts, prove
 from tools.diff.read_trees import Source
 from tools.diff.rows import Explained, kind_of
+from tools.diff.shadows import shadowed
 from tools.diff.spelling import as_python, foreign
 from tools.diff.text import MAX_BYTES, is_binary, notes, split
 from tools.diff.words import difference, pair
@@ -80,8 +81,16 @@ def compare(
         tuple(files),
         tuple(sorted(names)),
         *_meaning([texts for texts in compared if texts], bucket_map),
-        (*faults, *_limits(compared)),
+        (*faults, *_shadows(old.tree, new.tree), *_limits(compared)),
     )
+
+
+def _shadows(old: Mapping[str, File], new: Mapping[str, File]) -> Iterator[str]:
+    """Sources that the origin reads, and in place of which the variant reads another file."""
+    before = shadowed(old)
+    for path, source in shadowed(new).items():
+        if before.get(path) != source:
+            yield f"{path} hides {source}: `import` reads the former"
 
 
 def _limits(compared: Sequence[_Pair | None]) -> Iterator[str]:
@@ -253,7 +262,7 @@ def _file_diff(
         status = "unchanged" if before == after else "changed"
     remarks = list(_kinds(before, after))
     if texts is None:
-        return FileDiff(a, b, status, tuple(remarks))
+        return FileDiff(a, b, status, tuple(remarks), as_whole=before != after or a != b)
     compared, claims = texts
     remarks += claims.notes
     if before and after:
@@ -264,7 +273,16 @@ def _file_diff(
     if not (before and after) and (alone := _about(before or after)):
         remarks.append(alone)
     lines = compared.old.lines, compared.new.lines
-    return FileDiff(a, b, status, tuple(remarks), *lines, *claims.shown, git_counts(compared.git))
+    counts = git_counts(compared.git)
+    as_whole = _as_whole(status, before, after, any(lines))
+    return FileDiff(a, b, status, tuple(remarks), *lines, *claims.shown, counts, as_whole)
+
+
+def _as_whole(status: Status, before: File | None, after: File | None, has_lines: bool) -> bool:
+    """Whether a pair of texts changed in a way that its lines don't tell."""
+    if before and after:
+        return status == "renamed" or before.mode != after.mode
+    return not has_lines
 
 
 def _differences(before: File, after: File, texts: _Pair) -> Iterator[str]:

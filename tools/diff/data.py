@@ -22,6 +22,7 @@ def document(comparison: Comparison, header: Header) -> str:
         "added": counts.added,
         "deleted": counts.deleted,
         "substantive": {"added": substantive.added, "deleted": substantive.deleted},
+        "files_as_whole": [file.path for file in comparison.as_whole],
         "buckets": list(comparison.buckets),
         "own_plumbing": comparison.own_plumbing,
         "warning": warning(comparison),

@@ -76,6 +76,8 @@ class FileWriter:
             both = lines.added, lines.deleted
             if size := sum(both) if kind == "changed" else max(both):
                 yield f'<span class="chip">{size:,} {label}</span>'
+        if self.file.as_whole:
+            yield '<span class="chip">as a whole</span>'
 
     def _chunks(self) -> Iterator[str]:
         """Tables of the rows near changes, what is said of those between, and markers."""

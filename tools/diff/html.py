@@ -12,7 +12,7 @@ from pathlib import Path
 from tools.diff.file_html import FileWriter
 from tools.diff.file_html import markup as _text
 from tools.diff.hunks import Plan, names_only_itself
-from tools.diff.model import Change, Comparison, FileDiff, Header, plumbing, size_rows, warning
+from tools.diff.model import Change, Comparison, FileDiff, Header, beyond_lines, plumbing, size_rows, warning
 from tools.diff.sections import CLOSED
 from tools.diff.style import PAGE, STYLE
 
@@ -69,13 +69,15 @@ def _header(comparison: Comparison, header: Header, level: int) -> str:
     warning_html = f'<p class="warn"><b>Warning:</b> {_text(message)}</p>\n' if message else ""
     owner = plumbing(comparison, header)
     plumbing_text = f" · plumbing: {_text(owner)}" if owner else ""
+    whole = beyond_lines(comparison)
+    whole_text = f" · <b>{whole}</b>" if whole else ""
     notes = "".join(f'<p class="warn">{_text(note)}</p>\n' for note in comparison.notes)
     return (
         f'<header>\n<h{level} class="title">{sides[0]} <small>{_text(header.relation)}</small> '
         f"{sides[1]}</h{level}>\n"
         f'<p class="sum"><b>{counts.added:,}</b> added · <b>{counts.deleted:,}</b> deleted · '
         f"<b>{total:,}</b> substantive after renames, moves and formatting "
-        f"(+{substantive.added:,} −{substantive.deleted:,}){plumbing_text}</p>\n"
+        f"(+{substantive.added:,} −{substantive.deleted:,}){whole_text}{plumbing_text}</p>\n"
         f"{warning_html}{notes}</header>\n"
     )
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tools.diff import text
-from tools.diff.model import Change, Comparison, Header, plumbing, size_rows, warning
+from tools.diff.model import Change, Comparison, Header, beyond_lines, plumbing, size_rows, warning
 
 MAX_ROWS = 20
 MAX_LISTED = 8
@@ -28,6 +28,8 @@ def comment(comparison: Comparison, header: Header) -> str:
         f"**{substantive.added + substantive.deleted:,}** substantive after renames, moves and "
         "formatting.",
     ]
+    if whole := beyond_lines(comparison):
+        parts[-1] += f" **{whole}**."
     if owner := plumbing(comparison, header):
         parts[-1] += f" Plumbing: {span(owner)}."
     if message := warning(comparison):

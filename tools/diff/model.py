@@ -64,6 +64,10 @@ class FileDiff:
     rows: tuple[Row, ...] = ()
     markers: tuple[Marker, ...] = ()
     counts: Counts = NO_COUNTS
+    as_whole: bool = False
+    """Whether the file changed in a way that its lines don't tell: it came, went or has another
+    name without a line to show, has another mode, or is no text that is compared by lines.
+    """
 
     @property
     def path(self) -> str:
@@ -157,6 +161,11 @@ class Comparison:
         return sum((file.lines("changed") for file in self.files), Counts(0, 0))
 
     @property
+    def as_whole(self) -> tuple[FileDiff, ...]:
+        """Files with a change that no line tells, beside which no number of lines is all."""
+        return tuple(file for file in self.files if file.as_whole)
+
+    @property
     def own_plumbing(self) -> int | None:
         """The number of files of plumbing and planning that differ from the origin's.
 
@@ -206,6 +215,12 @@ def warning(comparison: Comparison) -> str:
         return ""
     listed = ", ".join(touched)
     return f"Touches {len(touched)} change buckets ({listed}); the recipe asks for one."
+
+
+def beyond_lines(comparison: Comparison) -> str:
+    """The number of files with a change that no line tells, in words; empty if there is none."""
+    number = len(comparison.as_whole)
+    return f"{number:,} file{'s' if number > 1 else ''} changed as a whole" if number else ""
 
 
 def plumbing(comparison: Comparison, header: Header) -> str:

@@ -123,3 +123,13 @@ def test_what_is_wrong_stops_the_job_with_its_exit_code(slurm, launch, flags, co
     refused = launch(f"refused{code}", *FLAGS, *flags)
     assert refused.process.wait(WITHIN) == code, refused.text()
     assert ends(slurm.home, job_of(refused)) == ["FAILED"]
+
+
+def test_a_process_that_is_refused_alone_stops_the_job_with_its_exit_code(slurm, launch, tmp_path):
+    """srun kills the other one, which must not pass for a lost node."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n[ $SLURM_PROCID = 0 ] && exit 2\nexec sleep 300\n")
+    python.chmod(0o755)
+    refused = launch("alone", *FLAGS, PYTHON=str(python))
+    assert refused.process.wait(WITHIN) == 2, refused.text()
+    assert ends(slurm.home, job_of(refused)) == ["FAILED"]

@@ -11,7 +11,7 @@ from tools.common.files import File
 from tools.diff import buckets, words
 from tools.diff.compare_trees import MAX_STEPS, compare
 from tools.diff.histogram import Budget, Counts, count
-from tools.diff.model import KINDS
+from tools.diff.model import KINDS, beyond_lines
 from tools.diff.read_trees import Source
 
 OLD, NEW = "experiments/grug/base", "experiments/grug/copy"
@@ -441,6 +441,50 @@ def test_links_modes_huge_and_empty_files():
     assert any("too large" in note for note in result["c"].notes) and not result["c"].rows
     assert (result["e"].status, result["f"].status) == ("removed", "added")
     assert all(result[name].status == "changed" for name in "abc")
+    assert all(file.as_whole for file in result.values())
+
+
+MANY = "".join(f"line {n}\n" for n in range(20))
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ({}, {"model/__init__.py": b""}),
+        ({"py.typed": b""}, {}),
+        ({"a.bin": b"\0a"}, {"a.bin": b"\0b"}),
+        ({}, {"model.cpython-313-x86_64-linux-gnu.so": b"\x7fELF\0"}),
+        ({"a": b"y" * (2**21 + 1)}, {"a": b"z" * (2**21 + 1)}),
+        ({"a": File(b"b", "link")}, {"a": File(b"c", "link")}),
+        ({"a": File(b"b")}, {"a": File(b"b", "link")}),
+        ({"run.sh": File(b"b\n")}, {"run.sh": File(b"b\n", "executable")}),
+        ({"a": File(b"1" * 40, "submodule")}, {"a": File(b"2" * 40, "submodule")}),
+        ({"model.py": MANY}, {"models.py": MANY}),
+        ({"a.bin": b"\0a"}, {"b.bin": b"\0a"}),
+    ],
+)
+def test_a_change_that_no_line_tells_is_counted_by_files(old, new):
+    result = compared({"kept.py": b"x = 1\n"} | old, {"kept.py": b"x = 1\n"} | new)
+    assert result.substantive == Counts(0, 0) and len(result.as_whole) == 1
+    assert "1 file changed as a whole" in beyond_lines(result)
+
+
+def test_what_lines_tell_is_not_counted_by_files():
+    old = {"a.py": b"x = 1\n", "b.py": b"y = 1\n", "c.bin": b"\0", "d.txt": b""}
+    result = compared(old, old | {"a.py": b"x = 2\n", "e.py": b"z = 1\n", "d.txt": b"d\n"})
+    assert result.substantive == Counts(3, 1)
+    assert result.as_whole == () and beyond_lines(result) == ""
+
+
+@pytest.mark.parametrize(
+    "path", ["model/__init__.py", "model.so", "model.cpython-313-x86_64-linux-gnu.so"]
+)
+def test_what_is_imported_in_place_of_a_source_is_told(path):
+    old = {"model.py": "x = 1\n", "__init__.py": "", "other/train.py": "x = 1\n"}
+    result = compared(old, old | {path: b""})
+    assert result.notes == (f"{path} hides model.py: `import` reads the former",)
+    assert compared(old | {path: b""}, old | {path: b""}).notes == ()
+    assert compared(old, old | {"models/__init__.py": b""}).notes == ()
 
 
 def test_broken_python_is_compared_as_text():

@@ -25,6 +25,9 @@ NOTICE = "grug/stop"  # key under which a process tells the others of a signal
 FIRST = "grug/first"  # folder of what process 0 has told the others
 LONG = 86_400_000  # milliseconds to wait for a process that lives: if it does not, _watch ends all
 PREEMPTED = {Preempted(0, number).exit_code for number in STOPPING}
+LOST = 134  # exit code for "another process was lost": that of JAX's own abort (SIGABRT)
+# Errors of this process's own, which JAX raises in the same class as a broken connection.
+OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "UNIMPLEMENTED")
 LAST_ACT_S = 5.0  # for what is to be done before this process ends
 _leaving = threading.Event()
 _waiting: Cluster | None = None  # this process's place in a cluster that it has not joined yet
@@ -62,8 +65,9 @@ def run(main: Callable[[], int]) -> NoReturn:
         cause = f"exit code {code}" if code else None
     except BaseException as error:
         code, cause = 1, f"{type(error).__name__}: {error}".partition("\n")[0]
-        lost = isinstance(error, jax.errors.JaxRuntimeError) and global_state.num_processes > 1
+        lost = _is_lost(error)
         if lost:
+            code = LOST
             time.sleep(2)  # a connection broke: if another process says why, _watch ends this one
         print(f"{_who()} failed:\n{traceback.format_exc()}", file=sys.stderr)
         if lost:
@@ -160,6 +164,12 @@ def _let_others_read() -> None:
     time.sleep(1 if global_state.process_id == 0 else 0)
 
 
+def _is_lost(error: BaseException) -> bool:
+    """Whether an error is that of a connection to another process."""
+    is_jax = isinstance(error, jax.errors.JaxRuntimeError)
+    return is_jax and global_state.num_processes > 1 and not str(error).startswith(OWN)
+
+
 def _who() -> str:
     return f"process {global_state.process_id} of {global_state.num_processes}"
 
@@ -185,9 +195,9 @@ def _watch(patience: float) -> None:
         except Exception as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 reason = str(error).partition("\n")[0]
-                cause = f"1 process 0, the coordinator, is gone: {reason}"
+                cause = f"{LOST} process 0, the coordinator, is gone: {reason}"
             elif time.monotonic() - last_contact > patience:
-                cause = f"1 process 0, the coordinator, was silent for {patience:.0f} s"
+                cause = f"{LOST} process 0, the coordinator, was silent for {patience:.0f} s"
     code, _, cause = cause.partition(" ")
     if not _leaving.is_set():
         leave(int(code), f"{_who()} ends, since {cause}")
