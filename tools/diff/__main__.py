@@ -18,6 +18,7 @@ from tools.diff import buckets, data, html, markdown, sizes
 from tools.diff.compare_trees import compare
 from tools.diff.model import Header
 from tools.diff.read_trees import read
+from tools.ledger.ledger import BUCKETS as DECLARED
 
 # Where the template's change buckets are declared, from the workspace's root.
 BUCKETS = Path("experiments/grug/buckets.json")
@@ -44,6 +45,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--new-label", help="name of the variant in the report")
     parser.add_argument("--old-commit", default="", help="commit of the origin, shown as given")
     parser.add_argument("--new-commit", default="", help="commit of the variant, shown as given")
+    parser.add_argument(
+        "--declared",
+        choices=("", *DECLARED),
+        default="",
+        metavar="BUCKET",
+        help="change bucket that the ledger declares",
+    )
     parser.add_argument(
         "--found",
         action="store_true",
@@ -91,6 +99,7 @@ def report(options: argparse.Namespace) -> str:
         options.old_commit,
         options.new_commit,
         options.found,
+        options.declared,
         sizes.parse(_read_text(options.sizes), options.sizes.name) if options.sizes else None,
     )
     comparison = compare(old, new, bucket_map)

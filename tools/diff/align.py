@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tools.diff import python
+from tools.diff import python, text
 from tools.diff.histogram import Budget, matches
 from tools.diff.python import Definition, Tokens
 
@@ -35,6 +35,8 @@ class Side:
     """On the origin's side: lines on which a parameter is declared that was renamed (names.py)."""
     raw: tuple[str, ...] = ()
     """The lines with the variant's own name put aside: those that git's counts are of."""
+    is_prose: bool = False
+    """Whether people read the text, and no program."""
 
     @cached_property
     def keys(self) -> list[str]:
@@ -50,6 +52,11 @@ class Side:
         if not self.is_python or any("\r" in line.rstrip("\r\n") for line in self.plain):
             return None
         return python.parse("".join(self.plain))
+
+    @cached_property
+    def literal(self) -> frozenset[int]:
+        """Lines of prose that are shown as they are written: code and tables."""
+        return frozenset(text.literal(self.plain)) if self.is_prose else frozenset()
 
     @cached_property
     def outline(self) -> tuple[Definition, ...]:

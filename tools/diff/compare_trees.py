@@ -19,9 +19,10 @@ from tools.diff.pairing import pairs
 from tools.diff.proof import git_counts, prove
 from tools.diff.read_trees import Source
 from tools.diff.rows import Explained, kind_of
+from tools.diff.scopes import reader_of_names
 from tools.diff.shadows import shadowed
 from tools.diff.spelling import as_python, foreign
-from tools.diff.text import MAX_BYTES, is_binary, notes, split
+from tools.diff.text import MAX_BYTES, PROSE, is_binary, notes, split
 from tools.diff.words import difference, pair
 
 
@@ -64,8 +65,9 @@ def compare(
     plain = own_names_aside(contents[0], contents[1], (old.name, new.name))
     paths = pairs(*plain, budget.alike())
     compared = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
+    readers = _readers_of_names((old.tree, new.tree))
     for texts in compared:
-        if texts:
+        if texts and not readers:
             _undo_renames(texts)
     moves = Moves([(p.old, p.new, p.alignment) if p else None for p in compared], budget.alike())
     claims = [_claims(n, texts, moves) if texts else None for n, texts in enumerate(compared)]
@@ -81,8 +83,20 @@ def compare(
         tuple(files),
         tuple(sorted(names)),
         *_meaning([texts for texts in compared if texts], bucket_map),
-        (*faults, *_shadows(old.tree, new.tree), *_limits(compared)),
+        (*faults, *readers, *_shadows(old.tree, new.tree), *_limits(compared)),
     )
+
+
+def _readers_of_names(trees: Sequence[Mapping[str, File]]) -> list[str]:
+    """Notes on files that read the names of other files' variables: there, a rename is a change."""
+    found = {}
+    for path, file in (item for tree in trees for item in tree.items()):
+        if path.endswith((".py", ".ipynb")) and (what := reader_of_names(file.content)):
+            found[path] = what
+    return [
+        f"{path} uses {what}, by which the names of variables can be read: renamed lines count"
+        for path, what in sorted(found.items())
+    ]
 
 
 def _shadows(old: Mapping[str, File], new: Mapping[str, File]) -> Iterator[str]:
@@ -180,8 +194,9 @@ def _read(
     lines = [split(content or b"") for content in _cells(path, contents)]
     decoded = [as_python(raw) if is_python else raw for raw in lines[2:]]
     of_python = is_python and (a or path).endswith(".py")
-    old_side = Side(lines[0], decoded[0], of_python, decoded[0], raw=lines[2])
-    new_side = Side(lines[1], decoded[1], is_python, raw=lines[3])
+    prose = [(name or path).endswith(PROSE) for name in (a, b)]
+    old_side = Side(lines[0], decoded[0], of_python, decoded[0], raw=lines[2], is_prose=prose[0])
+    new_side = Side(lines[1], decoded[1], is_python, raw=lines[3], is_prose=prose[1])
     budgets = budget.alike(), budget.alike()
     if old_side.raw == new_side.raw and old_side.plain == new_side.plain:
         items = [Item((n,), (n,), True) for n in range(len(old_side.lines))]

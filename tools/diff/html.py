@@ -65,7 +65,7 @@ def _header(comparison: Comparison, header: Header, level: int) -> str:
         sides.append(f"{_text(label)}{commit_text}")
     counts, substantive = comparison.counts, comparison.substantive
     total = substantive.added + substantive.deleted
-    message = warning(comparison)
+    message = warning(comparison, header)
     warning_html = f'<p class="warn"><b>Warning:</b> {_text(message)}</p>\n' if message else ""
     owner = plumbing(comparison, header)
     plumbing_text = f" · plumbing: {_text(owner)}" if owner else ""

@@ -32,9 +32,9 @@ def comment(comparison: Comparison, header: Header) -> str:
         parts[-1] += f" **{whole}**."
     if owner := plumbing(comparison, header):
         parts[-1] += f" Plumbing: {span(owner)}."
-    if message := warning(comparison):
+    if message := warning(comparison, header):
         parts.append(f"> **Warning:** {message}")
-    parts += [f"> {note}" for note in comparison.notes]
+    parts += [f"> {span(note)}" for note in comparison.notes]
     parts += _buckets(comparison)
     if header.sizes:
         rows = [[span(cell) if cell else "" for cell in row] for row in size_rows(header.sizes)]

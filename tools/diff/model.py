@@ -196,6 +196,8 @@ class Header:
     new_commit: str = ""
     origin_found: bool = False
     """Whether the origin was found by likeness rather than recorded."""
+    declared: str = ""
+    """The change bucket that the ledger declares, if any."""
     sizes: tuple[Size, Size] | None = None
 
     @property
@@ -208,13 +210,17 @@ class Header:
 UNCOUNTED = ("launch/config", "other")
 
 
-def warning(comparison: Comparison) -> str:
-    """A warning if more than one change bucket is touched; else empty."""
+def warning(comparison: Comparison, header: Header) -> str:
+    """A warning if more than one change bucket is touched, or another than is declared."""
     touched = [name for name in comparison.buckets if name not in UNCOUNTED]
-    if len(touched) < 2:
-        return ""
+    declared = f"the ledger declares {header.declared}" if header.declared else ""
     listed = ", ".join(touched)
-    return f"Touches {len(touched)} change buckets ({listed}); the recipe asks for one."
+    if len(touched) > 1:
+        more = f" and {declared}" if declared and header.declared not in touched else ""
+        return f"Touches {len(touched)} change buckets ({listed}); the recipe asks for one{more}."
+    if touched and declared and touched != [header.declared]:
+        return f"Touches {listed}, but {declared}."
+    return ""
 
 
 def beyond_lines(comparison: Comparison) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tools.diff import order, python
 from tools.diff.claims import Claims
-from tools.diff.rows import PROSE
 
 _ORDER = "order: moves statements over others that may depend on them, or they on those"
 _ELSEWHERE = "defines in another file what others may import from it"
@@ -109,7 +108,9 @@ class Blocks:
         if before is None or after is None:
             return
         kept = set(old_lines)
-        if not (before.path.endswith(PROSE) and after.path.endswith(PROSE)):
+        if before.old.is_prose and after.new.is_prose:
+            kept -= before.old.literal
+        else:
             kept &= _kept(before, after, old_lines, new_lines)
         self._proven[a].update(kept)
         lines = zip(old_lines, new_lines, strict=True)

@@ -14,9 +14,6 @@ from tools.diff.model import Kind, Marker, Row
 from tools.diff.moves import Place
 from tools.diff.words import difference, pair
 
-# Texts that people read and no program.
-PROSE = (".md", ".rst")
-
 Shown = tuple[tuple[Row, ...], tuple[Marker, ...]]
 """A file's rows, and markers for definitions that moved."""
 
@@ -30,13 +27,15 @@ def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
     a, b = old.plain[i], new.plain[j]
     if a == b:
         return "rename" if old.nameless[i] != a else "format"
+    is_prose = old.is_prose and new.is_prose and i not in old.literal and j not in new.literal
     if a.rstrip("\r\n") == b.rstrip("\r\n"):
-        return "format"
+        # Python and readers take both kinds of line end; a shell, or a model's prompt, does not.
+        return "format" if is_prose or (old.is_python and new.is_python) else "changed"
     if old.is_python and new.is_python:
         if old.tokens is None or new.tokens is None:
             return "changed"
         return "format" if old.tokens[i] == new.tokens[j] else "changed"
-    return "format" if a.rstrip(" \t\r\n") == b.rstrip(" \t\r\n") else "changed"
+    return "format" if is_prose and a.rstrip() == b.rstrip() else "changed"
 
 
 class Explained:
@@ -119,13 +118,17 @@ class Explained:
         """The lines of a gap that did not move."""
         if old and new and self.old.tokens and self.new.tokens:
             yield from self._statements(old, new)
-        elif old and new and self.path.endswith(PROSE) and self._words(old, new):
+        elif old and new and self._wrapped(old, new):
             yield from (self._row("format", i, j) for i, j in _side_by_side(old, new))
         else:
             yield from self._pairs(old, new)
 
-    def _words(self, old: Sequence[int], new: Sequence[int]) -> bool:
+    def _wrapped(self, old: Sequence[int], new: Sequence[int]) -> bool:
         """Whether prose was only wrapped differently."""
+        if not (self.old.is_prose and self.new.is_prose):
+            return False
+        if not (self.old.literal.isdisjoint(old) and self.new.literal.isdisjoint(new)):
+            return False
         return " ".join(self.old.plain[i] for i in old).split() == (
             " ".join(self.new.plain[j] for j in new).split()
         )

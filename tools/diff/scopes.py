@@ -15,8 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-# These see a function's variables by their names.
-_DYNAMIC = frozenset({"locals", "vars", "eval", "exec", "dir", "_getframe", "currentframe"})
+# These see the variables of the function that calls them by their names.
+_DYNAMIC = frozenset({"locals", "vars", "eval", "exec", "dir"})
+# These read names of other functions' variables, from frames, code objects and sources.
+_READERS = (
+    "_getframe|ag_frame|capture_locals|co_cellvars|co_freevars|co_varnames|__code__|cr_frame|"
+    "currentframe|f_code|f_locals|getclosurevars|getframeinfo|getinnerframes|getouterframes|"
+    "getsource|getsourcelines|gi_frame|tb_frame"
+)
+_READER = re.compile(rf"\b(?:{_READERS})\b".encode())
 _WORD = re.compile(r"[^\W\d]\w*")
 
 
@@ -72,6 +79,12 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
+def reader_of_names(source: bytes) -> str:
+    """What a source uses to read the names of variables that are not its own; empty if nothing."""
+    found = _READER.search(source)
+    return found[0].decode() if found else ""
+
+
 class Scopes:
     """The scopes of a module that have names, in the order of the source.
 
@@ -83,16 +96,36 @@ class Scopes:
         visitor = _Visitor(tree)
         self.owners = tuple(visitor.owners)
         self._fixed = visitor.global_names
+        self._is_dynamic = _passes_on(tree, _DYNAMIC)
 
     def renamable(self, scope: Scope, name: str) -> bool:
         """Whether a name can be renamed in a scope and those inside it."""
         return (
-            not isinstance(scope.node, (ast.Module, ast.ClassDef))
+            not self._is_dynamic
+            and not isinstance(scope.node, (ast.Module, ast.ClassDef))
             and name in scope.bound
             and name not in scope.fixed | self._fixed | scope.strings
             and not name.startswith("__")
             and _DYNAMIC.isdisjoint(scope.names)
         )
+
+
+def _passes_on(tree: ast.Module, names: frozenset[str]) -> bool:
+    """Whether one of these functions is used other than by a call under its own name.
+
+    Then a call under another name may be one of it.
+    """
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in names and id(node) not in called:
+            return True
+        if isinstance(node, ast.Attribute) and node.attr in names and id(node) not in called:
+            return True
+        if isinstance(node, ast.alias) and node.name in names:
+            return True
+        if isinstance(node, ast.Constant) and node.value in names:
+            return True  # getattr(builtins, "eval")
+    return False
 
 
 class _Visitor(ast.NodeVisitor):

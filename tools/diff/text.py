@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 # Larger files are not compared line by line.
@@ -23,6 +24,28 @@ _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs", "Zs", "Co", "Cn")
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # Characters that are not shown although they count as letters or marks: fillers and joiners.
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+
+
+# Texts that people read and no program.
+PROSE = (".md", ".rst")
+_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})")
+_AS_WRITTEN = re.compile(r" {4}|[ \t>]*[|+]|[ >]*\t")  # indented code, or a table
+
+
+def literal(lines: Iterable[str]) -> Iterator[int]:
+    """The lines of a prose text, from 0, whose breaks and blanks its readers see.
+
+    Fences of code, what is indented by four columns, and tables; in lists some more.
+    """
+    fence = ""
+    for number, line in enumerate(lines):
+        match = _FENCE.match(line)
+        if fence or match or _AS_WRITTEN.match(line):
+            yield number
+        if match and not fence:
+            fence = match[1]
+        elif match and match[1].startswith(fence) and not line[match.end() :].strip():
+            fence = ""
 
 
 def is_binary(content: bytes) -> bool:

@@ -28,6 +28,8 @@ class Sides:
     name: str
     new: Side
     old: Side | None
+    bucket: str = ""
+    """The change bucket that the ledger declares, if `old` is the variant's origin."""
 
 
 def sides(
@@ -55,9 +57,11 @@ def sides(
     if origin and entry.status != "active" and entry.forked_at:
         # The variant has ended, and its change may since have been merged into its origin.
         old_source = f"{entry.forked_at}:{origin.path}"
-        return Sides(name, new, Side(old_source, origin.name, _commit(entry.forked_at)))
+        then = Side(old_source, origin.name, _commit(entry.forked_at))
+        return Sides(name, new, then, entry.bucket)
     old = _side(entry.origin, entries, directories)
-    return Sides(name, new, Side(old.source, old.label, old.commit or _commit(entry.forked_at)))
+    old = Side(old.source, old.label, old.commit or _commit(entry.forked_at))
+    return Sides(name, new, old, entry.bucket)
 
 
 def _commit(pinned: str) -> str:

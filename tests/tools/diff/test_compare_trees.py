@@ -418,9 +418,40 @@ def test_what_cannot_be_seen_is_said(old, new, message):
     assert any(message in note for note in file.notes) or not message
 
 
-def test_line_endings_count_as_git_counts_them_but_are_not_substantive():
-    file = only_file(b"a\nb\n", b"a\r\nb\r\n")
-    assert file.counts == Counts(2, 2) and file.lines("changed") == Counts(0, 0)
+@pytest.mark.parametrize(
+    "path, substantive", [("a.py", 0), ("a.md", 0), ("a.json", 0), ("a.sh", 2), ("prompts.txt", 2)]
+)
+def test_line_endings_count_as_git_counts_them_and_where_a_program_sees_them(path, substantive):
+    (file,) = compared({path: b"[1,\n2]\n"}, {path: b"[1,\r\n2]\r\n"}).files
+    assert file.counts == Counts(2, 2)
+    assert file.lines("changed") == Counts(substantive, substantive)
+
+
+@pytest.mark.parametrize("path, substantive", [("a.py", 0), ("a.md", 0), ("a.sh", 1), ("a.yml", 1)])
+def test_blanks_at_the_end_of_a_line_are_layout_where_no_program_sees_them(path, substantive):
+    (file,) = compared({path: "a(1)\n"}, {path: "a(1) \n"}).files
+    assert file.lines("changed") == Counts(substantive, substantive)
+
+
+@pytest.mark.parametrize(
+    "around, line, substantive",
+    [
+        ("{}", "one two\nthree", 0),
+        ("> {}", "one two\nthree", 0),
+        ("```\n{}\n```\n", "one two\nthree", 1),
+        ("~~~sh\n```\n{}\n~~~\n", "one two\nthree", 1),
+        ("```\n```\n{}\n", "one two\nthree", 0),
+        ("text\n\n    {}\n", "one two\n    three", 1),
+        ("1. a\n\n\t{}\n", "one two\n\tthree", 1),
+        ("{}\n", "| a | b |\n|---|---|", 1),
+        ("```\n{}\n```\n", "one two \nthree", 1),
+    ],
+)
+def test_prose_may_be_wrapped_where_readers_do_not_see_it(around, line, substantive):
+    other = " ".join(line.split())
+    old, new = around.format(line), around.format(other)
+    result = compared({"README.md": old}, {"README.md": new})
+    assert (result.substantive != Counts(0, 0)) == bool(substantive)
 
 
 def test_invalid_bytes_are_substantive():
@@ -609,6 +640,23 @@ def test_the_variants_own_name_is_no_change():
     assert result.counts == result.substantive == Counts(0, 0)
     assert lines(result) == {"name": (2, 2)}
     assert result.files[0].status == "changed" and result.changes == ()
+
+
+@pytest.mark.parametrize(
+    "old, new, place",
+    [
+        ("x = f(a) + a\n", "x = f(b) + a\n", ("a", "b")),
+        ("x = np.abs(y)\n", "x = np.exp(y)\n", ("np/abs", "np/exp")),
+        ("p = 'experiments/grug/base-x'\n", "p = 'experiments/grug/copy-x'\n", (OLD, NEW)),
+        ("p = 'experiments/grug/base.md'\n", "p = 'experiments/grug/copy.md'\n", (OLD, NEW)),
+        ("p = 'my/experiments/grug/base'\n", "p = 'my/experiments/grug/copy'\n", (OLD, NEW)),
+        ("import experiments.grug.base2\n", "import experiments.grug.copy2\n", (OLD, NEW)),
+    ],
+)
+def test_what_is_not_the_variants_own_name_counts(old, new, place):
+    sides = [{"model.py": File(text.encode())} for text in (old, new)]
+    result = compare(Source(place[0], sides[0]), Source(place[1], sides[1]))
+    assert result.counts == result.substantive == Counts(1, 1)
 
 
 def test_a_renamed_function_is_one_change():

@@ -271,6 +271,21 @@ CASES = {
         "def f[alpha](x):\n    a(beta)\n    b(beta)\n    return beta\n",
     ),
     "one of its uses": stays("    c(alpha)\n"),
+    # -- names that are read in other ways than by a call of eval()
+    **{
+        f"read by {way}": renamed("show(names())", around=f"    {way}\n" + LOCAL)
+        for way in (
+            "names = locals",
+            "names = builtins.vars",
+            "from builtins import locals as names",
+            "names = getattr(builtins, 'locals')",
+            "names = lambda: sys._getframe(1).f_locals",
+            "names = lambda: step.__code__.co_varnames",
+            "names = lambda: inspect.getsource(step)",
+            "names = lambda: inspect.currentframe().f_back.f_locals",
+            "names = functools.partial(eval, text)",
+        )
+    },
     # -- order
     "blocks of attention and feed-forward swapped": swapped(BLOCKS, (2, 5), (6, 9)),
     "writes and closes swapped": swapped(FILES, (2, 5), (6, 9)),
@@ -522,6 +537,14 @@ def test_a_change_over_files_is_never_0_substantive(old, new):
         # Each changed file by itself, too: a reader may look at one alone.
         assert substantive(old, new) > 0
         assert old[path] == new[path] or substantive({path: old[path]}, {path: new[path]}) > 0
+
+
+def test_a_variable_whose_name_another_file_reads_is_no_rename():
+    old = {"a.py": "def f(x):\n    alpha = x * 2\n    return alpha * alpha\n"}
+    new = {"a.py": old["a.py"].replace("alpha", "beta")}
+    reader = {"b.py": "import a\nprint(a.f.__code__.co_varnames)\n"}
+    assert substantive(old, new) == 0
+    assert substantive(old | reader, new | reader) == 4
 
 
 @pytest.mark.parametrize("also", ["", "2", "other"], ids=["as it is", "a number", "a name"])

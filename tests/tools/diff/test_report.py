@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools.common.files import File
-from tools.diff import data, html, hunks, markdown, style
+from tools.diff import buckets, data, html, hunks, markdown, style
 from tools.diff.compare_trees import compare
 from tools.diff.model import Header, Size
 from tools.diff.read_trees import Source
@@ -306,12 +306,49 @@ def test_markdown_makes_no_mention_link_or_markup(comparison):
     assert rows and all(line.endswith("|") for line in rows)
 
 
+def test_a_note_on_a_path_is_no_markup_either():
+    path = f"{EVIL.replace('/', '')}.py"
+    comparison = compared({}, {path: "f(f_locals)\n"})
+    assert len(comparison.notes) == 1
+    text = markdown.comment(comparison, Header("base", "new"))
+    assert "@team" in text and "@team" not in re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text)
+
+
 @pytest.mark.parametrize("raw", ["a", "`", "``a`", "a|b", "", "\n", "a\u202eb"])
 def test_code_spans(raw):
     span = markdown.span(raw)
     fence = span[: len(span) - len(span.lstrip("`"))]
     assert span.endswith(fence) and fence not in span[len(fence) : -len(fence)]
     assert "\n" not in span and "\u202e" not in span
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ("", ""),
+        ("MLP/activation", ""),
+        ("loss kernel", "Touches MLP/activation, but the ledger declares loss kernel."),
+    ],
+)
+def test_every_form_says_that_another_bucket_is_declared_than_is_touched(declared, said):
+    old = "class MLP:\n    def __call__(self, x):\n        return relu(x)\n"
+    known = {"model.py": buckets.Files("other", {"MLP": "MLP/activation"})}
+    sides = [Source("", {"model.py": File(t.encode())}) for t in (old, old.replace("relu", "silu"))]
+    comparison, header = compare(*sides, known), Header("base", "new", declared=declared)
+    assert json.loads(data.document(comparison, header))["warning"] == said
+    for text in (html.page(comparison, header), markdown.comment(comparison, header)):
+        assert ("Warning" in text) == bool(said) and said in text
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [({}, None), ({"e": ""}, "1 file changed"), ({"e": "", "f": ""}, "2 files changed")],
+)
+def test_every_form_counts_the_files_that_no_line_tells(files, said):
+    comparison, header = compared({}, files), Header("base", "new")
+    assert json.loads(data.document(comparison, header))["files_as_whole"] == sorted(files)
+    for text in (html.page(comparison, header), markdown.comment(comparison, header)):
+        assert (f"{said} as a whole" in text) if said else ("as a whole" not in text)
 
 
 @pytest.mark.parametrize(

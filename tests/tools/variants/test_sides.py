@@ -62,6 +62,14 @@ def test_against_another_variant_or_commit():
     assert old == Side("HEAD~1:experiments/grug/moe", "moe at HEAD~1", "HEAD~1")
 
 
+def test_the_declared_bucket_is_that_of_the_change_from_the_origin():
+    def bucket(*named):
+        return sides(*named, ENTRIES, LIVING).bucket
+
+    assert (bucket("moe", ""), bucket("gone", "")) == ("MLP/activation", "loss kernel")
+    assert bucket("moe", "gone") == bucket("base", "") == bucket("experiments/grug/new", "") == ""
+
+
 def test_without_a_recorded_origin_there_is_no_other_side():
     assert of("base")[2] is None
     assert of("experiments/grug/new") == ("new", Side("experiments/grug/new", "new", ""), None)

@@ -192,9 +192,16 @@ def test_a_renamed_file_is_compared_with_what_it_was():
     lines = [f"V{n} = {n}\n".encode() for n in range(199)]
     base = {"model.py": b"".join(lines), "other.py": b"x\n"}
     moved = {"network.py": base["model.py"], "other.py": b"x\n"}
-    assert compare(moved, base, NAMES).changed == Counts(0, 0)
+    assert compare(moved, base, NAMES).changed == Counts(1, 1)  # its name
     edited = {"network.py": b"".join([*lines[1:], b"new\n"]), "other.py": b"x\n"}
     assert compare(edited, base, NAMES).changed == Counts(1, 1)
+
+
+def test_only_an_untouched_copy_is_0_lines_away():
+    base = {"model.py": b"x = 1\n", "__init__.py": b""}
+    assert compare(base, base, NAMES).changed == Counts(0, 0)
+    assert compare(base | {"model/__init__.py": b""}, base, NAMES).changed == Counts(1, 0)
+    assert compare({"model.py": b"x = 1\n"}, base, NAMES).changed == Counts(0, 1)
 
 
 def test_a_renamed_file_of_plumbing_is_one_file_of_its_own():

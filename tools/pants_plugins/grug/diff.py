@@ -280,6 +280,8 @@ async def report_diff(
     flags = [f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, old, new)]
     if not is_recorded:
         flags.append("--found")
+    if sides["bucket"]:
+        flags.append(f"--declared={sides['bucket']}")
     result = await Get(
         ProcessResult,
         OwnTool(
