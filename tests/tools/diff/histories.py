@@ -7,12 +7,33 @@ import dis
 import json
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType
 
+from tools.common.files import File
+from tools.diff.compare_trees import compare
+from tools.diff.read_trees import Source
+
 Pair = tuple[str, bytes, bytes]
 """A name, the old and the new content."""
+
+
+def prove(pairs: Iterable[Pair]) -> dict[str, int]:
+    """Asserts that pairs without substantive lines are one program; returns what was counted."""
+    counts = {"pairs": 0, "lines": 0, "substantive": 0, "pairs with 0": 0}
+    for name, old, new in pairs:
+        before, after = (Source("", {"a.py": File(content)}) for content in (old, new))
+        result = compare(before, after)
+        substantive = result.substantive.added + result.substantive.deleted
+        counts["pairs"] += 1
+        counts["lines"] += result.counts.added + result.counts.deleted
+        counts["substantive"] += substantive
+        if substantive == 0:
+            counts["pairs with 0"] += 1
+            assert program(old) == program(new), name
+    print(counts)
+    return counts
 
 
 def sample() -> Iterator[Pair]:

@@ -1,6 +1,7 @@
 """Versions of files that people wrote: what is 0 substantive compiles to the same program.
 
-A sample runs everywhere. All of a repository, or two directories of packages, are for a person:
+A sample runs everywhere. .ci/run proves all of this repository's history, and
+tests/slow/older_jax/test_base.py both versions of JAX in the locks. For others:
 
     GRUG_DIFF_HISTORY=. GRUG_DIFF_PACKAGES=OLD:NEW pytest tests/tools/diff/test_histories.py -s
 """
@@ -11,26 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.diff import histories
-from tools.common.files import File
-from tools.diff.compare_trees import compare
-from tools.diff.read_trees import Source
-
-
-def prove(pairs):
-    """Asserts that pairs without substantive lines are one program; returns what was counted."""
-    counts = {"pairs": 0, "lines": 0, "substantive": 0, "pairs with 0": 0}
-    for name, old, new in pairs:
-        before, after = (Source("", {"a.py": File(content)}) for content in (old, new))
-        result = compare(before, after)
-        substantive = result.substantive.added + result.substantive.deleted
-        counts["pairs"] += 1
-        counts["lines"] += result.counts.added + result.counts.deleted
-        counts["substantive"] += substantive
-        if substantive == 0:
-            counts["pairs with 0"] += 1
-            assert histories.program(old) == histories.program(new), name
-    print(counts)
-    return counts
+from tests.tools.diff.histories import prove
 
 
 def test_a_sample_of_the_history():
