@@ -12,7 +12,16 @@ from pathlib import Path
 from tools.diff.file_html import FileWriter
 from tools.diff.file_html import markup as _text
 from tools.diff.hunks import Plan, names_only_itself
-from tools.diff.model import Change, Comparison, FileDiff, Header, beyond_lines, plumbing, size_rows, warning
+from tools.diff.model import (
+    Change,
+    Comparison,
+    FileDiff,
+    Header,
+    beyond_lines,
+    plumbing,
+    size_rows,
+    warning,
+)
 from tools.diff.sections import CLOSED
 from tools.diff.style import PAGE, STYLE
 

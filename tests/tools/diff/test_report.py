@@ -333,8 +333,9 @@ def test_code_spans(raw):
 def test_every_form_says_that_another_bucket_is_declared_than_is_touched(declared, said):
     old = "class MLP:\n    def __call__(self, x):\n        return relu(x)\n"
     known = {"model.py": buckets.Files("other", {"MLP": "MLP/activation"})}
-    sides = [Source("", {"model.py": File(t.encode())}) for t in (old, old.replace("relu", "silu"))]
-    comparison, header = compare(*sides, known), Header("base", "new", declared=declared)
+    before, after = ({"model.py": old.replace("relu", name)} for name in ("relu", "silu"))
+    comparison = compare(source("", before), source("", after), known)
+    header = Header("base", "new", declared=declared)
     assert json.loads(data.document(comparison, header))["warning"] == said
     for text in (html.page(comparison, header), markdown.comment(comparison, header)):
         assert ("Warning" in text) == bool(said) and said in text
