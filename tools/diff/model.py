@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from tools.common.quantities import flop
 from tools.diff.histogram import Counts
 from tools.diff.plumbing import is_plumbing, whose
 
@@ -239,14 +240,14 @@ def size_rows(sizes: tuple[Size, Size]) -> list[tuple[str, str, str, str]]:
     """Rows of (measure, the origin's value, the variant's, the difference in per cent)."""
     old, new = sizes
     rows = []
-    for measure, a, b, number_format in (
-        ("parameters", old.parameters, new.parameters, ",d"),
-        ("active parameters", old.active_parameters, new.active_parameters, ",d"),
-        ("FLOPs per token", old.flops_per_token, new.flops_per_token, ".3g"),
+    for measure, a, b, shown in (
+        ("parameters", old.parameters, new.parameters, "{:,d}".format),
+        ("active parameters", old.active_parameters, new.active_parameters, "{:,d}".format),
+        ("FLOPs per token", old.flops_per_token, new.flops_per_token, flop),
     ):
         if a is None and b is None:
             continue
         delta = f"{100 * (b / a - 1):+.1f}%" if a and b is not None else ""
-        before, after = ("—" if n is None else format(n, number_format) for n in (a, b))
+        before, after = ("—" if n is None else shown(n) for n in (a, b))
         rows.append((measure, before, after, delta))
     return rows

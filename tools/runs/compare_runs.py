@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.common.jsonio import json_line
+from tools.common.quantities import flop, scaled
 from tools.runs import numerics, origins
 from tools.runs.origins import Origin
 from tools.runs.run_summary import Run, flat
@@ -404,18 +405,9 @@ def p_value(p: float, name: str = "p") -> str:
 def amount(axis: str, value: float) -> str:
     """An amount as text: `2.66M tokens`, `10.2 TFLOP`, or for seconds `6 min 0 s`."""
     if axis == "tokens":
-        return f"{_scaled(value, 'KMBT')} tokens"
+        return f"{scaled(value, 'KMBT')} tokens"
     if axis == "FLOPs":
-        number = _scaled(value, "kMGTPEZY")
-        return f"{number.rstrip('kMGTPEZY')} {number.lstrip('0123456789.')}FLOP"
+        return flop(value)
     if value >= 3600:
         return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
     return f"{int(value // 60)} min {int(value % 60)} s"
-
-
-def _scaled(value: float, letters: str) -> str:
-    """A number of three digits and the letter of its power of a thousand: `2.66M`."""
-    power = 0
-    while float(f"{value:.3g}") >= 1000 and power < len(letters):
-        value, power = value / 1000, power + 1
-    return f"{float(f'{value:.3g}'):g}{letters[power - 1] if power else ''}"

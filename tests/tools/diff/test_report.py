@@ -285,6 +285,14 @@ def test_not_larger_than_difflibs_by_much():
     assert len(ours.encode()) <= 1.6 * len(theirs.encode())
 
 
+def test_sizes_are_written_as_people_read_them():
+    header = Header("base", "new", sizes=(Size("tiny", 1000, None, 8.26e6), Size("tiny", 1100, 5)))
+    comparison = compared({}, {})
+    page = html.page(comparison, header)
+    for text in ("1,000", "1,100", "+10.0%", "8.26 MFLOP"):
+        assert f">{text}</td>" in page and f"`{text}`" in markdown.comment(comparison, header)
+
+
 def test_json(comparison):
     text = data.document(comparison, HEADER)
     answer = json.loads(text)
