@@ -94,40 +94,66 @@ def test_shells_and_python_read_the_scripts(name):
     assert tuple(ast.literal_eval(given[0])) == HOSTILE
 
 
-def fake_slurm(path: Path, status: int) -> dict[str, str]:
-    """srun and scontrol that write down how they were called: what the script does with them."""
+# As srun does with --kill-on-bad-exit: it runs a process for each of $CODES, which ends so, and ends
+# with the highest code of all.
+SRUN = """#!/bin/bash
+printf '%s\\0' "$1" "$2" >>calls
+highest=0
+for code in $CODES; do
+  CODE=$code "${@:3}"
+  status=$?
+  ((status <= highest)) || highest=$status
+done
+exit $highest
+"""
+PYTHON = """#!/bin/bash
+printf '%s\\0' "$@" >>calls
+((CODE < 128 || CODE == 143 || CODE == 175)) || kill -$((CODE - 128)) $$
+exit $CODE
+"""
+
+
+def fake_slurm(path: Path, codes: str) -> dict[str, str]:
+    """Programs that write down how they were called: what the script does with them."""
     path.mkdir()
-    for name, code in (("srun", status), ("scontrol", 0)):
-        script = f'#!/bin/bash\nprintf "%s\\0" {name} "$@" >>"{path}/calls"\nexit {code}\n'
+    scontrol = "#!/bin/bash\nprintf '%s\\0' scontrol >>calls\n"
+    for name, script in (("srun", SRUN), ("scontrol", scontrol), ("python3", PYTHON)):
         (path / name).write_text(script)
         (path / name).chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "5", "SLURM_SUBMIT_DIR": "/b"}
+    slurm = {"SLURM_JOB_ID": "5", "SLURM_SUBMIT_DIR": "/b", "CODES": codes}
     return {**os.environ, **slurm, "PATH": f"{path}:{os.environ['PATH']}"}
 
 
 @pytest.mark.parametrize(
-    ("status", "restarts", "again"),
+    ("codes", "status", "restarts", "again"),
     [
-        (0, 0, False),
-        (143, 0, True),
-        (143, 9, True),
-        (137, 0, True),
-        (137, 3, False),
-        (175, 0, True),
-        (175, 3, False),
-        (1, 0, False),
+        ("0", 0, 0, False),
+        ("143 143", 143, 0, True),
+        ("143", 143, 9, True),
+        ("137 0", 137, 0, True),
+        ("0 137", 137, 3, False),
+        ("134 137", 137, 0, True),
+        ("175", 175, 0, True),
+        ("175", 175, 3, False),
+        ("1", 1, 0, False),
+        # What the kill made of the others does not hide that one was refused.
+        ("137 2 137", 2, 0, False),
+        ("1 143", 1, 0, False),
+        ("78 137", 78, 0, False),
     ],
 )
-def test_the_batch_script_requeues_what_was_preempted(tmp_path, status, restarts, again):
-    env = {**fake_slurm(tmp_path / "bin", status), "SLURM_RESTART_COUNT": str(restarts)}
+def test_the_batch_script_requeues_what_was_preempted(tmp_path, codes, status, restarts, again):
+    env = {**fake_slurm(tmp_path / "bin", codes), "SLURM_RESTART_COUNT": str(restarts)}
+    env.pop("PYTHON", None)
     script = tmp_path / "job"
     script.write_bytes(render(settings(args=HOSTILE))["job.sbatch"])
-    done = subprocess.run(["bash", script, "--steps", "3"], env=env, capture_output=True)
+    command = ["bash", script, "--steps", "3"]
+    done = subprocess.run(command, env=env, capture_output=True, cwd=tmp_path)
     assert done.returncode == status, done.stderr
-    calls = (tmp_path / "bin/calls").read_text().split("\0")
+    calls = (tmp_path / "calls").read_text().split("\0")
     end = ["--steps", "3", "--run-dir", "runs/moe-gpu-5", "--resume"]
-    program = ["python3", "/b/run.py", *HOSTILE, *end]
-    assert calls[: len(program) + 3] == ["srun", "--kill-on-bad-exit=1", "--label", *program]
+    program = ["/b/run.py", *HOSTILE, *end]
+    assert calls[: len(program) + 2] == ["--kill-on-bad-exit=1", "--label", *program]
     assert ("scontrol" in calls) == again
 
 
