@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from tools.common.errors import ToolError
 from tools.common.git import Git
 from tools.common.jsonio import json_line, line_of
 from tools.ledger import pins
 from tools.ledger.ledger import Entry
-from tools.runs import kept_sources, recompute
+from tools.runs import kept_sources, locked, recompute
+from tools.runs.copies import Seen
+from tools.runs.copies import copies as copied
 from tools.runs.kept_sources import sha256
-from tools.runs.run_summary import Run
+from tools.runs.run_summary import FREE, Run, experiment_key, is_run
 
 LOCKS = "tools/locks"
 
@@ -27,7 +31,7 @@ def check(git: Git, entries: Iterable[Entry], runs: Sequence[Run]) -> list[str]:
         runs: the summaries, each without a fault by itself.
     """
     by_name = {entry.name: entry for entry in entries}
-    faults = [*copies(runs), *flops(runs), *digests(git, by_name, runs), *locks(git, runs)]
+    faults = [*copies(runs), *alike(runs), *digests(git, by_name, runs), *locks(git, runs)]
     faults += origins(git, by_name, runs)
     return sorted(
         f"{run.path}:{_line(git, run, key)}: {key}: {words}" for run, key, words in faults
@@ -39,88 +43,185 @@ def _line(git: Git, run: Run, key: str) -> int:
 
 
 def copies(runs: Sequence[Run]) -> Iterator[Fault]:
-    """Runs whose losses are those of another seed: one run, recorded several times."""
-    found = recompute.copies((run.path, run.seed, run.curve) for run in runs)
+    """Runs that are another: one run, recorded several times."""
+    found = copied(map(seen, runs))
     for run in runs:
-        if original := found.get(run.path):
-            yield run, "curve", f"is that of {original}, whose seed is another: remove the copy"
+        if run.path in found:
+            yield run, "curve", f"{found[run.path][1]}: remove the copy, or run it itself"
 
 
-def flops(runs: Sequence[Run]) -> Iterator[Fault]:
-    """Runs of one model, by sources and settings, that count its FLOPs differently."""
-    first: dict[str, Run] = {}
+def seen(run: Run) -> Seen:
+    """What a summary shows of a run, to be told from others."""
+    shape = [run.config.get(name) for name in ("batch_size", "sequence_length")]
+    model = run.config.get("model")
+    return Seen(
+        name=run.path,
+        seed=run.seed,
+        curve=run.curve,
+        heldout=run.heldout,
+        experiment=f"{run.variant} {experiment_key(run)}",
+        data=json_line([run.data_digest, *shape]) if run.data_digest else "",
+        model=(json_line(model), str(run.flops_per_token)) if model else None,
+    )
+
+
+def alike(runs: Sequence[Run]) -> Iterator[Fault]:
+    """Runs that do not say alike what follows from what they have in common."""
+    first: dict[str, tuple[Run, float | None]] = {}
     for run in runs:
-        sizes = {key: run.config.get(key) for key in ("model", "sequence_length")}
-        other = first.setdefault(json_line([run.sources_digest, sizes]), run)
-        if other.flops_per_token != run.flops_per_token:
-            message = f"{other.run} of the same model has {other.flops_per_token}: record it again"
+        model = {key: run.config.get(key) for key in ("model", "sequence_length")}
+        other, flops = first.setdefault(
+            json_line(["FLOPs", run.sources_digest, model]), (run, run.flops_per_token)
+        )
+        if flops != run.flops_per_token:
+            message = f"{other.run} of the same model has {flops}: record it again"
             yield run, "flops_per_token", f"is {run.flops_per_token}, but {message}"
+        if not run.heldout or not run.data_digest:
+            continue
+        # Nats a target and bits a byte of one text are in one ratio, whoever says them.
+        ratio = run.heldout[-1][3] / run.heldout[-1][4]
+        other, theirs = first.setdefault(
+            json_line(["text", run.data_digest, run.measured_over]), (run, ratio)
+        )
+        if not recompute.close(ratio, theirs or 0, 1e-4):
+            message = f"{other.path} has {theirs:.5f} over the same text: record it again"
+            yield run, "heldout", f"has {ratio:.5f} times as much loss as bits per byte, {message}"
 
 
 def digests(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterator[Fault]:
-    """Runs whose sources are not those of the commit that they name.
+    """Runs whose sources are not those of the commit that they name, or give other roles.
 
     Those whose commit git lacks, or whose variant has no entry, are others' to judge:
     kept_sources.py and check_ledger.py.
     """
-    named = [r for r in runs if r.git["commit"] and not r.git["dirty"] and r.variant in entries]
-    known = git.known_commits({run.git["commit"] for run in named})
-    held: dict[tuple[str, str], set[str]] = {}
-    for run in named:
+    known = git.known_commits({r.git["commit"] for r in runs if r.git["commit"]})
+    held: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}
+    for run in runs:
+        kept = git.root / kept_sources.place(run.sources_digest)
+        if kept.is_dir():
+            yield from roles(run, _kept(git, run))
+            continue
         commit, place = known.get(run.git["commit"]), (run.git["commit"], run.variant)
-        if commit is None or (git.root / kept_sources.place(run.sources_digest)).is_dir():
+        if commit is None or run.git["dirty"] or run.variant not in entries:
             continue
         paths = entries[run.variant].directories
         if place not in held:
-            held[place] = set(kept_sources.sources_of(git, commit, paths))
+            held[place] = kept_sources.sources_of(git, commit, paths)
         if run.sources_digest not in held[place]:
             where = f"{paths[0]} in {commit[: pins.SHORT]}"
             yield run, "sources_digest", f"is not that of {where}: record the run again"
+        else:
+            yield from roles(run, held[place][run.sources_digest])
+
+
+def _kept(git: Git, run: Run) -> Mapping[str, bytes]:
+    """The kept sources of a run; none if they are damaged, which kept_sources.py says."""
+    place = kept_sources.place(run.sources_digest)
+    try:
+        return kept_sources.read(git.root / place, place)
+    except ToolError:
+        return {}
+
+
+# A field of a config, and its role if it has one: `seed: int = role("replicate", 0)`.
+_FIELD = r"^[ \t]+{}[ \t]*:[^=\n]*=[ \t]*(?:role\([ \t\n]*[\"'](\w+)[\"'])?"
+
+
+def roles(run: Run, sources: Mapping[str, bytes]) -> Iterator[Fault]:
+    """Settings that a run calls no part of its experiment, and its sources do not.
+
+    Sources that declare a setting in another way tell nothing.
+    """
+    if run.run_schema < 2:
+        return  # the roles were the same for all
+    texts = [text for name, text in sources.items() if name.endswith(".py") and b"role(" in text]
+    for name, role in run.roles.items():
+        pattern = re.compile(_FIELD.format(re.escape(name)).encode(), re.MULTILINE)
+        declared = {match[1].decode() for text in texts for match in pattern.finditer(text)
+                    if match[1]}  # fmt: skip
+        is_plain = any(pattern.search(text) for text in texts)
+        if role in FREE and is_plain and role not in declared:
+            yield run, "roles", f"has {name!r} as {role}, and its sources do not: record it again"
 
 
 def locks(git: Git, runs: Sequence[Run]) -> Iterator[Fault]:
-    """Runs under a lock that no commit has; a workspace that never had any tells nothing."""
-    known = {sha256(path.read_bytes()) for path in (git.root / LOCKS).glob("*.lock")}
-    if all(run.lock is None or run.lock in known for run in runs):
-        return
-    known |= _committed_locks(git)
+    """Runs under a lock that no commit has, or that has other packages than the run had.
+
+    A workspace that never had any lock tells nothing.
+    """
+    paths = (git.root / LOCKS).glob("*.lock")
+    known = {sha256(data): data for data in (path.read_bytes() for path in paths)}
+    if not all(run.lock is None or run.lock in known for run in runs):
+        known |= _committed_locks(git)
+    faults: dict[str, str] = {}
     for run in runs:
-        if known and run.lock is not None and run.lock not in known:
+        if not known or run.lock is None:
+            continue
+        if run.lock not in known:
             yield run, "lock", f"no {LOCKS}/*.lock of any commit has this digest: record it again"
+            continue
+        text = json_line([run.lock, run.versions, run.devices["platform"]])
+        if text not in faults:
+            packages = locked.packages(known[run.lock])
+            faults[text] = locked.disagrees(packages, run.versions, run.devices["platform"])
+        if faults[text]:
+            yield run, "lock", f"{faults[text]}: record it again"
 
 
-def _committed_locks(git: Git) -> set[str]:
-    """The sha256 of each lock that a commit before the tips has or had."""
+def _committed_locks(git: Git) -> dict[str, bytes]:
+    """Each lock that a commit before the tips has or had, by its sha256."""
     command = ("rev-list", "--objects", *pins.tips(git), "--", LOCKS)
     lines = (git.answer(*command) or b"").decode(errors="replace").splitlines()
     blobs = [line.split(" ")[0] for line in lines if line.endswith(".lock")]
-    return {sha256(content) for content in git.blobs(blobs).values()}
+    return {sha256(content): content for content in git.blobs(blobs).values()}
 
 
 def origins(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterator[Fault]:
     """Runs compared with an experiment that is not there, or with sources that it did not have."""
     judged: dict[str, str] = {}
     for run in runs:
-        if run.origin is None:
+        if run.origin is None or run.variant not in entries:
             continue
-        text = json_line(run.origin)
+        text = json_line([run.variant, run.origin])
         if text not in judged:
-            judged[text] = _wrong(git, entries, run)
+            judged[text] = _wrong(git, entries, runs, run)
         if judged[text]:
             yield run, "origin", judged[text]
 
 
-def _wrong(git: Git, entries: dict[str, Entry], run: Run) -> str:
-    """What is wrong with a summary's origin; empty if nothing is, or nothing here can tell."""
+_NAME_IT = "name another with ./pants run tools/runs:record -- RUN_DIR --against ORIGIN"
+
+
+def _wrong(git: Git, entries: dict[str, Entry], runs: Sequence[Run], run: Run) -> str:
+    """What is wrong with a summary's origin; empty if nothing is."""
     origin = run.origin or {}
-    entry, pin = entries.get(origin["name"]), pins.parse(origin["at"])
-    if entry is None:
-        return f"no experiment is called {origin['name']!r}: record the run again"
-    commit = git.commit(pin.commit) if pin else None
-    if commit is None:
-        return ""
-    trees = [git.tree(commit, git.prefix + path) for path in entry.directories]
-    had = {digest for tree in trees if tree for digest in kept_sources.digests_of(tree)}
-    if had & set(origin["digests"]):
-        return ""
-    return f"{entry.path} had other sources in {commit[: pins.SHORT]}: record the run again"
+    name, digests = origin["name"], set(origin["digests"])
+    if name not in entries:
+        return f"no experiment is called {name!r}: record the run again"
+    own = entries[run.variant].origin
+    if origin["by"] != "named" and name != own:
+        return f"is {name}, by {origin['by']!r}, but the ledger says {own}: record the run again"
+    recorded = {r.run: r.sources_digest for r in runs if r.variant == name}
+    if is_run(origin):
+        place = origin["at"].removeprefix("run ")
+        if place not in recorded:
+            return f"no run of {name} is called {place}: {_NAME_IT}"
+        is_so = digests == {recorded[place]}
+        return "" if is_so else f"{place} of {name} is of other sources: {_NAME_IT}"
+    if had := _had(git, entries[name], origin["at"]):
+        where = f"{entries[name].path} had other sources in {origin['at'][: pins.SHORT]}"
+        return "" if digests <= had else f"{where}: record the run again"
+    left = set(recorded.values()) & digests
+    return "" if left else f"nothing has {name} as of {origin['at']}: record the run again"
+
+
+def _had(git: Git, entry: Entry, at: str) -> set[str]:
+    """The digests of an experiment's sources in a place of history; none if nothing has it."""
+    had: set[str] = set()
+    pin = pins.parse(at)
+    for path in entry.directories if pin else ():
+        try:
+            had |= set(kept_sources.digests_of(pins.files(git, pin, path)))
+        except ToolError:
+            continue
+    return had

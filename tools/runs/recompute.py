@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import statistics
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -41,7 +43,7 @@ def counted(
     if isinstance(planned, int) and steps > planned:
         yield "steps", f"is {steps:,}, of {planned:,} that the config plans"
     sizes = [config.get(name) for name in ("batch_size", "sequence_length")]
-    rate = math.prod(size for size in sizes if isinstance(size, int)) if all(sizes) else 0
+    rate = math.prod(sizes) if all(map(is_size, sizes)) else 0
     is_even = all(abs(point[1] - point[0] * rate) <= 0.05 * rate + 1 for point in curve)
     if rate and is_even and tokens != steps * rate:
         yield (
@@ -114,17 +116,73 @@ def held_out(
         yield "heldout", "has losses and bits per byte in a ratio that changes, over the same text"
 
 
-def copies(runs: Iterable[tuple[str, int, Points]]) -> dict[str, str]:
-    """The runs whose losses are another run's, though their seeds differ: copy, then original.
+def evaluated(heldout: Points, targets: Any, config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of the evaluations' number of targets: they read no more than the config allows."""
+    if not heldout and targets is not None:
+        yield "heldout_targets", f"is {targets:,}, and heldout has no evaluation"
+    most = config.get("eval_tokens")
+    if targets is not None and is_size(most) and targets > most:
+        yield "heldout_targets", f"is {targets:,}, of {most:,} that the config allows"
 
-    Args:
-        runs: name, seed and curve of each.
+
+def placed(heldout: Points, curve: Points) -> Iterator[Fault]:
+    """Faults of the evaluations' tokens and seconds: the curve's before and after that step.
+
+    A point of the curve is a mean over neighbours, so the next but one is a bound.
     """
-    first: dict[tuple[float, ...], tuple[str, int]] = {}
-    found: dict[str, str] = {}
-    for name, seed, curve in runs:
-        losses = tuple(point[3] for point in curve)
-        other, other_seed = first.setdefault(losses, (name, seed))
-        if other_seed != seed:
-            found[name] = other
-    return found
+    steps = [point[0] for point in curve]
+    for row in heldout:
+        at = bisect_left(steps, row[0])
+        low = curve[at - 2] if at >= 2 else None
+        high = curve[at + 1] if at + 1 < len(curve) else None
+        for column, name in ((1, "tokens"), (2, "seconds")):
+            is_early = low and row[column] < low[column] * (1 - _ROUNDED)
+            if is_early or (high and row[column] > high[column] * (1 + _ROUNDED)):
+                point = low if is_early else high
+                yield (
+                    "heldout",
+                    f"has {row[column]:,g} {name} at step {row[0]:g}, but the curve has "
+                    f"{point[column]:,g} at step {point[0]:g}",  # type: ignore[index]
+                )
+                return
+
+
+def averaged(final: Mapping[str, float | None], heldout: Points) -> Iterator[Fault]:
+    """Faults of the running average's values: over the same text as the weights' own."""
+    loss, bits = final["ema_loss"], final["ema_bpb"]
+    if (loss is None) != (bits is None) or (loss is not None and final["heldout_loss"] is None):
+        yield "final", "has one of ema_loss, ema_bpb and heldout_loss without the others"
+    elif loss is not None and bits is not None:
+        own = heldout[-1]
+        if not bits or not close(loss / bits, own[3] / own[4], 1e-4):
+            yield "final", "has ema_loss and ema_bpb in another ratio than heldout's values"
+
+
+def sped(speed: float, spread: float | None, curve: Points) -> Iterator[Fault]:
+    """Faults of the median speed and of the steps' spread, beside the curve's tokens and seconds.
+
+    The curve has means over neighbouring steps alone. Their median lies near that of the steps,
+    and their quartiles lie no farther apart than the steps' deciles, give or take; bounds are
+    twice that.
+    """
+    parts = [(b[1] - a[1], b[2] - a[2]) for a, b in pairwise([(0.0, 0.0, 0.0), *curve])]
+    if any(time <= 0 for _, time in parts):
+        return  # shorter than a record tells
+    middle = statistics.median(tokens / time for tokens, time in parts)
+    room = 2 * (1 + (1 if spread is None else spread))
+    if not middle / room <= speed <= middle * room:
+        yield "tokens_per_second", f"is {speed:g}, but the median of the curve is {middle:g}"
+    if spread is None or len(parts) < 20:
+        return
+    times = [time / tokens for tokens, time in parts if tokens > 0]
+    low, median, high = statistics.quantiles(times, n=4)
+    if (seen := (high - low) / median) > 2 * spread + 0.05:
+        yield (
+            "step_time_spread",
+            f"is {spread:g}, but half of the curve's points alone span {seen:.2g} of the median",
+        )
+
+
+def is_size(value: Any) -> bool:
+    """Whether a setting is a positive whole number."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**15
