@@ -14,7 +14,7 @@ from tools.runs import kept_sources, locked, recompute
 from tools.runs.copies import Seen
 from tools.runs.copies import copies as copied
 from tools.runs.kept_sources import sha256
-from tools.runs.run_summary import FREE, Run, experiment_key, is_run
+from tools.runs.run_summary import FREE, Run, is_run
 
 LOCKS = "tools/locks"
 
@@ -59,8 +59,7 @@ def seen(run: Run) -> Seen:
         seed=run.seed,
         curve=run.curve,
         heldout=run.heldout,
-        experiment=f"{run.variant} {experiment_key(run)}",
-        data=json_line([run.data_digest, *shape]) if run.data_digest else "",
+        data=json_line([run.data_digest, *shape]) if run.data_digest and all(shape) else "",
         model=(json_line(model), str(run.flops_per_token)) if model else None,
     )
 

@@ -35,8 +35,6 @@ class Seen:
     seed: int
     curve: Points
     heldout: Points = ()
-    experiment: str = ""
-    """Equal for the runs that differ in their seed alone."""
     data: str = ""
     """What it read: text, rows and their length."""
     model: tuple[str, str] | None = None
@@ -46,9 +44,9 @@ class Seen:
 def copies(runs: Iterable[Seen]) -> dict[str, tuple[str, str]]:
     """The runs that are another one: copy, then original, and what shows it: `has the times of X`.
 
-    Runs of one seed may have equal losses where their sources compute the same, as those of a copy
-    that nobody changed. They may not where they read other text or trained another model, nor
-    within one experiment.
+    Runs of one seed may have equal losses where their sources compute the same: a run is the same
+    bit for bit when it is repeated, or in a copy that nobody changed. But not where they read other
+    text or trained another model.
     """
     runs = list(runs)
     found: dict[str, tuple[str, str]] = {}
@@ -56,8 +54,6 @@ def copies(runs: Iterable[Seen]) -> dict[str, tuple[str, str]]:
     def note(first: int, second: int, words: str) -> None:
         found.setdefault(runs[second].name, (runs[first].name, words))
 
-    for i, j in _equal([_column(run.curve, _SECONDS) for run in runs]):
-        note(i, j, f"has the times of {runs[i].name}, which no two runs share")
     equal = {
         "the losses of {}": _equal([_column(run.curve, _LOSS) for run in runs]),
         "the losses of {} but for a constant": _equal([_changes(run.curve) for run in runs]),
@@ -69,6 +65,8 @@ def copies(runs: Iterable[Seen]) -> dict[str, tuple[str, str]]:
                 note(i, j, f"has {words.format(runs[i].name)}, {reason}")
     for i, j in _alike(runs):
         note(i, j, f"has the noise of {runs[i].name}'s losses, whose seed is another")
+    for i, j in _equal([_column(run.curve, _SECONDS) for run in runs]):
+        note(i, j, f"has the times of {runs[i].name}, which no two runs share")
     return found
 
 
@@ -76,8 +74,6 @@ def _why(original: Seen, copy: Seen) -> str:
     """Why two runs cannot both have been made with the same losses; empty if they can."""
     if original.seed != copy.seed:
         return "whose seed is another"
-    if original.experiment and original.experiment == copy.experiment:
-        return "the same seed of the same experiment"
     if original.data and copy.data and original.data != copy.data:
         return "which read other data"
     # Settings alone may say how to compute the same, and FLOPs alone may be counted otherwise.

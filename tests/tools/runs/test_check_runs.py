@@ -173,7 +173,8 @@ def test_one_run_recorded_as_several_seeds(archive):
         )
         copied = text.replace('"seed": 0', f'"seed": {seed}')
         path.with_name(f"moe-{seed}.json").write_text(copied)
-    message = f"26: curve: is that of {RUNS}/moe/moe-0.json, whose seed is another: remove the copy"
+    told = f"has the losses of {RUNS}/moe/moe-0.json, whose seed is another"
+    message = f"26: curve: {told}: remove the copy, or run it itself"
     assert faults(archive) == [f"moe/moe-{seed}.json:{message}" for seed in (1, 2)]
 
 
@@ -197,7 +198,8 @@ def test_a_commit_that_git_does_not_know(archive):
 def test_what_a_run_may_be(archive):
     """A batch that grows, an early end, a run of few steps, a lock that was replaced since."""
     growing = [[10 * i, 100 * i * i, 10 * i, 5 - i / 10] for i in range(1, 11)]
-    write(archive, "moe", 0, curve=growing)
+    seen = [[50, 2500, 50.0, 7.55, 3.02], [100, 10_000, 100.0, 5.0, 2.0]]
+    write(archive, "moe", 0, curve=growing, heldout=seen)
     write(archive, "moe", 1, config={"steps": 300, "batch_size": 10, "sequence_length": 10})
     write(archive, "moe", 2, config={"steps": 100, "model": {"width": 8}}, flops_per_token=7.0)
     (archive.root / "tools/locks/cpu.lock").write_bytes(b"{1: 1}\n")
