@@ -9,11 +9,13 @@ from tools.common.errors import ToolError
 from tools.common.git import Git
 from tools.common.jsonio import json_line, line_of
 from tools.ledger import pins
-from tools.ledger.ledger import Entry
+from tools.ledger.files import ENTRIES
+from tools.ledger.ledger import LEDGER, Entry
 from tools.runs import kept_sources, locked, recompute
 from tools.runs.copies import Seen
 from tools.runs.copies import copies as copied
 from tools.runs.kept_sources import sha256
+from tools.runs.origins import pinned
 from tools.runs.run_summary import FREE, Run, is_run
 
 LOCKS = "tools/locks"
@@ -46,8 +48,8 @@ def copies(runs: Sequence[Run]) -> Iterator[Fault]:
     """Runs that are another: one run, recorded several times."""
     found = copied(map(seen, runs))
     for run in runs:
-        if run.path in found:
-            yield run, "curve", f"{found[run.path][1]}: remove the copy, or run it itself"
+        if copy := found.get(run.path):
+            yield run, copy.key, f"{copy.words}: remove the copy, or run it itself"
 
 
 def seen(run: Run) -> Seen:
@@ -77,6 +79,13 @@ def alike(runs: Sequence[Run]) -> Iterator[Fault]:
             yield run, "flops_per_token", f"is {run.flops_per_token}, but {message}"
         if not run.heldout or not run.data_digest:
             continue
+        if run.heldout_targets and (most := run.config.get("eval_tokens")) is not None:
+            # Of one text, that setting alone decides which they are.
+            asked = json_line(["targets", run.data_digest, most])
+            other, targets = first.setdefault(asked, (run, run.heldout_targets))
+            if targets != run.heldout_targets:
+                message = f"{other.path} has {targets:,} of the same text: record it again"
+                yield run, "heldout_targets", f"is {run.heldout_targets:,}, but {message}"
         # Nats a target and bits a byte of one text are in one ratio, whoever says them.
         ratio = run.heldout[-1][3] / run.heldout[-1][4]
         other, theirs = first.setdefault(
@@ -96,12 +105,9 @@ def digests(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterato
     known = git.known_commits({r.git["commit"] for r in runs if r.git["commit"]})
     held: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}
     for run in runs:
-        kept = git.root / kept_sources.place(run.sources_digest)
-        if kept.is_dir():
-            yield from roles(run, _kept(git, run))
-            continue
         commit, place = known.get(run.git["commit"]), (run.git["commit"], run.variant)
         if commit is None or run.git["dirty"] or run.variant not in entries:
+            yield from roles(run, _kept(git, run))
             continue
         paths = entries[run.variant].directories
         if place not in held:
@@ -114,8 +120,10 @@ def digests(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterato
 
 
 def _kept(git: Git, run: Run) -> Mapping[str, bytes]:
-    """The kept sources of a run; none if they are damaged, which kept_sources.py says."""
+    """The kept sources of a run; none if they are not there or damaged: kept_sources.py says it."""
     place = kept_sources.place(run.sources_digest)
+    if not (git.root / place).is_dir():
+        return {}
     try:
         return kept_sources.read(git.root / place, place)
     except ToolError:
@@ -131,8 +139,6 @@ def roles(run: Run, sources: Mapping[str, bytes]) -> Iterator[Fault]:
 
     Sources that declare a setting in another way tell nothing.
     """
-    if run.run_schema < 2:
-        return  # the roles were the same for all
     texts = [text for name, text in sources.items() if name.endswith(".py") and b"role(" in text]
     for name, role in run.roles.items():
         pattern = re.compile(_FIELD.format(re.escape(name)).encode(), re.MULTILINE)
@@ -197,9 +203,10 @@ def _wrong(git: Git, entries: dict[str, Entry], runs: Sequence[Run], run: Run) -
     name, digests = origin["name"], set(origin["digests"])
     if name not in entries:
         return f"no experiment is called {name!r}: record the run again"
-    own = entries[run.variant].origin
-    if origin["by"] != "named" and name != own:
-        return f"is {name}, by {origin['by']!r}, but the ledger says {own}: record the run again"
+    own = entries[run.variant]
+    if origin["by"] != "named" and not _is_said(git, entries, own, run):
+        said = f"{own.origin}, {own.fields.get(origin['by'], 'none')}"
+        return f"is {name}, {origin['by']} {origin['at']}, but the ledger says {said}: {_NAME_IT}"
     recorded = {r.run: r.sources_digest for r in runs if r.variant == name}
     if is_run(origin):
         place = origin["at"].removeprefix("run ")
@@ -212,6 +219,22 @@ def _wrong(git: Git, entries: dict[str, Entry], runs: Sequence[Run], run: Run) -
         return "" if digests <= had else f"{where}: record the run again"
     left = set(recorded.values()) & digests
     return "" if left else f"nothing has {name} as of {origin['at']}: record the run again"
+
+
+def _is_said(git: Git, entries: dict[str, Entry], entry: Entry, run: Run) -> bool:
+    """Whether the ledger says what a summary pins by it: today, when it ran, or at any time."""
+    origin = run.origin or {}
+    if origin["name"] != entry.origin:
+        return False
+    if entry.fields.get(origin["by"], "").startswith(origin["at"]):
+        return True
+    commit = None if run.git["dirty"] else run.git["commit"]
+    then = pinned(git, entry, entries.values(), commit)
+    if then and set(origin["digests"]) <= set(then["digests"]):
+        return True
+    line = f"- {origin['by']}: {origin['at']}"
+    said = ("rev-list", "--max-count=1", f"-S{line}", *pins.tips(git), "--", LEDGER, ENTRIES)
+    return bool(git.answer(*said))
 
 
 def _had(git: Git, entry: Entry, at: str) -> set[str]:

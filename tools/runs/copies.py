@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 Points = Sequence[Sequence[float]]
 """Rows of (step, tokens, seconds, loss, ...)."""
@@ -41,18 +42,26 @@ class Seen:
     """The settings of what it trained, and its FLOPs."""
 
 
-def copies(runs: Iterable[Seen]) -> dict[str, tuple[str, str]]:
-    """The runs that are another one: copy, then original, and what shows it: `has the times of X`.
+class Copy(NamedTuple):
+    """Of which run another is a copy, what shows it (`curve` or `heldout`), and that in words."""
+
+    original: str
+    key: str
+    words: str
+
+
+def copies(runs: Iterable[Seen]) -> dict[str, Copy]:
+    """The runs that are another one, by the name of the copy.
 
     Runs of one seed may have equal losses where their sources compute the same: a run is the same
     bit for bit when it is repeated, or in a copy that nobody changed. But not where they read other
     text or trained another model.
     """
     runs = list(runs)
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, Copy] = {}
 
-    def note(first: int, second: int, words: str) -> None:
-        found.setdefault(runs[second].name, (runs[first].name, words))
+    def note(first: int, second: int, words: str, key: str = "curve") -> None:
+        found.setdefault(runs[second].name, Copy(runs[first].name, key, words))
 
     equal = {
         "the losses of {}": _equal([_column(run.curve, _LOSS) for run in runs]),
@@ -62,7 +71,8 @@ def copies(runs: Iterable[Seen]) -> dict[str, tuple[str, str]]:
     for words, pairs in equal.items():
         for i, j in pairs:
             if reason := _why(runs[i], runs[j]):
-                note(i, j, f"has {words.format(runs[i].name)}, {reason}")
+                key = "heldout" if words.startswith("held-out") else "curve"
+                note(i, j, f"has {words.format(runs[i].name)}, {reason}", key)
     for i, j in _alike(runs):
         note(i, j, f"has the noise of {runs[i].name}'s losses, whose seed is another")
     for i, j in _equal([_column(run.curve, _SECONDS) for run in runs]):
@@ -99,10 +109,10 @@ def _changes(points: Points) -> Values:
 
 
 def _equal(values: Sequence[Values]) -> Iterator[Pair]:
-    """Pairs of runs that have half of the shorter one's values in common, and three at least."""
+    """Pairs of runs that have half of the shorter one's values in common, and two at least."""
     for pair, places in _common(values):
         half = -(-min(len(values[n]) for n in pair) // 2)
-        if len(places) >= max(3, half):
+        if len(places) >= max(2, half):
             yield pair
 
 

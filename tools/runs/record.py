@@ -619,7 +619,7 @@ def _refuse_copies(runs: Mapping[str, run_summary.Run], fresh: Sequence[str]) ->
     """Raises ToolError if a fresh summary is that of another run, of which there are older ones."""
     others = [run for path, run in runs.items() if path not in fresh]
     found = copies(map(check_runs.seen, [*others, *(runs[path] for path in fresh)]))
-    if faults := [f"{path}: {found[path][1]}: {_INSTEAD}" for path in fresh if path in found]:
+    if faults := [f"{path}: {found[path].words}: {_INSTEAD}" for path in fresh if path in found]:
         raise ToolError("\n".join(faults))
 
 

@@ -17,7 +17,6 @@ from tools.common.errors import ToolError
 from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
 from tools.runs import recompute
-from tools.runs.numerics import is_elsewhere
 
 SCHEMA_VERSION = 5
 # Roles for summaries of the first schema, which do not hold them.
@@ -44,6 +43,7 @@ MAX_POINTS = 200
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,39}")
 _ID = "[0-9a-f]{7,64}"
 _AT = re.compile(rf"{_ID}(?: tree {_ID})?|tree {_ID}|run {NAME.pattern}")
@@ -275,20 +275,21 @@ def _recomputed(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What does not follow from other parts of a summary whose parts are well formed."""
     config, curve, steps, tokens = (values[key] for key in ("config", "curve", "steps", "tokens"))
     yield from _zeros(values)
-    if config.get("seed") != values["seed"]:
+    if not _whole(config.get("seed")) or config["seed"] != values["seed"]:
         yield "seed", f"is {values['seed']}, but the config has {config.get('seed')}"
     yield from _by_schema(values)
     yield from _meshed(values["devices"], config.get("mesh"))
     yield from recompute.counted(steps, tokens, config, curve, config.get("steps"))
     yield from recompute.timed(values["seconds"], curve)
     yield from recompute.trained(values["final"]["train_loss"], curve)
-    yield from recompute.sped(values["tokens_per_second"], values["step_time_spread"], curve)
+    speed, spread = values["tokens_per_second"], values["step_time_spread"]
+    yield from recompute.sped(speed, spread, steps, tokens, curve)
     final, heldout, seconds = values["final"], values["heldout"], values["seconds"]
     if faults := list(recompute.held_out(final, heldout, steps, tokens, seconds)):
         yield from faults
         return
-    yield from recompute.placed(heldout, curve)
-    yield from recompute.averaged(final, heldout)
+    yield from recompute.placed(heldout, curve, config)
+    yield from recompute.averaged(final, heldout, config)
     yield from recompute.evaluated(heldout, values["heldout_targets"], config)
 
 
@@ -309,6 +310,8 @@ def _by_schema(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if (values["numerics"] is None) != (version < 3):
         has = "has none" if version < 3 else "always has them"
         yield "numerics", f"a run.json of schema {version} {has}"
+    if version == 1 and values["roles"] != OLD_ROLES:
+        yield "roles", "a run.json of schema 1 has none, and others stand for them"
     if values["host"] is not None and version < 4:
         yield "host", f"a run.json of schema {version} has none"
     if values["origin"] and (values["origin"]["by"] != "named") == is_run(values["origin"]):
@@ -320,8 +323,10 @@ def _meshed(devices: Mapping[str, Any], mesh: Any) -> Iterator[tuple[str, str]]:
     """Devices that do not fill the mesh of the config, of whose sizes one may be left open."""
     if mesh is None:
         return
-    if not isinstance(mesh, list) or not all(n == -1 or recompute.is_size(n) for n in mesh):
-        yield "config", f"has the mesh {str(mesh)[:40]}, which is no list of sizes"
+    if not isinstance(mesh, list) or not all(n == -1 or recompute.is_size(n) for n in mesh) or (
+        mesh.count(-1) > 1
+    ):
+        yield "config", f"has the mesh {str(mesh)[:40]}, which is no list of sizes, one left open"
         return
     fixed = math.prod(size for size in mesh if size != -1)
     count, is_open = devices["count"], -1 in mesh
@@ -351,6 +356,7 @@ def _is_git(git: Any) -> bool:
         and set(git) == {"commit", "dirty"}
         and (git["commit"] is None or _matches(_COMMIT, git["commit"]))
         and (git["dirty"] is None or isinstance(git["dirty"], bool))
+        and (git["commit"] is not None or git["dirty"] is not False)
     )
 
 
@@ -371,7 +377,7 @@ def _is_line(value: Any) -> bool:
 
 
 def _is_config(config: Any) -> bool:
-    """Whether these are settings: shallow, with names, sizes that are sizes, and no place."""
+    """Whether these are settings: shallow, and sizes that are sizes."""
     if not isinstance(config, dict) or not _is_shallow(config, 8):
         return False
     sizes = [config[key] for key in ("steps", "batch_size", "sequence_length") if key in config]
@@ -379,17 +385,19 @@ def _is_config(config: Any) -> bool:
 
 
 def _is_shallow(value: Any, depth: int) -> bool:
-    """Whether a value of JSON is nested at most so deep, and no text in it is a path or a URL."""
-    if not isinstance(value, (dict, list)):
-        return not is_elsewhere(value)
-    inner = list(value.values()) if isinstance(value, dict) else value
-    is_printable = all(key.isprintable() for key in value) if isinstance(value, dict) else True
-    return is_printable and depth > 0 and all(_is_shallow(item, depth - 1) for item in inner)
+    """Whether a value of JSON is nested at most so deep, of numbers and text that can be written."""
+    if isinstance(value, dict):
+        return all(map(_is_line, value)) and _is_shallow(list(value.values()), depth)
+    if isinstance(value, list):
+        return depth > 0 and all(_is_shallow(item, depth - 1) for item in value)
+    if isinstance(value, str):
+        return not _SURROGATE.search(value)
+    return value is None or isinstance(value, bool) or _number(value)
 
 
 def _is_numerics(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        _is_line(name) and (item is None or isinstance(item, (str, int, float)))
+        _is_line(name) and not isinstance(item, (dict, list)) and _is_shallow(item, 1)
         for name, item in value.items()
     )
 
@@ -420,7 +428,7 @@ def _is_origin(origin: Any) -> bool:
 
 
 def _is_strings(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return isinstance(value, dict) and all(map(_is_line, (*value, *value.values())))
 
 
 def _is_final(final: Any) -> bool:
@@ -439,7 +447,7 @@ def _is_points(points: Any, width: int) -> bool:
     for point in points:
         if not isinstance(point, list) or len(point) != width or not all(map(_number, point)):
             return False
-        if point[0] < 1 or point[1] < 1 or min(point) < 0:
+        if point[0] < 1 or not _whole(point[1]) or point[1] < 1 or min(point) < 0:
             return False
     return all(
         old[0] < new[0] and old[1] < new[1] and old[2] <= new[2] for old, new in pairwise(points)

@@ -332,8 +332,8 @@ def _recomputed(values: Mapping[str, Any]) -> Iterator[Fault]:
         for key, message in (*counted, *recompute.timed(run["seconds"], curve)):
             yield f"runs[{i}].{key}", f"{message}: {AGAIN}"
     found = copies(Seen(f"runs[{i}]", run["seed"], run["curve"]) for i, run in enumerate(runs))
-    for copy, (_, words) in found.items():
-        yield f"{copy}.curve", f"{words}: run that seed itself"
+    for run, copy in found.items():
+        yield f"{run}.{copy.key}", f"{copy.words}: run that seed itself"
 
 
 def _target(runs: list[dict[str, Any]], track: Track) -> Iterator[Fault]:

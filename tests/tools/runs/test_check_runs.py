@@ -77,7 +77,7 @@ def line_of(key: str) -> int:
 
 def points(scale: float = 1.0, last: float = 4.0):
     """The curve of a true summary of moe."""
-    return [[10 * i, 1000 * i * scale, 10 * i, 5 - (5 - last) * i / 10] for i in range(1, 11)]
+    return [[10 * i, int(1000 * i * scale), 10 * i, 5 - (5 - last) * i / 10] for i in range(1, 11)]
 
 
 FINAL = {"train_loss": 4.0, "heldout_loss": 5.0, "heldout_bpb": 2.0, "ema_loss": None,

@@ -353,6 +353,7 @@ def test_a_summary_tells_the_machine_and_how_evenly_its_steps_ran(workspace):
     lines = rows(101)
     for line, extra in zip(lines[1:], range(100), strict=True):
         line["throughput/step_time"] = 1.0 + extra / 100  # the first compiled
+        line["throughput/tokens_per_second"] = 500 / line["throughput/step_time"]
     path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
     result = run_summary.load(workspace.root / path, path)
     assert result.host == HOST
