@@ -104,10 +104,18 @@ def digests(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterato
     """
     known = git.known_commits({r.git["commit"] for r in runs if r.git["commit"]})
     held: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}
+    judged: dict[str, list[str]] = {}
+
+    def of_roles(run: Run, sources: Mapping[str, bytes]) -> Iterator[Fault]:
+        text = json_line([run.sources_digest, run.roles])
+        if text not in judged:
+            judged[text] = [*roles(run, sources)]
+        yield from ((run, "roles", message) for message in judged[text])
+
     for run in runs:
         commit, place = known.get(run.git["commit"]), (run.git["commit"], run.variant)
         if commit is None or run.git["dirty"] or run.variant not in entries:
-            yield from roles(run, _kept(git, run))
+            yield from of_roles(run, _kept(git, run))
             continue
         paths = entries[run.variant].directories
         if place not in held:
@@ -116,7 +124,7 @@ def digests(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterato
             where = f"{paths[0]} in {commit[: pins.SHORT]}"
             yield run, "sources_digest", f"is not that of {where}: record the run again"
         else:
-            yield from roles(run, held[place][run.sources_digest])
+            yield from of_roles(run, held[place][run.sources_digest])
 
 
 def _kept(git: Git, run: Run) -> Mapping[str, bytes]:
@@ -134,7 +142,7 @@ def _kept(git: Git, run: Run) -> Mapping[str, bytes]:
 _FIELD = r"^[ \t]+{}[ \t]*:[^=\n]*=[ \t]*(?:role\([ \t\n]*[\"'](\w+)[\"'])?"
 
 
-def roles(run: Run, sources: Mapping[str, bytes]) -> Iterator[Fault]:
+def roles(run: Run, sources: Mapping[str, bytes]) -> Iterator[str]:
     """Settings that a run calls no part of its experiment, and its sources do not.
 
     Sources that declare a setting in another way tell nothing.
@@ -146,7 +154,7 @@ def roles(run: Run, sources: Mapping[str, bytes]) -> Iterator[Fault]:
                     if match[1]}  # fmt: skip
         is_plain = any(pattern.search(text) for text in texts)
         if role in FREE and is_plain and role not in declared:
-            yield run, "roles", f"has {name!r} as {role}, and its sources do not: record it again"
+            yield f"has {name!r} as {role}, and its sources do not: record it again"
 
 
 def locks(git: Git, runs: Sequence[Run]) -> Iterator[Fault]:
@@ -184,12 +192,13 @@ def _committed_locks(git: Git) -> dict[str, bytes]:
 def origins(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterator[Fault]:
     """Runs compared with an experiment that is not there, or with sources that it did not have."""
     judged: dict[str, str] = {}
+    places: Places = {}
     for run in runs:
         if run.origin is None or run.variant not in entries:
             continue
         text = json_line([run.variant, run.origin])
         if text not in judged:
-            judged[text] = _wrong(git, entries, runs, run)
+            judged[text] = _wrong(git, entries, runs, run, places)
         if judged[text]:
             yield run, "origin", judged[text]
 
@@ -197,7 +206,13 @@ def origins(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterato
 _NAME_IT = "name another with ./pants run tools/runs:record -- RUN_DIR --against ORIGIN"
 
 
-def _wrong(git: Git, entries: dict[str, Entry], runs: Sequence[Run], run: Run) -> str:
+Places = dict[tuple[str, str], set[str]]
+"""The digests of an experiment's sources in a place of history, as far as they were looked up."""
+
+
+def _wrong(
+    git: Git, entries: dict[str, Entry], runs: Sequence[Run], run: Run, places: Places
+) -> str:
     """What is wrong with a summary's origin; empty if nothing is."""
     origin = run.origin or {}
     name, digests = origin["name"], set(origin["digests"])
@@ -214,7 +229,9 @@ def _wrong(git: Git, entries: dict[str, Entry], runs: Sequence[Run], run: Run) -
             return f"no run of {name} is called {place}: {_NAME_IT}"
         is_so = digests == {recorded[place]}
         return "" if is_so else f"{place} of {name} is of other sources: {_NAME_IT}"
-    if had := _had(git, entries[name], origin["at"]):
+    if (name, origin["at"]) not in places:
+        places[name, origin["at"]] = _had(git, entries[name], origin["at"])
+    if had := places[name, origin["at"]]:
         where = f"{entries[name].path} had other sources in {origin['at'][: pins.SHORT]}"
         return "" if digests <= had else f"{where}: record the run again"
     left = set(recorded.values()) & digests
@@ -233,15 +250,19 @@ def _is_said(git: Git, entries: dict[str, Entry], entry: Entry, run: Run) -> boo
     if then and set(origin["digests"]) <= set(then["digests"]):
         return True
     line = f"- {origin['by']}: {origin['at']}"
-    said = ("rev-list", "--max-count=1", f"-S{line}", *pins.tips(git), "--", LEDGER, ENTRIES)
+    said = ("log", "--format=%H", "--max-count=1", f"-S{line}", *pins.tips(git), "--", LEDGER, ENTRIES)
     return bool(git.answer(*said))
 
 
 def _had(git: Git, entry: Entry, at: str) -> set[str]:
     """The digests of an experiment's sources in a place of history; none if nothing has it."""
+    if (pin := pins.parse(at)) is None:
+        return set()
     had: set[str] = set()
-    pin = pins.parse(at)
-    for path in entry.directories if pin else ():
+    if commit := git.commit(pin.commit) if pin.commit else None:
+        trees = [git.tree(commit, git.prefix + path) for path in entry.directories]
+        had = {digest for tree in trees if tree for digest in kept_sources.digests_of(tree)}
+    for path in entry.directories if not had else ():
         try:
             had |= set(kept_sources.digests_of(pins.files(git, pin, path)))
         except ToolError:

@@ -314,7 +314,7 @@ def _by_schema(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "roles", "a run.json of schema 1 has none, and others stand for them"
     if values["host"] is not None and version < 4:
         yield "host", f"a run.json of schema {version} has none"
-    if values["origin"] and (values["origin"]["by"] != "named") == is_run(values["origin"]):
+    if values["origin"] and values["origin"]["by"] != "named" and is_run(values["origin"]):
         at, by = (values["origin"][key] for key in ("at", "by"))
         yield "origin", f"is {at}, by {by!r}, which a ledger does not say"
 
