@@ -250,7 +250,16 @@ def _is_said(git: Git, entries: dict[str, Entry], entry: Entry, run: Run) -> boo
     if then and set(origin["digests"]) <= set(then["digests"]):
         return True
     line = f"- {origin['by']}: {origin['at']}"
-    said = ("log", "--format=%H", "--max-count=1", f"-S{line}", *pins.tips(git), "--", LEDGER, ENTRIES)
+    said = (
+        "log",
+        "--format=%H",
+        "--max-count=1",
+        f"-S{line}",
+        *pins.tips(git),
+        "--",
+        LEDGER,
+        ENTRIES,
+    )
     return bool(git.answer(*said))
 
 

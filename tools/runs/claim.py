@@ -81,7 +81,9 @@ def render(found: Comparison | Refusal) -> str:
         f"  which is {origins.label(found.pin)}, {why}",
     ]
     if found.is_asked:
-        lines.append("  no q-value: only the ledger's own claims have one, and this is none of them")
+        lines.append(
+            "  no q-value: only the ledger's own claims have one, and this is none of them"
+        )
     if found.differs:
         lines.append(f"  settings that differ: {'; '.join(found.differs)}")
     for axis, reading in found.readings.items():

@@ -323,8 +323,10 @@ def _meshed(devices: Mapping[str, Any], mesh: Any) -> Iterator[tuple[str, str]]:
     """Devices that do not fill the mesh of the config, of whose sizes one may be left open."""
     if mesh is None:
         return
-    if not isinstance(mesh, list) or not all(n == -1 or recompute.is_size(n) for n in mesh) or (
-        mesh.count(-1) > 1
+    if (
+        not isinstance(mesh, list)
+        or not all(n == -1 or recompute.is_size(n) for n in mesh)
+        or (mesh.count(-1) > 1)
     ):
         yield "config", f"has the mesh {str(mesh)[:40]}, which is no list of sizes, one left open"
         return
@@ -385,7 +387,7 @@ def _is_config(config: Any) -> bool:
 
 
 def _is_shallow(value: Any, depth: int) -> bool:
-    """Whether a value of JSON is nested at most so deep, of numbers and text that can be written."""
+    """Whether a value of JSON is nested at most so deep; its numbers are small, its text text."""
     if isinstance(value, dict):
         return all(map(_is_line, value)) and _is_shallow(list(value.values()), depth)
     if isinstance(value, list):

@@ -184,7 +184,7 @@ class Workspace:
         } | values
         if not summary["heldout"]:
             summary["final"] = {**summary["final"], "heldout_loss": None, "heldout_bpb": None}
-            summary["heldout_targets"] = None
+            summary["heldout_targets"] = values.get("heldout_targets")
         summary["config"] = {"seed": summary["seed"], **summary["config"]}
         path = self.root / f"docs/reports/runs/{variant}/{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ class Workspace:
 def real(rows: list[dict[str, Any]], name: str, seed: Any) -> Iterator[dict[str, Any]]:
     """A run's lines with the noise of its seed's batches, and times that no other run has.
 
-    Seed 0 has the losses that it is given; times differ on the way, and so little that medians stay.
+    Seed 0 has the losses that it is given. Times differ by so little that their median stays.
     """
     seeded, timed = random.Random(seed), random.Random(name)
     late = 0.0

@@ -195,6 +195,9 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"config": SIZES | {"eval_tokens": 999}},
         "heldout_targets: is 1,000, of 999 that the config allows",
     ),
+    "targets of no evaluation": (
+        {"heldout": [], "heldout_targets": 9}, "heldout_targets: is 9, and heldout has no eval"
+    ),
     "a running average over another text": (
         {"final": FINAL | {"ema_loss": 4.0, "ema_bpb": 1.0}},
         "final: has ema_loss and ema_bpb in another ratio than heldout's values",
@@ -229,7 +232,7 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
          "devices": {"count": 2, "kind": "cpu", "platform": "cpu", "processes": 1}},
         "devices: has 2, which do not fill the mesh [1, 1] of the config",
     ),
-    "a mesh that is none": ({"config": SIZES | {"mesh": [-1, -1]}}, "config: has the mesh [-1, -1]"),
+    "a mesh that is none": ({"config": SIZES | {"mesh": [-1, -1]}}, "config: has the mesh [-1, -"),
     "more processes than devices": (
         {"devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 2}},
         "devices: is malformed",
@@ -259,7 +262,7 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a size that is none": ({"config": SIZES | {"batch_size": 10**400}}, "config: is malformed"),
     "a size of nothing": ({"config": SIZES | {"batch_size": 0}}, "config: is malformed"),
-    "settings that are nested without end": ({"config": SIZES | {"a": DEEP}}, "config: is malformed"),
+    "settings without end": ({"config": SIZES | {"a": DEEP}}, "config: is malformed"),
     "text that no file can hold": ({"config": SIZES | {"a": "\ud800"}}, "config: is malformed"),
     "JAX of another version": (
         {"versions": {"jax": "0.10.2", "python": "3.13.0"}},
@@ -312,7 +315,9 @@ def test_a_planted_fault_is_refused(archive, fault):
     values, message = PLANTED[fault]
     if values.get("origin"):
         at = values["origin"]["at"]
-        values = {"origin": values["origin"] | {"at": at.replace("HEAD", "") or archive.commit[:12]}}
+        values = {
+            "origin": values["origin"] | {"at": at.replace("HEAD", "") or archive.commit[:12]}
+        }
     write(archive, "moe", 0, **values)
     found = faults(archive)
     start = f"moe/moe-0.json:{line_of(message.split(':')[0])}: {message}"

@@ -79,8 +79,8 @@ def test_a_short_curve():
     raised = [[a, b, c * 1.01, d + 0.1] for a, b, c, d in points]
     own = [[1, 10, 1.25, 4.1], [2, 20, 2.4, 3.4], [3, 30, 3.1, 3.2]]
     assert found(Seen("a", 0, points), Seen("b", 1, later)).startswith("has the losses of a, ")
-    assert found(Seen("a", 0, points), Seen("b", 1, raised)).endswith("but for a constant, "
-                                                                      "whose seed is another")  # fmt: skip
+    told = found(Seen("a", 0, points), Seen("b", 1, raised))
+    assert told == "has the losses of a but for a constant, whose seed is another"
     assert not found(Seen("a", 0, points), Seen("b", 1, own))
 
 
