@@ -11,7 +11,7 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 Fault = tuple[str, str]
 """A field, and what is wrong with it."""
@@ -62,8 +62,8 @@ def counted(
 
 def tokens_per_step(config: Mapping[str, Any]) -> int:
     """As the settings say it; 0 if they do not."""
-    sizes = [config.get(name) for name in ("batch_size", "sequence_length")]
-    return math.prod(sizes) if all(map(is_size, sizes)) else 0
+    rows, length = config.get("batch_size"), config.get("sequence_length")
+    return rows * length if is_size(rows) and is_size(length) else 0
 
 
 def _is_straight(curve: Points) -> bool:
@@ -143,16 +143,15 @@ def placed(heldout: Points, curve: Points, config: Mapping[str, Any]) -> Iterato
     steps = [point[0] for point in curve]
     for row in heldout:
         at = bisect_left(steps, row[0])
-        low = curve[at - 2] if at >= 2 else None
-        high = curve[at + 1] if at + 1 < len(curve) else None
+        before, after = curve[max(at - 2, 0) : max(at - 1, 0)], curve[at + 1 : at + 2]
         for column, name in ((1, "tokens"), (2, "seconds")):
-            is_early = low and row[column] < low[column] * (1 - _ROUNDED)
-            if is_early or (high and row[column] > high[column] * (1 + _ROUNDED)):
-                point = low if is_early else high
+            early = [point for point in before if row[column] < point[column] * (1 - _ROUNDED)]
+            late = [point for point in after if row[column] > point[column] * (1 + _ROUNDED)]
+            for point in (*early, *late):
                 yield (
                     "heldout",
                     f"has {row[column]:,g} {name} at step {row[0]:g}, but the curve has "
-                    f"{point[column]:,g} at step {point[0]:g}",  # type: ignore[index]
+                    f"{point[column]:,g} at step {point[0]:g}",
                 )
                 return
 
@@ -203,6 +202,6 @@ def sped(
         )
 
 
-def is_size(value: Any) -> bool:
+def is_size(value: Any) -> TypeGuard[int]:
     """Whether a setting is a positive whole number."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**15

@@ -411,6 +411,8 @@ def test_what_a_run_may_be(archive):
     seen = [[50, 2500, 50.0, 7.55, 3.02], [100, 10_000, 100.0, 5.0, 2.0]]
     write(archive, "moe", 0, curve=growing, heldout=seen)
     write(archive, "moe", 1, config={"steps": 300, "batch_size": 10, "sequence_length": 10})
+    early = [[1, 100, 0.9, 7.5, 3.0], [100, 10_000, 100.0, 5.0, 2.0]]
+    write(archive, "base", 1, heldout=early)
     write(archive, "moe", 2, config={"steps": 100, "model": {"width": 8}}, flops_per_token=7.0)
     (archive.root / "tools/locks/cpu.lock").write_bytes(b"{1: 1}\n")
     git(archive, "commit", "-qam", "another lock")

@@ -5,6 +5,7 @@ import math
 import random
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_one_run_under_two_names():
     assert not found(Seen("a", 0, own), Seen("b", 0, changed(own)))
 
 
-OTHERS = {
+OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "its data": ({"data": "text"}, {"data": "another"}, "which read other data"),
     "its model": ({"model": ("{}", "1")}, {"model": ("[]", "2")}, "whose model is another"),
     "no more than how to compute it": ({"model": ("{}", "1")}, {"model": ("[]", "1")}, ""),
