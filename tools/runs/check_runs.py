@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from tools.common.errors import ToolError
 from tools.common.git import Git
@@ -11,11 +12,12 @@ from tools.common.jsonio import json_line, line_of
 from tools.ledger import pins
 from tools.ledger.files import ENTRIES
 from tools.ledger.ledger import LEDGER, Entry
+from tools.ledger.pins import Pin
 from tools.runs import kept_sources, locked, recompute
 from tools.runs.copies import Seen
 from tools.runs.copies import copies as copied
 from tools.runs.kept_sources import sha256
-from tools.runs.origins import pinned
+from tools.runs.origins import Origin, pinned
 from tools.runs.run_summary import FREE, Run, is_run
 
 LOCKS = "tools/locks"
@@ -192,13 +194,13 @@ def _committed_locks(git: Git) -> dict[str, bytes]:
 def origins(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterator[Fault]:
     """Runs compared with an experiment that is not there, or with sources that it did not have."""
     judged: dict[str, str] = {}
-    places: Places = {}
+    looked_up = _Origins(git, entries, runs)
     for run in runs:
         if run.origin is None or run.variant not in entries:
             continue
         text = json_line([run.variant, run.origin])
         if text not in judged:
-            judged[text] = _wrong(git, entries, runs, run, places)
+            judged[text] = looked_up.wrong(run, run.origin)
         if judged[text]:
             yield run, "origin", judged[text]
 
@@ -206,74 +208,77 @@ def origins(git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> Iterato
 _NAME_IT = "name another with ./pants run tools/runs:record -- RUN_DIR --against ORIGIN"
 
 
-Places = dict[tuple[str, str], set[str]]
-"""The digests of an experiment's sources in a place of history, as far as they were looked up."""
+class _Origins:
+    """What the ledger, its history and the recorded runs say of origins, each looked up once."""
+
+    def __init__(self, git: Git, entries: dict[str, Entry], runs: Sequence[Run]) -> None:
+        self.git, self.entries = git, entries
+        self.recorded = {(run.variant, run.run): run.sources_digest for run in runs}
+        self.digests: dict[tuple[str, str], set[str]] = {}
+
+    def wrong(self, run: Run, origin: Origin) -> str:
+        """What is wrong with a summary's origin; empty if nothing is."""
+        name, digests = origin["name"], set(origin["digests"])
+        if name not in self.entries:
+            return f"no experiment is called {name!r}: record the run again"
+        if origin["by"] != "named" and not self._is_said(run, origin):
+            own = self.entries[run.variant]
+            said = f"{own.origin}, {own.fields.get(origin['by'], 'none')}"
+            pin = f"{origin['by']} {origin['at']}"
+            return f"is {name}, {pin}, but the ledger says {said}: {_NAME_IT}"
+        if is_run(origin):
+            place = origin["at"].removeprefix("run ")
+            if (name, place) not in self.recorded:
+                return f"no run of {name} is called {place}: {_NAME_IT}"
+            is_so = digests == {self.recorded[name, place]}
+            return "" if is_so else f"{place} of {name} is of other sources: {_NAME_IT}"
+        if had := self._had(name, origin["at"]):
+            where = f"{self.entries[name].path} had other sources in {origin['at'][: pins.SHORT]}"
+            return "" if digests <= had else f"{where}: record the run again"
+        # A commit that a squash merge dropped.
+        left = {digest for (variant, _), digest in self.recorded.items() if variant == name}
+        is_left = digests & left
+        return "" if is_left else f"nothing has {name} as of {origin['at']}: record the run again"
+
+    def _is_said(self, run: Run, origin: Origin) -> bool:
+        """Whether the ledger says what a summary pins by it: today, when it ran, or at any time."""
+        entry = self.entries[run.variant]
+        if origin["name"] != entry.origin:
+            return False
+        if entry.fields.get(origin["by"], "").startswith(origin["at"]):
+            return True
+        if (origin["by"], origin["at"]) in self.history:
+            return True
+        commit = None if run.git["dirty"] else run.git["commit"]
+        then = pinned(self.git, entry, self.entries.values(), commit)
+        return then is not None and set(origin["digests"]) <= set(then["digests"])
+
+    @cached_property
+    def history(self) -> set[tuple[str, str]]:
+        """The fields `forked at` and `synced` that any entry of the ledger ever had."""
+        command = ("log", "-p", "-m", "-U0", "--format=", "--no-renames", *pins.tips(self.git))
+        text = (self.git.answer(*command, "--", LEDGER, ENTRIES) or b"").decode(errors="replace")
+        return {(match[1], match[2]) for match in _PINNED.finditer(text)}
+
+    def _had(self, name: str, at: str) -> set[str]:
+        """The digests of an experiment's sources in a place of history; none if nothing has it."""
+        if (name, at) not in self.digests:
+            self.digests[name, at] = self._looked_up(self.entries[name], pins.parse(at))
+        return self.digests[name, at]
+
+    def _looked_up(self, entry: Entry, pin: Pin | None) -> set[str]:
+        if pin is None:
+            return set()
+        had: set[str] = set()
+        if commit := self.git.commit(pin.commit) if pin.commit else None:
+            trees = [self.git.tree(commit, self.git.prefix + path) for path in entry.directories]
+            had = {digest for tree in trees if tree for digest in kept_sources.digests_of(tree)}
+        for path in entry.directories if not had else ():
+            try:
+                had |= set(kept_sources.digests_of(pins.files(self.git, pin, path)))
+            except ToolError:
+                continue
+        return had
 
 
-def _wrong(
-    git: Git, entries: dict[str, Entry], runs: Sequence[Run], run: Run, places: Places
-) -> str:
-    """What is wrong with a summary's origin; empty if nothing is."""
-    origin = run.origin or {}
-    name, digests = origin["name"], set(origin["digests"])
-    if name not in entries:
-        return f"no experiment is called {name!r}: record the run again"
-    own = entries[run.variant]
-    if origin["by"] != "named" and not _is_said(git, entries, own, run):
-        said = f"{own.origin}, {own.fields.get(origin['by'], 'none')}"
-        return f"is {name}, {origin['by']} {origin['at']}, but the ledger says {said}: {_NAME_IT}"
-    recorded = {r.run: r.sources_digest for r in runs if r.variant == name}
-    if is_run(origin):
-        place = origin["at"].removeprefix("run ")
-        if place not in recorded:
-            return f"no run of {name} is called {place}: {_NAME_IT}"
-        is_so = digests == {recorded[place]}
-        return "" if is_so else f"{place} of {name} is of other sources: {_NAME_IT}"
-    if (name, origin["at"]) not in places:
-        places[name, origin["at"]] = _had(git, entries[name], origin["at"])
-    if had := places[name, origin["at"]]:
-        where = f"{entries[name].path} had other sources in {origin['at'][: pins.SHORT]}"
-        return "" if digests <= had else f"{where}: record the run again"
-    left = set(recorded.values()) & digests
-    return "" if left else f"nothing has {name} as of {origin['at']}: record the run again"
-
-
-def _is_said(git: Git, entries: dict[str, Entry], entry: Entry, run: Run) -> bool:
-    """Whether the ledger says what a summary pins by it: today, when it ran, or at any time."""
-    origin = run.origin or {}
-    if origin["name"] != entry.origin:
-        return False
-    if entry.fields.get(origin["by"], "").startswith(origin["at"]):
-        return True
-    commit = None if run.git["dirty"] else run.git["commit"]
-    then = pinned(git, entry, entries.values(), commit)
-    if then and set(origin["digests"]) <= set(then["digests"]):
-        return True
-    line = f"- {origin['by']}: {origin['at']}"
-    said = (
-        "log",
-        "--format=%H",
-        "--max-count=1",
-        f"-S{line}",
-        *pins.tips(git),
-        "--",
-        LEDGER,
-        ENTRIES,
-    )
-    return bool(git.answer(*said))
-
-
-def _had(git: Git, entry: Entry, at: str) -> set[str]:
-    """The digests of an experiment's sources in a place of history; none if nothing has it."""
-    if (pin := pins.parse(at)) is None:
-        return set()
-    had: set[str] = set()
-    if commit := git.commit(pin.commit) if pin.commit else None:
-        trees = [git.tree(commit, git.prefix + path) for path in entry.directories]
-        had = {digest for tree in trees if tree for digest in kept_sources.digests_of(tree)}
-    for path in entry.directories if not had else ():
-        try:
-            had |= set(kept_sources.digests_of(pins.files(git, pin, path)))
-        except ToolError:
-            continue
-    return had
+_PINNED = re.compile(r"^\+- (forked at|synced): ([^;\n]*[^;\s])", re.MULTILINE)

@@ -442,14 +442,23 @@ def _is_final(final: Any) -> bool:
     )
 
 
+_NUMBERS = {int, float}  # and no bool
+
+
 def _is_points(points: Any, width: int) -> bool:
     """Rows of `width` numbers, none below zero; the first three, what was spent, only grow."""
     if not isinstance(points, list) or len(points) > MAX_POINTS:
         return False
     for point in points:
-        if not isinstance(point, list) or len(point) != width or not all(map(_number, point)):
+        if (
+            not isinstance(point, list)
+            or len(point) != width
+            or not {*map(type, point)} <= _NUMBERS
+        ):
             return False
-        if point[0] < 1 or not _whole(point[1]) or point[1] < 1 or min(point) < 0:
+        if min(point) < 0 or max(point) >= 1e18:
+            return False
+        if point[0] < 1 or not isinstance(point[1], int) or point[1] < 1:
             return False
     return all(
         old[0] < new[0] and old[1] < new[1] and old[2] <= new[2] for old, new in pairwise(points)
