@@ -14,13 +14,23 @@ from tools.common.errors import ToolError, exit_with
 from tools.common.paths import local_path
 from tools.ledger.ledger import Entry, load_ledger
 from tools.runs import ledger_claims, origins, run_summary
-from tools.runs.compare_runs import Comparison, Group, Reading, Refusal, amount, sentence
+from tools.runs.compare_runs import (
+    Comparison,
+    Group,
+    Reading,
+    Refusal,
+    amount,
+    outcomes,
+    sentence,
+)
 from tools.runs.origins import Origin
 from tools.runs.run_summary import Run
 
 
 def claims(root: Path, name: str, against: str = "") -> list[Comparison | Refusal]:
     """The comparisons of one experiment's runs with another's, and the reasons where there is none.
+
+    One with an origin that a person names is none of the ledger's claims, and has no q-value.
 
     Args:
         root: the workspace.
@@ -40,7 +50,10 @@ def claims(root: Path, name: str, against: str = "") -> list[Comparison | Refusa
     if not any(run.variant == name for run in runs):
         remedy = "./pants run tools/runs:record -- RUN_DIR"
         raise ToolError(f"{run_summary.RUNS}: has no run of {name}; record one: {remedy}")
-    return ledger_claims.of_ledger(entries, runs, {name: named} if named else {})[name]
+    if named:
+        own = [run for run in runs if run.variant == name]
+        return outcomes(own, runs, named)
+    return ledger_claims.of_ledger(entries, runs)[name]
 
 
 def _named(
@@ -61,12 +74,16 @@ def render(found: Comparison | Refusal) -> str:
     if isinstance(found, Refusal):
         return f"{_side(found.variant)}\n  {found}\n"
     ours, theirs = found.variant, found.origin
-    by = found.pin["by"]
+    why = "as it was asked for" if found.is_asked else _BY[found.pin["by"]]
     lines = [
         _side(ours),
         f"  against {_side(theirs)}",
-        f"  which is {origins.label(found.pin)}, {_BY[by]}",
+        f"  which is {origins.label(found.pin)}, {why}",
     ]
+    if found.is_asked:
+        lines.append(
+            "  no q-value: only the ledger's own claims have one, and this is none of them"
+        )
     if found.differs:
         lines.append(f"  settings that differ: {'; '.join(found.differs)}")
     for axis, reading in found.readings.items():
@@ -82,7 +99,7 @@ def render(found: Comparison | Refusal) -> str:
 _BY = {
     "forked at": "from which it was copied",
     "synced": "with which it was synced last",
-    "named": "as it was asked for",
+    "named": "as the summaries say",
 }
 
 
@@ -99,14 +116,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="experiment to make claims about")
     parser.add_argument(
         "--against",
-        default="",
         metavar="ORIGIN",
         help="experiment to compare it with, or one state of it: ORIGIN@RUN or ORIGIN@COMMIT "
         "(default: its origin as it was copied or synced last)",
     )
     parser.add_argument("--root", type=local_path, default=Path("."), help="root of the workspace")
     options = parser.parse_args(arguments)
-    found = claims(options.root, options.name, options.against)
+    found = claims(options.root, options.name, origins.asked(options.against))
     print("\n".join(map(render, found)), end="")
     return 0
 

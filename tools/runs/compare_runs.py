@@ -10,7 +10,7 @@ from tools.common.jsonio import json_line
 from tools.common.quantities import flop, scaled
 from tools.runs import numerics, origins
 from tools.runs.origins import Origin
-from tools.runs.run_summary import Run, flat
+from tools.runs.run_summary import Run, experiment_key, flat
 from tools.runs.stats import PAIRED, SIGNIFICANT, Sample, Test, paired, value_at, welch
 
 Axis = Callable[[Run, Sequence[float]], float]
@@ -94,7 +94,10 @@ class Comparison:
     pin: Origin
     """Which state of the origin it is, and who says so: the ledger, or a person."""
     q: float | None = None
-    """The q-value of the reading at equal tokens among all of the ledger; None without a test."""
+    """The q-value of the reading at equal tokens among the ledger's claims; None without a test, or
+    for a comparison that is none of them."""
+    is_asked: bool = False
+    """Whether a person asked for this origin, in place of the one that the summaries pin."""
 
     @property
     def against(self) -> str:
@@ -130,13 +133,6 @@ def groups(runs: Iterable[Run], *, of_origin: bool = False) -> list[Group]:
     ]
     keyed.sort(key=lambda pair: (-len(pair[1].runs), -pair[1].runs[0].tokens, pair[0]))
     return [group for _, group in keyed]
-
-
-def experiment_key(run: Run) -> str:
-    """What the runs of one experiment have in common, as text; the origin is no part of it."""
-    return json_line(
-        [run.experiment(), run.data_digest, run.sources_digest, run.lock, run.numerics]
-    )
 
 
 def _compared_with(run: Run) -> list[str]:
@@ -184,7 +180,9 @@ def outcomes(
             found.append(Refusal(group, str(origin)))
             continue
         readings = {axis: read(axis, group, origin) for axis in AXES}
-        found.append(Comparison(group, origin, readings, differences(group, origin), pin))
+        differs = differences(group, origin)
+        asked = named is not None
+        found.append(Comparison(group, origin, readings, differs, pin, is_asked=asked))
     return found
 
 

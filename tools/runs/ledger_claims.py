@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from tools.ledger.ledger import Entry
 from tools.runs.compare_runs import Comparison, Reading, Refusal, outcomes
-from tools.runs.origins import Origin
 from tools.runs.run_summary import Run
 from tools.runs.stats import q_values
 
 
 def of_ledger(
-    entries: Iterable[Entry], runs: Iterable[Run], named: Mapping[str, Origin] | None = None
+    entries: Iterable[Entry], runs: Iterable[Run]
 ) -> dict[str, list[Comparison | Refusal]]:
     """What can be said of each experiment that has recorded runs, by its name.
 
@@ -23,14 +22,13 @@ def of_ledger(
     Args:
         entries: the ledger.
         runs: all summaries.
-        named: the origins that a person names, by experiment, in place of the pinned ones.
     """
-    runs, named = list(runs), named or {}
+    runs = list(runs)
     found: dict[str, list[Comparison | Refusal]] = {}
     for entry in entries:
         own = [run for run in runs if run.variant == entry.name]
-        if own and (entry.origin != "none" or entry.name in named):
-            found[entry.name] = outcomes(own, runs, named.get(entry.name))
+        if own and entry.origin != "none":
+            found[entry.name] = outcomes(own, runs)
     tested = {id(one): p for group in found.values() for one in group if (p := _p(one)) is not None}
     q_of = dict(zip(tested, q_values(list(tested.values())), strict=True))
     return {name: [_with(one, q_of.get(id(one))) for one in group] for name, group in found.items()}

@@ -88,7 +88,9 @@ def named(root: Path, text: str, runs: Iterable[Run], entries: Sequence[Entry]) 
     Raises:
         ToolError: nothing is called so, or the name alone leaves a choice.
     """
-    name, _, place = text.partition("@")
+    name, at, place = text.partition("@")
+    if at and not place:
+        raise ToolError(f"{text}: names no run or commit after @; leave @ out, or give one")
     entry = known(name, entries)
     own = [run for run in runs if run.variant == name]
     digests = list(dict.fromkeys(run.sources_digest for run in own))
@@ -120,6 +122,17 @@ def named(root: Path, text: str, runs: Iterable[Run], entries: Sequence[Entry]) 
 def _as_recorded(run: Run) -> Origin:
     digests = [run.sources_digest]
     return {"name": run.variant, "at": f"run {run.run}", "by": "named", "digests": digests}
+
+
+def asked(text: str | None) -> str:
+    """What follows `--against`; empty if it was not given.
+
+    Raises:
+        ToolError: it was given, and names nothing, as `--against "$ORIGIN"` does if that is unset.
+    """
+    if text is not None and not text.strip():
+        raise ToolError("--against: names no experiment; give ORIGIN, ORIGIN@RUN or ORIGIN@COMMIT")
+    return text or ""
 
 
 def known(name: str, entries: Iterable[Entry]) -> Entry:

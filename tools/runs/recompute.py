@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import statistics
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 Fault = tuple[str, str]
 """A field, and what is wrong with it."""
@@ -40,8 +42,7 @@ def counted(
     """
     if isinstance(planned, int) and steps > planned:
         yield "steps", f"is {steps:,}, of {planned:,} that the config plans"
-    sizes = [config.get(name) for name in ("batch_size", "sequence_length")]
-    rate = math.prod(size for size in sizes if isinstance(size, int)) if all(sizes) else 0
+    rate = tokens_per_step(config)
     is_even = all(abs(point[1] - point[0] * rate) <= 0.05 * rate + 1 for point in curve)
     if rate and is_even and tokens != steps * rate:
         yield (
@@ -57,6 +58,12 @@ def counted(
         yield "curve", f"ends at step {end[0]:g}, and the run at step {steps:,}"
     elif not _follows(tokens, curve, 1):
         yield "tokens", f"is {tokens:,}, but the curve has {end[1]:,.0f} at step {end[0]:g}"
+
+
+def tokens_per_step(config: Mapping[str, Any]) -> int:
+    """As the settings say it; 0 if they do not."""
+    rows, length = config.get("batch_size"), config.get("sequence_length")
+    return rows * length if is_size(rows) and is_size(length) else 0
 
 
 def _is_straight(curve: Points) -> bool:
@@ -114,17 +121,87 @@ def held_out(
         yield "heldout", "has losses and bits per byte in a ratio that changes, over the same text"
 
 
-def copies(runs: Iterable[tuple[str, int, Points]]) -> dict[str, str]:
-    """The runs whose losses are another run's, though their seeds differ: copy, then original.
+def evaluated(heldout: Points, targets: Any, config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of the evaluations' number of targets: they read no more than the config allows."""
+    if not heldout and targets is not None:
+        yield "heldout_targets", f"is {targets:,}, and heldout has no evaluation"
+    most = config.get("eval_tokens")
+    if targets is not None and is_size(most) and targets > most:
+        yield "heldout_targets", f"is {targets:,}, of {most:,} that the config allows"
 
-    Args:
-        runs: name, seed and curve of each.
+
+def placed(heldout: Points, curve: Points, config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of the evaluations' tokens and seconds: the curve's before and after that step.
+
+    A point of the curve is a mean over neighbours, so the next but one is a bound.
     """
-    first: dict[tuple[float, ...], tuple[str, int]] = {}
-    found: dict[str, str] = {}
-    for name, seed, curve in runs:
-        losses = tuple(point[3] for point in curve)
-        other, other_seed = first.setdefault(losses, (name, seed))
-        if other_seed != seed:
-            found[name] = other
-    return found
+    rate = tokens_per_step(config)
+    for row in heldout:
+        if rate and row[1] != row[0] * rate and abs(row[1] - row[0] * rate) <= 0.05 * rate:
+            yield "heldout", f"has {row[1]:,} tokens at step {row[0]:,} of {rate:,} tokens each"
+            return
+    steps = [point[0] for point in curve]
+    for row in heldout:
+        at = bisect_left(steps, row[0])
+        before, after = curve[max(at - 2, 0) : max(at - 1, 0)], curve[at + 1 : at + 2]
+        for column, name in ((1, "tokens"), (2, "seconds")):
+            early = [point for point in before if row[column] < point[column] * (1 - _ROUNDED)]
+            late = [point for point in after if row[column] > point[column] * (1 + _ROUNDED)]
+            for point in (*early, *late):
+                yield (
+                    "heldout",
+                    f"has {row[column]:,g} {name} at step {row[0]:g}, but the curve has "
+                    f"{point[column]:,g} at step {point[0]:g}",
+                )
+                return
+
+
+def averaged(
+    final: Mapping[str, float | None], heldout: Points, config: Mapping[str, Any]
+) -> Iterator[Fault]:
+    """Faults of the running average's values: over the same text as the weights' own."""
+    loss, bits = final["ema_loss"], final["ema_bpb"]
+    if loss is not None and config.get("ema_decay") == 0:
+        yield "final", "has ema_loss, and the config no running average"
+        return
+    if (loss is None) != (bits is None) or (loss is not None and final["heldout_loss"] is None):
+        yield "final", "has one of ema_loss, ema_bpb and heldout_loss without the others"
+    elif loss is not None and bits is not None:
+        own = heldout[-1]
+        if not bits or not close(loss / bits, own[3] / own[4], 1e-4):
+            yield "final", "has ema_loss and ema_bpb in another ratio than heldout's values"
+
+
+def sped(
+    speed: float, spread: float | None, steps: int, tokens: int, curve: Points
+) -> Iterator[Fault]:
+    """Faults of the median speed and of the steps' spread, beside the curve's seconds.
+
+    A tenth of the steps took less than the median less the spread, and a tenth more than the
+    median plus the spread. From one point of a curve to the next, of which each is a mean over k
+    neighbours, 2k - 1 steps count, so that no more than 2k - 1 tenths lie off on a side.
+    """
+    parts = [(b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in pairwise(curve)]
+    if len(parts) < 10 or any(time <= 0 for *_, time in parts):
+        return  # of few points, or of times shorter than a record tells
+    middle = statistics.median(read / time for _, read, time in parts)
+    room = 2 + 2 * (spread or 0)
+    if not middle / room <= speed <= middle * room:
+        yield "tokens_per_second", f"is {speed:g}, but the median of the curve is {middle:g}"
+    each, median = [time / step for step, _, time in parts], tokens / steps / speed
+    is_even = all(close(read / step, tokens / steps, 1e-3) for step, read, _ in parts)
+    if spread is None or not is_even:
+        return
+    most = (2 * math.ceil(steps / len(curve)) - 1) / 10 * len(parts) + 2
+    low, high = median * (1 - spread) * 0.98, median * (1 + spread) * 1.02
+    if (off := max(sum(x < low for x in each), sum(x > high for x in each))) > most:
+        yield (
+            "step_time_spread",
+            f"is {spread:g} of a median of {median:.3g} s, but {off} of the curve's {len(parts)} "
+            "parts took a step farther from it than that",
+        )
+
+
+def is_size(value: Any) -> TypeGuard[int]:
+    """Whether a setting is a positive whole number."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**15

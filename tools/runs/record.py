@@ -26,30 +26,29 @@ from tools.common.paths import local_path, location
 from tools.ledger.files import ENTRIES, entry_file, file_of, split
 from tools.ledger.ledger import LEDGER, Entry, load_ledger, parse, read_ledger
 from tools.runs import (
+    check_runs,
     fetched,
     kept_sources,
     numerics,
     origins,
-    recompute,
     results,
     run_summary,
 )
-from tools.runs.compare_runs import experiment_key
+from tools.runs.copies import copies
 from tools.runs.numerics import is_elsewhere
 from tools.runs.origins import Origin
 from tools.runs.run_summary import (
     MAX_BYTES,
     MAX_POINTS,
     OLD_ROLES,
+    RUN_SCHEMAS,
     SCHEMA_VERSION,
     encode,
+    experiment_key,
     is_name,
 )
 from tools.runs.stats import thin
 
-# The first has no roles of settings; up to the second, `sources` lists those of the last attempt;
-# up to the third, no attempt tells its host.
-RUN_SCHEMAS = (1, 2, 3, 4)
 MAX_RECORD = 4 * MIB
 MAX_METRICS = 512 * MIB
 MAX_LINE = 64 * 1024
@@ -514,7 +513,6 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument(
         "--against",
-        default="",
         metavar="ORIGIN",
         help="state of another experiment to compare these runs with from now on: ORIGIN@RUN or "
         "ORIGIN@COMMIT (default: its origin as it was copied or synced last)",
@@ -527,7 +525,7 @@ def main(arguments: list[str]) -> int:
             unfinished=options.unfinished,
             mixed_sources=options.mixed_sources,
             replace=options.replace,
-            against=options.against,
+            against=origins.asked(options.against),
         )
     if options.stage:
         Git(options.root).stage(changed)
@@ -565,7 +563,7 @@ def record(
     runs = dict(before)
     for path, data in summaries.items():
         runs[path] = run_summary.parse(data.decode(), path)
-    _refuse_copies(runs, summaries)
+    _refuse_copies(runs, list(summaries))
     named = origins.named(root, against, list(before.values()), entries) if against else None
     pinned = _pin(root, entries, runs, before, summaries, named)
     for path, data in pinned.items():
@@ -617,15 +615,15 @@ def _summaries(
     return summaries, kept
 
 
-def _refuse_copies(runs: Mapping[str, run_summary.Run], fresh: Iterable[str]) -> None:
-    """Raises ToolError if a fresh summary has the losses of a run with another seed."""
-    copies = recompute.copies((path, run.seed, run.curve) for path, run in runs.items())
-    if faults := [
-        f"{path}: has the losses of {copies[path]}, whose seed is another: run this seed itself"
-        for path in fresh
-        if path in copies
-    ]:
+def _refuse_copies(runs: Mapping[str, run_summary.Run], fresh: Sequence[str]) -> None:
+    """Raises ToolError if a fresh summary is that of another run, of which there are older ones."""
+    others = [run for path, run in runs.items() if path not in fresh]
+    found = copies(map(check_runs.seen, [*others, *(runs[path] for path in fresh)]))
+    if faults := [f"{path}: {found[path].words}: {_INSTEAD}" for path in fresh if path in found]:
         raise ToolError("\n".join(faults))
+
+
+_INSTEAD = "run it itself; or record it under the name that it has, with --replace"
 
 
 def _ledger(

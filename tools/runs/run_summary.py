@@ -5,6 +5,7 @@ One key per line, in the order of KEYS, so that two summaries compare line by li
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ OLD_ROLES = {
     "mesh": "cadence",
     "seed": "replicate",
 }
+RUN_SCHEMAS = (1, 2, 3, 4)
+"""Schemas of run.json. The first has no roles of settings; up to the second, `sources` lists those
+of the last attempt, and nothing tells `numerics`; up to the third, no attempt tells its host."""
+ROLES = {"cadence", "measure", "replicate"}
 # Roles of settings in which the runs of one experiment may differ.
 FREE = ("cadence", "place", "replicate")
 RUNS = "docs/reports/runs"
@@ -38,6 +43,8 @@ MAX_POINTS = 200
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,39}")
 _ID = "[0-9a-f]{7,64}"
 _AT = re.compile(rf"{_ID}(?: tree {_ID})?|tree {_ID}|run {NAME.pattern}")
 # How the origin that a run is compared with was found: fields of the ledger, or a person's word.
@@ -116,6 +123,13 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return settings
 
 
+def experiment_key(run: Run) -> str:
+    """What the runs of one experiment have in common, as text; the origin is no part of it."""
+    return json_line(
+        [run.experiment(), run.data_digest, run.sources_digest, run.lock, run.numerics]
+    )
+
+
 def is_name(text: str) -> bool:
     """Whether a text may name a run: a file name on any system, never a path out of a directory."""
     return bool(NAME.fullmatch(text)) and len(text) <= LONGEST_NAME
@@ -124,6 +138,11 @@ def is_name(text: str) -> bool:
 def is_commit(text: str) -> bool:
     """Whether a text is a full commit digest."""
     return bool(_COMMIT.fullmatch(text))
+
+
+def is_run(origin: Mapping[str, Any]) -> bool:
+    """Whether an origin is the state that a recorded run had, rather than that of a commit."""
+    return origin["at"].startswith("run ")
 
 
 def encode(values: Mapping[str, Any]) -> bytes:
@@ -209,7 +228,7 @@ def load_all(root: Path) -> tuple[list[Run], list[str]]:
 
 def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, str]]:
     """Faults of a summary, as (key, message); `place` is (variant, run) from its path."""
-    if values["schema_version"] not in range(1, SCHEMA_VERSION + 1):
+    if not _whole(values["schema_version"]) or not 1 <= values["schema_version"] <= SCHEMA_VERSION:
         version = values["schema_version"]
         return [("schema_version", f"is {version!r}, this tool knows {SCHEMA_VERSION}: {_AGAIN}")]
     result = [
@@ -218,20 +237,21 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         if values[key] != own or not is_name(own)
     ]
     checks = {
-        "run_schema": _whole(values["run_schema"]),
+        "run_schema": _whole(values["run_schema"]) and values["run_schema"] in RUN_SCHEMAS,
         "seed": _whole(values["seed"]),
-        "config": isinstance(values["config"], dict),
-        "roles": _is_strings(values["roles"]),
+        "config": _is_config(values["config"]),
+        "roles": _is_strings(values["roles"]) and set(values["roles"].values()) <= ROLES,
         "data_digest": values["data_digest"] is None or _matches(_DIGEST, values["data_digest"]),
         "sources_digest": _matches(_DIGEST, values["sources_digest"]),
         "mixed_sources": isinstance(values["mixed_sources"], bool),
         "origin": values["origin"] is None or _is_origin(values["origin"]),
         "lock": values["lock"] is None or _matches(_DIGEST, values["lock"]),
-        "numerics": values["numerics"] is None or isinstance(values["numerics"], dict),
+        "numerics": values["numerics"] is None or _is_numerics(values["numerics"]),
         "git": _is_git(values["git"]),
         "devices": _is_devices(values["devices"]),
         "host": values["host"] is None or is_host(values["host"]),
-        "versions": _is_strings(values["versions"]),
+        "versions": _is_strings(values["versions"])
+        and all(_VERSION.fullmatch(text) for text in values["versions"].values()),
         "steps": _whole(values["steps"]) and values["steps"] > 0,
         "tokens": _whole(values["tokens"]) and values["tokens"] > 0,
         "seconds": _positive(values["seconds"]),
@@ -242,7 +262,8 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         or (_number(values["step_time_spread"]) and values["step_time_spread"] >= 0),
         "final": _is_final(values["final"]),
         "curve": _is_points(values["curve"], 4) and len(values["curve"]) > 0,
-        "heldout": _is_points(values["heldout"], 5),
+        "heldout": _is_points(values["heldout"], 5)
+        and all(isinstance(row[0], int) and row[4] > 0 for row in values["heldout"]),
         "heldout_targets": values["heldout_targets"] is None
         or (_whole(values["heldout_targets"]) and values["heldout_targets"] > 0),
     }
@@ -253,6 +274,27 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
 def _recomputed(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What does not follow from other parts of a summary whose parts are well formed."""
     config, curve, steps, tokens = (values[key] for key in ("config", "curve", "steps", "tokens"))
+    yield from _zeros(values)
+    if not _whole(config.get("seed")) or config["seed"] != values["seed"]:
+        yield "seed", f"is {values['seed']}, but the config has {config.get('seed')}"
+    yield from _by_schema(values)
+    yield from _meshed(values["devices"], config.get("mesh"))
+    yield from recompute.counted(steps, tokens, config, curve, config.get("steps"))
+    yield from recompute.timed(values["seconds"], curve)
+    yield from recompute.trained(values["final"]["train_loss"], curve)
+    speed, spread = values["tokens_per_second"], values["step_time_spread"]
+    yield from recompute.sped(speed, spread, steps, tokens, curve)
+    final, heldout, seconds = values["final"], values["heldout"], values["seconds"]
+    if faults := list(recompute.held_out(final, heldout, steps, tokens, seconds)):
+        yield from faults
+        return
+    yield from recompute.placed(heldout, curve, config)
+    yield from recompute.averaged(final, heldout, config)
+    yield from recompute.evaluated(heldout, values["heldout_targets"], config)
+
+
+def _zeros(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Digests of zeros."""
     digests = {key: values[key] for key in ("data_digest", "sources_digest", "lock")}
     digests["git"] = values["git"]["commit"]
     for key, digest in digests.items():
@@ -260,13 +302,38 @@ def _recomputed(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, "is a digest of zeros, which is that of nothing"
     if values["origin"] and any(map(recompute.is_zero, values["origin"]["digests"])):
         yield "origin", "has a digest of zeros, which is that of nothing"
-    if config.get("seed") != values["seed"]:
-        yield "seed", f"is {values['seed']}, but the config has {config.get('seed')}"
-    yield from recompute.counted(steps, tokens, config, curve, config.get("steps"))
-    yield from recompute.timed(values["seconds"], curve)
-    yield from recompute.trained(values["final"]["train_loss"], curve)
-    heldout, seconds = values["heldout"], values["seconds"]
-    yield from recompute.held_out(values["final"], heldout, steps, tokens, seconds)
+
+
+def _by_schema(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What runs of that schema do not record, or record always."""
+    version = values["run_schema"]
+    if (values["numerics"] is None) != (version < 3):
+        has = "has none" if version < 3 else "always has them"
+        yield "numerics", f"a run.json of schema {version} {has}"
+    if version == 1 and values["roles"] != OLD_ROLES:
+        yield "roles", "a run.json of schema 1 has none, and others stand for them"
+    if values["host"] is not None and version < 4:
+        yield "host", f"a run.json of schema {version} has none"
+    if values["origin"] and values["origin"]["by"] != "named" and is_run(values["origin"]):
+        at, by = (values["origin"][key] for key in ("at", "by"))
+        yield "origin", f"is {at}, by {by!r}, which a ledger does not say"
+
+
+def _meshed(devices: Mapping[str, Any], mesh: Any) -> Iterator[tuple[str, str]]:
+    """Devices that do not fill the mesh of the config, of whose sizes one may be left open."""
+    if mesh is None:
+        return
+    if (
+        not isinstance(mesh, list)
+        or not all(n == -1 or recompute.is_size(n) for n in mesh)
+        or (mesh.count(-1) > 1)
+    ):
+        yield "config", f"has the mesh {str(mesh)[:40]}, which is no list of sizes, one left open"
+        return
+    fixed = math.prod(size for size in mesh if size != -1)
+    count, is_open = devices["count"], -1 in mesh
+    if count % fixed or (not is_open and count != fixed):
+        yield "devices", f"has {count:,}, which do not fill the mesh {mesh} of the config"
 
 
 def _number(value: Any) -> bool:
@@ -291,6 +358,7 @@ def _is_git(git: Any) -> bool:
         and set(git) == {"commit", "dirty"}
         and (git["commit"] is None or _matches(_COMMIT, git["commit"]))
         and (git["dirty"] is None or isinstance(git["dirty"], bool))
+        and (git["commit"] is not None or git["dirty"] is not False)
     )
 
 
@@ -298,8 +366,41 @@ def _is_devices(devices: Any) -> bool:
     return (
         isinstance(devices, dict)
         and set(devices) == {"count", "kind", "platform", "processes"}
-        and all(isinstance(devices[key], str) for key in ("kind", "platform"))
-        and all(_whole(devices[key]) for key in ("count", "processes"))
+        and all(_is_line(devices[key]) for key in ("kind", "platform"))
+        and all(recompute.is_size(devices[key]) for key in ("count", "processes"))
+        and devices["count"] >= devices["processes"]
+        and (devices["platform"] == "cpu") == (devices["kind"] == "cpu")
+    )
+
+
+def _is_line(value: Any) -> bool:
+    """Whether this is a short line that can be printed."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
+
+
+def _is_config(config: Any) -> bool:
+    """Whether these are settings: shallow, and sizes that are sizes."""
+    if not isinstance(config, dict) or not _is_shallow(config, 8):
+        return False
+    sizes = [config[key] for key in ("steps", "batch_size", "sequence_length") if key in config]
+    return all(map(recompute.is_size, sizes))
+
+
+def _is_shallow(value: Any, depth: int) -> bool:
+    """Whether a value of JSON is nested at most so deep; its numbers are small, its text text."""
+    if isinstance(value, dict):
+        return all(map(_is_line, value)) and _is_shallow(list(value.values()), depth)
+    if isinstance(value, list):
+        return depth > 0 and all(_is_shallow(item, depth - 1) for item in value)
+    if isinstance(value, str):
+        return not _SURROGATE.search(value)
+    return value is None or isinstance(value, bool) or _number(value)
+
+
+def _is_numerics(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_line(name) and not isinstance(item, (dict, list)) and _is_shallow(item, 1)
+        for name, item in value.items()
     )
 
 
@@ -308,9 +409,7 @@ def is_host(host: Any) -> bool:
     return (
         isinstance(host, dict)
         and set(host) == {"processor", "cores"}
-        and isinstance(host["processor"], str)
-        and host["processor"].isprintable()
-        and 0 < len(host["processor"]) <= 200
+        and _is_line(host["processor"])
         and _whole(host["cores"])
         and host["cores"] > 0
     )
@@ -331,25 +430,36 @@ def _is_origin(origin: Any) -> bool:
 
 
 def _is_strings(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return isinstance(value, dict) and all(map(_is_line, (*value, *value.values())))
 
 
 def _is_final(final: Any) -> bool:
     return (
         isinstance(final, dict)
         and set(final) == set(FINAL)
-        and all(value is None or _number(value) for value in final.values())
+        and all(value is None or (_number(value) and value >= 0) for value in final.values())
         and final["train_loss"] is not None
     )
 
 
+_NUMBERS = {int, float}  # and no bool
+
+
 def _is_points(points: Any, width: int) -> bool:
-    """Rows of `width` numbers; the first three, what was spent, only grow."""
+    """Rows of `width` numbers, none below zero; the first three, what was spent, only grow."""
     if not isinstance(points, list) or len(points) > MAX_POINTS:
         return False
     for point in points:
-        if not isinstance(point, list) or len(point) != width or not all(map(_number, point)):
+        if (
+            not isinstance(point, list)
+            or len(point) != width
+            or not {*map(type, point)} <= _NUMBERS
+        ):
+            return False
+        if min(point) < 0 or max(point) >= 1e18:
+            return False
+        if point[0] < 1 or not isinstance(point[1], int) or point[1] < 1:
             return False
     return all(
-        old[0] < new[0] and old[1] <= new[1] and old[2] <= new[2] for old, new in pairwise(points)
+        old[0] < new[0] and old[1] < new[1] and old[2] <= new[2] for old, new in pairwise(points)
     )

@@ -23,6 +23,7 @@ from tools.common.errors import ToolError
 from tools.common.files import read_text, require_directory
 from tools.common.jsonio import json_line, line_of, parse_json
 from tools.runs import recompute
+from tools.runs.copies import Seen, copies
 from tools.runs.recompute import is_zero
 from tools.speedrun.significance import below
 from tools.speedrun.tracks import AREA, TRACKS, Track
@@ -330,9 +331,9 @@ def _recomputed(values: Mapping[str, Any]) -> Iterator[Fault]:
         counted = recompute.counted(run["steps"], run["tokens"], config, curve, config.get("steps"))
         for key, message in (*counted, *recompute.timed(run["seconds"], curve)):
             yield f"runs[{i}].{key}", f"{message}: {AGAIN}"
-    found = recompute.copies((f"runs[{i}]", r["seed"], r["curve"]) for i, r in enumerate(runs))
-    for copy, original in found.items():
-        yield f"{copy}.curve", f"is that of {original}, whose seed is another: run that seed"
+    found = copies(Seen(f"runs[{i}]", run["seed"], run["curve"]) for i, run in enumerate(runs))
+    for run, copy in found.items():
+        yield f"{run}.{copy.key}", f"{copy.words}: run that seed itself"
 
 
 def _target(runs: list[dict[str, Any]], track: Track) -> Iterator[Fault]:

@@ -1,7 +1,8 @@
 """A small workspace to archive: its ledger, run directories and summaries."""
 
 import json
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,8 @@ class Workspace:
             "lock": DIGEST,
         }
         (directory / "run.json").write_text(json.dumps(run | (record or {})))
-        # Seeds differ, as those of real runs do.
-        seed = (settings | (config or {}))["seed"]
-        way = seed / 1000 if isinstance(seed, int) else 0
-        seen = ({**row, "train/loss": row["train/loss"] + way} if way else row for row in rows)
-        lines = "".join(json.dumps(row) + "\n" for row in seen)
-        (directory / "metrics.jsonl").write_text(lines)
+        lines = (json.dumps(row) + "\n" for row in real(rows, name, run["config"]["seed"]))
+        (directory / "metrics.jsonl").write_text("".join(lines))
         return directory
 
     def write_summary(self, variant: str, run: str, /, **values: Any) -> dict[str, Any]:
@@ -140,15 +137,18 @@ class Workspace:
         end, bpb = values.pop("end", 4.0), values.pop("bpb", 2.0)
         tokens, time = values.pop("tokens", 10_000), values.pop("seconds", 100.0)
         steps = values.pop("steps", 100)
-        # Seeds differ on the way, as those of real runs do.
-        way = values.get("seed", 0) / 1000
-        curve = [[steps * i / 10, tokens * i // 10, time * i / 10, 5 - (5 - end) * i / 10
-                  + way * (i < 10)] for i in range(1, 11)]  # fmt: skip
+        # As those of real runs do, seeds differ in the losses on the way, and runs in their times.
+        seeded, timed = random.Random(values.get("seed", 0)), random.Random(f"{variant}/{run}")
+        curve = [[steps * i / 10, tokens * i // 10, time * i / 10 - (i < 10) * timed.random(),
+                  5 - (5 - end) * i / 10 + (i < 10) * seeded.gauss(0, 0.02)]
+                 for i in range(1, 11)]  # fmt: skip
+        way = {0: -0.01, 1: 0.0, 2: 0.01}  # of three seeds, the mean is that of the line
+        half = bpb + 1 + way.get(values.get("seed", 0), seeded.gauss(0, 0.01))
         summary: dict[str, Any] = {
             "schema_version": 5,
             "variant": variant,
             "run": run,
-            "run_schema": 3,
+            "run_schema": 4 if values.get("numerics", True) else 2,
             "seed": 0,
             "config": {"steps": steps, "learning_rate": 0.01},
             "roles": OLD_ROLES,
@@ -160,7 +160,7 @@ class Workspace:
             "numerics": {"jax.enable_x64": False},
             "git": {"commit": COMMIT, "dirty": False},
             "devices": {"count": 1, "kind": "cpu", "platform": "cpu", "processes": 1},
-            "host": HOST,
+            "host": HOST if values.get("numerics", True) else None,
             "versions": {"python": "3.11.7"},
             "steps": steps,
             "tokens": tokens,
@@ -177,18 +177,36 @@ class Workspace:
             },
             "curve": curve,
             "heldout": [
-                [steps / 2, tokens // 2, time / 2, 2.5 * (bpb + 1), bpb + 1],
+                [steps // 2, tokens // 2, time / 2, 2.5 * half, half],
                 [steps, tokens, time, 2.5 * bpb, bpb],
             ],
             "heldout_targets": 1000,
         } | values
         if not summary["heldout"]:
             summary["final"] = {**summary["final"], "heldout_loss": None, "heldout_bpb": None}
+            summary["heldout_targets"] = values.get("heldout_targets")
         summary["config"] = {"seed": summary["seed"], **summary["config"]}
         path = self.root / f"docs/reports/runs/{variant}/{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(summary))
         return summary
+
+
+def real(rows: list[dict[str, Any]], name: str, seed: Any) -> Iterator[dict[str, Any]]:
+    """A run's lines with the noise of its seed's batches, and times that no other run has.
+
+    Seed 0 has the losses that it is given. Times differ by so little that their median stays.
+    """
+    seeded, timed = random.Random(seed), random.Random(name)
+    late = 0.0
+    for row in rows:
+        before, late = late, 0.0 if row in (rows[0], rows[-1]) else timed.uniform(0, 0.001)
+        noisy = dict(row)
+        if seed:
+            noisy["train/loss"] += seeded.gauss(0, 0.02)
+        if len(rows) > 3:
+            noisy["throughput/step_time"] += late - before
+        yield noisy
 
 
 def row(step: int, **values: float) -> dict[str, float]:

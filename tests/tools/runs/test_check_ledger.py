@@ -155,6 +155,7 @@ def test_summaries(repository):
     for schema, keys in lacking.items():
         older = {k: v for k, v in good.items() if k not in keys}
         older |= {"run": f"base-0{schema}", "schema_version": schema}
+        older["curve"] = [[a, b, c - schema / 100 * (a < 100), d] for a, b, c, d in good["curve"]]
         older_path = repository.root / f"docs/reports/runs/base/base-0{schema}.json"
         older_path.write_text(json.dumps(older))
     assert faults(repository) == []

@@ -283,7 +283,8 @@ def test_hostile_text_stays_text(workspace, hostile):
         fact("x", path=hostile),
         diffs=["moe"],
     )
-    kind = {"count": 1, "kind": hostile, "platform": hostile, "processes": 1}
+    line = "".join(filter(str.isprintable, hostile))  # others are refused
+    kind = {"count": 1, "kind": line, "platform": line, "processes": 1}
     workspace.write_summary("base", "base-1", config={"steps": 100, "x": hostile})
     workspace.write_summary("moe", "moe-1", devices=kind, config={"steps": 100, "x": 1})
     made = [*result.items(), *pages(workspace, diffs=["moe"]).items()]

@@ -210,7 +210,7 @@ def test_one_run_recorded_as_several_seeds(workspace):
     runs = json.loads(path.read_text())["runs"]
     workspace.edit(path, runs=[runs[0], {**runs[0], "seed": 1}, runs[2]])
     found = only(workspace).partition("runs[1].")[2]
-    assert found == "curve: is that of runs[0], whose seed is another: run that seed"
+    assert found == "curve: has the losses of runs[0], whose seed is another: run that seed itself"
 
 
 def test_a_digest_of_zeros_is_named(workspace):
