@@ -59,8 +59,7 @@ def add_experiments(workspace: Workspace, count: int) -> None:
         copy = workspace.fork(name)
         model = copy / "model.py"
         model.write_text(
-            model.read_text().replace("d_model: int = 128", f"d_model: int = {128 + number}", 1)
-            + f"# {name}\n"
+            model.read_text().replace(LINE, f"{LINE} + {number + 1}", 1) + f"# {token_hex(8)}\n"
         )
         entry = workspace.root / f"docs/reports/variants/{name}.md"
         entry.parent.mkdir(parents=True, exist_ok=True)

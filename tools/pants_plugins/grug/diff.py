@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -33,6 +34,7 @@ from pants.engine.process import (
 )
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, goal_rule, rule
 from pants.option.option_types import EnumOption, StrOption
+from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from grug.tool import OwnTool
@@ -49,6 +51,8 @@ from grug.workspace import GrugSubsystem
 REQUIREMENTS = ("pygments",)
 # Cache of syntax colours, by the content of files.
 CACHE = "highlight"
+# Variants that are planned in one process: an import costs about as much as ten plans.
+BATCH = 8
 ENDINGS = {"html": "html", "json": "json", "markdown": "md"}
 
 
@@ -64,6 +68,7 @@ class DiffRequest:
     against: str = ""
     form: str = "html"
     fragment: bool = False
+    together: bool = False  # whether all variants are reported on
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class SizesRequest:
 
     tree: Tree
     source: str
+    together: bool = False  # whether the sizes of all living variants are asked for
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,50 @@ class Sizes:
     json: str
 
 
+@dataclass(frozen=True)
+class BatchSizesRequest:
+    paths: tuple[str, ...]
+
+
+class BatchSizes(FrozenDict[str, str]):
+    """Sizes as JSON, by the variant's directory."""
+
+
+def batch_of(path: str, paths: Iterable[str]) -> tuple[str, ...]:
+    """The directories that are planned in one process with `path`.
+
+    A process imports the packages once, and is run again after an edit of any of its variants. Which
+    batch a variant is in depends on its name, so that another one that comes or goes changes one.
+    """
+    names = sorted(paths)
+    batches = 1
+    while batches * BATCH < len(names):
+        batches *= 2
+    number = zlib.crc32(path.encode()) % batches
+    return tuple(name for name in names if zlib.crc32(name.encode()) % batches == number)
+
+
+@rule(desc="Count the parameters of several variants", level=LogLevel.DEBUG)
+async def count_batch(request: BatchSizesRequest) -> BatchSizes:
+    trees = await MultiGet(Get(Tree, TreeRequest(path)) for path in request.paths)
+    result = await Get(
+        ProcessResult,
+        OwnTool(
+            "diff.sizes",
+            ("--together", *request.paths),
+            description=f"Count the parameters of {len(request.paths)} variants",
+            input_digest=await Get(Digest, MergeDigests(tree.digest for tree in trees)),
+            whole_resolve="cpu",
+        ),
+    )
+    answers = json.loads(result.stdout)
+    return BatchSizes({path: json.dumps(answer) for path, answer in answers.items()})
+
+
 @rule(desc="Count a variant's parameters", level=LogLevel.DEBUG)
-async def count_parameters(request: SizesRequest, grug: GrugSubsystem) -> Sizes:
+async def count_parameters(
+    request: SizesRequest, variants: AllVariants, grug: GrugSubsystem
+) -> Sizes:
     named, _, path = request.source.rpartition(":")
     if "tree " in named:
         tree = named.rpartition("tree ")[2]
@@ -146,6 +194,10 @@ async def count_parameters(request: SizesRequest, grug: GrugSubsystem) -> Sizes:
     launcher = await Get(Snapshot, DigestSubset(request.tree.digest, entry))
     if not launcher.files:  # a speedrun has no plan
         return Sizes(json.dumps({"error": f"{path} has no launch.py"}))
+    living = [target.address.spec_path for target in variants]
+    if request.together and request.source in living:
+        planned = batch_of(path, living)
+        return Sizes((await Get(BatchSizes, BatchSizesRequest(planned)))[path])
     result = await Get(
         FallibleProcessResult,
         OwnTool(
@@ -220,10 +272,44 @@ async def find_closest(request: ClosestRequest) -> Closest:
     return Closest(json.loads(result.stdout)["closest"])
 
 
+@dataclass(frozen=True)
+class AllSidesRequest:
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AllSides:
+    """JSON: by the name of each entry with an origin {"sides"}, or {"fault"} if it has none."""
+
+    json: str
+
+
+@rule
+async def find_all_sides(
+    request: AllSidesRequest, ledger: Ledger, grug: GrugSubsystem
+) -> AllSides:
+    result = await Get(
+        ProcessResult,
+        OwnTool(
+            "variants",
+            ("all-sides", grug.ledger, "--directories", *request.directories),
+            description="Find the origins of all variants",
+            input_digest=ledger.digest,
+        ),
+    )
+    return AllSides(result.stdout.decode())
+
+
 async def _find_sides(
     request: DiffRequest, ledger: Ledger, directories: tuple[str, ...], grug: GrugSubsystem
 ) -> dict[str, Any]:
     """The two sides to compare, from tools/variants/: `name`, `new` and `old`."""
+    if request.together:
+        everyone = json.loads((await Get(AllSides, AllSidesRequest(directories))).json)
+        answer = everyone[request.variant]
+        if "fault" in answer:
+            raise DiffError(answer["fault"])
+        return answer["sides"]
     argv = ("sides", grug.ledger, request.variant, f"--against={request.against}")
     result = await Get(
         FallibleProcessResult,
@@ -266,8 +352,8 @@ async def report_diff(
     if old_tree.fault:
         return DiffReport(sides["name"], EMPTY_DIGEST, "", old_tree.fault)
     sizes = await MultiGet(
-        Get(Sizes, SizesRequest(old_tree, old["source"])),
-        Get(Sizes, SizesRequest(new_tree, new["source"])),
+        Get(Sizes, SizesRequest(old_tree, old["source"], request.together)),
+        Get(Sizes, SizesRequest(new_tree, new["source"], request.together)),
     )
     sizes_json = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
     digests = await MultiGet(

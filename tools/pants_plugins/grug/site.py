@@ -124,7 +124,7 @@ class DiffFragments:
 @rule
 async def render_fragments(ledger: Ledger) -> DiffFragments:
     reports = await MultiGet(
-        Get(DiffReport, DiffRequest(name, fragment=True)) for name in ledger.with_origin
+        Get(DiffReport, DiffRequest(name, fragment=True, together=True)) for name in ledger.with_origin
     )
     for report in reports:
         if report.fault:  # its page says that there is none
