@@ -52,7 +52,7 @@ REQUIREMENTS = ("pygments",)
 # Cache of syntax colours, by the content of files.
 CACHE = "highlight"
 # Variants that are planned in one process: an import costs about as much as ten plans.
-BATCH = 8
+BATCH = 16
 ENDINGS = {"html": "html", "json": "json", "markdown": "md"}
 
 
@@ -255,8 +255,6 @@ class Closest:
 
 @rule(desc="Find the closest variant", level=LogLevel.DEBUG)
 async def find_closest(request: ClosestRequest) -> Closest:
-    if not request.others:
-        raise DiffError(f"{request.path}: the only variant, so there is nothing to hold it against")
     trees = await MultiGet(Get(Tree, TreeRequest(path)) for path in request.others)
     digests = [request.tree.digest, *(tree.digest for tree in trees)]
     result = await Get(
@@ -326,74 +324,109 @@ async def _find_sides(
     return sides
 
 
-@rule(desc="Compare a variant with its origin", level=LogLevel.DEBUG)
-async def report_diff(
+@dataclass(frozen=True)
+class DiffPlan:
+    """What a report compares; with a `fault` nothing."""
+
+    name: str
+    fault: str = ""
+    new_source: str = ""
+    new_label: str = ""
+    new_commit: str = ""
+    new_tree: Tree = Tree(EMPTY_DIGEST)
+    old_source: str = ""
+    old_label: str = ""
+    old_commit: str = ""
+    old_tree: Tree = Tree(EMPTY_DIGEST)
+    is_recorded: bool = True
+    bucket: str = ""  # that the ledger declares, if the other side is the origin
+
+
+@rule(desc="Find what a variant is compared with", level=LogLevel.DEBUG)
+async def plan_diff(
     request: DiffRequest, ledger: Ledger, variants: AllVariants, grug: GrugSubsystem
-) -> DiffReport:
+) -> DiffPlan:
     if ledger.faults:
-        return DiffReport(request.variant, EMPTY_DIGEST, "", ledger.faults)
+        return DiffPlan(request.variant, ledger.faults)
     directories = tuple(target.address.spec_path for target in variants)
     try:
         sides = await _find_sides(request, ledger, directories, grug)
     except DiffError as error:
-        return DiffReport(request.variant, EMPTY_DIGEST, "", str(error))
-    new, old = sides["new"], sides["old"]
-    new_path = new["source"].rpartition(":")[2]
+        return DiffPlan(request.variant, str(error))
+    name, new, old = sides["name"], sides["new"], sides["old"]
     new_tree = await Get(Tree, TreeRequest(new["source"]))
     is_recorded = old is not None
     if new_tree.fault:
-        return DiffReport(sides["name"], EMPTY_DIGEST, "", new_tree.fault)
+        return DiffPlan(name, new_tree.fault)
     if old is None:
+        new_path = new["source"].rpartition(":")[2]
         others = tuple(path for path in directories if path != new_path)
+        if not others:
+            alone = f"{new_path}: the only variant, so there is nothing to hold it against"
+            return DiffPlan(name, alone)
         closest = await Get(Closest, ClosestRequest(new_path, new_tree, others))
         old = {"source": closest.path, "label": posixpath.basename(closest.path), "commit": ""}
-    old_path = old["source"].rpartition(":")[2]
     old_tree = await Get(Tree, TreeRequest(old["source"]))
     if old_tree.fault:
-        return DiffReport(sides["name"], EMPTY_DIGEST, "", old_tree.fault)
+        return DiffPlan(name, old_tree.fault)
+    return DiffPlan(
+        name,
+        new_tree=new_tree,
+        old_tree=old_tree,
+        is_recorded=is_recorded,
+        bucket=sides["bucket"],
+        **{f"new_{key}": value for key, value in new.items()},
+        **{f"old_{key}": value for key, value in old.items()},
+    )
+
+
+@rule(desc="Compare a variant with its origin", level=LogLevel.DEBUG)
+async def report_diff(request: DiffRequest, grug: GrugSubsystem) -> DiffReport:
+    plan = await Get(DiffPlan, DiffRequest, request)
+    if plan.fault:
+        return DiffReport(plan.name, EMPTY_DIGEST, "", plan.fault)
     sizes = await MultiGet(
-        Get(Sizes, SizesRequest(old_tree, old["source"], request.together)),
-        Get(Sizes, SizesRequest(new_tree, new["source"], request.together)),
+        Get(Sizes, SizesRequest(plan.old_tree, plan.old_source, request.together)),
+        Get(Sizes, SizesRequest(plan.new_tree, plan.new_source, request.together)),
     )
     sizes_json = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
     digests = await MultiGet(
-        Get(Digest, AddPrefix(old_tree.digest, "old")),
-        Get(Digest, AddPrefix(new_tree.digest, "new")),
+        Get(Digest, AddPrefix(plan.old_tree.digest, "old")),
+        Get(Digest, AddPrefix(plan.new_tree.digest, "new")),
         Get(Digest, PathGlobs([grug.buckets])),
         Get(Digest, CreateDigest([FileContent("sizes.json", sizes_json.encode())])),
     )
-    output = f"{sides['name']}.{ENDINGS[request.form]}"
-    flags = [f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, old, new)]
-    if not is_recorded:
-        flags.append("--found")
-    if sides["bucket"]:
-        flags.append(f"--declared={sides['bucket']}")
+    output = f"{plan.name}.{ENDINGS[request.form]}"
+    old_path, new_path = (s.rpartition(":")[2] for s in (plan.old_source, plan.new_source))
+    flags = (f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, plan))
     result = await Get(
         ProcessResult,
         OwnTool(
             "diff",
             (f"old/{old_path}", f"new/{new_path}", *flags),
-            description=f"Compare {new['label']} with {old['label']}",
+            description=f"Compare {plan.new_label} with {plan.old_label}",
             input_digest=await Get(Digest, MergeDigests(digests)),
             requirements=REQUIREMENTS,
             cache=CACHE,
             output_files=(output,),
         ),
     )
-    return DiffReport(sides["name"], result.output_digest, output)
+    return DiffReport(plan.name, result.output_digest, output)
 
 
-def _flags(request: DiffRequest, old: dict[str, str], new: dict[str, str]) -> list[str]:
+def _flags(request: DiffRequest, plan: DiffPlan) -> list[str]:
     """Flags of tools/diff/ for the labels of the two sides and the format."""
     flags = [
         f"--format={request.form}",
-        f"--old-label={old['label']}",
-        f"--new-label={new['label']}",
+        f"--old-label={plan.old_label}",
+        f"--new-label={plan.new_label}",
         "--sizes=sizes.json",
         f"--cache={CACHE}",
     ]
-    flags += [f"--old-commit={old['commit']}"] if old["commit"] else []
-    flags += [f"--new-commit={new['commit']}"] if new["commit"] else []
+    flags += [f"--old-commit={plan.old_commit}"] if plan.old_commit else []
+    flags += [f"--new-commit={plan.new_commit}"] if plan.new_commit else []
+    flags += [] if plan.is_recorded else ["--found"]
+    flags += [f"--declared={plan.bucket}"] if plan.bucket else []
     return [*flags, "--fragment"] if request.fragment else flags
 
 

@@ -24,6 +24,7 @@ from pants.engine.fs import (
     AddPrefix,
     CreateDigest,
     Digest,
+    Directory,
     FileContent,
     MergeDigests,
     PathGlobs,
@@ -44,7 +45,7 @@ from pants.engine.target import (
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
-from grug.diff import DiffReport, DiffRequest, Tree, TreeRequest
+from grug.diff import DiffPlan, DiffReport, DiffRequest, Tree, TreeRequest
 from grug.tool import OwnTool, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
@@ -115,20 +116,41 @@ class SiteFieldSet(PackageFieldSet):
 
 
 @dataclass(frozen=True)
+class FragmentsRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class FragmentNames:
+    """The experiments, living or deleted, that have a diff; known before any is made."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DiffFragments:
-    """NAME.html for each experiment, living or deleted, that has an origin."""
+    """NAME.html for each of them."""
 
     digest: Digest
 
 
+def _request(name: str) -> DiffRequest:
+    return DiffRequest(name, fragment=True, together=True)
+
+
 @rule
-async def render_fragments(ledger: Ledger) -> DiffFragments:
-    reports = await MultiGet(
-        Get(DiffReport, DiffRequest(name, fragment=True, together=True)) for name in ledger.with_origin
-    )
-    for report in reports:
-        if report.fault:  # its page says that there is none
-            logger.warning("The site has no diff of %s: %s", report.name, report.fault)
+async def name_fragments(_: FragmentsRequest, ledger: Ledger) -> FragmentNames:
+    plans = await MultiGet(Get(DiffPlan, DiffRequest, _request(name)) for name in ledger.with_origin)
+    for plan in plans:
+        if plan.fault:  # its page says that there is none
+            logger.warning("The site has no diff of %s: %s", plan.name, plan.fault)
+    return FragmentNames(tuple(plan.name for plan in plans if not plan.fault))
+
+
+@rule
+async def render_fragments(request: FragmentsRequest) -> DiffFragments:
+    found = await Get(FragmentNames, FragmentsRequest, request)
+    reports = await MultiGet(Get(DiffReport, DiffRequest, _request(name)) for name in found.names)
     merged = await Get(Digest, MergeDigests(report.digest for report in reports))
     return DiffFragments(await Get(Digest, AddPrefix(merged, "diffs")))
 
@@ -283,35 +305,46 @@ async def ask_for_dates(_: DatesRequest) -> Dates:
     return Dates(result.stdout.decode() if result.exit_code == 0 else "{}")
 
 
-@rule(desc="Build the site", level=LogLevel.DEBUG)
-async def package_site(
-    field_set: SiteFieldSet,
-    grug: GrugSubsystem,
-    variants: AllVariants,
-    fragments: DiffFragments,
-    ledger: Ledger,
-) -> BuiltPackage:
+@dataclass(frozen=True)
+class ArchivePagesRequest:
+    """The documents, without the ledger and the run summaries."""
+
+    sources: Digest
+
+
+@dataclass(frozen=True)
+class ArchivePages:
+    """MkDocs' docs/, with a place for each diff."""
+
+    digest: Digest
+
+
+@rule(desc="Write the archive's pages", level=LogLevel.DEBUG)
+async def write_pages(
+    request: ArchivePagesRequest, grug: GrugSubsystem, variants: AllVariants, ledger: Ledger
+) -> ArchivePages:
     paths = tuple(target.address.spec_path for target in variants)
     copied = [path for path in paths if path in ledger.forked]
     distances = await MultiGet(Get(ForkDistance, ForkDistanceRequest(path)) for path in copied)
     forks = {path: json.loads(d.json) for path, d in zip(copied, distances) if d.json}
     archive = (*grug.ledger_files, f"{grug.runs}/**/*.json")
-    variant_list, leaderboard, dates, records, sources, config = await MultiGet(
+    variant_list, leaderboard, dates, records, diffs = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
         Get(Leaderboard, LeaderboardRequest()),
         Get(Dates, DatesRequest()),
         Get(Digest, PathGlobs(archive)),
-        Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
-        Get(Digest, PathGlobs([field_set.config.value or ""])),
+        Get(FragmentNames, FragmentsRequest()),
     )
     written = {
         "facts.json": variant_list.text,
         "dates.json": dates.json,
         "forks.json": json.dumps(forks, sort_keys=True),
+        # The names are all that pages have of the diffs, which are made in the meantime.
+        **{f"diffs/{name}.html": "" for name in diffs.names},
     }
     contents = [FileContent(name, text.encode()) for name, text in written.items()]
-    facts = await Get(Digest, CreateDigest(contents))
-    inputs = (sources.snapshot.digest, records, config, facts, fragments.digest)
+    facts = await Get(Digest, CreateDigest([*contents, Directory("diffs")]))
+    inputs = (request.sources, records, facts)
     pages = await Get(
         ProcessResult,
         OwnTool(
@@ -331,11 +364,43 @@ async def package_site(
         ),
     )
     generated = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
-    tree = await Get(Digest, RemovePrefix(generated, "tree"))
-    mkdocs_sources = await Get(Digest, MergeDigests((tree, config)))
-    config_path, url = field_set.config.value or "", field_set.url.value or ""
-    built = await _run_mkdocs(config_path, url, grug.tools, mkdocs_sources)
-    finished = await _put_diffs_in(built, fragments, url)
+    return ArchivePages(await Get(Digest, RemovePrefix(generated, "tree")))
+
+
+@dataclass(frozen=True)
+class PlainSiteRequest:
+    sources: Digest
+    config: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PlainSite:
+    """dist/site/ as MkDocs builds it, without the diffs."""
+
+    digest: Digest
+
+
+@rule(desc="Build the site without diffs", level=LogLevel.DEBUG)
+async def build_plain_site(request: PlainSiteRequest, grug: GrugSubsystem) -> PlainSite:
+    pages, config = await MultiGet(
+        Get(ArchivePages, ArchivePagesRequest(request.sources)),
+        Get(Digest, PathGlobs([request.config])),
+    )
+    sources = await Get(Digest, MergeDigests((pages.digest, config)))
+    return PlainSite(await _run_mkdocs(request.config, request.url, grug.tools, sources))
+
+
+@rule(desc="Build the site", level=LogLevel.DEBUG)
+async def package_site(field_set: SiteFieldSet, ledger: Ledger) -> BuiltPackage:
+    sources = await Get(HydratedSources, HydrateSourcesRequest(field_set.sources))
+    config, url = field_set.config.value or "", field_set.url.value or ""
+    # Beside each other: the diffs of an archive take longer than all else.
+    built, fragments = await MultiGet(
+        Get(PlainSite, PlainSiteRequest(sources.snapshot.digest, config, url)),
+        Get(DiffFragments, FragmentsRequest()),
+    )
+    finished = await _put_diffs_in(built.digest, fragments, url)
     site = await Get(Digest, RemovePrefix(finished, "dist/site"))
     output = field_set.output_path.value_or_default(file_ending=None)
     return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))
