@@ -31,7 +31,7 @@ from tools.site import compare_page
 from tools.site.charts import runs_section
 from tools.site.forest import forest
 from tools.site.index import index_page
-from tools.site.markup import PAGES, PLACEHOLDER, heading, inline, slug, text
+from tools.site.markup import PAGES, PLACEHOLDER, blocks, heading, inline, sentence, slug, text
 from tools.site.refusals import refuse
 from tools.site.reserved import is_generated
 from tools.site.results import Result, result
@@ -175,22 +175,19 @@ def render(archive: Archive) -> dict[str, str]:
 def variant_page(entry: Entry, archive: Archive) -> str:
     """The page of one experiment: what was learned, how sure that is, and what it changed."""
     said = archive.claims.get(entry.name, ())
-    blocks = [
+    parts = [
         f"---\ntitle: {json.dumps(entry.name)}\nhide: [navigation, toc]\n---",
         f"# {heading(entry.name)}",
         _tags(entry),
-        f'<p class="grug-lead">{inline(_sentence(entry.purpose))}</p>',
+        f'<p class="grug-lead">{inline(sentence(entry.purpose))}</p>',
         f"## Verdict\n\n{_verdict(entry, archive)}",
         "## Runs\n\n" + runs_section(archive.runs[entry.name], said),
         f"## About\n\n{_facts_table(entry, archive)}",
     ]
     if entry.notes:
-        paragraphs = "".join(
-            f"<p>{inline(' '.join(p.split()))}</p>" for p in _paragraphs(entry.notes)
-        )
-        blocks.append(f"## Notes\n\n{paragraphs}")
-    blocks.append("## Diff\n\n" + _diff(entry, archive))
-    return "\n\n".join(blocks) + "\n"
+        parts.append(f"## Notes\n\n<div>{blocks(entry.notes)}</div>")
+    parts.append("## Diff\n\n" + _diff(entry, archive))
+    return "\n\n".join(parts) + "\n"
 
 
 def _verdict(entry: Entry, archive: Archive) -> str:
@@ -198,26 +195,18 @@ def _verdict(entry: Entry, archive: Archive) -> str:
     parts = []
     found = archive.results.get(entry.name)
     if found and found.reading:
-        said = _sentence(verdict(found.reading, entry.name))
+        said = sentence(verdict(found.reading, entry.name))
         parts.append(
             f'<p class="grug-verdict" data-search-exclude>{text(said)}<small>'
             f"{text(found.reading.metric)} at equal tokens, against {text(entry.origin)}"
             "</small></p>"
             f"{forest(found.reading, entry.name, entry.origin)}"
         )
-    parts.append(f"<p>{inline(_sentence(entry.verdict))}</p>")
+    parts.append(f"<p>{inline(sentence(entry.verdict))}</p>")
     if written := _RECORDED.sub("", entry.results).strip():
         parts.append(f"<p>{inline(written)}</p>")
     # One block: Markdown loses parts of a drawing that stands between paragraphs.
     return f"<div>{''.join(parts)}</div>"
-
-
-def _sentence(value: str) -> str:
-    return value[:1].upper() + value[1:]
-
-
-def _paragraphs(notes: str) -> list[str]:
-    return [part for part in notes.replace("\n\n\n", "\n\n").split("\n\n") if part.strip()]
 
 
 def _tags(entry: Entry) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.tools.runs.conftest import entry
 from tools.common.errors import ToolError
 from tools.site import pages as command
-from tools.site.markup import clip, heading, inline, slug, text
+from tools.site.markup import blocks, clip, heading, inline, slug, text
 from tools.site.pages import INDEX, gather, render, write
 from tools.site.svg import Node, Series, chart, in_order, lineage, ticks
 
@@ -305,9 +305,42 @@ def test_hostile_text_stays_text(workspace, hostile):
 def test_any_text_is_one_harmless_piece(value):
     for created in (text(value), inline(value)):
         parser = parse(created)
-        assert parser.tags <= {"a", "code"}
+        assert parser.tags <= {"a", "code", "em", "strong"}
         assert not re.search(r"[\n\r\x00]", created)
+    parser = parse(blocks(value))
+    assert parser.tags <= {"a", "code", "em", "strong", "p", "ul", "ol", "li", "pre"}
+    assert "\n" not in blocks(value)  # Markdown would end the block
     assert not re.search(r"(?<!\\)[#*\[\]`<>&|!]", heading(value).replace("\\\\", ""))
+
+
+LINK = '<a href="https://a.example/b_c_d" rel="noopener nofollow">'
+
+
+@pytest.mark.parametrize(
+    "written, shown",
+    [
+        ("**a `b`** and *c*", "<strong>a <code>b</code></strong> and <em>c</em>"),
+        ("_a_ but d_model and 2 * 3 * 4", "<em>a</em> but d_model and 2 * 3 * 4"),
+        ("[`a`](https://a.example/b_c_d).", f"{LINK}<code>a</code></a>."),
+        ("**https://a.example/b_c_d**", "<strong>https://a.example/b_c_d</strong>"),
+        ("(https://a.example/b_c_d)", f"({LINK}https://a.example/b_c_d</a>)"),
+        ("[a](javascript:b)", "[a](javascript:b)"),
+        (r"2\*3 \[x\]", "2*3 [x]"),
+        ("`**a**`", "<code>**a**</code>"),
+    ],
+)
+def test_markdown_within_a_line(written, shown):
+    assert inline(written) == shown
+    parse(inline(written))
+
+
+def test_markdown_of_notes():
+    notes = "#### Why\n\nOne\nline:\n- a\n  b\n- *c*\n\n1. d\n\n```py\nx = 1\n\n\ny = '<'\n```\nEnd."
+    assert blocks(notes) == (
+        "<p><strong>Why</strong></p><p>One line:</p><ul><li>a b</li><li><em>c</em></li></ul>"
+        "<ol><li>d</li></ol><pre><code>x = 1&#10;&#10;&#10;y = &#x27;&lt;&#x27;</code></pre>"
+        "<p>End.</p>"
+    )
 
 
 def test_small_helpers():

@@ -30,14 +30,13 @@ from pants.engine.fs import (
 from pants.engine.goal import Goal, GoalSubsystem
 from pants.engine.process import (
     FallibleProcessResult,
-    ProcessResult,
 )
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, goal_rule, rule
 from pants.option.option_types import EnumOption, StrOption
 from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
-from grug.tool import OwnTool
+from grug.tool import OwnTool, ToolResult
 from grug.variants import (
     AllVariants,
     Ledger,
@@ -159,7 +158,7 @@ def batch_of(path: str, paths: Iterable[str]) -> tuple[str, ...]:
 async def count_batch(request: BatchSizesRequest) -> BatchSizes:
     trees = await MultiGet(Get(Tree, TreeRequest(path)) for path in request.paths)
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "diff.sizes",
             ("--together", *request.paths),
@@ -181,7 +180,7 @@ async def count_parameters(
         tree = named.rpartition("tree ")[2]
         kept = await Get(Digest, PathGlobs([f"{grug.sizes}/{tree}.json"]))
         found = await Get(
-            ProcessResult,
+            ToolResult,
             OwnTool(
                 "ledger.sizes",
                 (tree,),
@@ -258,7 +257,7 @@ async def find_closest(request: ClosestRequest) -> Closest:
     trees = await MultiGet(Get(Tree, TreeRequest(path)) for path in request.others)
     digests = [request.tree.digest, *(tree.digest for tree in trees)]
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "diff.closest",
             (request.path, *request.others),
@@ -287,7 +286,7 @@ async def find_all_sides(
     request: AllSidesRequest, ledger: Ledger, grug: GrugSubsystem
 ) -> AllSides:
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "variants",
             ("all-sides", grug.ledger, "--directories", *request.directories),
@@ -400,7 +399,7 @@ async def report_diff(request: DiffRequest, grug: GrugSubsystem) -> DiffReport:
     old_path, new_path = (s.rpartition(":")[2] for s in (plan.old_source, plan.new_source))
     flags = (f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, plan))
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "diff",
             (f"old/{old_path}", f"new/{new_path}", *flags),

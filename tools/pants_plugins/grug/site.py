@@ -31,7 +31,7 @@ from pants.engine.fs import (
     RemovePrefix,
     Snapshot,
 )
-from pants.engine.process import FallibleProcessResult, ProcessResult
+from pants.engine.process import FallibleProcessResult
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
@@ -46,7 +46,8 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from grug.diff import DiffPlan, DiffReport, DiffRequest, Tree, TreeRequest
-from grug.tool import OwnTool, tool_pex
+from grug.refusals import Refused
+from grug.tool import OwnTool, ToolResult, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
 
@@ -57,7 +58,7 @@ SITE_RESOLVE = "docs"
 STATISTICS = ("numpy", "scipy")
 
 
-class SiteError(Exception):
+class SiteError(Refused):
     """The site cannot be built; the message is the tool's own."""
 
 
@@ -173,7 +174,7 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
     if not any(path.endswith("/record.json") for path in entries.files):
         return Leaderboard(EMPTY_DIGEST)
     pages = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "speedrun.page",
             ("--root=.", "--out=tree/docs"),
@@ -188,8 +189,9 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
 
 async def _run_mkdocs(config: str, url: str, tools: str, sources: Digest) -> Digest:
     """dist/site/ as MkDocs builds it. Raises SiteError if it fails."""
-    # The hook that the configuration names, and what it imports.
-    hook = [f"{tools}/site/sanitise.py", f"{tools}/site/reserved.py"]
+    # The hooks that the configuration names, and what they import.
+    names = ("reserved", "sanitise", "tabs")
+    hook = [f"{tools}/site/{name}.py" for name in names]
     mkdocs, code = await MultiGet(
         Get(
             VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", "nh3", resolve=SITE_RESOLVE)
@@ -221,7 +223,7 @@ async def _put_diffs_in(site: Digest, fragments: DiffFragments, url: str) -> Dig
     """dist/site/ with the diff reports. Raises SiteError for a broken link."""
     place = (f"--url={url}",) if url else ()
     spliced = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "site.splice",
             ("dist/site", "diffs"),
@@ -346,7 +348,7 @@ async def write_pages(
     facts = await Get(Digest, CreateDigest([*contents, Directory("diffs")]))
     inputs = (request.sources, records, facts)
     pages = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "site.pages",
             (
@@ -393,6 +395,8 @@ async def build_plain_site(request: PlainSiteRequest, grug: GrugSubsystem) -> Pl
 
 @rule(desc="Build the site", level=LogLevel.DEBUG)
 async def package_site(field_set: SiteFieldSet, ledger: Ledger) -> BuiltPackage:
+    if ledger.faults:
+        raise SiteError(ledger.faults)
     sources = await Get(HydratedSources, HydrateSourcesRequest(field_set.sources))
     config, url = field_set.config.value or "", field_set.url.value or ""
     # Beside each other: the diffs of an archive take longer than all else.
