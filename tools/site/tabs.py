@@ -1,11 +1,14 @@
-"""A hook of MkDocs: the page of an experiment or of a speedrun shows which tab it is below.
+"""A hook of MkDocs: where readers are, on pages to which no list of the navigation leads.
 
-The navigation would grow with the archive if it named such pages, so it does not.
+The page of an experiment or of a speedrun shows which tab it is below; the navigation would grow
+with the archive if it named such pages. The page for an address that leads nowhere says what to do.
 """
 
 from __future__ import annotations
 
+import html
 from typing import Any
+from urllib.parse import urlsplit
 
 # Pages that the navigation leaves out, and the one in it that leads to them.
 LISTED_BY = {
@@ -22,3 +25,18 @@ def on_nav(nav: Any, *, files: Any, **_: Any) -> Any:
             if file.src_uri.startswith(place) and file.src_uri not in sections and file.page:
                 file.page.parent = sections.get(lister)
     return nav
+
+
+NOT_FOUND = """<h1>404: nothing is here</h1>
+<p>No page of this site has this address. A page may have been renamed, and an experiment that was
+retired keeps its page: look in <a href="{root}reports/grug-archive.html">the archive</a>, begin at
+<a href="{root}index.html">the start page</a>, or search above.</p>"""
+
+
+def on_post_template(output_content: str, *, template_name: str, config: Any, **_: Any) -> str:
+    """A 404 page with ways out. A host shows it at any address, so its links begin at the root."""
+    if template_name != "404.html":
+        return output_content
+    root = urlsplit(config.site_url or "/").path.rstrip("/") + "/"
+    said = NOT_FOUND.format(root=html.escape(root))
+    return output_content.replace("<h1>404 - Not found</h1>", said)
