@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,8 @@ def read_facts(path: Path) -> dict[str, dict[str, Any]]:
     return facts
 
 
-def render(archive: Archive) -> dict[str, str]:
-    """The generated pages by their path in docs/."""
+def render(archive: Archive) -> Iterator[tuple[str, str]]:
+    """The generated pages, with their path in docs/: one at a time, so that few are in memory."""
     recorded = {entry.path for entry in archive.entries if entry.status != "deleted"}
     facts = {entry.name: archive.facts_of(entry) for entry in archive.entries}
     unrecorded = sorted(
@@ -159,14 +159,14 @@ def render(archive: Archive) -> dict[str, str]:
         if path not in recorded and row.get("status") != "speedrun"
     )
     found = compare_page.series(archive.entries, archive.results)
-    pages = {
-        INDEX: index_page(archive.entries, facts, archive.results, archive.dates, unrecorded),
-        compare_page.PAGE: compare_page.page(found),
-        **compare_page.files(found),
-    }
+    yield (
+        INDEX,
+        index_page(archive.entries, facts, archive.results, archive.dates, unrecorded),
+    )
+    yield compare_page.PAGE, compare_page.page(found)
+    yield from compare_page.files(found).items()
     for entry in archive.entries:
-        pages[f"{PAGES}/{entry.name}.md"] = variant_page(entry, archive)
-    return pages
+        yield f"{PAGES}/{entry.name}.md", variant_page(entry, archive)
 
 
 # -- one experiment -------------------------------------------------------------------------------
@@ -293,12 +293,13 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     """
     if out.exists() and any(out.iterdir()):
         raise ToolError(f"{out}: is not empty: remove it, or give another --out")
-    pages = render(archive)
     building = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
     try:
         building.mkdir(parents=True)
         _copy_docs(root / "docs", building)
-        for name, page in pages.items():
+        count = 0
+        for name, page in render(archive):
+            count += 1
             # The page of an experiment takes the place of its entry in the ledger.
             target = building / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -307,7 +308,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return len(pages)
+    return count
 
 
 def _copy_docs(docs: Path, building: Path) -> None:

@@ -64,7 +64,7 @@ def pages(workspace, *rows, diffs=(), dates=None):
     directory.mkdir(exist_ok=True)
     for name in diffs:
         (directory / f"{name}.html").write_text("<p>diff</p>")
-    return render(gather(workspace.root, facts(workspace, *rows), directory, dates))
+    return dict(render(gather(workspace.root, facts(workspace, *rows), directory, dates)))
 
 
 class Balanced(HTMLParser):
@@ -234,7 +234,7 @@ def test_both_distances(workspace):
     directory = workspace.root / "diffs"
     directory.mkdir()
     archive = gather(workspace.root, facts(workspace, fact("moe")), directory, forks=forks)
-    page = render(archive)["reports/variants/moe.md"]
+    page = dict(render(archive))["reports/variants/moe.md"]
     assert "<dt>Changed since the fork</dt><dd>+7 −3 lines</dd>" in page
     assert "<dt>Against base today</dt><dd>+20 −5 lines</dd>" in page
     forks.write_text('{"experiments/grug/moe": {"added": "7"}}')
