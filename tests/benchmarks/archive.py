@@ -6,8 +6,8 @@ Copies this workspace, and into it that many copies of base with one line change
 of the ledger and three recorded runs. Builds the site with nothing cached, after an edit of one
 entry, and after an edit of one model.
 
-The memory is that of the largest process that tools/site/ and MkDocs need, as it is seen every 20 ms:
-the daemon serves all of Pants, and the processes that run a variant's plan hold JAX.
+The memory is that of the largest process that tools/site/ and MkDocs need, as it is seen every
+20 ms: the daemon serves all of Pants, and the processes that run a variant's plan hold JAX.
 """
 
 import argparse

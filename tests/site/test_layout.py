@@ -147,10 +147,9 @@ def test_what_scrolls_takes_the_keyboard(site, visit):
 def test_the_ends_of_compared_curves_fit_a_telephone(site, visit):
     page = visit(site / "reports/compare.html", width=390)
     page.wait_for_selector(".grug-ends td")
-    wider = "[...document.querySelectorAll('.grug-compare, .grug-compare *')]" + (
-        ".filter(e => e.scrollWidth > e.clientWidth + 2 && e.clientWidth && e.localName != 'canvas')"
-        ".map(e => e.className)"
-    )
+    wider = """[...document.querySelectorAll('.grug-compare, .grug-compare *')]
+      .filter(e => e.scrollWidth > e.clientWidth + 2 && e.clientWidth && e.localName != 'canvas')
+      .map(e => e.className)"""
     assert page.evaluate(wider) == []
 
 

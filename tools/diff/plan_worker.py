@@ -76,6 +76,7 @@ def run(module: str, preset: str) -> str:
 
 
 def main(root: str, preset: str, modules: TextIO, answers: TextIO) -> None:
+    """Answers each line until there is none, or until no plan may follow."""
     sys.path[0] = root
     with contextlib.suppress(ImportError):
         import jax  # noqa: F401 its settings are to be known before a variant changes them

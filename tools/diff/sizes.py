@@ -147,7 +147,8 @@ def _work(directories: Sequence[Path], preset: str, patience: float) -> Iterator
 
 def _ask(worker: subprocess.Popen[str], module: str, patience: float) -> str | None:
     """A worker's answer; None if it has ended, also because it was stopped after `patience`."""
-    assert worker.stdin and worker.stdout
+    assert worker.stdin
+    assert worker.stdout
     watch = threading.Timer(patience, worker.kill)
     watch.start()
     try:

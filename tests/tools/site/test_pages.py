@@ -335,7 +335,9 @@ def test_markdown_within_a_line(written, shown):
 
 
 def test_markdown_of_notes():
-    notes = "#### Why\n\nOne\nline:\n- a\n  b\n- *c*\n\n1. d\n\n```py\nx = 1\n\n\ny = '<'\n```\nEnd."
+    notes = (
+        "#### Why\n\nOne\nline:\n- a\n  b\n- *c*\n\n1. d\n\n```py\nx = 1\n\n\ny = '<'\n```\nEnd."
+    )
     assert blocks(notes) == (
         "<p><strong>Why</strong></p><p>One line:</p><ul><li>a b</li><li><em>c</em></li></ul>"
         "<ol><li>d</li></ol><pre><code>x = 1&#10;&#10;&#10;y = &#x27;&lt;&#x27;</code></pre>"

@@ -58,7 +58,7 @@ from grug.target_types import (
     BundleTopologyField,
     LaunchArgsField,
 )
-from grug.tool import OwnTool, TOOLS_RESOLVE, ToolResult
+from grug.tool import TOOLS_RESOLVE, OwnTool, ToolResult
 from grug.workspace import GrugSubsystem
 
 logger = logging.getLogger(__name__)

@@ -143,7 +143,7 @@ class BatchSizes(FrozenDict[str, str]):
 def batch_of(path: str, paths: Iterable[str]) -> tuple[str, ...]:
     """The directories that are planned in one process with `path`.
 
-    A process imports the packages once, and is run again after an edit of any of its variants. Which
+    A process imports the packages once, and runs again after an edit of any of its variants. Which
     batch a variant is in depends on its name, so that another one that comes or goes changes one.
     """
     names = sorted(paths)
@@ -282,9 +282,7 @@ class AllSides:
 
 
 @rule
-async def find_all_sides(
-    request: AllSidesRequest, ledger: Ledger, grug: GrugSubsystem
-) -> AllSides:
+async def find_all_sides(request: AllSidesRequest, ledger: Ledger, grug: GrugSubsystem) -> AllSides:
     result = await Get(
         ToolResult,
         OwnTool(

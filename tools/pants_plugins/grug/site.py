@@ -141,7 +141,9 @@ def _request(name: str) -> DiffRequest:
 
 @rule
 async def name_fragments(_: FragmentsRequest, ledger: Ledger) -> FragmentNames:
-    plans = await MultiGet(Get(DiffPlan, DiffRequest, _request(name)) for name in ledger.with_origin)
+    plans = await MultiGet(
+        Get(DiffPlan, DiffRequest, _request(name)) for name in ledger.with_origin
+    )
     for plan in plans:
         if plan.fault:  # its page says that there is none
             logger.warning("The site has no diff of %s: %s", plan.name, plan.fault)
