@@ -222,29 +222,18 @@ async def _run_mkdocs(config: str, url: str, tools: str, sources: Digest) -> Dig
 
 
 async def _put_diffs_in(site: Digest, fragments: DiffFragments, url: str) -> Digest:
-    """dist/site/ with the diff reports. Raises SiteError for a broken link."""
+    """dist/site/ with the diff reports. Raises Refused for a broken link."""
     place = (f"--url={url}",) if url else ()
     spliced = await Get(
         ToolResult,
         OwnTool(
             "site.splice",
-            ("dist/site", "diffs"),
-            description="Put the diff reports in",
+            ("dist/site", "diffs", "--check-links", *place),
+            description="Put the diff reports in, and check the site's links",
             input_digest=await Get(Digest, MergeDigests((site, fragments.digest))),
             output_directories=("dist/site",),
         ),
     )
-    checked = await Get(
-        FallibleProcessResult,
-        OwnTool(
-            "site.links",
-            ("dist/site", *place),
-            description="Check the site's links",
-            input_digest=spliced.output_digest,
-        ),
-    )
-    if checked.exit_code:
-        raise SiteError(checked.stderr.decode().strip())
     return spliced.output_digest
 
 
