@@ -46,7 +46,7 @@ def test_a_diff_is_put_in_once_and_nowhere_else(site, capsys):
 def test_links_are_checked_with_the_diffs_in_their_places(site):
     command = [str(site / "site"), str(site / "diffs"), "--check-links"]
     (site / "diffs/moe.html").write_text('<a href="#two">two</a>')
-    with pytest.raises(ToolError, match="moe.html:1: broken link: '#two'"):
+    with pytest.raises(ToolError, match="moe.html:2: broken link: '#two'"):
         splice.main(command)
 
 
