@@ -307,7 +307,7 @@ class ArchivePagesRequest:
 
 @dataclass(frozen=True)
 class ArchivePages:
-    """MkDocs' docs/, with a place for each diff."""
+    """MkDocs' docs/ below tree/, with a place for each diff."""
 
     digest: Digest
 
@@ -321,9 +321,8 @@ async def write_pages(
     distances = await MultiGet(Get(ForkDistance, ForkDistanceRequest(path)) for path in copied)
     forks = {path: json.loads(d.json) for path, d in zip(copied, distances) if d.json}
     archive = (*grug.ledger_files, f"{grug.runs}/**/*.json")
-    variant_list, leaderboard, dates, records, diffs = await MultiGet(
+    variant_list, dates, records, diffs = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
-        Get(Leaderboard, LeaderboardRequest()),
         Get(Dates, DatesRequest()),
         Get(Digest, PathGlobs(archive)),
         Get(FragmentNames, FragmentsRequest()),
@@ -356,8 +355,7 @@ async def write_pages(
             output_directories=("tree",),
         ),
     )
-    generated = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
-    return ArchivePages(await Get(Digest, RemovePrefix(generated, "tree")))
+    return ArchivePages(pages.output_digest)
 
 
 @dataclass(frozen=True)
@@ -376,11 +374,14 @@ class PlainSite:
 
 @rule(desc="Build the site without diffs", level=LogLevel.DEBUG)
 async def build_plain_site(request: PlainSiteRequest, grug: GrugSubsystem) -> PlainSite:
-    pages, config = await MultiGet(
+    pages, leaderboard, config = await MultiGet(
         Get(ArchivePages, ArchivePagesRequest(request.sources)),
+        Get(Leaderboard, LeaderboardRequest()),
         Get(Digest, PathGlobs([request.config])),
     )
-    sources = await Get(Digest, MergeDigests((pages.digest, config)))
+    generated = await Get(Digest, MergeDigests((pages.digest, leaderboard.digest)))
+    docs = await Get(Digest, RemovePrefix(generated, "tree"))
+    sources = await Get(Digest, MergeDigests((docs, config)))
     return PlainSite(await _run_mkdocs(request.config, request.url, grug.tools, sources))
 
 
