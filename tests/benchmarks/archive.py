@@ -217,7 +217,12 @@ def main(flags: argparse.Namespace, load: float) -> None:
             kinds, facts = build(populate(root, count), flags.rounds)
         cold = "nothing cached"
         series += [
-            Series(f"{count} experiment{'s' * (count > 1)}, {kind}", "", seconds, facts if kind == cold else {})
+            Series(
+                f"{count} experiment{'s' * (count > 1)}, {kind}",
+                "",
+                seconds,
+                facts if kind == cold else {},
+            )
             for kind, seconds in kinds.items()
         ]
         aims += aims_of(count, kinds, facts)
