@@ -17,7 +17,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -133,7 +133,7 @@ def size(directory: Path) -> float:
 
 
 @contextmanager
-def watched(site: Site) -> Iterator[list[int]]:
+def watched(site: Site) -> Generator[list[int]]:
     """The bytes of the largest process of its own that each look found, while the block runs."""
     seen, ended = [0], threading.Event()
 

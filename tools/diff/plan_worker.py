@@ -57,9 +57,10 @@ def settings() -> Callable[[], None]:
             del os.environ[name]
         os.environ.update(environment)
         sys.path[:] = path
-        for name, value in values.items():
-            if jax.config.values[name] != value:
-                jax.config.update(name, value)
+        if jax:
+            for name, value in values.items():
+                if jax.config.values[name] != value:
+                    jax.config.update(name, value)
 
     return restore
 

@@ -192,9 +192,14 @@ def test_a_plan_is_run_in_its_own_tree(tmp_path, monkeypatch, capsys, source, me
         assert code == 0 and answer["parameters"] == 3413760 and "error" not in answer
 
 
+JAX = """\
+class config:
+    values = {"x64": False}
+    update = staticmethod(values.__setitem__)
+"""
 PRINTS = """\
 import os, sys
-import textwrap
+import jax, textwrap
 def main(argv):
     assert argv == ["--preset", "tiny", "--plan", "--json"]
     {does}
@@ -212,6 +217,7 @@ HARMS = {
     "patches": "textwrap.dedent = lambda text: 'x' * 100",
     "sets": "os.environ['HARM'] = '1'; sys.path.insert(0, '/nowhere')",
     "shadows": "m = sys.modules['experiments.grug.z_last.model'] = type(os)('m'); m.NUMBER = 1",
+    "configures": "jax.config.update('x64', True)",
     "lingers": "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()",
 }
 
@@ -220,6 +226,8 @@ HARMS = {
 def test_plans_that_run_together_do_not_meet(tmp_path, monkeypatch, harm):
     """Each has the answer of a process of its own, whatever the one before it does."""
     clean = "7 + len(textwrap.dedent('a')) + ('HARM' in os.environ) + ('/nowhere' in sys.path)"
+    clean += " + jax.config.values['x64']"
+    write(tmp_path / "jax.py", JAX)
     model = "from .model import NUMBER\n" + PRINTS.format(does="pass", number=f"NUMBER + {clean}")
     sources = {
         "a_first": PRINTS.format(does="pass", number=clean),
@@ -246,6 +254,7 @@ def test_plans_that_run_together_do_not_meet(tmp_path, monkeypatch, harm):
 
 def test_plans_of_one_tree_share_a_process(tmp_path, capsys):
     number = "os.getpid()"
+    write(tmp_path / "jax.py", JAX)
     for name in "abc":
         source = PRINTS.format(does="pass", number=number)
         write(tmp_path / f"experiments/grug/{name}/launch.py", source)
