@@ -60,7 +60,7 @@
   list.setAttribute("role", "group");
   list.setAttribute("aria-label", "Experiments");
   const panels = make("div", { className: "grug-panels" });
-  const table = make("table", { className: "grug-runs" });
+  const table = make("table", { className: "grug-index grug-ends" });
   place.replaceChildren(
     make("div", { className: "grug-filters" },
       make("label", {}, "Over ", x),

@@ -102,10 +102,14 @@ class Site:
         self.workspace.edit("moe")
         return timed(command)
 
+    def daemon(self) -> int:
+        """Its process. Raises ValueError where there is none, or not yet."""
+        (pid,) = self.workspace.root.glob(".pids/*/pantsd/pid")
+        return int(pid.read_text())
+
     def memory(self) -> float:
         """GiB that the daemon holds."""
-        (pid,) = self.workspace.root.glob(".pids/*/pantsd/pid")
-        return psutil.Process(int(pid.read_text())).memory_info().rss / 2**30
+        return psutil.Process(self.daemon()).memory_info().rss / 2**30
 
 
 def by_size(sites: dict[int, Site], rounds: int) -> tuple[list[Table], list[Aim]]:

@@ -41,7 +41,7 @@ def test_an_experiment_is_drawn_beside_its_origin(place, server, data, visit, se
     assert float(values(page, 0, 0.999)[name]) == pytest.approx(ends[name], abs=1e-4)
     difference = ends[name] - ends[origin]
     assert float(values(page, 1, 0.999)[name]) == pytest.approx(difference, abs=1e-4)
-    row = page.locator(".grug-compare table.grug-runs tr", has_text=name)
+    row = page.locator(".grug-compare table.grug-ends tr", has_text=name)
     expect(row).to_contain_text(f"{ends[name]:.4f}")
 
 

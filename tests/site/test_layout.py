@@ -52,6 +52,14 @@ REPLACE_LINES = """small => {
   const other = new DOMParser().parseFromString(bare, "text/html");
   document.querySelector(lines).replaceWith(other.querySelector(lines));
 }"""
+# Colours change at once, instead of fading into each other.
+STILL = """() => {
+  const style = new CSSStyleSheet();
+  style.replaceSync("* { transition: none !important; }");
+  document.adoptedStyleSheets = [style];
+}"""
+# The rules of axe of which the answer depends on colours.
+COLOURS = ("color-contrast", "link-in-text-block")
 # What a reader cannot get at: text cut off, or beyond the window's edge.
 CLIPPED = """() => {
   const bad = [];
@@ -95,6 +103,24 @@ def test_wcag(page_of, visit, axe, fragment, kind):
         assert axe(page) == [], (width, scheme)
 
 
+def test_wcag_of_every_page(site, server, visit, axe, fragment):
+    """As pages are shown; what is folded is opened above, on one page of each kind."""
+    pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    assert "404.html" in pages and len(pages) > 40
+    page = visit(f"{server}/", reduced_motion="reduce")
+    found = {}
+    for name in pages:
+        page.emulate_media(color_scheme="light")
+        page.goto(f"{server}/{name}")
+        page.evaluate(STILL)
+        if page.locator("section[aria-labelledby=gd-lines]").count():
+            page.evaluate(REPLACE_LINES, fragment)
+        found[name] = axe(page)
+        page.emulate_media(color_scheme="dark")
+        found[name] += axe(page, COLOURS)
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
 @pytest.mark.parametrize("kind", ["home", "report"])
 def test_light_and_dark_are_the_readers_choice(page_of, visit, kind):
     ground = "getComputedStyle(document.querySelector('main.gd') ?? document.body).backgroundColor"
@@ -116,6 +142,40 @@ def test_what_scrolls_takes_the_keyboard(site, visit):
     narrow, wide = (visit(site / "benchmarks.html", width=width) for width in (375, 1440))
     narrow.wait_for_selector(".md-typeset__scrollwrap[tabindex='0']")
     assert 0 not in wide.evaluate(wraps)
+
+
+def test_the_ends_of_compared_curves_fit_a_telephone(site, visit):
+    page = visit(site / "reports/compare.html", width=390)
+    page.wait_for_selector(".grug-ends td")
+    wider = """[...document.querySelectorAll('.grug-compare, .grug-compare *')]
+      .filter(e => e.scrollWidth > e.clientWidth + 2 && e.clientWidth && e.localName != 'canvas')
+      .map(e => e.className)"""
+    assert page.evaluate(wider) == []
+
+
+@pytest.mark.parametrize(
+    "place, tab", [("reports/variants/base.html", "Archive"), ("speedrun/20*.html", "Speedruns")]
+)
+def test_a_page_that_no_list_names_shows_its_tab(site, visit, place, tab):
+    page = visit(sorted(site.glob(place))[0])
+    assert page.locator(".md-tabs__item--active").all_inner_texts() == [tab]
+
+
+def test_an_address_that_leads_nowhere_leads_on(server, visit):
+    page = visit(f"{server}/404.html")
+    for name, title in (("the archive", "Archive of experiments"), ("the start page", "grug")):
+        page.goto(f"{server}/404.html")
+        page.get_by_role("link", name=name).click()
+        assert page.get_by_role("heading", level=1).inner_text() == title
+
+
+def test_on_paper_curves_have_the_colours_for_light_ground(site, visit):
+    stroke = "getComputedStyle(document.querySelector('.grug-line.variant')).stroke"
+    page = visit(site / "reports/variants/moe.html", scheme="dark")
+    dark = page.evaluate(stroke)
+    page.emulate_media(media="print", color_scheme="dark")
+    light = visit(site / "reports/variants/moe.html", scheme="light").evaluate(stroke)
+    assert page.evaluate(stroke) == light != dark
 
 
 def test_on_paper_a_report_is_black_on_white_and_not_endless(variant, visit):

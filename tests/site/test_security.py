@@ -57,7 +57,7 @@ def build(mkdocs, root, url="", **docs):
     config = Path("mkdocs.yml").read_text()
     (tree / "mkdocs.yml").write_text(config[: config.index("not_in_nav:")])
     (tree / "tools/site").mkdir(parents=True)
-    for name in ("sanitise.py", "reserved.py"):
+    for name in ("sanitise.py", "reserved.py", "tabs.py"):
         shutil.copy(f"tools/site/{name}", tree / "tools/site")
     command = [*mkdocs, "build", "--quiet", "--no-strict"]
     own = {"PYTHONPATH": ".", "PEX_EXTRA_SYS_PATH": ".", "GRUG_SITE_URL": url}

@@ -23,15 +23,27 @@ def runs_section(runs: Sequence[Run], said: Sequence[Comparison | Refusal]) -> s
     """
     if not runs:
         return "<p>No run is recorded.</p>"
-    parts = []
+    parts: list[str] = []
     for i, one in enumerate(said):
+        if len(said) > 1:
+            parts.append(_heading(one.variant))
         if isinstance(one, Comparison):
             parts.append(_comparison(one, f"c{i}"))
         else:
             parts += [_charts([(one.variant, False)], f"c{i}"), f"<p>{text(_sentence(one))}</p>"]
-    if not said:
-        parts = [_charts([(group, False)], f"a{i}") for i, group in enumerate(groups(runs))]
+    alone = [] if said else groups(runs)
+    for i, group in enumerate(alone):
+        parts += [_heading(group)] if len(alone) > 1 else []
+        parts.append(_charts([(group, False)], f"a{i}"))
     return f"<div data-search-exclude>{''.join(parts)}{_runs_table(runs)}</div>"
+
+
+def _heading(group: Group) -> str:
+    """What tells a group from the experiment's others, as far as a heading can."""
+    run = group.runs[0]
+    jax = f", JAX {run.versions['jax']}" if run.versions.get("jax") else ""
+    data = f", data {run.data_digest[:8]}" if run.data_digest else ""
+    return f"<h3>{text(f'{run.steps:,} steps{data}{jax}')}</h3>"
 
 
 def _sentence(refusal: Refusal) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tools.ledger.ledger import BUCKETS, STATUSES, Entry
 from tools.runs.compare_runs import SIGNIFICANT, amount, p_value
-from tools.site.markup import clip, inline, slug, text
+from tools.site.markup import clip, inline, sentence, slug, text
 from tools.site.results import Result
 from tools.site.svg import Node, lineage
 
@@ -121,7 +121,8 @@ def _row(
         ),
         "Asked and learned": (
             "",
-            f"{inline(clip(entry.purpose, 140))}<br><b>{inline(clip(entry.verdict, 160))}</b>",
+            f"{inline(sentence(clip(entry.purpose, 140)))}<br>"
+            f"<b>{inline(sentence(clip(entry.verdict, 160)))}</b>",
         ),
         "Difference": difference(result),
         "Held out": held_out(result, budgets),

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tools.site import compare_page
 from tools.site.charts import runs_section
 from tools.site.forest import forest
 from tools.site.index import index_page
-from tools.site.markup import PAGES, PLACEHOLDER, heading, inline, slug, text
+from tools.site.markup import PAGES, PLACEHOLDER, blocks, heading, inline, sentence, slug, text
 from tools.site.refusals import refuse
 from tools.site.reserved import is_generated
 from tools.site.results import Result, result
@@ -149,8 +149,8 @@ def read_facts(path: Path) -> dict[str, dict[str, Any]]:
     return facts
 
 
-def render(archive: Archive) -> dict[str, str]:
-    """The generated pages by their path in docs/."""
+def render(archive: Archive) -> Iterator[tuple[str, str]]:
+    """The generated pages, with their path in docs/: one at a time, so that few are in memory."""
     recorded = {entry.path for entry in archive.entries if entry.status != "deleted"}
     facts = {entry.name: archive.facts_of(entry) for entry in archive.entries}
     unrecorded = sorted(
@@ -159,14 +159,14 @@ def render(archive: Archive) -> dict[str, str]:
         if path not in recorded and row.get("status") != "speedrun"
     )
     found = compare_page.series(archive.entries, archive.results)
-    pages = {
-        INDEX: index_page(archive.entries, facts, archive.results, archive.dates, unrecorded),
-        compare_page.PAGE: compare_page.page(found),
-        **compare_page.files(found),
-    }
+    yield (
+        INDEX,
+        index_page(archive.entries, facts, archive.results, archive.dates, unrecorded),
+    )
+    yield compare_page.PAGE, compare_page.page(found)
+    yield from compare_page.files(found).items()
     for entry in archive.entries:
-        pages[f"{PAGES}/{entry.name}.md"] = variant_page(entry, archive)
-    return pages
+        yield f"{PAGES}/{entry.name}.md", variant_page(entry, archive)
 
 
 # -- one experiment -------------------------------------------------------------------------------
@@ -175,22 +175,19 @@ def render(archive: Archive) -> dict[str, str]:
 def variant_page(entry: Entry, archive: Archive) -> str:
     """The page of one experiment: what was learned, how sure that is, and what it changed."""
     said = archive.claims.get(entry.name, ())
-    blocks = [
+    parts = [
         f"---\ntitle: {json.dumps(entry.name)}\nhide: [navigation, toc]\n---",
         f"# {heading(entry.name)}",
         _tags(entry),
-        f'<p class="grug-lead">{inline(_sentence(entry.purpose))}</p>',
+        f'<p class="grug-lead">{inline(sentence(entry.purpose))}</p>',
         f"## Verdict\n\n{_verdict(entry, archive)}",
         "## Runs\n\n" + runs_section(archive.runs[entry.name], said),
         f"## About\n\n{_facts_table(entry, archive)}",
     ]
     if entry.notes:
-        paragraphs = "".join(
-            f"<p>{inline(' '.join(p.split()))}</p>" for p in _paragraphs(entry.notes)
-        )
-        blocks.append(f"## Notes\n\n{paragraphs}")
-    blocks.append("## Diff\n\n" + _diff(entry, archive))
-    return "\n\n".join(blocks) + "\n"
+        parts.append(f"## Notes\n\n<div>{blocks(entry.notes)}</div>")
+    parts.append("## Diff\n\n" + _diff(entry, archive))
+    return "\n\n".join(parts) + "\n"
 
 
 def _verdict(entry: Entry, archive: Archive) -> str:
@@ -198,26 +195,18 @@ def _verdict(entry: Entry, archive: Archive) -> str:
     parts = []
     found = archive.results.get(entry.name)
     if found and found.reading:
-        said = _sentence(verdict(found.reading, entry.name))
+        said = sentence(verdict(found.reading, entry.name))
         parts.append(
             f'<p class="grug-verdict" data-search-exclude>{text(said)}<small>'
             f"{text(found.reading.metric)} at equal tokens, against {text(entry.origin)}"
             "</small></p>"
             f"{forest(found.reading, entry.name, entry.origin)}"
         )
-    parts.append(f"<p>{inline(_sentence(entry.verdict))}</p>")
+    parts.append(f"<p>{inline(sentence(entry.verdict))}</p>")
     if written := _RECORDED.sub("", entry.results).strip():
         parts.append(f"<p>{inline(written)}</p>")
     # One block: Markdown loses parts of a drawing that stands between paragraphs.
     return f"<div>{''.join(parts)}</div>"
-
-
-def _sentence(value: str) -> str:
-    return value[:1].upper() + value[1:]
-
-
-def _paragraphs(notes: str) -> list[str]:
-    return [part for part in notes.replace("\n\n\n", "\n\n").split("\n\n") if part.strip()]
 
 
 def _tags(entry: Entry) -> str:
@@ -304,12 +293,13 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     """
     if out.exists() and any(out.iterdir()):
         raise ToolError(f"{out}: is not empty: remove it, or give another --out")
-    pages = render(archive)
     building = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
     try:
         building.mkdir(parents=True)
         _copy_docs(root / "docs", building)
-        for name, page in pages.items():
+        count = 0
+        for name, page in render(archive):
+            count += 1
             # The page of an experiment takes the place of its entry in the ledger.
             target = building / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -318,7 +308,7 @@ def write(root: Path, out: Path, archive: Archive) -> int:
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return len(pages)
+    return count
 
 
 def _copy_docs(docs: Path, building: Path) -> None:

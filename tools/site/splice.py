@@ -1,9 +1,10 @@
-"""python -m tools.site.splice SITE DIFFS
+"""python -m tools.site.splice SITE DIFFS [--check-links [--url URL]]
 
 Puts each fragment DIFFS/NAME.html in place of its comment in SITE/reports/variants/NAME.html, and
 a Content-Security-Policy into every page. MkDocs never sees the diffs, for which it would need a
 minute and which would fill the search index. The style sheet that fragments begin with is stored
-once, in SITE/assets/.
+once, in SITE/assets/. With --check-links it then does what tools/site/links.py does, which saves a
+process that is given the whole site.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tools.common.errors import ToolError, exit_with
 from tools.common.files import MIB, read_text
 from tools.common.paths import local_path
 from tools.ledger.ledger import NAME
+from tools.site import links
 from tools.site.markup import PAGES, PLACEHOLDER
 from tools.site.policy import known_scripts, with_policy
 
@@ -96,10 +98,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "diffs", type=local_path, metavar="DIFFS", help="directory with NAME.html for each diff"
     )
+    parser.add_argument(
+        "--check-links", action="store_true", help="then fail on what tools.site.links finds"
+    )
+    parser.add_argument("--url", default="", help="address at which the site is published")
     options = parser.parse_args(arguments)
     if not (options.site / "index.html").exists():
         raise ToolError(f"{options.site}: holds no index.html: build the site first")
     print(f"{options.site}: {splice(options.site, options.diffs)} diffs")
+    if options.check_links and (faults := links.check(options.site, options.url)):
+        raise ToolError("\n".join(faults))
     return 0
 
 

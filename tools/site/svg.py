@@ -12,8 +12,8 @@ from tools.site.markup import text
 Line = list[tuple[float, float]]
 Spread = tuple[float, float, float, float]
 """(x, mean, lowest, highest) of several curves."""
-WIDTH, HEIGHT = 420, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 72, 14, 40
+WIDTH, HEIGHT = 440, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 92, 14, 40
 POINTS = 80
 # Losses fall fast at first, so the scale is chosen for what comes after this share of the run.
 _HEAD = 0.06
@@ -184,7 +184,7 @@ def _labels(ends: Sequence[tuple[float, str, str]]) -> list[str]:
     parts, last = [], -math.inf
     for place, label, kind in sorted(ends):
         last = max(place, last + 14)
-        shown = label if len(label) <= 9 else label[:8] + "…"
+        shown = label if len(label) <= 12 else label[:10] + "…"
         parts.append(
             f'<text class="grug-label {kind}" x="{WIDTH - _RIGHT + 5}" y="{number(last)}" dy="4">'
             f"{text(shown)}</text>"

@@ -6,6 +6,9 @@
     python -m tools.variants facts VARIANT [ORIGIN]
         {"files", "lines", "added", "deleted", "own_plumbing", "plumbing"}
     python -m tools.variants sides LEDGER VARIANT [--against X] [--directories DIR...]
+    python -m tools.variants all-sides LEDGER [--directories DIR...]
+        {name: {"sides": what `sides` prints} or {"fault": why there are none}}, of each entry that
+        has an origin
     python -m tools.variants list REQUEST LEDGER --format FORMAT       the list itself
 
 A ledger that does not exist counts as empty. Exit code 1, with one line per fault, for a bad one.
@@ -79,6 +82,21 @@ def facts(variant: str, origin: str | None) -> dict[str, int | str | None]:
     }
 
 
+def all_sides(ledger: str, directories: list[str]) -> dict[str, Any]:
+    """What each recorded variant that has an origin is compared with, by name."""
+    entries = read_ledger(ledger)
+    paths = {entry.name for entry in entries}
+    answers: dict[str, Any] = {}
+    for entry in entries:
+        if entry.origin in paths:
+            try:
+                found = sides(entry.name, "", entries, directories)
+                answers[entry.name] = {"sides": dataclasses.asdict(found)}
+            except ToolError as error:
+                answers[entry.name] = {"fault": str(error)}
+    return answers
+
+
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -94,13 +112,16 @@ def main(arguments: list[str]) -> int:
     pair.add_argument("ledger", type=local_text, help="path of the ledger")
     pair.add_argument("variant", type=local_text, help="name or directory")
     pair.add_argument("--against", default="", help="variant or COMMIT:DIRECTORY, not its origin")
-    pair.add_argument(
-        "--directories",
-        nargs="*",
-        type=local_text,
-        default=[],
-        help="directories that hold a variant",
-    )
+    pairs = commands.add_parser("all-sides", help="print what each variant is compared with")
+    pairs.add_argument("ledger", type=local_text, help="path of the ledger")
+    for command in (pair, pairs):
+        command.add_argument(
+            "--directories",
+            nargs="*",
+            type=local_text,
+            default=[],
+            help="directories that hold a variant",
+        )
     list_parser = commands.add_parser("list", help="print the list of variants")
     list_parser.add_argument(
         "request", type=local_path, help="JSON file with what Pants knows of them"
@@ -119,6 +140,8 @@ def main(arguments: list[str]) -> int:
             entries = read_ledger(options.ledger)
             answer = sides(options.variant, options.against, entries, options.directories)
             print(json.dumps(dataclasses.asdict(answer), sort_keys=True))
+        elif options.command == "all-sides":
+            print(json.dumps(all_sides(options.ledger, options.directories), sort_keys=True))
         else:
             request = read_json(options.request, MAX_REQUEST)
             sys.stdout.write(listing(request, read_ledger(options.ledger), options.format))

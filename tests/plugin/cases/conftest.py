@@ -36,7 +36,7 @@ from grug.ruff import RuffFmtRequest, RuffLintRequest
 from grug.serve import ServeFieldSet
 from grug.shellcheck import ShellcheckRequest
 from grug.site import SiteFieldSet
-from grug.tool import IMPORTS
+from grug.tool import IMPORTS, OwnTool, ToolResult
 from grug.ty import TyRequest
 from grug.zizmor import ZizmorRequest
 
@@ -98,6 +98,7 @@ def runner() -> RuleRunner:
             QueryRule(RunRequest, [ServeFieldSet]),
             QueryRule(SourceFiles, [SourceFilesRequest]),
             QueryRule(TestResult, [ContractRequest.Batch]),
+            QueryRule(ToolResult, [OwnTool]),
             QueryRule(TransitiveTargets, [TransitiveTargetsRequest]),
             QueryRule(VariantTests, [VariantTestsRequest]),
         ],

@@ -192,6 +192,82 @@ def test_a_plan_is_run_in_its_own_tree(tmp_path, monkeypatch, capsys, source, me
         assert code == 0 and answer["parameters"] == 3413760 and "error" not in answer
 
 
+JAX = """\
+class config:
+    values = {"x64": False}
+    update = staticmethod(values.__setitem__)
+"""
+PRINTS = """\
+import os, sys
+import jax, textwrap
+def main(argv):
+    assert argv == ["--preset", "tiny", "--plan", "--json"]
+    {does}
+    print('{{"parameters": %d, "active_parameters": 1, "flops_per_token": 1}}' % ({number}))
+    return 0
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+HARMS = {
+    "fails": "raise ValueError('no good')",
+    "ends": "os._exit(3)",
+    "hangs": "import time; time.sleep(60)",
+    "exits": "sys.exit('no more')",
+    "speaks": "os.write(1, b'hello')",
+    "patches": "textwrap.dedent = lambda text: 'x' * 100",
+    "sets": "os.environ['HARM'] = '1'; sys.path.insert(0, '/nowhere')",
+    "shadows": "m = sys.modules['experiments.grug.z_last.model'] = type(os)('m'); m.NUMBER = 1",
+    "configures": "jax.config.update('x64', True)",
+    "lingers": "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_plans_that_run_together_do_not_meet(tmp_path, monkeypatch, harm):
+    """Each has the answer of a process of its own, whatever the one before it does."""
+    clean = "7 + len(textwrap.dedent('a')) + ('HARM' in os.environ) + ('/nowhere' in sys.path)"
+    clean += " + jax.config.values['x64']"
+    write(tmp_path / "jax.py", JAX)
+    model = "from .model import NUMBER\n" + PRINTS.format(does="pass", number=f"NUMBER + {clean}")
+    sources = {
+        "a_first": PRINTS.format(does="pass", number=clean),
+        "harm": PRINTS.format(does=HARMS[harm], number="5"),
+        "y_next": PRINTS.format(does="pass", number=clean),
+        "z_last": model,
+    }
+    for name, source in sources.items():
+        write(tmp_path / f"experiments/grug/{name}/launch.py", source)
+    write(tmp_path / "experiments/grug/z_last/model.py", "NUMBER = 100\n")
+    (tmp_path / "experiments/grug/empty").mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(sizes, "PATIENCE", 3.0)
+    directories = [tmp_path / f"experiments/grug/{name}" for name in (*sources, "empty")]
+    first, harmed, following, last, empty = sizes.measure_together(directories, "tiny", 2.0)
+    assert (first.parameters, following.parameters, last.parameters) == (8, 8, 108)
+    assert "has no launch.py" in empty.error
+    said = {"fails": "no good", "ends": "exit code 3", "hangs": "more than 2 s", "exits": "no more"}
+    if harm in said:
+        assert said[harm] in harmed.error
+    elif harm not in ("speaks", "lingers"):
+        assert harmed.parameters == 5
+
+
+def test_plans_of_one_tree_share_a_process(tmp_path, capsys):
+    number = "os.getpid()"
+    write(tmp_path / "jax.py", JAX)
+    for name in "abc":
+        source = PRINTS.format(does="pass", number=number)
+        write(tmp_path / f"experiments/grug/{name}/launch.py", source)
+    directories = [str(tmp_path / f"experiments/grug/{name}") for name in "abc"]
+    assert sizes.main(["--together", *directories]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len({answer["parameters"] for answer in answers.values()}) == 1
+    assert list(answers) == directories
+    with pytest.raises(SystemExit):
+        sizes.main(directories)
+    assert "give --together" in capsys.readouterr().err
+
+
 # -- the declared map -------------------------------------------------------------------------
 
 

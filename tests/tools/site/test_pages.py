@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.tools.runs.conftest import entry
 from tools.common.errors import ToolError
 from tools.site import pages as command
-from tools.site.markup import clip, heading, inline, slug, text
+from tools.site.markup import blocks, clip, heading, inline, slug, text
 from tools.site.pages import INDEX, gather, render, write
 from tools.site.svg import Node, Series, chart, in_order, lineage, ticks
 
@@ -64,7 +64,7 @@ def pages(workspace, *rows, diffs=(), dates=None):
     directory.mkdir(exist_ok=True)
     for name in diffs:
         (directory / f"{name}.html").write_text("<p>diff</p>")
-    return render(gather(workspace.root, facts(workspace, *rows), directory, dates))
+    return dict(render(gather(workspace.root, facts(workspace, *rows), directory, dates)))
 
 
 class Balanced(HTMLParser):
@@ -234,7 +234,7 @@ def test_both_distances(workspace):
     directory = workspace.root / "diffs"
     directory.mkdir()
     archive = gather(workspace.root, facts(workspace, fact("moe")), directory, forks=forks)
-    page = render(archive)["reports/variants/moe.md"]
+    page = dict(render(archive))["reports/variants/moe.md"]
     assert "<dt>Changed since the fork</dt><dd>+7 −3 lines</dd>" in page
     assert "<dt>Against base today</dt><dd>+20 −5 lines</dd>" in page
     forks.write_text('{"experiments/grug/moe": {"added": "7"}}')
@@ -306,9 +306,44 @@ def test_hostile_text_stays_text(workspace, hostile):
 def test_any_text_is_one_harmless_piece(value):
     for created in (text(value), inline(value)):
         parser = parse(created)
-        assert parser.tags <= {"a", "code"}
+        assert parser.tags <= {"a", "code", "em", "strong"}
         assert not re.search(r"[\n\r\x00]", created)
+    parser = parse(blocks(value))
+    assert parser.tags <= {"a", "code", "em", "strong", "p", "ul", "ol", "li", "pre"}
+    assert "\n" not in blocks(value)  # Markdown would end the block
     assert not re.search(r"(?<!\\)[#*\[\]`<>&|!]", heading(value).replace("\\\\", ""))
+
+
+LINK = '<a href="https://a.example/b_c_d" rel="noopener nofollow">'
+
+
+@pytest.mark.parametrize(
+    "written, shown",
+    [
+        ("**a `b`** and *c*", "<strong>a <code>b</code></strong> and <em>c</em>"),
+        ("_a_ but d_model and 2 * 3 * 4", "<em>a</em> but d_model and 2 * 3 * 4"),
+        ("[`a`](https://a.example/b_c_d).", f"{LINK}<code>a</code></a>."),
+        ("**https://a.example/b_c_d**", "<strong>https://a.example/b_c_d</strong>"),
+        ("(https://a.example/b_c_d)", f"({LINK}https://a.example/b_c_d</a>)"),
+        ("[a](javascript:b)", "[a](javascript:b)"),
+        (r"2\*3 \[x\]", "2*3 [x]"),
+        ("`**a**`", "<code>**a**</code>"),
+    ],
+)
+def test_markdown_within_a_line(written, shown):
+    assert inline(written) == shown
+    parse(inline(written))
+
+
+def test_markdown_of_notes():
+    notes = (
+        "#### Why\n\nOne\nline:\n- a\n  b\n- *c*\n\n1. d\n\n```py\nx = 1\n\n\ny = '<'\n```\nEnd."
+    )
+    assert blocks(notes) == (
+        "<p><strong>Why</strong></p><p>One line:</p><ul><li>a b</li><li><em>c</em></li></ul>"
+        "<ol><li>d</li></ol><pre><code>x = 1&#10;&#10;&#10;y = &#x27;&lt;&#x27;</code></pre>"
+        "<p>End.</p>"
+    )
 
 
 def test_small_helpers():

@@ -43,6 +43,13 @@ def test_a_diff_is_put_in_once_and_nowhere_else(site, capsys):
     assert links.check(site / "site") == []
 
 
+def test_links_are_checked_with_the_diffs_in_their_places(site):
+    command = [str(site / "site"), str(site / "diffs"), "--check-links"]
+    (site / "diffs/moe.html").write_text('<a href="#two">two</a>')
+    with pytest.raises(ToolError, match="moe.html:2: broken link: '#two'"):
+        splice.main(command)
+
+
 def test_a_style_is_stored_once(site):
     fragment = site / "diffs/moe.html"
     fragment.write_text("<style>\np{color:red}\n</style>\n<p>moe</p>")

@@ -96,3 +96,17 @@ def test_command(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["old"]["label"] == "base"
     assert main(["sides", str(ledger), "mo", "--directories", *LIVING]) == 1
     assert "no such variant" in capsys.readouterr().err
+
+
+def test_all_at_once_are_those_one_by_one(tmp_path, capsys):
+    ledger = tmp_path / "ledger.md"
+    lost = "\n## lost\n- path: experiments/grug/lost\n- origin: base\n- status: active\n"
+    lost += "- bucket: loss kernel\n- purpose: p\n- verdict: v\n"
+    ledger.write_text(LEDGER + lost)
+    assert main(["all-sides", str(ledger), "--directories", *LIVING]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert list(answers) == ["gone", "lost", "moe"]
+    for name in ("gone", "moe"):
+        assert main(["sides", str(ledger), name, "--directories", *LIVING]) == 0
+        assert answers[name] == {"sides": json.loads(capsys.readouterr().out)}
+    assert "lost: no such variant" in answers["lost"]["fault"]

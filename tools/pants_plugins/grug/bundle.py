@@ -50,6 +50,7 @@ from pants.option.option_types import BoolOption, EnumOption, StrOption
 from pants.option.subsystem import Subsystem
 from pants.util.logging import LogLevel
 
+from grug.refusals import Refused
 from grug.target_types import (
     BundleAcceleratorField,
     BundleDependenciesField,
@@ -57,7 +58,7 @@ from grug.target_types import (
     BundleTopologyField,
     LaunchArgsField,
 )
-from grug.tool import TOOLS_RESOLVE, OwnTool
+from grug.tool import TOOLS_RESOLVE, OwnTool, ToolResult
 from grug.workspace import GrugSubsystem
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class BundleSubsystem(Subsystem):
     )
 
 
-class BundleError(Exception):
+class BundleError(Refused):
     """The bundle cannot be packed; the message is the tool's own."""
 
 
@@ -126,7 +127,7 @@ class GitFacts:
 async def find_git_facts(request: GitFactsRequest) -> GitFacts:
     """Runs git once per session: no file that Pants watches changes with a new commit."""
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "common.checkout",
             (get_buildroot(), *request.paths),
@@ -155,7 +156,7 @@ class Sample:
 @rule(desc="Make the sample of text", level=LogLevel.DEBUG)
 async def make_sample(request: SampleRequest) -> Sample:
     text = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "bundle.sample",
             ("text.jsonl", *request.sources.files),
@@ -165,7 +166,7 @@ async def make_sample(request: SampleRequest) -> Sample:
         ),
     )
     store = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "corpus",
             ("build", "text.jsonl", "--out=sample", *SAMPLE),

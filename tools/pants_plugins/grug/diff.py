@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -29,13 +30,13 @@ from pants.engine.fs import (
 from pants.engine.goal import Goal, GoalSubsystem
 from pants.engine.process import (
     FallibleProcessResult,
-    ProcessResult,
 )
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, goal_rule, rule
 from pants.option.option_types import EnumOption, StrOption
+from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
-from grug.tool import OwnTool
+from grug.tool import OwnTool, ToolResult
 from grug.variants import (
     AllVariants,
     Ledger,
@@ -49,6 +50,8 @@ from grug.workspace import GrugSubsystem
 REQUIREMENTS = ("pygments",)
 # Cache of syntax colours, by the content of files.
 CACHE = "highlight"
+# Variants that are planned in one process: an import costs about as much as ten plans.
+BATCH = 16
 ENDINGS = {"html": "html", "json": "json", "markdown": "md"}
 
 
@@ -64,6 +67,7 @@ class DiffRequest:
     against: str = ""
     form: str = "html"
     fragment: bool = False
+    together: bool = False  # whether all variants are reported on
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class SizesRequest:
 
     tree: Tree
     source: str
+    together: bool = False  # whether the sizes of all living variants are asked for
 
 
 @dataclass(frozen=True)
@@ -126,14 +131,56 @@ class Sizes:
     json: str
 
 
+@dataclass(frozen=True)
+class BatchSizesRequest:
+    paths: tuple[str, ...]
+
+
+class BatchSizes(FrozenDict[str, str]):
+    """Sizes as JSON, by the variant's directory."""
+
+
+def batch_of(path: str, paths: Iterable[str]) -> tuple[str, ...]:
+    """The directories that are planned in one process with `path`.
+
+    A process imports the packages once, and runs again after an edit of any of its variants. Which
+    batch a variant is in depends on its name, so that another one that comes or goes changes one.
+    """
+    names = sorted(paths)
+    batches = 1
+    while batches * BATCH < len(names):
+        batches *= 2
+    number = zlib.crc32(path.encode()) % batches
+    return tuple(name for name in names if zlib.crc32(name.encode()) % batches == number)
+
+
+@rule(desc="Count the parameters of several variants", level=LogLevel.DEBUG)
+async def count_batch(request: BatchSizesRequest) -> BatchSizes:
+    trees = await MultiGet(Get(Tree, TreeRequest(path)) for path in request.paths)
+    result = await Get(
+        ToolResult,
+        OwnTool(
+            "diff.sizes",
+            ("--together", *request.paths),
+            description=f"Count the parameters of {len(request.paths)} variants",
+            input_digest=await Get(Digest, MergeDigests(tree.digest for tree in trees)),
+            whole_resolve="cpu",
+        ),
+    )
+    answers = json.loads(result.stdout)
+    return BatchSizes({path: json.dumps(answer) for path, answer in answers.items()})
+
+
 @rule(desc="Count a variant's parameters", level=LogLevel.DEBUG)
-async def count_parameters(request: SizesRequest, grug: GrugSubsystem) -> Sizes:
+async def count_parameters(
+    request: SizesRequest, variants: AllVariants, grug: GrugSubsystem
+) -> Sizes:
     named, _, path = request.source.rpartition(":")
     if "tree " in named:
         tree = named.rpartition("tree ")[2]
         kept = await Get(Digest, PathGlobs([f"{grug.sizes}/{tree}.json"]))
         found = await Get(
-            ProcessResult,
+            ToolResult,
             OwnTool(
                 "ledger.sizes",
                 (tree,),
@@ -146,6 +193,10 @@ async def count_parameters(request: SizesRequest, grug: GrugSubsystem) -> Sizes:
     launcher = await Get(Snapshot, DigestSubset(request.tree.digest, entry))
     if not launcher.files:  # a speedrun has no plan
         return Sizes(json.dumps({"error": f"{path} has no launch.py"}))
+    living = [target.address.spec_path for target in variants]
+    if request.together and request.source in living:
+        planned = batch_of(path, living)
+        return Sizes((await Get(BatchSizes, BatchSizesRequest(planned)))[path])
     result = await Get(
         FallibleProcessResult,
         OwnTool(
@@ -203,12 +254,10 @@ class Closest:
 
 @rule(desc="Find the closest variant", level=LogLevel.DEBUG)
 async def find_closest(request: ClosestRequest) -> Closest:
-    if not request.others:
-        raise DiffError(f"{request.path}: the only variant, so there is nothing to hold it against")
     trees = await MultiGet(Get(Tree, TreeRequest(path)) for path in request.others)
     digests = [request.tree.digest, *(tree.digest for tree in trees)]
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "diff.closest",
             (request.path, *request.others),
@@ -220,10 +269,42 @@ async def find_closest(request: ClosestRequest) -> Closest:
     return Closest(json.loads(result.stdout)["closest"])
 
 
+@dataclass(frozen=True)
+class AllSidesRequest:
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AllSides:
+    """JSON: by the name of each entry with an origin {"sides"}, or {"fault"} if it has none."""
+
+    json: str
+
+
+@rule
+async def find_all_sides(request: AllSidesRequest, ledger: Ledger, grug: GrugSubsystem) -> AllSides:
+    result = await Get(
+        ToolResult,
+        OwnTool(
+            "variants",
+            ("all-sides", grug.ledger, "--directories", *request.directories),
+            description="Find the origins of all variants",
+            input_digest=ledger.digest,
+        ),
+    )
+    return AllSides(result.stdout.decode())
+
+
 async def _find_sides(
     request: DiffRequest, ledger: Ledger, directories: tuple[str, ...], grug: GrugSubsystem
 ) -> dict[str, Any]:
     """The two sides to compare, from tools/variants/: `name`, `new` and `old`."""
+    if request.together:
+        everyone = json.loads((await Get(AllSides, AllSidesRequest(directories))).json)
+        answer = everyone[request.variant]
+        if "fault" in answer:
+            raise DiffError(answer["fault"])
+        return answer["sides"]
     argv = ("sides", grug.ledger, request.variant, f"--against={request.against}")
     result = await Get(
         FallibleProcessResult,
@@ -240,74 +321,109 @@ async def _find_sides(
     return sides
 
 
-@rule(desc="Compare a variant with its origin", level=LogLevel.DEBUG)
-async def report_diff(
+@dataclass(frozen=True)
+class DiffPlan:
+    """What a report compares; with a `fault` nothing."""
+
+    name: str
+    fault: str = ""
+    new_source: str = ""
+    new_label: str = ""
+    new_commit: str = ""
+    new_tree: Tree = Tree(EMPTY_DIGEST)
+    old_source: str = ""
+    old_label: str = ""
+    old_commit: str = ""
+    old_tree: Tree = Tree(EMPTY_DIGEST)
+    is_recorded: bool = True
+    bucket: str = ""  # that the ledger declares, if the other side is the origin
+
+
+@rule(desc="Find what a variant is compared with", level=LogLevel.DEBUG)
+async def plan_diff(
     request: DiffRequest, ledger: Ledger, variants: AllVariants, grug: GrugSubsystem
-) -> DiffReport:
+) -> DiffPlan:
     if ledger.faults:
-        return DiffReport(request.variant, EMPTY_DIGEST, "", ledger.faults)
+        return DiffPlan(request.variant, ledger.faults)
     directories = tuple(target.address.spec_path for target in variants)
     try:
         sides = await _find_sides(request, ledger, directories, grug)
     except DiffError as error:
-        return DiffReport(request.variant, EMPTY_DIGEST, "", str(error))
-    new, old = sides["new"], sides["old"]
-    new_path = new["source"].rpartition(":")[2]
+        return DiffPlan(request.variant, str(error))
+    name, new, old = sides["name"], sides["new"], sides["old"]
     new_tree = await Get(Tree, TreeRequest(new["source"]))
     is_recorded = old is not None
     if new_tree.fault:
-        return DiffReport(sides["name"], EMPTY_DIGEST, "", new_tree.fault)
+        return DiffPlan(name, new_tree.fault)
     if old is None:
+        new_path = new["source"].rpartition(":")[2]
         others = tuple(path for path in directories if path != new_path)
+        if not others:
+            alone = f"{new_path}: the only variant, so there is nothing to hold it against"
+            return DiffPlan(name, alone)
         closest = await Get(Closest, ClosestRequest(new_path, new_tree, others))
         old = {"source": closest.path, "label": posixpath.basename(closest.path), "commit": ""}
-    old_path = old["source"].rpartition(":")[2]
     old_tree = await Get(Tree, TreeRequest(old["source"]))
     if old_tree.fault:
-        return DiffReport(sides["name"], EMPTY_DIGEST, "", old_tree.fault)
+        return DiffPlan(name, old_tree.fault)
+    return DiffPlan(
+        name,
+        new_tree=new_tree,
+        old_tree=old_tree,
+        is_recorded=is_recorded,
+        bucket=sides["bucket"],
+        **{f"new_{key}": value for key, value in new.items()},
+        **{f"old_{key}": value for key, value in old.items()},
+    )
+
+
+@rule(desc="Compare a variant with its origin", level=LogLevel.DEBUG)
+async def report_diff(request: DiffRequest, grug: GrugSubsystem) -> DiffReport:
+    plan = await Get(DiffPlan, DiffRequest, request)
+    if plan.fault:
+        return DiffReport(plan.name, EMPTY_DIGEST, "", plan.fault)
     sizes = await MultiGet(
-        Get(Sizes, SizesRequest(old_tree, old["source"])),
-        Get(Sizes, SizesRequest(new_tree, new["source"])),
+        Get(Sizes, SizesRequest(plan.old_tree, plan.old_source, request.together)),
+        Get(Sizes, SizesRequest(plan.new_tree, plan.new_source, request.together)),
     )
     sizes_json = json.dumps({"old": json.loads(sizes[0].json), "new": json.loads(sizes[1].json)})
     digests = await MultiGet(
-        Get(Digest, AddPrefix(old_tree.digest, "old")),
-        Get(Digest, AddPrefix(new_tree.digest, "new")),
+        Get(Digest, AddPrefix(plan.old_tree.digest, "old")),
+        Get(Digest, AddPrefix(plan.new_tree.digest, "new")),
         Get(Digest, PathGlobs([grug.buckets])),
         Get(Digest, CreateDigest([FileContent("sizes.json", sizes_json.encode())])),
     )
-    output = f"{sides['name']}.{ENDINGS[request.form]}"
-    flags = [f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, old, new)]
-    if not is_recorded:
-        flags.append("--found")
-    if sides["bucket"]:
-        flags.append(f"--declared={sides['bucket']}")
+    output = f"{plan.name}.{ENDINGS[request.form]}"
+    old_path, new_path = (s.rpartition(":")[2] for s in (plan.old_source, plan.new_source))
+    flags = (f"--out={output}", f"--buckets={grug.buckets}", *_flags(request, plan))
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "diff",
             (f"old/{old_path}", f"new/{new_path}", *flags),
-            description=f"Compare {new['label']} with {old['label']}",
+            description=f"Compare {plan.new_label} with {plan.old_label}",
             input_digest=await Get(Digest, MergeDigests(digests)),
             requirements=REQUIREMENTS,
             cache=CACHE,
             output_files=(output,),
         ),
     )
-    return DiffReport(sides["name"], result.output_digest, output)
+    return DiffReport(plan.name, result.output_digest, output)
 
 
-def _flags(request: DiffRequest, old: dict[str, str], new: dict[str, str]) -> list[str]:
+def _flags(request: DiffRequest, plan: DiffPlan) -> list[str]:
     """Flags of tools/diff/ for the labels of the two sides and the format."""
     flags = [
         f"--format={request.form}",
-        f"--old-label={old['label']}",
-        f"--new-label={new['label']}",
+        f"--old-label={plan.old_label}",
+        f"--new-label={plan.new_label}",
         "--sizes=sizes.json",
         f"--cache={CACHE}",
     ]
-    flags += [f"--old-commit={old['commit']}"] if old["commit"] else []
-    flags += [f"--new-commit={new['commit']}"] if new["commit"] else []
+    flags += [f"--old-commit={plan.old_commit}"] if plan.old_commit else []
+    flags += [f"--new-commit={plan.new_commit}"] if plan.new_commit else []
+    flags += [] if plan.is_recorded else ["--found"]
+    flags += [f"--declared={plan.bucket}"] if plan.bucket else []
     return [*flags, "--fragment"] if request.fragment else flags
 
 

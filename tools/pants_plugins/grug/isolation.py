@@ -50,6 +50,7 @@ from pants.option.option_types import SkipOption
 from pants.option.subsystem import Subsystem
 from pants.util.logging import LogLevel
 
+from grug.refusals import Refused
 from grug.target_types import ContractVariantField, GrugVariant
 from grug.tool import OwnTool
 from grug.workspace import GrugSubsystem, directory_of
@@ -64,7 +65,7 @@ ALLOWED_TARGETS = (
 )
 
 
-class IsolationError(Exception):
+class IsolationError(Refused):
     """A dependency that the workspace's rules forbid; the message names the rule and the remedy."""
 
 

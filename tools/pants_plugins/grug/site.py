@@ -24,13 +24,14 @@ from pants.engine.fs import (
     AddPrefix,
     CreateDigest,
     Digest,
+    Directory,
     FileContent,
     MergeDigests,
     PathGlobs,
     RemovePrefix,
     Snapshot,
 )
-from pants.engine.process import FallibleProcessResult, ProcessResult
+from pants.engine.process import FallibleProcessResult
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, rule
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
@@ -44,8 +45,9 @@ from pants.engine.target import (
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
-from grug.diff import DiffReport, DiffRequest, Tree, TreeRequest
-from grug.tool import OwnTool, tool_pex
+from grug.diff import DiffPlan, DiffReport, DiffRequest, Tree, TreeRequest
+from grug.refusals import Refused
+from grug.tool import OwnTool, ToolResult, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
 
@@ -56,7 +58,7 @@ SITE_RESOLVE = "docs"
 STATISTICS = ("numpy", "scipy")
 
 
-class SiteError(Exception):
+class SiteError(Refused):
     """The site cannot be built; the message is the tool's own."""
 
 
@@ -115,20 +117,43 @@ class SiteFieldSet(PackageFieldSet):
 
 
 @dataclass(frozen=True)
+class FragmentsRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class FragmentNames:
+    """The experiments, living or deleted, that have a diff; known before any is made."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DiffFragments:
-    """NAME.html for each experiment, living or deleted, that has an origin."""
+    """NAME.html for each of them."""
 
     digest: Digest
 
 
+def _request(name: str) -> DiffRequest:
+    return DiffRequest(name, fragment=True, together=True)
+
+
 @rule
-async def render_fragments(ledger: Ledger) -> DiffFragments:
-    reports = await MultiGet(
-        Get(DiffReport, DiffRequest(name, fragment=True)) for name in ledger.with_origin
+async def name_fragments(_: FragmentsRequest, ledger: Ledger) -> FragmentNames:
+    plans = await MultiGet(
+        Get(DiffPlan, DiffRequest, _request(name)) for name in ledger.with_origin
     )
-    for report in reports:
-        if report.fault:  # its page says that there is none
-            logger.warning("The site has no diff of %s: %s", report.name, report.fault)
+    for plan in plans:
+        if plan.fault:  # its page says that there is none
+            logger.warning("The site has no diff of %s: %s", plan.name, plan.fault)
+    return FragmentNames(tuple(plan.name for plan in plans if not plan.fault))
+
+
+@rule
+async def render_fragments(request: FragmentsRequest) -> DiffFragments:
+    found = await Get(FragmentNames, FragmentsRequest, request)
+    reports = await MultiGet(Get(DiffReport, DiffRequest, _request(name)) for name in found.names)
     merged = await Get(Digest, MergeDigests(report.digest for report in reports))
     return DiffFragments(await Get(Digest, AddPrefix(merged, "diffs")))
 
@@ -151,7 +176,7 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
     if not any(path.endswith("/record.json") for path in entries.files):
         return Leaderboard(EMPTY_DIGEST)
     pages = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "speedrun.page",
             ("--root=.", "--out=tree/docs"),
@@ -166,8 +191,9 @@ async def render_leaderboard(_: LeaderboardRequest, grug: GrugSubsystem) -> Lead
 
 async def _run_mkdocs(config: str, url: str, tools: str, sources: Digest) -> Digest:
     """dist/site/ as MkDocs builds it. Raises SiteError if it fails."""
-    # The hook that the configuration names, and what it imports.
-    hook = [f"{tools}/site/sanitise.py", f"{tools}/site/reserved.py"]
+    # The hooks that the configuration names, and what they import.
+    names = ("reserved", "sanitise", "tabs")
+    hook = [f"{tools}/site/{name}.py" for name in names]
     mkdocs, code = await MultiGet(
         Get(
             VenvPex, PexRequest, tool_pex("mkdocs-material", "mkdocs", "nh3", resolve=SITE_RESOLVE)
@@ -196,29 +222,18 @@ async def _run_mkdocs(config: str, url: str, tools: str, sources: Digest) -> Dig
 
 
 async def _put_diffs_in(site: Digest, fragments: DiffFragments, url: str) -> Digest:
-    """dist/site/ with the diff reports. Raises SiteError for a broken link."""
+    """dist/site/ with the diff reports. Raises Refused for a broken link."""
     place = (f"--url={url}",) if url else ()
     spliced = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "site.splice",
-            ("dist/site", "diffs"),
-            description="Put the diff reports in",
+            ("dist/site", "diffs", "--check-links", *place),
+            description="Put the diff reports in, and check the site's links",
             input_digest=await Get(Digest, MergeDigests((site, fragments.digest))),
             output_directories=("dist/site",),
         ),
     )
-    checked = await Get(
-        FallibleProcessResult,
-        OwnTool(
-            "site.links",
-            ("dist/site", *place),
-            description="Check the site's links",
-            input_digest=spliced.output_digest,
-        ),
-    )
-    if checked.exit_code:
-        raise SiteError(checked.stderr.decode().strip())
     return spliced.output_digest
 
 
@@ -283,37 +298,47 @@ async def ask_for_dates(_: DatesRequest) -> Dates:
     return Dates(result.stdout.decode() if result.exit_code == 0 else "{}")
 
 
-@rule(desc="Build the site", level=LogLevel.DEBUG)
-async def package_site(
-    field_set: SiteFieldSet,
-    grug: GrugSubsystem,
-    variants: AllVariants,
-    fragments: DiffFragments,
-    ledger: Ledger,
-) -> BuiltPackage:
+@dataclass(frozen=True)
+class ArchivePagesRequest:
+    """The documents, without the ledger and the run summaries."""
+
+    sources: Digest
+
+
+@dataclass(frozen=True)
+class ArchivePages:
+    """MkDocs' docs/ below tree/, with a place for each diff."""
+
+    digest: Digest
+
+
+@rule(desc="Write the archive's pages", level=LogLevel.DEBUG)
+async def write_pages(
+    request: ArchivePagesRequest, grug: GrugSubsystem, variants: AllVariants, ledger: Ledger
+) -> ArchivePages:
     paths = tuple(target.address.spec_path for target in variants)
     copied = [path for path in paths if path in ledger.forked]
     distances = await MultiGet(Get(ForkDistance, ForkDistanceRequest(path)) for path in copied)
     forks = {path: json.loads(d.json) for path, d in zip(copied, distances) if d.json}
     archive = (*grug.ledger_files, f"{grug.runs}/**/*.json")
-    variant_list, leaderboard, dates, records, sources, config = await MultiGet(
+    variant_list, dates, records, diffs = await MultiGet(
         Get(VariantList, VariantListRequest(paths, None, "json")),
-        Get(Leaderboard, LeaderboardRequest()),
         Get(Dates, DatesRequest()),
         Get(Digest, PathGlobs(archive)),
-        Get(HydratedSources, HydrateSourcesRequest(field_set.sources)),
-        Get(Digest, PathGlobs([field_set.config.value or ""])),
+        Get(FragmentNames, FragmentsRequest()),
     )
     written = {
         "facts.json": variant_list.text,
         "dates.json": dates.json,
         "forks.json": json.dumps(forks, sort_keys=True),
+        # The names are all that pages have of the diffs, which are made in the meantime.
+        **{f"diffs/{name}.html": "" for name in diffs.names},
     }
     contents = [FileContent(name, text.encode()) for name, text in written.items()]
-    facts = await Get(Digest, CreateDigest(contents))
-    inputs = (sources.snapshot.digest, records, config, facts, fragments.digest)
+    facts = await Get(Digest, CreateDigest([*contents, Directory("diffs")]))
+    inputs = (request.sources, records, facts)
     pages = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "site.pages",
             (
@@ -330,12 +355,48 @@ async def package_site(
             output_directories=("tree",),
         ),
     )
-    generated = await Get(Digest, MergeDigests((pages.output_digest, leaderboard.digest)))
-    tree = await Get(Digest, RemovePrefix(generated, "tree"))
-    mkdocs_sources = await Get(Digest, MergeDigests((tree, config)))
-    config_path, url = field_set.config.value or "", field_set.url.value or ""
-    built = await _run_mkdocs(config_path, url, grug.tools, mkdocs_sources)
-    finished = await _put_diffs_in(built, fragments, url)
+    return ArchivePages(pages.output_digest)
+
+
+@dataclass(frozen=True)
+class PlainSiteRequest:
+    sources: Digest
+    config: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PlainSite:
+    """dist/site/ as MkDocs builds it, without the diffs."""
+
+    digest: Digest
+
+
+@rule(desc="Build the site without diffs", level=LogLevel.DEBUG)
+async def build_plain_site(request: PlainSiteRequest, grug: GrugSubsystem) -> PlainSite:
+    pages, leaderboard, config = await MultiGet(
+        Get(ArchivePages, ArchivePagesRequest(request.sources)),
+        Get(Leaderboard, LeaderboardRequest()),
+        Get(Digest, PathGlobs([request.config])),
+    )
+    generated = await Get(Digest, MergeDigests((pages.digest, leaderboard.digest)))
+    docs = await Get(Digest, RemovePrefix(generated, "tree"))
+    sources = await Get(Digest, MergeDigests((docs, config)))
+    return PlainSite(await _run_mkdocs(request.config, request.url, grug.tools, sources))
+
+
+@rule(desc="Build the site", level=LogLevel.DEBUG)
+async def package_site(field_set: SiteFieldSet, ledger: Ledger) -> BuiltPackage:
+    if ledger.faults:
+        raise SiteError(ledger.faults)
+    sources = await Get(HydratedSources, HydrateSourcesRequest(field_set.sources))
+    config, url = field_set.config.value or "", field_set.url.value or ""
+    # Beside each other: the diffs of an archive take longer than all else.
+    built, fragments = await MultiGet(
+        Get(PlainSite, PlainSiteRequest(sources.snapshot.digest, config, url)),
+        Get(DiffFragments, FragmentsRequest()),
+    )
+    finished = await _put_diffs_in(built.digest, fragments, url)
     site = await Get(Digest, RemovePrefix(finished, "dist/site"))
     output = field_set.output_path.value_or_default(file_ending=None)
     return BuiltPackage(await Get(Digest, AddPrefix(site, output)), (BuiltPackageArtifact(output),))

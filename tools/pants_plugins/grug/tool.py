@@ -21,11 +21,12 @@ from pants.backend.python.util_rules.pex_requirements import Resolve
 from pants.core.util_rules.system_binaries import GitBinary
 from pants.engine.env_vars import CompleteEnvironmentVars
 from pants.engine.fs import EMPTY_DIGEST, Digest, MergeDigests, PathGlobs
-from pants.engine.process import Process, ProcessCacheScope
+from pants.engine.process import FallibleProcessResult, Process, ProcessCacheScope
 from pants.engine.rules import Get, Rule, collect_rules, rule
 from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
+from grug.refusals import Refused
 from grug.workspace import GrugSubsystem
 
 TOOLS_RESOLVE = "tools"
@@ -134,6 +135,28 @@ async def _with_packages(
         process,
         append_only_caches=FrozenDict({**process.append_only_caches, **request.caches}),
     )
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool printed and wrote, if it succeeded."""
+
+    stdout: bytes
+    stderr: bytes
+    output_digest: Digest
+
+
+@rule
+async def finish(request: OwnTool) -> ToolResult:
+    """Raises Refused with the tool's own lines, RuntimeError for a tool that breaks."""
+    process = await Get(Process, OwnTool, request)
+    result = await Get(FallibleProcessResult, Process, process)
+    if result.exit_code:
+        said = result.stderr.decode(errors="replace").strip()
+        if result.exit_code == 1 and said and "Traceback (most recent call last)" not in said:
+            raise Refused(said)
+        raise RuntimeError(f"tools/{request.module} ended with code {result.exit_code}:\n{said}")
+    return ToolResult(result.stdout, result.stderr, result.output_digest)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pants.engine.collection import Collection
 from pants.engine.console import Console
 from pants.engine.fs import CreateDigest, Digest, FileContent, MergeDigests, PathGlobs
 from pants.engine.goal import Goal, GoalSubsystem, Outputting
-from pants.engine.process import FallibleProcessResult, ProcessResult
+from pants.engine.process import FallibleProcessResult
 from pants.engine.rules import Get, MultiGet, Rule, collect_rules, goal_rule, rule
 from pants.engine.target import (
     AllTargets,
@@ -37,7 +37,7 @@ from grug.target_types import (
     VariantSourcesField,
     escape,
 )
-from grug.tool import OwnTool
+from grug.tool import OwnTool, ToolResult
 from grug.workspace import GrugSubsystem
 
 
@@ -125,7 +125,7 @@ async def count_variant(request: VariantFactsRequest) -> VariantFacts:
     digests = [data_digest, *(hydrated.snapshot.digest for hydrated in sources)]
     digest = await Get(Digest, MergeDigests(digests))
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "variants",
             ("facts", *paths),
@@ -267,7 +267,7 @@ async def compose_list(
     content = FileContent("request.json", json.dumps(listing_request, sort_keys=True).encode())
     request_digest = await Get(Digest, CreateDigest([content]))
     result = await Get(
-        ProcessResult,
+        ToolResult,
         OwnTool(
             "variants",
             ("list", content.path, grug.ledger, f"--format={request.form}"),
