@@ -55,7 +55,7 @@ def _comparison(comparison: Comparison, name: str) -> str:
     ours, theirs = comparison.variant.variant, comparison.origin.variant
     parts = [_charts([(comparison.origin, True), (comparison.variant, False)], name)]
     if comparison.differs:
-        parts.append(f"<p>Settings that differ: {text(', '.join(comparison.differs))}.</p>")
+        parts.append(f"<p>Settings that differ: {text('; '.join(comparison.differs))}.</p>")
     rows = []
     for axis, reading in comparison.readings.items():
         spent, notes = "", ""
