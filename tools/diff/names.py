@@ -27,8 +27,8 @@ Replaced = tuple[int, str, str]
 class Renamed:
     """A source with the new names of its variables.
 
-    `interface` are the lines, from 0, on which a renamed parameter is declared that callers may
-    name: such a line is a change, whatever else is none.
+    `interface` are the lines, from 0, on which a renamed parameter is declared: such a line is a
+    change, whatever else is none, since callers and signatures tell its name.
     """
 
     lines: tuple[str, ...]
@@ -75,7 +75,9 @@ MIN_SEEN = 2
 
 def _usable(name: str) -> bool:
     is_name = IDENTIFIER.fullmatch(name) and not keyword.iskeyword(name)
-    return bool(is_name) and name.strip("_") != "" and name[:2] != "__"
+    # `_A__x` is what `__x` is called within a class `A`.
+    is_mangled = name.startswith("_") and "__" in name
+    return bool(is_name) and name.strip("_") != "" and not is_mangled
 
 
 Chosen = list[tuple[Scope, str, str]]

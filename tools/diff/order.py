@@ -1,8 +1,9 @@
 """Which definitions may change places with the statements around them.
 
-Two statements of a module or class commute if one of them only makes a function or a class, without
-decorators and out of values that have no effects, and if neither can see what the other binds, not
-even through the functions that it calls. All else has an order.
+Two statements of a module or class commute if each only makes a function or a class, without
+decorators and out of values that have no effects, and if neither reads what the other binds. Nothing
+runs between them then. All else has an order: a call can look up any name, and an import can run a
+module that imports this one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,6 @@ from functools import cached_property
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (ast.ClassDef, *_FUNCTIONS)
-_DYNAMIC = frozenset(
-    {"globals", "locals", "vars", "eval", "exec", "dir", "modules", "__import__", "_getframe",
-     "currentframe", "__dict__", "import_module", "__getattr__"}
-)  # fmt: skip
 _BUILTINS = frozenset(dir(builtins))
 # Decorators of methods that have no effects.
 _PLAIN = frozenset({"property", "staticmethod", "classmethod"})
@@ -38,7 +35,9 @@ def bodies(tree: ast.Module) -> Iterator[tuple[str, list[ast.stmt]]]:
     for name, body in waiting:
         yield name, body
         prefix = f"{name}." if name else ""
-        waiting += [(prefix + s.name, s.body) for s in body if isinstance(s, ast.ClassDef)]
+        classes = [s for s in body if isinstance(s, ast.ClassDef)]
+        # A metaclass may be told of each name as it is bound.
+        waiting += [(prefix + s.name, s.body) for s in classes if not s.keywords]
 
 
 class Order:
@@ -46,10 +45,6 @@ class Order:
 
     def __init__(self, tree: ast.Module) -> None:
         self.tree = tree
-
-    @cached_property
-    def _is_dynamic(self) -> bool:
-        return not _DYNAMIC.isdisjoint(names(self.tree, attributes=True))
 
     @cached_property
     def _late(self) -> bool:
@@ -72,21 +67,29 @@ class Order:
 
     def commute(self, a: ast.stmt, b: ast.stmt) -> bool:
         """Whether two statements of one body can change places."""
-        return not self._is_dynamic and (self._passes(a, b) or self._passes(b, a))
+        if not (isinstance(a, _DEFINITIONS) and isinstance(b, _DEFINITIONS)):
+            return False
+        if not (self._is_inert(a) and self._is_inert(b)) or a.name == b.name:
+            return False
+        apart = a.name not in self._reads(b) and b.name not in self._reads(a)
+        return apart and not (self._may_act(a) and self._may_act(b))
 
-    def _passes(self, a: ast.stmt, b: ast.stmt) -> bool:
-        """Whether `a`, a definition without effects, can change places with `b`."""
-        if not isinstance(a, _DEFINITIONS) or not self._is_inert(a):
-            return False
-        seen, bound = self._reads(a), binds(b)
-        if "*" in bound or not bound.isdisjoint(seen | {a.name}):
-            return False
-        if self._is_inert(b):
-            return a.name not in self._reads(b)
-        # What `b` runs may change the objects that `a` looks into.
-        looked_into = self._reads(a, looked_into=True)
-        known = all(self._is_imported(name) for name in looked_into)
-        return known and a.name not in self._reached(b)
+    def _may_act(self, stmt: ast.stmt) -> bool:
+        """Whether what a definition evaluates may have an effect: operators, parts of objects."""
+        return any(
+            isinstance(node, (ast.Subscript, ast.BinOp, ast.UnaryOp))
+            or (isinstance(node, ast.Attribute) and not self._is_of_module(node))
+            for part in self._evaluated(stmt)
+            for node in ast.walk(part)
+        )
+
+    def _is_of_module(self, node: ast.Attribute) -> bool:
+        """Whether an attribute is that of an imported module, or of a part of one."""
+        value: ast.AST = node
+        while isinstance(value, ast.Attribute):
+            value = value.value
+        bindings = self._bindings.get(value.id, []) if isinstance(value, ast.Name) else []
+        return bool(bindings) and all(isinstance(s, ast.Import) for s in bindings)
 
     def meaning(self, name: str, directory: str) -> str | None:
         """What a name of the module means if it is imported, built in or unbound; else None.
@@ -102,11 +105,6 @@ class Order:
             aliases = [ast.dump(a) for a in stmt.names if name in (a.asname, a.name, "*")]
             found.append(f"{directory if relative else ''} {relative} {module} {aliases or stmt}")
         return "; ".join(found)
-
-    def _is_imported(self, name: str) -> bool:
-        statements = self._bindings.get(name, [])
-        imports = all(isinstance(s, (ast.Import, ast.ImportFrom)) for s in statements)
-        return imports and bool(statements or name in _BUILTINS)
 
     def _evaluated(self, stmt: ast.stmt) -> Iterator[ast.AST]:
         """The expressions that a definition evaluates, and a class's statements."""
@@ -164,41 +162,18 @@ class Order:
         is_text = isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
         return is_text or isinstance(stmt, ast.Pass)
 
-    def _reads(self, stmt: ast.stmt, *, looked_into: bool = False) -> set[str]:
-        """Names that a definition reads when it is made; or those it takes attributes of."""
-        read: set[str] = set()
-        for part in self._evaluated(stmt):
-            if looked_into:
-                looks = (n for n in ast.walk(part) if isinstance(n, (ast.Attribute, ast.Subscript)))
-                read |= {name for look in looks for name in names(look.value)}
-            else:
-                read |= names(part)
-        return read
-
-    def _reached(self, stmt: ast.stmt) -> set[str]:
-        """Names that a statement may read, and those that what they name may read."""
-        seen: set[str] = set()
-        waiting = names(stmt)
-        while waiting:
-            name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
-                for binding in self._bindings.get(name, ()):
-                    waiting |= names(binding) - seen
-        return seen
+    def _reads(self, stmt: ast.stmt) -> set[str]:
+        """Names that a definition reads when it is made."""
+        return {name for part in self._evaluated(stmt) for name in names(part)}
 
 
 def _is_value(node: ast.AST) -> bool:
     return all(isinstance(part, _VALUES) for part in ast.walk(node))
 
 
-def names(node: ast.AST, *, attributes: bool = False) -> set[str]:
-    """The names in a piece of source; with `attributes`, all that it looks up."""
-    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    if attributes:
-        found |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-        found |= {n.name for n in ast.walk(node) if isinstance(n, (*_FUNCTIONS, ast.alias))}
-    return found
+def names(node: ast.AST) -> set[str]:
+    """The names in a piece of source."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
 def binds(stmt: ast.AST) -> set[str]:

@@ -17,11 +17,10 @@ from functools import cached_property
 
 # These see the variables of the function that calls them by their names.
 _DYNAMIC = frozenset({"locals", "vars", "eval", "exec", "dir"})
-# These read names of other functions' variables, from frames, code objects and sources.
+# These read names of other functions' variables, or their order, from frames, code objects and sources.
 _READERS = (
-    "_getframe|ag_frame|capture_locals|co_cellvars|co_freevars|co_varnames|__code__|cr_frame|"
-    "currentframe|f_code|f_locals|getclosurevars|getframeinfo|getinnerframes|getouterframes|"
-    "getsource|getsourcelines|gi_frame|tb_frame"
+    r"inspect|pydoc|dis|_getframe|_current_frames|settrace|setprofile|capture_locals|__code__|co_\w+|"
+    r"f_code|f_locals|f_back|ag_frame|cr_frame|gi_frame|tb_frame|__closure__|cell_contents"
 )
 _READER = re.compile(rf"\b(?:{_READERS})\b".encode())
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -34,7 +33,7 @@ class Scope:
     node: ast.AST
     parent: Scope | None
     bound: set[str] = field(default_factory=set)
-    # Names that cannot be renamed, and parameters that callers may name, by their nodes.
+    # Names that cannot be renamed, and parameters, which callers and signatures name, by their nodes.
     fixed: set[str] = field(default_factory=set)
     parameters: dict[str, ast.arg] = field(default_factory=dict)
     # Where a name that this scope binds occurs, in inner scopes too.
@@ -144,7 +143,8 @@ class _Visitor(ast.NodeVisitor):
             if name not in owner.places:
                 self.owners.setdefault(owner)
             owner.places[name].append(node)
-            if annotated:
+            # A class's body looks for a name in its own namespace first, which may be any mapping.
+            if annotated or isinstance(scope.node, ast.ClassDef):
                 owner.fixed.add(name)
 
     @staticmethod
@@ -207,8 +207,7 @@ class _Visitor(ast.NodeVisitor):
             for argument in (*every, *starred):
                 scope.bound.add(argument.arg)
                 self._uses.append((scope, argument, False))
-            named = [a for a in every if a not in arguments.posonlyargs]
-            scope.parameters = {a.arg: a for a in named}
+            scope.parameters = {a.arg: a for a in (*every, *starred)}
             self._visit_all(*(node.body if isinstance(node.body, list) else [node.body]))
             if getattr(node, "type_params", None):
                 scope.fixed |= scope.bound

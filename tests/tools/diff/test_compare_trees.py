@@ -302,8 +302,13 @@ def test_statements_that_moved_are_a_change_of_order():
     [
         ("def other(x):\n    return first(x)\n", 0),  # calls it later
         ("class Other:\n    size: int = 3\n\n    def f(self):\n        return first(self)\n", 0),
-        ("import other\n", 0),
-        ("table = other(3)\n", 0),
+        ("import other\n", 1),  # may import this module in turn
+        ("table = other(3)\n", 1),  # may look it up by its name
+        ("def other(x=size):\n    return x\n", 0),
+        ("def other(x: jax.Array):\n    return x\n", 0),
+        ("size = 3\n", 1),
+        ("'A text.'\n", 1),
+        ("class Other(Base):\n    size: int = 3\n", 1),
         ("table = first(3)\n", 1),
         ("def other(x):\n    return first(x)\n\n\ntable = other(3)\n", 1),
         ("@wrap(first)\ndef other(x):\n    return x\n", 1),

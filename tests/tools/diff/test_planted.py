@@ -116,7 +116,65 @@ def dedented(source, *starts):
     return old, "".join(new)
 
 
+PADDING = "".join(f"PAD_{n} = {n}\n" for n in range(12))
+FUNCTION = "def f({}):\n    first_number = 1\n    second = 2\n    return first_number + second\n"
+
+
+def passing(between, before="", after="", function=FUNCTION.format("")):
+    """A pair in which a function moves past statements that are longer than it."""
+    rest = f"{between}{PADDING}"
+    return f"{before}{function}{rest}{after}", f"{before}{rest}{function}{after}"
+
+
+def within(header, between, after="", function=FUNCTION.format("self")):
+    """The same in the body of a class."""
+    pair = passing(between, function=function)
+    return tuple(f"{header}\n{textwrap.indent(text, '    ')}{after}" for text in pair)
+
+
 CASES = {
+    # -- what a function passes
+    "over an import that imports this module": passing("import other\n"),
+    "over an import of this module": passing("import me\nme.f()\n"),
+    "over the docstring": passing('"""Text."""\n', after="print(__doc__)\n")[::-1],
+    "over a class's docstring": within("class A:", '"""Text."""\n', "print(A.__doc__)\n")[::-1],
+    "over a change of its default": passing(
+        "os.environ['A'] = 'x'\n", "import os\n", function=FUNCTION.format("a=os.environ['A']")
+    ),
+    "over a change of an imported default": passing(
+        "cfg.lr = 3\n", "from settings import cfg\n", function=FUNCTION.format("a=cfg.lr")
+    ),
+    "over a call that changes its default": passing(
+        "set_lr()\n",
+        "LR = 1\n\n\ndef set_lr():\n    global LR\n    LR = 2\n\n\n",
+        function=FUNCTION.format("a=LR"),
+    ),
+    "over members of an enumeration": within(
+        "class C(Enum):",
+        "".join(f"C{n} = auto()\n" for n in range(12)),
+        function=FUNCTION.format("a, b, c, d").replace("def f", "def _generate_next_value_"),
+    ),
+    **{
+        f"over {call}": passing(f"{call}\n", "def g():\n    return 1\n\n\n")
+        for call in (
+            "pickle.loads(data)",
+            "g.__globals__['f']()",
+            "inspect.getmodule(g).f()",
+            "pkgutil.resolve_name('__main__:f')()",
+            "getattr(sys, 'modules')[__name__].f()",
+            "unittest.main(exit=False)",
+            "typing.get_type_hints(g)",
+        )
+    },
+    "over a call of what a class mangles": passing(
+        "class A:\n    def m(self):\n        return __f()\n\n\nA().m()\n",
+        function=FUNCTION.format("").replace("def f", "def _A__f"),
+    ),
+    "in a class whose metaclass sees each name": within("class A(metaclass=M):", ""),
+    "over a class with a base": passing("class C(Base):\n    x: 'f'\n"),
+    "over one whose default acts": passing(
+        "def g(b=counter.next):\n    return b\n", function=FUNCTION.format("a=counter.next")
+    ),
     # -- names that are no local of the source's own, or that others can see
     "local holds another function": replaced(
         "def f(x):\n    relu = jax.nn.relu(x)\n    a(relu)\n    b(relu)\n    return relu\n",
@@ -271,6 +329,28 @@ CASES = {
         "def f[alpha](x):\n    a(beta)\n    b(beta)\n    return beta\n",
     ),
     "one of its uses": stays("    c(alpha)\n"),
+    "to a name that the class mangles": (
+        "class A:\n    def m(self):\n        y = 1\n        __x = 2\n        return y, y\n",
+        "class A:\n    def m(self):\n        _A__x = 1\n        __x = 2\n        return _A__x, _A__x\n",
+    ),
+    "from a name that the class mangles": (
+        "class A:\n    def m(self):\n        _A__x = 1\n        a(_A__x)\n        return __x, _A__x\n",
+        "class A:\n    def m(self):\n        y = 1\n        a(y)\n        return __x, y\n",
+    ),
+    "in the body of a class": (
+        "def f():\n    x = 1\n    class A(metaclass=M):\n        v = x\n    return A.v, x, x\n",
+        "def f():\n    y = 1\n    class A(metaclass=M):\n        v = y\n    return A.v, y, y\n",
+    ),
+    **{
+        f"a parameter {first}": (
+            f"def f({first}):\n    a(old)\n    b(old)\n    return old\n",
+            f"def f({first.replace('old', 'new')}):\n    a(new)\n    b(new)\n    return new\n",
+        )
+        for first in ("old, /", "*old", "**old", "*, old", "old")
+    },
+    "a lambda's parameter": (
+        "f = lambda old, /: a(old, old)\n", "f = lambda new, /: a(new, new)\n"
+    ),
     # -- names that are read in other ways than by a call of eval()
     **{
         f"read by {way}": renamed("show(names())", around=f"    {way}\n" + LOCAL)
@@ -284,6 +364,9 @@ CASES = {
             "names = lambda: inspect.getsource(step)",
             "names = lambda: inspect.currentframe().f_back.f_locals",
             "names = functools.partial(eval, text)",
+            "names = lambda: [c.cell_contents for c in inner.__closure__]",
+            "names = lambda: inspect.getargvalues(inspect.stack()[2].frame)[3]",
+            "names = sys.setprofile",
         )
     },
     # -- order
