@@ -62,7 +62,7 @@ def compare(
     budget = budget or Budget(MAX_STEPS)
     bucket_map, faults = _own_buckets(bucket_map or {}, (old.tree, new.tree))
     contents = [{path: file.content for path, file in side.tree.items()} for side in (old, new)]
-    plain = own_names_aside(contents[0], contents[1], (old.name, new.name))
+    plain = own_names_aside(contents[0], contents[1], (old.name, new.name)), contents[1]
     paths = pairs(*plain, budget.alike())
     compared = [_read(a, b, old.tree, new.tree, plain, budget) for a, b in paths]
     readers = _readers_of_names((old.tree, new.tree))
@@ -178,7 +178,7 @@ def _read(
 ) -> _Pair | None:
     """The lines of a pair of texts, aligned; None if either side is not a text.
 
-    `plain` holds the contents of both trees with the variant's own name put aside.
+    `plain` holds the contents of both trees, the origin's under the variant's name.
     """
     before, after = old.get(a) if a else None, new.get(b) if b else None
     if not (_is_text(before) and _is_text(after)):

@@ -107,11 +107,7 @@ class Blocks:
         before, after = self.files[a], self.files[b]
         if before is None or after is None:
             return
-        kept = set(old_lines)
-        if before.old.is_prose and after.new.is_prose:
-            kept -= before.old.literal
-        else:
-            kept &= _kept(before, after, old_lines, new_lines)
+        kept = _kept(before, after, old_lines, new_lines) & set(old_lines)
         self._proven[a].update(kept)
         lines = zip(old_lines, new_lines, strict=True)
         self._proven[b].update(-1 - new for old, new in lines if old in kept)

@@ -285,7 +285,7 @@ def test_a_block_that_moved_to_another_file_is_linked_both_ways():
 def test_short_blocks_are_not_moves(block, moves):
     old = {"a.md": block + "x = 1\n", "b.md": "y = 1\n"}
     result = compared(old, {"a.md": "x = 1\n", "b.md": block + "y = 1\n"})
-    assert ("moved" in lines(result)) == moves
+    assert any(row.link for file in result.files for row in file.rows) == moves
 
 
 def test_statements_that_moved_are_a_change_of_order():
@@ -640,7 +640,7 @@ def test_renamed_files_are_paired():
 
 
 def test_the_variants_own_name_is_no_change():
-    old = "from experiments.grug.base.model import A\n# experiments/grug/base/model.py\n"
+    old = "from experiments.grug.base.model import A\nP = 'experiments/grug/base/model.py'\n"
     result = compared(old, old.replace("base", "copy"))
     assert result.counts == result.substantive == Counts(0, 0)
     assert lines(result) == {"name": (2, 2)}
@@ -656,6 +656,19 @@ def test_the_variants_own_name_is_no_change():
         ("p = 'experiments/grug/base.md'\n", "p = 'experiments/grug/copy.md'\n", (OLD, NEW)),
         ("p = 'my/experiments/grug/base'\n", "p = 'my/experiments/grug/copy'\n", (OLD, NEW)),
         ("import experiments.grug.base2\n", "import experiments.grug.copy2\n", (OLD, NEW)),
+        ("# experiments/grug/base\n", "# experiments/grug/copy\n", (OLD, NEW)),
+        # It named the copy, and names itself now; or only a part of it is the copy's.
+        ("p = 'experiments/grug/copy'\n", "p = 'experiments/grug/base'\n", (OLD, NEW)),
+        (
+            "p, q = 'experiments/grug/base', 'experiments/grug/copy'\n",
+            "p, q = 'experiments/grug/copy', 'experiments/grug/base'\n",
+            (OLD, NEW),
+        ),
+        (
+            "p, q = 'experiments/grug/base', 'experiments/grug/base'\n",
+            "p, q = 'experiments/grug/copy', 'experiments/grug/base'\n",
+            (OLD, NEW),
+        ),
     ],
 )
 def test_what_is_not_the_variants_own_name_counts(old, new, place):

@@ -163,8 +163,8 @@ def test_the_definition_of_a_change_is_written_and_linked():
 def test_files_come_by_meaning_and_those_that_only_name_themselves_in_a_sentence():
     paths = ("BUILD conftest.py launch.py model.py plumbing/data.py planning/plan.py test_model.py "
              "train.py tests/x.py kernels.py").split()  # fmt: skip
-    old = {path: "a = 1\n" for path in paths} | {"own.txt": "experiments.grug.base\n"}
-    new = {path: "a = 2\n" for path in paths} | {"own.txt": "experiments.grug.new\n"}
+    old = {path: "a = 1\n" for path in paths} | {"own.py": "import experiments.grug.base\n"}
+    new = {path: "a = 2\n" for path in paths} | {"own.py": "import experiments.grug.new\n"}
     text = html.page(compared(old, new), HEADER)
     headings = re.findall(r'<h3 class="group">(.*?)</h3>', text)
     assert headings == ["Template", "Other files", "Tests", "Plumbing and planning"]
@@ -176,7 +176,7 @@ def test_files_come_by_meaning_and_those_that_only_name_themselves_in_a_sentence
     assert [path for is_open, path in files if is_open] == [path for _, path in files[:5]]
     tree = text[text.index("<nav") : text.index("</nav>")]
     assert re.findall("<code>(.*?)</code>", tree) == [path for _, path in files]
-    assert re.search(r"Differ in the variant's own name alone: <code id=\"f\d+\">own.txt<", text)
+    assert re.search(r"Differ in the variant's own name alone: <code id=\"f\d+\">own.py<", text)
 
 
 def test_a_report_of_very_many_lines_is_cut_and_says_so(monkeypatch):

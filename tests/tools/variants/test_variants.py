@@ -45,7 +45,7 @@ LEDGER = """
 
 
 def test_a_copy_that_only_says_its_own_name_has_no_changes():
-    base = {"model.py": b"import experiments.grug.base.data\n# experiments/grug/base\n"}
+    base = {"model.py": b"import experiments.grug.base.data\nA = 'experiments/grug/base'\n"}
     copy = {"model.py": base["model.py"].replace(b"base", b"moe")}
     facts = compare(copy, base, NAMES)
     assert (facts.files, facts.lines, facts.changed) == (1, 2, Counts(0, 0))
