@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 NOTE = (
-    "a notebook: compared by cells, without outputs, execution counts, ids, and metadata that a run "
-    "or a viewer leaves"
+    "a notebook: compared by cells, without outputs, execution counts and ids, "
+    "and metadata that a run or a viewer leaves"
 )
 
 # Metadata of how a notebook, or a cell, was shown or run.

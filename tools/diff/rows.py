@@ -244,8 +244,8 @@ def _read_toml(source: str) -> object:
     return tomllib.loads(source, parse_float=_number)
 
 
-# Comments, carriage returns (in strings over lines), and times finer than a microsecond.
-_UNCERTAIN = re.compile(r"#|\r|:\d\d\.\d{7}")
+# Comments, carriage returns beside strings over lines, and times finer than a microsecond.
+_UNCERTAIN = re.compile(r"#|\r.*(\"{3}|'{3})|(\"{3}|'{3}).*\r|:\d\d\.\d{7}", re.DOTALL)
 
 
 def _equal_data(old: Side, new: Side, path: str) -> bool:
@@ -255,7 +255,7 @@ def _equal_data(old: Side, new: Side, path: str) -> bool:
         return False
     try:
         first, second = ("".join(side.plain) for side in (old, new))
-        first.encode(), second.encode()  # bytes that are not UTF-8 are no values
+        (first + second).encode()  # bytes that are not UTF-8 are no values
         return repr(read(first)) == repr(read(second))
     except (ValueError, RecursionError):
         return False

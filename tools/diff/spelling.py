@@ -54,18 +54,19 @@ _LATIN = {ord(other): letter for letter, others in _ALIKE.items() for other in o
 def not_python(lines: Sequence[str]) -> str:
     """Why a source is not compared as Python because of its encoding; empty if it is.
 
-    Python refuses it, or it declares an encoding (PEP 263) in which lines may not be what they look.
+    Python refuses it, or it declares an encoding (PEP 263) in which a comment may hold code.
     """
     try:
         declared = _declared(lines)
-        name = codecs.lookup(declared).name
-        if name in _AS_UTF8:
-            return ""
-        if name != "ascii" and not name.startswith(_KNOWN):
-            return f"in the encoding {declared}"
-        _decoded(lines, name)
     except SyntaxError as error:
         return f"not in an encoding that Python reads ({str(error)[:60]})"
+    name = codecs.lookup(declared).name
+    if name in _AS_UTF8:
+        return ""
+    if name != "ascii" and not name.startswith(_KNOWN):
+        return f"in the encoding {declared[:60]}"
+    try:
+        _decoded(lines, name)
     except UnicodeError:
         return f"not in the encoding that it declares ({declared})"
     return ""

@@ -33,7 +33,9 @@ PROSE = (".md",)
 # number, and ends without a hard break. Not with characters of tables and of mathematics, controls,
 # and letters that are written without blanks between words.
 _PLAIN = re.compile(
-    "(?!\\d+[.)])[\"'(]?[^\\W_][^|$\x00-\x1f\x7f-\x9f\u2028-\u202e\u2e80-\U0010ffff]*(?<!\\\\)(?<! {2})"
+    "(?!\\d+[.)])[\"'(]?[^\\W_]"
+    "[^|$\x00-\x1f\x7f-\x9f\u2028-\u202e\u2e80-\U0010ffff]*"
+    "(?<!\\\\)(?<! {2})"
 )
 _FENCE = re.compile(r"(`{3,}|~{3,}) ?[\w+#.-]* *")
 # Readers do not agree on where the code ends that any other fence begins, nor HTML.

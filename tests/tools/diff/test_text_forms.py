@@ -18,11 +18,11 @@ from tools.diff.text import split
 
 def substantive(path, old, new):
     """The number of substantive lines of a file, its notes, and whether any file counts whole."""
-    sides = [
+    origin, copy = (
         Source(name, {path: File(content if isinstance(content, bytes) else content.encode())})
         for name, content in (("experiments/grug/base", old), ("experiments/grug/copy", new))
-    ]
-    result = compare(*sides)
+    )
+    result = compare(origin, copy)
     (file,) = result.files
     count = result.substantive.added + result.substantive.deleted
     return count, file.notes, beyond_lines(result)
@@ -133,6 +133,7 @@ def test_values_that_are_written_otherwise_count(path, old, new):
     [
         ("a.json", '{"v": [1.10, 2, NaN]}', '{"v": [1.10,\n2, NaN]}'),
         ("a.toml", "v = [1.10, 2, nan]\n", "v = [1.10,\n  2, nan]\n"),
+        ("a.toml", "v = 1\n", "v = 1\r\n"),
     ],
 )
 def test_values_in_another_layout_do_not_count(path, old, new):
@@ -159,7 +160,8 @@ def test_a_comment_that_goes_to_another_statement_counts(comment):
 
 def test_a_comment_between_the_same_statements_may_stand_by_another_layout():
     old = "def f(a):\n    # why\n    x = g(a, [1, 2])  # noqa\n    return (x)\n"
-    new = "def f(a):\n    # why\n    x = g(\n        a,\n        [1, 2],\n    )  # noqa\n    return x\n"
+    new = "def f(a):\n    # why\n    x = g(\n        a,\n        [1, 2],\n    )  # noqa\n"
+    new += "    return x\n"
     assert substantive("a.py", old, new)[0] == 0
     twice = "def f(a):\n    x = g(a,{0} a, {1}\n          a)\n    return {2}\n"
     old, new = twice.format("", "", "(x)"), twice.format("", "# noqa", "x")
@@ -315,7 +317,8 @@ def test_other_texts_are_no_prose():
 
 # -- trees ------------------------------------------------------------------------------------
 
-# PEP 552: a magic number, then flags: 0 a time stamp, 1 a hash that is never checked, 3 one that is.
+# PEP 552: a magic number, then flags: 0 is a time stamp, 1 a hash that is never checked, 3 one
+# that is.
 STAMPED, UNCHECKED, CHECKED = (b"\xf3\r\r\n" + bytes([n, 0, 0, 0]) + b"x" * 8 for n in (0, 1, 3))
 
 
