@@ -213,7 +213,7 @@ PLAIN = notebook(cell("x = 1"), cell("y = 2"))
         (PLAIN, PLAIN.replace('"language": "python"', '"language": "julia"')),
         (PLAIN, PLAIN.replace('"name": "python",', '"name": "julia",')),
         (PLAIN, PLAIN.replace('"kernelspec"', '"jupytext": {"formats": "py"}, "kernelspec"')),
-        (PLAIN, PLAIN.replace('"source": "x = 1"', '"source": "x = 1", "source": "z = 1"')),
+        (PLAIN, PLAIN.replace('"source": "x = 1"', '"source": "z = 1", "source": "x = 1"')),
     ],
 )
 def test_what_a_notebook_says_counts(old, new):
@@ -264,6 +264,7 @@ def test_a_paragraph_may_be_wrapped(around):
         "~~~\n```\n{}~~~\n",
         "- ```\n  a\n  ```\n\n```\n\n{}\n```\n",
         "    ```\n\n```\n\n{}\n```\n",
+        "```\na\n    ```\n\n{}\n```\n",
         "<div>\n```\n</div>\n\n```\n{}```\n",
         "<div>\n{}</div>\n",
         "<pre>\n\n{}\n</pre>\n",
