@@ -21,7 +21,7 @@ from tools.diff.read_trees import Source
 from tools.diff.rows import Explained, kind_of
 from tools.diff.scopes import reader_of_names
 from tools.diff.shadows import shadowed
-from tools.diff.spelling import as_python, foreign
+from tools.diff.spelling import as_python, foreign, not_python
 from tools.diff.text import MAX_BYTES, PROSE, is_binary, notes, split
 from tools.diff.words import difference, pair
 
@@ -184,7 +184,6 @@ def _read(
     if not (_is_text(before) and _is_text(after)):
         return None
     path = b or a or ""
-    is_python = path.endswith(".py")
     contents = (
         before.content if before else None,
         after.content if after else None,
@@ -192,8 +191,10 @@ def _read(
         plain[1][b] if b else None,
     )
     lines = [split(content or b"") for content in _cells(path, contents)]
-    decoded = [as_python(raw) if is_python else raw for raw in lines[2:]]
-    of_python = is_python and (a or path).endswith(".py")
+    ends_py = path.endswith(".py"), path.endswith(".py") and (a or path).endswith(".py")
+    decoded = [as_python(raw) if ends_py[0] else raw for raw in lines[2:]]
+    of_python = ends_py[1] and not not_python(lines[2])
+    is_python = ends_py[0] and not not_python(lines[3])
     prose = [(name or path).endswith(PROSE) for name in (a, b)]
     old_side = Side(lines[0], decoded[0], of_python, decoded[0], raw=lines[2], is_prose=prose[0])
     new_side = Side(lines[1], decoded[1], is_python, raw=lines[3], is_prose=prose[1])
@@ -285,6 +286,8 @@ def _file_diff(
     for side, when in ((compared.old, "before"), (compared.new, "now")):
         if side.is_python and side.lines and side.tree is None:
             remarks.append(f"cannot be read as Python {when}: compared as text")
+        elif compared.path.endswith(".py") and (why := not_python(side.raw)):
+            remarks.append(f"{why} {when}: compared as text")
     if not (before and after) and (alone := _about(before or after)):
         remarks.append(alone)
     lines = compared.old.lines, compared.new.lines

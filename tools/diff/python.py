@@ -12,7 +12,7 @@ import re
 import tokenize
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -282,13 +282,27 @@ def is_name(kind: int) -> bool:
     return kind == tokenize.NAME
 
 
-def unparsed(line: tuple[Token, ...]) -> list[str]:
-    """What a syntax tree does not keep: comments, and the spelling of names beyond ASCII."""
-    return [
-        text
-        for kind, text in line
-        if kind == tokenize.COMMENT or (kind == tokenize.NAME and not text.isascii())
-    ]
+def unparsed(lines: Iterable[tuple[Token, ...]]) -> list[tuple[int, bool, bool, str]]:
+    """What a syntax tree does not keep: comments, and the spelling of names beyond ASCII.
+
+    Each with its place among the code: the number of tokens before it (brackets and commas, which a
+    layout may add, aside), whether any is on its line, and whether its logical line ends there.
+    """
+    found = []
+    count, last = 0, -1
+    for line in lines:
+        for n, (kind, text) in enumerate(line):
+            if kind == tokenize.COMMENT or (kind == tokenize.NAME and not text.isascii()):
+                found.append((count, n > 0, line[-1][0] == tokenize.NEWLINE, text))
+            if kind == tokenize.COMMENT or kind in _SHAPE or text in _OPTIONAL:
+                continue
+            # A string may be written in parts.
+            count += not kind == last == tokenize.STRING
+            last = kind
+    return found
+
+
+_OPTIONAL = ("(", ")", ",", ";")
 
 
 def ends_statement(line: tuple[Token, ...]) -> bool:

@@ -10,8 +10,10 @@ from tools.common.errors import ToolError
 from tools.common.files import File, Tree
 from tools.common.git import Git
 
-# Directories that tools leave beside sources; never part of a variant.
-IGNORED = ("__pycache__", ".git", ".hypothesis", ".pytest_cache", ".ruff_cache")
+# What git and tools leave beside sources; in a commit they are part of it.
+IGNORED = (".git", ".hypothesis", ".pytest_cache", ".ruff_cache")
+# Bytecode's flags, bytes 4 to 8, if Python reads it whatever the source says (PEP 552).
+_UNCHECKED = (1).to_bytes(4, "little")
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,11 @@ def workspace_name(path: str) -> str:
     return "/".join(parts)
 
 
-def _ignored(path: str) -> bool:
-    return path.endswith(".pyc") or not set(IGNORED).isdisjoint(path.split("/"))
-
-
 def read_path(root: Path) -> dict[str, File]:
-    """The files of a directory, or the one file. Links are not followed. Raises ToolError."""
+    """The files of a directory, or the one file. Links are not followed. Raises ToolError.
+
+    Without caches: IGNORED, and bytecode that Python makes anew from the source beside it.
+    """
     if not root.is_dir():
         return {root.name: _read_file(root)}
     tree = {}
@@ -63,10 +64,19 @@ def read_path(root: Path) -> dict[str, File]:
         links = [name for name in names if os.path.islink(os.path.join(directory, name))]
         for name in (*files, *links):
             path = Path(directory, name)
-            inside = path.relative_to(root).as_posix()
-            if not _ignored(inside) and (path.is_symlink() or path.is_file()):
-                tree[inside] = _read_file(path)
+            if name in IGNORED or not (path.is_symlink() or path.is_file()):
+                continue
+            file = _read_file(path)
+            if not (_caches_source(path) and file.content[4:8] != _UNCHECKED):
+                tree[path.relative_to(root).as_posix()] = file
     return dict(sorted(tree.items()))
+
+
+def _caches_source(path: Path) -> bool:
+    """Whether a file is the bytecode of a source that is there: `__pycache__/NAME.TAG.pyc`."""
+    if path.parent.name != "__pycache__" or path.suffix != ".pyc" or path.is_symlink():
+        return False
+    return path.parent.with_name(f"{path.name.partition('.')[0]}.py").is_file()
 
 
 def _read_file(path: Path) -> File:
@@ -100,4 +110,4 @@ def read_git(ref: str, path: str, git_dir: str | None = None) -> Tree:
             f"{full_name}: the commit has no such path; `git log --all -- {inside_path}` lists "
             "those that do"
         )
-    return {inside: file for inside, file in tree.items() if not _ignored(inside)}
+    return tree

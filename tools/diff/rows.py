@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tools.diff import python
+from tools.diff import python, text
 from tools.diff.align import Alignment, Item, Side
 from tools.diff.histogram import Budget, matches
 from tools.diff.model import Kind, Marker, Row
@@ -35,7 +36,7 @@ def kind_of(old: Side, new: Side, i: int, j: int) -> Kind:
         if old.tokens is None or new.tokens is None:
             return "changed"
         return "format" if old.tokens[i] == new.tokens[j] else "changed"
-    return "format" if is_prose and a.rstrip() == b.rstrip() else "changed"
+    return "format" if is_prose and a.rstrip(" \r\n") == b.rstrip(" \r\n") else "changed"
 
 
 class Explained:
@@ -124,14 +125,15 @@ class Explained:
             yield from self._pairs(old, new)
 
     def _wrapped(self, old: Sequence[int], new: Sequence[int]) -> bool:
-        """Whether prose was only wrapped differently."""
-        if not (self.old.is_prose and self.new.is_prose):
-            return False
-        if not (self.old.literal.isdisjoint(old) and self.new.literal.isdisjoint(new)):
-            return False
-        return " ".join(self.old.plain[i] for i in old).split() == (
-            " ".join(self.new.plain[j] for j in new).split()
-        )
+        """Whether paragraphs of prose were only wrapped differently."""
+        sides = (self.old, old), (self.new, new)
+        for side, lines in sides:
+            if not side.is_prose or not side.literal.isdisjoint(lines):
+                return False
+            if lines[-1] - lines[0] + 1 != len(lines):
+                return False  # others between them moved
+        a, b = (text.paragraphs(side.plain, lines[0], lines[-1]) for side, lines in sides)
+        return a == b
 
     def _statements(self, old: list[int], new: list[int]) -> Iterator[Row]:
         """Matches whole logical lines with equal tokens, which differ only in layout."""
@@ -219,20 +221,41 @@ def _logical(side: Side, lines: Sequence[int]) -> list[tuple[str, list[int]]]:
     return groups
 
 
-def _read_json(text: str) -> object:
+def _number(written: str) -> tuple[str, str]:
+    """A number as it is written: a program may read more of it than a float holds."""
+    return "number", written
+
+
+def _read_json(source: str) -> object:
     """The values of a JSON text, with the entries of objects as they are written."""
-    return json.loads(text, object_pairs_hook=lambda entries: ("object", entries))
+    return json.loads(
+        source,
+        object_pairs_hook=lambda entries: ("object", entries),
+        parse_float=_number,
+        parse_int=_number,
+        parse_constant=_number,
+    )
+
+
+def _read_toml(source: str) -> object:
+    """The values of a TOML text. Raises ValueError for what programs read differently."""
+    if _UNCERTAIN.search(source):
+        raise ValueError("a comment may have changed, or what tomllib does not keep")
+    return tomllib.loads(source, parse_float=_number)
+
+
+# Comments, carriage returns beside strings over lines, and times finer than a microsecond.
+_UNCERTAIN = re.compile(r"#|\r.*(\"{3}|'{3})|(\"{3}|'{3}).*\r|:\d\d\.\d{7}", re.DOTALL)
 
 
 def _equal_data(old: Side, new: Side, path: str) -> bool:
     """Whether two JSON or TOML files hold the same values in the same order."""
-    read = {".json": _read_json, ".toml": tomllib.loads}.get(path[path.rfind(".") :])
+    read = {".json": _read_json, ".toml": _read_toml}.get(path[path.rfind(".") :])
     if not read:
         return False
     try:
         first, second = ("".join(side.plain) for side in (old, new))
-        if read is tomllib.loads and ("#" in first or "#" in second):
-            return False  # a comment may have changed
+        (first + second).encode()  # bytes that are not UTF-8 are no values
         return repr(read(first)) == repr(read(second))
     except (ValueError, RecursionError):
         return False
@@ -271,7 +294,7 @@ def _twice(side: Side) -> set[str]:
     return {name for name, n in names.items() if n > 1}
 
 
-def _comments(side: Side, lines: range) -> list[str]:
-    """Comments, and names that Python reads in another form than they are written in."""
+def _comments(side: Side, lines: range) -> list[tuple[int, bool, bool, str]]:
+    """What a syntax tree does not keep, with its place: tools obey a comment where it stands."""
     tokens = side.tokens
-    return [text for n in lines if tokens for text in python.unparsed(tokens[n])]
+    return python.unparsed([tokens[n] for n in lines]) if tokens else []

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 # What the import system takes for a module called NAME, the first that is there: a package, a
 # compiled extension, a source. https://docs.python.org/3/reference/import.html
-_PACKAGE = "__init__."
 _COMPILED = (".so", ".pyd")
+_PACKAGE = (".py", ".pyc", *_COMPILED)
 
 
 def shadowed(paths: Iterable[str]) -> dict[str, str]:
@@ -17,12 +17,10 @@ def shadowed(paths: Iterable[str]) -> dict[str, str]:
     found = {}
     for path in sorted(known):
         file = PurePosixPath(path)
-        if file.name.startswith(_PACKAGE) and file.parent.name:
-            module = file.parent
-        elif file.suffix in _COMPILED:
-            module = file.with_name(file.name.partition(".")[0])
-        else:
-            continue
-        if (source := f"{module}.py") in known:
-            found[path] = source
+        module = file.with_name(file.name.partition(".")[0])
+        sources = [f"{module}.py"] if file.suffix in _COMPILED else []
+        if module.name == "__init__" and file.suffix in _PACKAGE and file.parent.name:
+            sources.append(f"{file.parent}.py")
+        if hidden := [source for source in sources if source in known]:
+            found[path] = hidden[0]
     return found

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import re
+import tokenize
 import unicodedata
 from collections.abc import Sequence
 
-_COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
-_BLANK = re.compile(r"^[ \t\f]*(?:#.*)?\r?\n?$")
-# Encodings of one byte for each character, and of two: in none is a line feed part of a character.
-_KNOWN = ("iso8859", "cp", "koi8", "mac-", "big5", "gb", "euc")
+# Encodings of one byte for each character, in which ASCII is ASCII: lines are the same before and
+# after they are decoded. In any other encoding a comment may hold code.
+_KNOWN = ("iso8859-", "cp125", "koi8-", "mac-")
 # Latin letters, and others that look like them: Cyrillic, Greek and rare Latin ones.
 _ALIKE = {
     "A": "\u0410\u0391",
@@ -52,18 +51,38 @@ _ALIKE = {
 _LATIN = {ord(other): letter for letter, others in _ALIKE.items() for other in others}
 
 
-def encoding(lines: Sequence[str]) -> str | None:
-    """The encoding that a source declares, other than UTF-8 (PEP 263); None if it declares none."""
-    for line in lines[:2]:
-        if match := _COOKIE.match(line):
-            try:
-                name = codecs.lookup(match[1]).name
-            except LookupError:
-                return None
-            return name if name.startswith(_KNOWN) else None
-        if not _BLANK.match(line):
-            return None
-    return None
+def not_python(lines: Sequence[str]) -> str:
+    """Why a source is not compared as Python because of its encoding; empty if it is.
+
+    Python refuses it, or it declares an encoding (PEP 263) in which a comment may hold code.
+    """
+    try:
+        declared = _declared(lines)
+    except SyntaxError as error:
+        return f"not in an encoding that Python reads ({str(error)[:60]})"
+    name = codecs.lookup(declared).name
+    if name in _AS_UTF8:
+        return ""
+    if name != "ascii" and not name.startswith(_KNOWN):
+        return f"in the encoding {declared[:60]}"
+    try:
+        _decoded(lines, name)
+    except UnicodeError:
+        return f"not in the encoding that it declares ({declared})"
+    return ""
+
+
+_AS_UTF8 = ("utf-8", "utf-8-sig")
+
+
+def _declared(lines: Sequence[str]) -> str:
+    """The encoding that Python reads a source in. Raises SyntaxError as Python does."""
+    first = iter([line.encode("utf-8", "surrogateescape") for line in lines[:2]])
+    return tokenize.detect_encoding(lambda: next(first, b""))[0]
+
+
+def _decoded(lines: Sequence[str], name: str) -> tuple[str, ...]:
+    return tuple(line.encode("utf-8", "surrogateescape").decode(name) for line in lines)
 
 
 def as_python(lines: Sequence[str]) -> tuple[str, ...]:
@@ -71,17 +90,14 @@ def as_python(lines: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         lines: read as UTF-8, with surrogates for other bytes (text.split). They come back as they
-            are if they cannot be decoded.
+            are if they are not read as Python (not_python).
     """
+    if not_python(lines):
+        return tuple(lines)
     if lines and lines[0].startswith("\ufeff"):
         return (lines[0][1:], *lines[1:])
-    name = encoding(lines)
-    if not name:
-        return tuple(lines)
-    try:
-        return tuple(line.encode("utf-8", "surrogateescape").decode(name) for line in lines)
-    except (UnicodeError, LookupError):
-        return tuple(lines)
+    name = codecs.lookup(_declared(lines)).name
+    return tuple(lines) if name in _AS_UTF8 else _decoded(lines, name)
 
 
 def look_alike(name: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 
 # Larger files are not compared line by line.
 MAX_BYTES = 2 * 2**20
@@ -27,25 +28,77 @@ _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 # Texts that people read and no program.
-PROSE = (".md", ".rst")
-_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})")
-_AS_WRITTEN = re.compile(r" {4}|[ \t>]*[|+]|[ >]*\t")  # indented code, or a table
+PROSE = (".md",)
+# A line that any reader of Markdown takes for text of a paragraph: it begins with a letter or a
+# number, and ends without a hard break. Not with characters of tables and of mathematics, controls,
+# and letters that are written without blanks between words.
+_PLAIN = re.compile(
+    "(?!\\d+[.)])[\"'(]?[^\\W_]"
+    "[^|$\x00-\x1f\x7f-\x9f\u2028-\u202e\u2e80-\U0010ffff]*"
+    "(?<!\\\\)(?<! {2})"
+)
+_FENCE = re.compile(r"(`{3,}|~{3,}) ?[\w+#.-]* *")
+# Readers do not agree on where the code ends that any other fence begins, nor HTML.
+_UNCERTAIN = re.compile("`{3}|~{3}|<[!?/A-Za-z]")
 
 
 def literal(lines: Iterable[str]) -> Iterator[int]:
-    """The lines of a prose text, from 0, whose breaks and blanks its readers see.
+    """The lines of a prose text, from 0, whose breaks and blanks a reader may see.
 
-    Fences of code, what is indented by four columns, and tables; in lists some more.
+    That are all but blank lines and whole paragraphs of which each line is plain.
     """
-    fence = ""
-    for number, line in enumerate(lines):
-        match = _FENCE.match(line)
-        if fence or match or _AS_WRITTEN.match(line):
-            yield number
-        if match and not fence:
-            fence = match[1]
-        elif match and match[1].startswith(fence) and not line[match.end() :].strip():
-            fence = ""
+    texts = [line.removesuffix("\n").removesuffix("\r") for line in lines]
+    is_plain = _plain(texts)
+    for is_blank, run in groupby(range(len(texts)), lambda n: is_plain[n] and not texts[n].strip()):
+        paragraph = list(run)
+        if not is_blank and not all(is_plain[n] for n in paragraph):
+            yield from paragraph
+
+
+def _plain(texts: Sequence[str]) -> list[bool]:
+    """Of each line, whether it is blank or a paragraph's, and stands in no other block."""
+    if any(text.lstrip().startswith(":") for text in texts):
+        return [False] * len(texts)  # what is before it may be a term
+    result = [False] * _front_matter(texts)
+    fence, is_known = "", True
+    for text in texts[len(result) :]:
+        inside = bool(fence)
+        if fence:
+            is_end = text.strip(" \t").strip(fence[0]) == "" and text.strip(" \t") >= fence
+            is_known = is_known and (not is_end or text.startswith(fence))
+            fence = "" if is_end else fence
+        elif opening := _FENCE.fullmatch(text):
+            inside, fence = True, opening[1]
+        elif _UNCERTAIN.search(text):
+            is_known = False
+        is_plain = not text.strip(" ") or bool(_PLAIN.fullmatch(text))
+        result.append(is_known and not inside and is_plain)
+    return result
+
+
+def _front_matter(texts: Sequence[str]) -> int:
+    """The number of lines at the beginning that may be data about the text."""
+    first = texts[0].lstrip("\ufeff") if texts else ""
+    if first.startswith(("---", "+++")):
+        ends = (n + 1 for n, text in enumerate(texts) if n and text.rstrip() == first.rstrip())
+        return next(ends, len(texts))
+    if re.match(r"[\w -]+:", first):
+        return next((n for n, text in enumerate(texts) if not text.strip()), len(texts))
+    return 0
+
+
+def paragraphs(lines: Sequence[str], first: int, last: int) -> tuple[bool, str, bool]:
+    """The paragraphs of lines [first, last] of a prose text, whatever their width.
+
+    With whether they begin and end as the text's paragraphs do.
+    """
+    blank = [not line.strip(" \r\n") for line in lines[max(first - 1, 0) : last + 2]]
+    joined = (
+        line.rstrip(" \r\n") + " " if line.strip(" \r\n") else "\n"
+        for line in lines[first : last + 1]
+    )
+    begins = first == 0 or blank[0]
+    return begins, "".join(joined), last + 1 == len(lines) or blank[-1]
 
 
 def is_binary(content: bytes) -> bool:

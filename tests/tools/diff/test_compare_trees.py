@@ -424,7 +424,7 @@ def test_what_cannot_be_seen_is_said(old, new, message):
 
 
 @pytest.mark.parametrize(
-    "path, substantive", [("a.py", 0), ("a.md", 0), ("a.json", 0), ("a.sh", 2), ("prompts.txt", 2)]
+    "path, substantive", [("a.py", 0), ("a.md", 2), ("a.json", 0), ("a.sh", 2), ("prompts.txt", 2)]
 )
 def test_line_endings_count_as_git_counts_them_and_where_a_program_sees_them(path, substantive):
     (file,) = compared({path: b"[1,\n2]\n"}, {path: b"[1,\r\n2]\r\n"}).files
@@ -442,10 +442,10 @@ def test_blanks_at_the_end_of_a_line_are_layout_where_no_program_sees_them(path,
     "around, line, substantive",
     [
         ("{}", "one two\nthree", 0),
-        ("> {}", "one two\nthree", 0),
+        ("> {}", "one two\nthree", 1),
         ("```\n{}\n```\n", "one two\nthree", 1),
         ("~~~sh\n```\n{}\n~~~\n", "one two\nthree", 1),
-        ("```\n```\n{}\n", "one two\nthree", 0),
+        ("```\n```\n\n{}\n", "one two\nthree", 0),
         ("text\n\n    {}\n", "one two\n    three", 1),
         ("1. a\n\n\t{}\n", "one two\n\tthree", 1),
         ("{}\n", "| a | b |\n|---|---|", 1),

@@ -60,8 +60,18 @@ def test_a_deleted_directory_is_read_from_a_commit(repository):
 
 def test_git_and_directory_agree(repository):
     git("checkout", "-q", "HEAD~1")
-    write(repository / "experiments/grug/gone/__pycache__/x.pyc", "x")
+    write(repository / "experiments/grug/gone/__pycache__/model.cpython-313.pyc", "x")
     assert read_trees.read("experiments/grug/gone") == read_trees.read("HEAD:experiments/grug/gone")
+
+
+def test_all_that_a_commit_has_is_read(repository):
+    places = ("__pycache__/model.cpython-313.pyc", "sub/__init__.pyc", ".hypothesis/a")
+    for path in places:
+        write(repository / "experiments/grug/base" / path, "x")
+    git("add", "-A", "-f")
+    commit("three")
+    tree = read_trees.read("HEAD:experiments/grug/base").tree
+    assert set(tree) == {"model.py", *places}
 
 
 def test_a_git_directory_elsewhere(repository, monkeypatch):
