@@ -1,9 +1,9 @@
 """Which definitions may change places with the statements around them.
 
 Two statements of a module or class commute if each only makes a function or a class, without
-decorators and out of values that have no effects, and if neither reads what the other binds. Nothing
-runs between them then. All else has an order: a call can look up any name, and an import can run a
-module that imports this one.
+decorators and out of values that have no effects, and if neither reads what the other binds. So
+nothing runs between them. All else has an order: a call can look up any name, and an import can run
+a module that imports this one.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from functools import cached_property
 
 # These see the variables of the function that calls them by their names.
 _DYNAMIC = frozenset({"locals", "vars", "eval", "exec", "dir"})
-# These read names of other functions' variables, or their order, from frames, code objects and sources.
+# These read names of other functions' variables, or their order, from frames, code and sources.
 _READERS = (
-    r"inspect|pydoc|dis|_getframe|_current_frames|settrace|setprofile|capture_locals|__code__|co_\w+|"
-    r"f_code|f_locals|f_back|ag_frame|cr_frame|gi_frame|tb_frame|__closure__|cell_contents"
+    r"inspect|pydoc|dis|_getframe|_current_frames|settrace|setprofile|capture_locals|__code__|"
+    r"co_\w+|f_code|f_locals|f_back|ag_frame|cr_frame|gi_frame|tb_frame|__closure__|cell_contents"
 )
 _READER = re.compile(rf"\b(?:{_READERS})\b".encode())
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -33,7 +33,7 @@ class Scope:
     node: ast.AST
     parent: Scope | None
     bound: set[str] = field(default_factory=set)
-    # Names that cannot be renamed, and parameters, which callers and signatures name, by their nodes.
+    # Names that cannot be renamed, and parameters by their nodes: callers and signatures tell them.
     fixed: set[str] = field(default_factory=set)
     parameters: dict[str, ast.arg] = field(default_factory=dict)
     # Where a name that this scope binds occurs, in inner scopes too.

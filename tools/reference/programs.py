@@ -21,8 +21,9 @@ from tools.common.errors import ToolError
 from tools.reference.help_text import Help, parse
 
 TEMPLATE = "experiments/grug/base/launch.py"
-# Runs only in a launch bundle, where its --help is the packed program's.
-PACKED = "tools/bundle/run.py"
+# What people don't start: it runs only in a launch bundle, where its --help is the packed program's;
+# or another tool starts it, and talks to it.
+INTERNAL = {"tools/bundle/run.py", "tools/diff/plan_worker.py"}
 TIMEOUT = 120  # seconds that a program may take to print its help
 
 _RUNS = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
@@ -60,7 +61,7 @@ def find(root: Path) -> list[Program]:
     paths = {path.relative_to(root).as_posix(): path for path in root.glob("tools/**/*.py")}
     names = {name for name, path in paths.items() if _RUNS.search(path.read_text("utf-8"))}
     names |= {path for path, (kind, _) in runs.items() if kind == "pex_binary"}
-    names -= {PACKED}
+    names -= INTERNAL
     programs = []
     for path in sorted(names):
         ways = [f"./pants run {runs[path][1]} --"] if path in runs else []

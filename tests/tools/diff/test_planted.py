@@ -117,18 +117,18 @@ def dedented(source, *starts):
 
 
 PADDING = "".join(f"PAD_{n} = {n}\n" for n in range(12))
-FUNCTION = "def f({}):\n    first_number = 1\n    second = 2\n    return first_number + second\n"
+FUNCTION = "def {}({}):\n    first_number = 1\n    second = 2\n    return first_number + second\n"
 
 
-def passing(between, before="", after="", function=FUNCTION.format("")):
+def passing(between, before="", after="", parameters="", name="f"):
     """A pair in which a function moves past statements that are longer than it."""
-    rest = f"{between}{PADDING}"
+    function, rest = FUNCTION.format(name, parameters), f"{between}{PADDING}"
     return f"{before}{function}{rest}{after}", f"{before}{rest}{function}{after}"
 
 
-def within(header, between, after="", function=FUNCTION.format("self")):
+def within(header, between, after="", parameters="self", name="f"):
     """The same in the body of a class."""
-    pair = passing(between, function=function)
+    pair = passing(between, parameters=parameters, name=name)
     return tuple(f"{header}\n{textwrap.indent(text, '    ')}{after}" for text in pair)
 
 
@@ -139,20 +139,21 @@ CASES = {
     "over the docstring": passing('"""Text."""\n', after="print(__doc__)\n")[::-1],
     "over a class's docstring": within("class A:", '"""Text."""\n', "print(A.__doc__)\n")[::-1],
     "over a change of its default": passing(
-        "os.environ['A'] = 'x'\n", "import os\n", function=FUNCTION.format("a=os.environ['A']")
+        "os.environ['A'] = 'x'\n", "import os\n", parameters="a=os.environ['A']"
     ),
     "over a change of an imported default": passing(
-        "cfg.lr = 3\n", "from settings import cfg\n", function=FUNCTION.format("a=cfg.lr")
+        "cfg.lr = 3\n", "from settings import cfg\n", parameters="a=cfg.lr"
     ),
     "over a call that changes its default": passing(
         "set_lr()\n",
         "LR = 1\n\n\ndef set_lr():\n    global LR\n    LR = 2\n\n\n",
-        function=FUNCTION.format("a=LR"),
+        parameters="a=LR",
     ),
     "over members of an enumeration": within(
         "class C(Enum):",
         "".join(f"C{n} = auto()\n" for n in range(12)),
-        function=FUNCTION.format("a, b, c, d").replace("def f", "def _generate_next_value_"),
+        parameters="a, b, c, d",
+        name="_generate_next_value_",
     ),
     **{
         f"over {call}": passing(f"{call}\n", "def g():\n    return 1\n\n\n")
@@ -167,13 +168,12 @@ CASES = {
         )
     },
     "over a call of what a class mangles": passing(
-        "class A:\n    def m(self):\n        return __f()\n\n\nA().m()\n",
-        function=FUNCTION.format("").replace("def f", "def _A__f"),
+        "class A:\n    def m(self):\n        return __f()\n\n\nA().m()\n", name="_A__f"
     ),
     "in a class whose metaclass sees each name": within("class A(metaclass=M):", ""),
     "over a class with a base": passing("class C(Base):\n    x: 'f'\n"),
     "over one whose default acts": passing(
-        "def g(b=counter.next):\n    return b\n", function=FUNCTION.format("a=counter.next")
+        "def g(b=counter.next):\n    return b\n", parameters="a=counter.next"
     ),
     # -- names that are no local of the source's own, or that others can see
     "local holds another function": replaced(
@@ -331,10 +331,12 @@ CASES = {
     "one of its uses": stays("    c(alpha)\n"),
     "to a name that the class mangles": (
         "class A:\n    def m(self):\n        y = 1\n        __x = 2\n        return y, y\n",
-        "class A:\n    def m(self):\n        _A__x = 1\n        __x = 2\n        return _A__x, _A__x\n",
+        "class A:\n    def m(self):\n        _A__x = 1\n        __x = 2\n"
+        "        return _A__x, _A__x\n",
     ),
     "from a name that the class mangles": (
-        "class A:\n    def m(self):\n        _A__x = 1\n        a(_A__x)\n        return __x, _A__x\n",
+        "class A:\n    def m(self):\n        _A__x = 1\n        a(_A__x)\n"
+        "        return __x, _A__x\n",
         "class A:\n    def m(self):\n        y = 1\n        a(y)\n        return __x, y\n",
     ),
     "in the body of a class": (
@@ -349,7 +351,8 @@ CASES = {
         for first in ("old, /", "*old", "**old", "*, old", "old")
     },
     "a lambda's parameter": (
-        "f = lambda old, /: a(old, old)\n", "f = lambda new, /: a(new, new)\n"
+        "f = lambda old, /: a(old, old)\n",
+        "f = lambda new, /: a(new, new)\n",
     ),
     # -- names that are read in other ways than by a call of eval()
     **{

@@ -253,7 +253,9 @@ def test_plans_that_run_together_do_not_meet(tmp_path, monkeypatch, harm):
     is_slow = harm in ("hangs", "lingers")  # what waits must not take long; the rest may be busy
     monkeypatch.setattr(sizes, "PATIENCE", 3.0 if is_slow else 60.0)
     directories = [tmp_path / f"experiments/grug/{name}" for name in (*sources, "empty")]
-    first, harmed, following, last, empty = sizes.measure_together(directories, "tiny", 8.0 if is_slow else 60.0)
+    first, harmed, following, last, empty = sizes.measure_together(
+        directories, "tiny", 8.0 if is_slow else 60.0
+    )
     assert (first.parameters, following.parameters, last.parameters) == (8, 8, 108)
     assert "has no launch.py" in empty.error
     said = {"fails": "no good", "ends": "exit code 3", "hangs": "more than 8 s", "exits": "no more"}
