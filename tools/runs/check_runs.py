@@ -65,6 +65,9 @@ def seen(run: Run) -> Seen:
         heldout=run.heldout,
         data=json_line([run.data_digest, *shape]) if run.data_digest and all(shape) else "",
         model=(json_line(model), str(run.flops_per_token)) if model else None,
+        experiment=json_line([run.sources_digest, run.experiment(), run.data_digest])
+        if run.data_digest
+        else "",
     )
 
 

@@ -45,6 +45,8 @@ class Seen:
     """What it read: text, rows and their length."""
     model: tuple[str, str] | None = None
     """The settings of what it trained, and its FLOPs."""
+    experiment: str = ""
+    """All that its losses follow from but the seed: sources, settings, data, what is held out."""
 
 
 class Copy(NamedTuple):
@@ -82,6 +84,8 @@ def copies(runs: Iterable[Seen]) -> dict[str, Copy]:
         note(i, j, f"has the noise of {runs[i].name}'s losses, whose seed is another")
     for i, j in _equal([_column(run.curve, _SECONDS) for run in runs]):
         note(i, j, f"has the times of {runs[i].name}, which no two runs share")
+    for i, j, words in _contradicting(runs):
+        note(i, j, words, "heldout")
     return found
 
 
@@ -96,6 +100,44 @@ def _why(original: Seen, copy: Seen) -> str:
     if ours and theirs and all(a != b for a, b in zip(ours, theirs, strict=True)):
         return "whose model is another"
     return ""
+
+
+def _contradicting(runs: Sequence[Seen]) -> Iterator[tuple[int, int, str]]:
+    """Pairs of one seed of one experiment whose held-out losses differ, and the others do not.
+
+    A run that is repeated is the same bit for bit; on other devices it drifts away, in what it
+    trained on as in what is held out.
+    """
+    first: dict[tuple[str, int], list[int]] = {}
+    for j, run in enumerate(runs):
+        earlier = first.setdefault((run.experiment, run.seed), [])
+        for i in earlier if run.experiment else ():
+            if step := _parted(runs[i], run):
+                yield (
+                    i,
+                    j,
+                    (
+                        f"has other held-out losses at step {step:g} than {runs[i].name}, which is the "
+                        "same seed of the same experiment and has the same curve"
+                    ),
+                )
+                break
+        if len(earlier) < _FIRST:
+            earlier.append(j)
+
+
+def _parted(first: Seen, second: Seen) -> float:
+    """The first step at which held-out losses differ far more than the curves did by then; or 0."""
+    theirs = {point[0]: point[_LOSS] for point in first.heldout}
+    known = {point[0]: point[_LOSS] for point in first.curve}
+    apart = [(p[0], abs(p[_LOSS] - known[p[0]])) for p in second.curve if p[0] in known]
+    for point in second.heldout:
+        if point[0] not in theirs or not apart:
+            continue
+        most = max((by for step, by in apart if step <= point[0]), default=apart[0][1])
+        if abs(point[_LOSS] - theirs[point[0]]) > 5 * most + 1e-4 * point[_LOSS]:
+            return point[0]
+    return 0
 
 
 Values = Sequence[tuple[Hashable, float]]

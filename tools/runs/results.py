@@ -44,6 +44,10 @@ def measured(entry: Entry, runs: Sequence[Run]) -> str:
     """A sentence on the group with most seeds; compared with its origin at equal tokens, if any."""
     found = outcomes([run for run in runs if run.variant == entry.name], runs)[0]
     shape = _shape(found.variant)
+    repeated = found.variant.repeated
+    if isinstance(found, Comparison):
+        repeated += found.origin.repeated
+    shape = "; ".join((shape, *repeated))
     if isinstance(found, Comparison):
         claim = sentence(found.readings["tokens"], entry.name, found.origin.variant)
         return f"{shape}; {claim}; against {found.against}"

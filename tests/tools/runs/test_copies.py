@@ -165,6 +165,26 @@ def test_one_run_under_two_names():
     assert not found(Seen("a", 0, own), Seen("b", 0, changed(own)))
 
 
+def test_one_seed_with_other_held_out_losses():
+    """It would replace the run in a claim; where a run drifts, what is held out drifts too."""
+    heldout_of = heldout(*OWN)
+    better = heldout(*(loss * 0.99 for loss in OWN))
+    own = curve(0)
+    same, drifted = changed(own), changed(own, blur=0.03)
+    for experiment, other, losses, is_refused in (
+        ("e", same, better, True),
+        ("f", same, better, False),
+        ("e", same, heldout_of, False),
+        ("e", drifted, better, False),
+        ("e", drifted, heldout(*(loss * 0.8 for loss in OWN)), True),
+    ):
+        first = Seen("a", 0, own, heldout_of, experiment="e")
+        second = Seen("b", 0, other, losses, experiment=experiment)
+        told = copies([first, second]).get("b")
+        assert (told is not None) == is_refused, (experiment, losses)
+        assert told is None or told.key == "heldout"
+
+
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "its data": ({"data": "text"}, {"data": "another"}, "which read other data"),
     "its model": ({"model": ("{}", "1")}, {"model": ("[]", "2")}, "whose model is another"),
