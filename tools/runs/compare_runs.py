@@ -145,8 +145,8 @@ def _group(by_seed: Mapping[int, Sequence[Run]]) -> Group:
             how = ", with other losses" if unlike else ", with the same losses"
             names = ", ".join(other.run for other in others)
             repeated.append(
-                f"{run.variant} has {len(others) + 1} records of seed {run.seed}{how}: {run.run} is "
-                f"taken, {names} left out"
+                f"{run.variant} has {len(others) + 1} records of seed {run.seed}{how}: "
+                f"{run.run} is taken, {names} left out"
             )
     return Group(taken[0].variant, taken, tuple(repeated))
 

@@ -117,8 +117,8 @@ def _contradicting(runs: Sequence[Seen]) -> Iterator[tuple[int, int, str]]:
                     i,
                     j,
                     (
-                        f"has other held-out losses at step {step:g} than {runs[i].name}, which is the "
-                        "same seed of the same experiment and has the same curve"
+                        f"has other held-out losses at step {step:g} than {runs[i].name}, the "
+                        "same seed of the same experiment with the same curve"
                     ),
                 )
                 break
