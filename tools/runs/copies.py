@@ -45,6 +45,8 @@ class Seen:
     """What it read: text, rows and their length."""
     model: tuple[str, str] | None = None
     """The settings of what it trained, and its FLOPs."""
+    rate: float | None = None
+    """The highest learning rate."""
     experiment: str = ""
     """All that its losses follow from but the seed: sources, settings, data, what is held out."""
 
@@ -95,6 +97,8 @@ def _why(original: Seen, copy: Seen) -> str:
         return "whose seed is another"
     if original.data and copy.data and original.data != copy.data:
         return "which read other data"
+    if original.rate and copy.rate and original.rate != copy.rate:
+        return "whose learning rate is another"
     # Settings alone may say how to compute the same, and FLOPs alone may be counted otherwise.
     ours, theirs = copy.model, original.model
     if ours and theirs and all(a != b for a, b in zip(ours, theirs, strict=True)):

@@ -183,6 +183,10 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"heldout": [[50, 5001, 50.0, 7.5, 3.0], [100, 10_000, 100.0, 5.0, 2.0]]},
         "heldout: has 5,001 tokens at step 50 of 100 tokens each",
     ),
+    "a held-out loss far below the curve": (
+        {"heldout": [[50, 5000, 50.0, 2.0, 0.8], [100, 10_000, 100.0, 5.0, 2.0]]},
+        "heldout: has the loss 2 at step 50, not half of the curve's ",
+    ),
     "an evaluation at another time": (
         {"heldout": [[50, 5000, 10.0, 7.5, 3.0], [100, 10_000, 100.0, 5.0, 2.0]]},
         "heldout: has 10 seconds at step 50, but the curve has ",

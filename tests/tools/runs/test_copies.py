@@ -187,6 +187,7 @@ def test_one_seed_with_other_held_out_losses():
 
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "its data": ({"data": "text"}, {"data": "another"}, "which read other data"),
+    "its learning rate": ({"rate": 0.01}, {"rate": 9.0}, "whose learning rate is another"),
     "its model": ({"model": ("{}", "1")}, {"model": ("[]", "2")}, "whose model is another"),
     "no more than how to compute it": ({"model": ("{}", "1")}, {"model": ("[]", "1")}, ""),
     "no more than the count of FLOPs": ({"model": ("{}", "1")}, {"model": ("{}", "2")}, ""),
