@@ -13,7 +13,7 @@ from tools.ledger import kept_trees, pins, synced
 from tools.ledger.files import entry_file, place
 from tools.ledger.ledger import AREA, LEDGER, Entry, read, read_ledger
 from tools.ledger.pins import Pin
-from tools.runs import check_runs, kept_sources, run_summary
+from tools.runs import check_runs, kept_sources, results, run_summary
 
 Fault = tuple[str, int, str]
 """Path from the workspace's root, line, message with its remedy."""
@@ -41,6 +41,8 @@ def check(root: Path, git_dir: Path | None = None) -> list[str]:
         if run.variant not in names:
             message = f"{run.variant!r} is not recorded: add {entry_file(run.variant)}"
             faults.append((run.path, 3, message))
+    if not malformed:
+        faults += recorded(entries, runs)
     faults = [
         (*place(text, line), message) if path == LEDGER else (path, line, message)
         for path, line, message in faults
@@ -92,6 +94,13 @@ def verdicts(entries: Iterable[Entry]) -> list[Fault]:
         for entry in entries
         if entry.status in ("superseded", "deleted") and entry.verdict == "pending"
     ]
+
+
+def recorded(entries: Iterable[Entry], runs: Sequence[run_summary.Run]) -> Iterator[Fault]:
+    """Entries whose results in brackets, which people do not write, are not those of their runs."""
+    for entry in entries:
+        if words := results.untrue(entry, runs):
+            yield LEDGER, entry.lines["results"], f"{entry.name}: results: {words}"
 
 
 @dataclass(frozen=True)

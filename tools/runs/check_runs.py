@@ -57,7 +57,7 @@ def copies(runs: Sequence[Run]) -> Iterator[Fault]:
 def seen(run: Run) -> Seen:
     """What a summary shows of a run, to be told from others."""
     shape = [run.config.get(name) for name in ("batch_size", "sequence_length")]
-    model = run.config.get("model")
+    model, rate = run.config.get("model"), run.config.get("learning_rate")
     return Seen(
         name=run.path,
         seed=run.seed,
@@ -65,6 +65,10 @@ def seen(run: Run) -> Seen:
         heldout=run.heldout,
         data=json_line([run.data_digest, *shape]) if run.data_digest and all(shape) else "",
         model=(json_line(model), str(run.flops_per_token)) if model else None,
+        rate=rate if isinstance(rate, (int, float)) else None,
+        experiment=json_line([run.sources_digest, run.experiment(), run.data_digest])
+        if run.data_digest
+        else "",
     )
 
 

@@ -72,7 +72,8 @@ def _named(
 def render(found: Comparison | Refusal) -> str:
     """The claims of one comparison as text."""
     if isinstance(found, Refusal):
-        return f"{_side(found.variant)}\n  {found}\n"
+        repeated = "".join(f"\n  {words}" for words in found.variant.repeated)
+        return f"{_side(found.variant)}{repeated}\n  {found}\n"
     ours, theirs = found.variant, found.origin
     why = "as it was asked for" if found.is_asked else _BY[found.pin["by"]]
     lines = [

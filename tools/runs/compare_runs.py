@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class Group:
 
     variant: str
     runs: tuple[Run, ...]
+    repeated: tuple[str, ...] = ()
+    """Of which seeds there are several records, and which was taken."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -119,20 +121,39 @@ class Refusal:
 def groups(runs: Iterable[Run], *, of_origin: bool = False) -> list[Group]:
     """The runs of one variant, grouped: equal settings, data, sources, packages, flags and origin.
 
-    Runs with the same seed are not independent: only the longest counts. The groups with most seeds
+    Runs with the same seed are not independent: only the longest counts, of equally long ones the
+    first by name, and the group says so. The groups with most seeds
     come first, then those with most tokens. Of an origin (`of_origin`), what its own runs are
     compared with does not matter.
     """
-    by_key: dict[str, dict[int, Run]] = {}
+    by_key: dict[str, dict[int, list[Run]]] = {}
     for run in sorted(runs, key=lambda run: (-run.tokens, run.run)):
         key = experiment_key(run) + ("" if of_origin else json_line(_compared_with(run)))
-        by_key.setdefault(key, {}).setdefault(run.seed, run)
-    keyed = [
-        (key, Group(runs[min(runs)].variant, tuple(runs[seed] for seed in sorted(runs))))
-        for key, runs in by_key.items()
-    ]
+        by_key.setdefault(key, {}).setdefault(run.seed, []).append(run)
+    keyed = [(key, _group(runs)) for key, runs in by_key.items()]
     keyed.sort(key=lambda pair: (-len(pair[1].runs), -pair[1].runs[0].tokens, pair[0]))
     return [group for _, group in keyed]
+
+
+def _group(by_seed: Mapping[int, Sequence[Run]]) -> Group:
+    """The first run of each seed."""
+    taken = tuple(by_seed[seed][0] for seed in sorted(by_seed))
+    repeated = []
+    for run in taken:
+        if others := by_seed[run.seed][1:]:
+            unlike = any(_losses(other) != _losses(run) for other in others)
+            how = ", with other losses" if unlike else ", with the same losses"
+            names = ", ".join(other.run for other in others)
+            repeated.append(
+                f"{run.variant} has {len(others) + 1} records of seed {run.seed}{how}: "
+                f"{run.run} is taken, {names} left out"
+            )
+    return Group(taken[0].variant, taken, tuple(repeated))
+
+
+def _losses(run: Run) -> list[tuple[float, ...]]:
+    """What a run measured at which steps, without the time that it took."""
+    return [(point[0], *point[3:]) for points in (run.curve, run.heldout) for point in points]
 
 
 def _compared_with(run: Run) -> list[str]:
@@ -221,7 +242,9 @@ def read(axis: str, variant: Group, origin: Group) -> Reading | str:
     A sentence with the reason if there is no such reading. If each of the variant's seeds has its
     pair, the test is of the pairs, and the origin's other seeds are left out.
     """
+    repeated = [*variant.repeated, *origin.repeated]
     notes, origin, is_paired = _paired_seeds(variant, origin)
+    notes = repeated + notes
     runs = [*variant.runs, *origin.runs]
     if axis == "FLOPs" and not all(run.flops_per_token for run in runs):
         return "a run does not tell its FLOPs per token"

@@ -156,6 +156,23 @@ def placed(heldout: Points, curve: Points, config: Mapping[str, Any]) -> Iterato
                 return
 
 
+def learned(heldout: Points, curve: Points) -> Iterator[Fault]:
+    """Faults of the held-out losses: text that was not trained on is not learned far better.
+
+    Overfitting only raises them, and what a training loss has besides is less than half of it.
+    """
+    steps = [point[0] for point in curve]
+    for row in heldout:
+        at = bisect_left(steps, row[0])
+        least = min(point[3] for point in curve[max(at - 2, 0) : at + 2])
+        if row[3] < least / 2:
+            yield (
+                "heldout",
+                f"has the loss {row[3]:g} at step {row[0]:g}, not half of the curve's {least:g}",
+            )
+            return
+
+
 def averaged(
     final: Mapping[str, float | None], heldout: Points, config: Mapping[str, Any]
 ) -> Iterator[Fault]:

@@ -40,10 +40,32 @@ def with_results(text: str, entry: Entry, runs: Iterable[Run]) -> str:
     return text if after == before else changed(text, entry, {"results": after}, after="verdict")
 
 
+def untrue(entry: Entry, runs: Sequence[Run]) -> str:
+    """What an entry should say in the brackets, where it says something else; empty if it is true.
+
+    Args:
+        entry: the entry; one without recorded results says nothing.
+        runs: all summaries.
+    """
+    had = _RECORDED.findall(entry.results)
+    if not had:
+        return ""
+    if len(had) > 1:
+        return "has recorded results twice: remove those that are not of its runs"
+    if not any(run.variant == entry.name for run in runs):
+        return f"has recorded results, and no run of {entry.name} is recorded: remove the brackets"
+    true = f"[recorded: {measured(entry, runs)}]"
+    return "" if had == [true] else f"its runs give other results: write {true}"
+
+
 def measured(entry: Entry, runs: Sequence[Run]) -> str:
     """A sentence on the group with most seeds; compared with its origin at equal tokens, if any."""
     found = outcomes([run for run in runs if run.variant == entry.name], runs)[0]
     shape = _shape(found.variant)
+    repeated = found.variant.repeated
+    if isinstance(found, Comparison):
+        repeated += found.origin.repeated
+    shape = "; ".join((shape, *repeated))
     if isinstance(found, Comparison):
         claim = sentence(found.readings["tokens"], entry.name, found.origin.variant)
         return f"{shape}; {claim}; against {found.against}"

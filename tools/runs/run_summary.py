@@ -289,6 +289,7 @@ def _recomputed(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from faults
         return
     yield from recompute.placed(heldout, curve, config)
+    yield from recompute.learned(heldout, curve)
     yield from recompute.averaged(final, heldout, config)
     yield from recompute.evaluated(heldout, values["heldout_targets"], config)
 

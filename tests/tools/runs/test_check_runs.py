@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.tools.runs.conftest import GIT, entry
-from tools.runs import check_ledger
+from tools.ledger.ledger import load_ledger
+from tools.runs import check_ledger, results, run_summary
 from tools.runs.kept_sources import digest_of, sha256
 from tools.runs.run_summary import KEYS
 
@@ -182,6 +183,10 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"heldout": [[50, 5001, 50.0, 7.5, 3.0], [100, 10_000, 100.0, 5.0, 2.0]]},
         "heldout: has 5,001 tokens at step 50 of 100 tokens each",
     ),
+    "a held-out loss far below the curve": (
+        {"heldout": [[50, 5000, 50.0, 2.0, 0.8], [100, 10_000, 100.0, 5.0, 2.0]]},
+        "heldout: has the loss 2 at step 50, not half of the curve's ",
+    ),
     "an evaluation at another time": (
         {"heldout": [[50, 5000, 10.0, 7.5, 3.0], [100, 10_000, 100.0, 5.0, 2.0]]},
         "heldout: has 10 seconds at step 50, but the curve has ",
@@ -339,6 +344,37 @@ def test_one_run_recorded_as_several_seeds(archive):
     told = f"has the losses of {RUNS}/moe/moe-0.json, whose seed is another"
     message = f"26: curve: {told}: remove the copy, or run it itself"
     assert faults(archive) == [f"moe/moe-{seed}.json:{message}" for seed in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        (
+            (" bits per byte", "9 bits per byte"),
+            "its runs give other results: write [rec",
+        ),
+        (("seeds 0, 1, 2", "seeds 0, 1, 2, 3"), "its runs give other results: write "),
+        (("[rec", "[recorded: p = 0.001] [rec"), "has recorded results twice: remove those "),
+    ],
+)
+def test_results_that_are_not_those_of_the_runs(archive, wrong, told):
+    runs, _ = run_summary.load_all(archive.root)
+    entries = load_ledger(archive.root)
+    moe = next(entry for entry in entries if entry.name == "moe")
+    true = f"Slow. [recorded: {results.measured(moe, runs)}] See the note."
+    fork = {"forked_at": archive.commit[:12]}
+    archive.write_ledger(entry("base"), entry("moe", **fork, results=true))
+    assert faults(archive) == []
+    archive.write_ledger(entry("base"), entry("moe", **fork, results=true.replace(*wrong)))
+    (found,) = faults(archive)
+    assert f"moe: results: {told}" in found
+    # Whose runs are gone has no results.
+    recorded = entry("moe", **fork, results="[recorded: p = 0.001]")
+    archive.write_ledger(entry("base"), recorded)
+    for path in (archive.root / RUNS / "moe").iterdir():
+        path.unlink()
+    (found,) = faults(archive)
+    assert "moe: results: has recorded results, and no run of moe is recorded: remove" in found
 
 
 def test_a_pin_that_the_ledger_never_said(archive):

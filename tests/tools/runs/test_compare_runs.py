@@ -12,8 +12,9 @@ from scipy import stats as reference
 
 from tests.tools.runs.conftest import compared, entry, reading, rows
 from tools.common.errors import ToolError
+from tools.ledger.ledger import load_ledger
 from tools.runs import claim as command
-from tools.runs import record, run_summary
+from tools.runs import record, results, run_summary
 from tools.runs.claim import claims, render
 from tools.runs.compare_runs import AXES, Comparison, amount, compare, groups, p_value, sentence
 from tools.runs.stats import Sample, value_at, welch
@@ -228,6 +229,24 @@ def test_a_seed_run_twice_counts_once(seeds):
     for name in ("moe-0", "moe-1"):
         (seeds.root / f"docs/reports/runs/moe/{name}.json").unlink()
     assert readings(seeds)["tokens"].variant.n == 1
+
+
+def test_a_claim_says_which_record_of_a_seed_it_took(seeds, capsys):
+    seeds.write_summary("moe", "again", seed=2, bpb=1.5)
+    seeds.write_summary("base", "old", seed=1, bpb=1.9)
+    told = [
+        "moe has 2 records of seed 2, with other losses: again is taken, moe-2 left out",
+        "base has 2 records of seed 1, with other losses: base-1 is taken, old left out",
+    ]
+    assert list(readings(seeds)["tokens"].notes)[:2] == told
+    runs = run_summary.load_all(seeds.root)[0]
+    moe = next(e for e in load_ledger(seeds.root) if e.name == "moe")
+    assert all(f"; {words}; " in results.measured(moe, runs) for words in told)
+    # Where there is nothing to compare with, too.
+    for path in (seeds.root / "docs/reports/runs/base").iterdir():
+        path.unlink()
+    assert command.main(["moe", "--root", str(seeds.root)]) == 0
+    assert f"\n  {told[0]}\n" in capsys.readouterr().out
 
 
 def test_seeds_without_spread_are_no_claim(workspace):

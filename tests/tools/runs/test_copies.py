@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,53 @@ def test_a_copy_under_another_seed(way):
     assert not found(Seen("a", 0, own), Seen("b", 0, other))
 
 
+def smooth(losses: list[float], width: int) -> list[float]:
+    reach = width // 2
+    windows = (losses[max(0, i - reach) : i + reach + 1] for i in range(len(losses)))
+    return [sum(window) / len(window) for window in windows]
+
+
+def mirrored(losses: list[float], order: int) -> list[float]:
+    """The noise on the trend as it was, or turned over: `order` -1 is backwards, 1 is negated."""
+    trend = smooth(losses, 15)
+    noise = [loss - level for loss, level in zip(losses, trend, strict=True)]
+    noise = noise[::-1] if order < 0 else [-value for value in noise]
+    return [level + value for level, value in zip(trend, noise, strict=True)]
+
+
+def means(losses: list[float], count: int) -> list[float]:
+    width = len(losses) // count
+    return [sum(losses[i : i + width]) / width for i in range(0, len(losses), width)]
+
+
+TRICKS: dict[str, Callable[[list[float], list[float], list[float]], list[float]]] = {
+    "a mean of 3 neighbours": lambda x, *_: smooth(x, 3),
+    "a mean of 15 neighbours": lambda x, *_: smooth(x, 15),
+    "one point later": lambda x, *_: [0.97 * loss for loss in (*x[1:], x[-1])],
+    "noise negated": lambda x, *_: mirrored(x, 1),
+    "noise backwards": lambda x, *_: mirrored(x, -1),
+    "points swapped in pairs": lambda x, *_: [x[i ^ 1] + i / 1e5 for i in range(len(x))],
+    "in 100 points": lambda x, *_: means(x, 100),
+    "in 50 points": lambda x, *_: means(x, 50),
+    "in turn from three seeds": lambda *seeds: [
+        seeds[i % 3][i] + i / 5e4 for i in range(len(seeds[0]))
+    ],
+    "a mean of three seeds": lambda *seeds: [sum(x) / 3 for x in zip(*seeds, strict=True)],
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_the_recorded_runs_in_disguise(trick):
+    runs = [run for run in run_summary.load_all(ROOT)[0] if run.variant in ("base", "moe")]
+    groups = [runs[i : i + 3] for i in range(0, len(runs), 3)]
+    assert len(groups) == 4
+    for group in groups:
+        losses = TRICKS[trick](*([point[3] for point in run.curve] for run in group))
+        forged = [[i, i, i + 0.5, loss] for i, loss in enumerate(losses, 1)]
+        found = copies([*map(seen, group), Seen("forged", 99, forged)])
+        assert found.keys() == {"forged"}, group[0].run
+
+
 @pytest.mark.parametrize("points", [36, 40, 100, 200])
 @pytest.mark.parametrize("noise", [0.3, 0.01, 1e-3, 1e-4])
 def test_different_seeds_are_no_copies(points, noise):
@@ -117,8 +165,29 @@ def test_one_run_under_two_names():
     assert not found(Seen("a", 0, own), Seen("b", 0, changed(own)))
 
 
+def test_one_seed_with_other_held_out_losses():
+    """It would replace the run in a claim; where a run drifts, what is held out drifts too."""
+    heldout_of = heldout(*OWN)
+    better = heldout(*(loss * 0.99 for loss in OWN))
+    own = curve(0)
+    same, drifted = changed(own), changed(own, blur=0.03)
+    for experiment, other, losses, is_refused in (
+        ("e", same, better, True),
+        ("f", same, better, False),
+        ("e", same, heldout_of, False),
+        ("e", drifted, better, False),
+        ("e", drifted, heldout(*(loss * 0.8 for loss in OWN)), True),
+    ):
+        first = Seen("a", 0, own, heldout_of, experiment="e")
+        second = Seen("b", 0, other, losses, experiment=experiment)
+        told = copies([first, second]).get("b")
+        assert (told is not None) == is_refused, (experiment, losses)
+        assert told is None or told.key == "heldout"
+
+
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "its data": ({"data": "text"}, {"data": "another"}, "which read other data"),
+    "its learning rate": ({"rate": 0.01}, {"rate": 9.0}, "whose learning rate is another"),
     "its model": ({"model": ("{}", "1")}, {"model": ("[]", "2")}, "whose model is another"),
     "no more than how to compute it": ({"model": ("{}", "1")}, {"model": ("[]", "1")}, ""),
     "no more than the count of FLOPs": ({"model": ("{}", "1")}, {"model": ("{}", "2")}, ""),
