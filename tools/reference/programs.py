@@ -21,8 +21,8 @@ from tools.common.errors import ToolError
 from tools.reference.help_text import Help, parse
 
 TEMPLATE = "experiments/grug/base/launch.py"
-# What people don't start: it runs only in a launch bundle, where its --help is the packed program's;
-# or another tool starts it, and talks to it.
+# What people don't start: the one runs in launch bundles alone, where its --help is the packed
+# program's; the other is started by a tool, which talks to it.
 INTERNAL = {"tools/bundle/run.py", "tools/diff/plan_worker.py"}
 TIMEOUT = 120  # seconds that a program may take to print its help
 

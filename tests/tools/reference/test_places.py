@@ -29,6 +29,7 @@ OTHERS = {
     ("tools.launch.remote", "topology"): "devices",
     ("tools.launch.remote", "on"): "an engine",
     ("tools.site.links", "url"): "an address in the pages, which nothing opens",
+    ("tools.site.splice", "url"): "the same",
 }
 # Programs without flags of their own, and those that read theirs by tyro.
 NO_PARSER = {"tools.common.checkout", "tools.ledger.sizes", "tools.launch.main", "tools.corpus"}
