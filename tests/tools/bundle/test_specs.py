@@ -94,8 +94,8 @@ def test_shells_and_python_read_the_scripts(name):
     assert tuple(ast.literal_eval(given[0])) == HOSTILE
 
 
-# As srun does with --kill-on-bad-exit: it runs a process for each of $CODES, which ends so, and ends
-# with the highest code of all.
+# As srun does with --kill-on-bad-exit: it runs a process for each of $CODES, which ends so, and its
+# own code is the highest of all.
 SRUN = """#!/bin/bash
 printf '%s\\0' "$1" "$2" >>calls
 highest=0

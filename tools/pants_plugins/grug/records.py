@@ -19,7 +19,7 @@ from pants.option.option_types import SkipOption
 from pants.option.subsystem import Subsystem
 from pants.util.logging import LogLevel
 
-from grug.tool import OwnTool
+from grug.tool import STATISTICS, OwnTool
 from grug.workspace import GrugSubsystem
 
 # Tools whose command `check` is run: `runs` checks the ledger and the run summaries.
@@ -62,6 +62,7 @@ async def lint_records(request: RecordsRequest.Batch[str, Any]) -> LintResult:
                 tool,
                 argv,
                 description=f"Check with tools/{tool}",
+                requirements=STATISTICS if tool == "runs" else (),
                 asks_git=True,
                 fresh=True,
             ),

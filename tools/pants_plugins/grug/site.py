@@ -47,15 +47,13 @@ from pants.util.logging import LogLevel
 
 from grug.diff import DiffPlan, DiffReport, DiffRequest, Tree, TreeRequest
 from grug.refusals import Refused
-from grug.tool import OwnTool, ToolResult, tool_pex
+from grug.tool import STATISTICS, OwnTool, ToolResult, tool_pex
 from grug.variants import AllVariants, Ledger, VariantList, VariantListRequest
 from grug.workspace import GrugSubsystem
 
 logger = logging.getLogger(__name__)
 
 SITE_RESOLVE = "docs"
-# Third-party packages that tools/runs/ uses for statistics.
-STATISTICS = ("numpy", "scipy")
 
 
 class SiteError(Refused):

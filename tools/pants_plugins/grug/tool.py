@@ -32,6 +32,8 @@ from grug.workspace import GrugSubsystem
 TOOLS_RESOLVE = "tools"
 # The resolve from which the workspace's own tools get their packages.
 RUNS_IN = "cpu"
+# Third-party packages that tools/runs/ uses for statistics.
+STATISTICS = ("numpy", "scipy")
 # The other packages that each package of tools imports, directly or indirectly.
 IMPORTS = {
     "bundle": ("common", "start"),
