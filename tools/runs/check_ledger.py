@@ -96,10 +96,10 @@ def verdicts(entries: Iterable[Entry]) -> list[Fault]:
     ]
 
 
-def recorded(entries: Iterable[Entry], runs: Sequence[run_summary.Run]) -> Iterator[Fault]:
+def recorded(entries: Sequence[Entry], runs: Sequence[run_summary.Run]) -> Iterator[Fault]:
     """Entries whose results in brackets, which people do not write, are not those of their runs."""
     for entry in entries:
-        if words := results.untrue(entry, runs):
+        if words := results.untrue(entry, entries, runs):
             yield LEDGER, entry.lines["results"], f"{entry.name}: results: {words}"
 
 

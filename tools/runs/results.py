@@ -40,11 +40,12 @@ def with_results(text: str, entry: Entry, runs: Iterable[Run]) -> str:
     return text if after == before else changed(text, entry, {"results": after}, after="verdict")
 
 
-def untrue(entry: Entry, runs: Sequence[Run]) -> str:
+def untrue(entry: Entry, entries: Iterable[Entry], runs: Sequence[Run]) -> str:
     """What an entry should say in the brackets, where it says something else; empty if it is true.
 
     Args:
         entry: the entry; one without recorded results says nothing.
+        entries: the ledger. Results may say the earlier names of experiments that were renamed.
         runs: all summaries.
     """
     had = _RECORDED.findall(entry.results)
@@ -55,7 +56,10 @@ def untrue(entry: Entry, runs: Sequence[Run]) -> str:
     if not any(run.variant == entry.name for run in runs):
         return f"has recorded results, and no run of {entry.name} is recorded: remove the brackets"
     true = f"[recorded: {measured(entry, runs)}]"
-    return "" if had == [true] else f"its runs give other results: write {true}"
+    said = had[0]
+    for name, earlier in ((other.name, n) for other in entries for n in other.earlier_names):
+        said = re.sub(rf"(?<![\w-]){re.escape(earlier)}(?![\w-])", name, said)
+    return "" if true in (had[0], said) else f"its runs give other results: write {true}"
 
 
 def measured(entry: Entry, runs: Sequence[Run]) -> str:

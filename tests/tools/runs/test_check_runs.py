@@ -377,6 +377,17 @@ def test_results_that_are_not_those_of_the_runs(archive, wrong, told):
     assert "moe: results: has recorded results, and no run of moe is recorded: remove" in found
 
 
+def test_results_may_say_the_name_that_an_experiment_had(archive):
+    runs, _ = run_summary.load_all(archive.root)
+    moe = next(entry for entry in load_ledger(archive.root) if entry.name == "moe")
+    said = f"[recorded: {results.measured(moe, runs)}]".replace("moe", "experts")
+    fields = {"forked_at": archive.commit[:12], "results": said}
+    archive.write_ledger(entry("base"), entry("moe", **fields))
+    assert "its runs give other results" in faults(archive)[0]
+    archive.write_ledger(entry("base"), entry("moe", renamed_from="experts", **fields))
+    assert faults(archive) == []
+
+
 def test_a_pin_that_the_ledger_never_said(archive):
     """Whoever may choose the state of the origin may choose the one that is worst."""
     (archive.root / "experiments/grug/base/model.py").write_bytes(b"WIDTH = 1\n")
