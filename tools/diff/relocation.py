@@ -1,7 +1,7 @@
 """Proves that what moved can stand where it stands now.
 
-A definition may pass what cannot see it (tools/diff/order.py). All else that moved is a change of
-order: statements in whole, and of definitions the lines before their bodies.
+A definition may pass definitions that cannot see it (tools/diff/order.py). All else that moved is a
+change of order: statements in whole, and of definitions the lines before their bodies.
 """
 
 from __future__ import annotations
