@@ -190,9 +190,13 @@ def continuation(model: Transformer, cfg: TrainConfig) -> str:
     prompt_length = min(end, 48, cfg.sequence_length // 2)
     prompt = store.array("heldout/tokens")[:prompt_length].read().result().tolist()
     tokenizer = store.tokenizer()
-    learned = tokenizer.decode(sample(model, prompt, cfg))
+    learned, document = sample(model, prompt, cfg), store.document_token
+    is_ended = document in learned
+    if is_ended:
+        learned = learned[: learned.index(document)]
     beginning = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
-    return f"{beginning}\n--- the model goes on ---\n{learned}\n---"
+    end = "--- the model ends the document ---" if is_ended else "---"
+    return f"{beginning}\n--- the model goes on ---\n{tokenizer.decode(learned)}\n{end}"
 
 
 def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) -> None:
