@@ -35,7 +35,7 @@ METRICS = {
     *(f"throughput/{name}" for name in ("tokens_per_second", "step_time", "loading_time")),
     *(f"throughput/{name}" for name in ("total_tokens", "flops_per_token")),
 }
-HELD_OUT = {f"eval/{name}" for name in ("loss", "bpb", "targets", "bytes")}
+HELD_OUT = {f"eval/{name}" for name in ("loss", "bpb", "targets", "ends", "bytes")}
 EMA = {"eval/ema/loss", "eval/ema/bpb"}
 
 

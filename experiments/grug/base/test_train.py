@@ -291,7 +291,8 @@ def test_one_line_per_step_with_the_promised_keys(whole):
     always = {"step", "train/loss", "train/grad_norm", "optim/learning_rate"}
     always |= {f"throughput/{name}" for name in throughput}
     held_out = {
-        f"eval/{name}" for name in ("loss", "bpb", "targets", "bytes", "ema/loss", "ema/bpb")
+        f"eval/{name}"
+        for name in ("loss", "bpb", "targets", "ends", "bytes", "ema/loss", "ema/bpb")
     }
     for line in lines:
         assert set(line) == always | (held_out if line["step"] in (3, 6) else set())

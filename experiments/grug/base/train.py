@@ -385,7 +385,8 @@ class Evaluator:
         self.sums = make_eval_step()
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets` and `eval/bytes`.
+        """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets`, of which `eval/ends`
+        are ends of documents, and `eval/bytes`.
 
         With an EMA in the state, the first two also under `eval/ema/`.
         """
@@ -403,6 +404,7 @@ class Evaluator:
                     f"{prefix}bpb": nats / byte_count / math.log(2),
                 }
                 metrics |= {"eval/targets": targets, "eval/bytes": byte_count}
+                metrics["eval/ends"] = float(self.rows.is_end.sum())
         return metrics
 
 
