@@ -23,8 +23,8 @@ from tests.contract.products import Uncountable, product_flops
 
 # Room for what is no weight's product; a forgotten matrix of the small model is ten times as much.
 TOLERANCE = 0.003
-# So many that padding of the experts' buffers, less than a block per expert, does not count.
-ROWS = 2**20
+# So many per batch that padding of the experts' buffers, a block per expert, hardly counts.
+TOKENS = 2**20
 
 
 def odd_model(variant: Variant) -> Any:
@@ -41,7 +41,7 @@ def counted(variant: Variant, model: Any, length: int) -> float:
     """
     resolved = dataclasses.replace(model, remat_layers=0, loss_chunk=length)
     cfg = dataclasses.replace(
-        variant.presets()[0], model=resolved, batch_size=ROWS, sequence_length=length
+        variant.presets()[0], model=resolved, batch_size=TOKENS // length, sequence_length=length
     )
     cfg = variant.launch.resolve(cfg)
     mesh = make_abstract_mesh(variant, mesh_sizes(variant, {}))
@@ -54,7 +54,7 @@ def counted(variant: Variant, model: Any, length: int) -> float:
             flops = product_flops(lambda *x: variant.train.loss_sums(*x, 1e-4), initial, batch)
         except Uncountable as reason:
             pytest.fail(f"the matrix products cannot be counted: {reason}; exempt the variant")
-    return 3 * flops / (ROWS * length)
+    return 3 * flops / TOKENS
 
 
 def assert_stated(what: str, stated: float, expected: float, remedy: str) -> None:
@@ -107,9 +107,7 @@ def test_a_query_meets_as_many_keys_as_the_config_says(variant):
     sizes = {"vocab_size": length + 61, "d_model": 32, "n_layers": period, "head_dim": 8}
     cfg = small_model(variant, **sizes, d_ff=32, query_chunk=length // 2)
     with jax.set_mesh(make_mesh(variant)):
-        model = jax.jit(
-            lambda: variant.model.Transformer.init(cfg, key=jax.random.PRNGKey(0))
-        )()
+        model = jax.jit(lambda: variant.model.Transformer.init(cfg, key=jax.random.PRNGKey(0)))()
         measure = meets(variant, cfg, length)
         for at in (length // 3, length - 1):
             places = [measure(alone(model, place), at) for place in range(period)]

@@ -72,13 +72,13 @@ def test_the_gradient_of_the_loss_is_its_own(model, inputs, z_loss):
         part = {k: g if k == name else jax.tree.map(jnp.zeros_like, g) for k, g in gradient.items()}
         norm = float(jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(part))))
         step = 1e-2 * float(loss(differentiable)) / norm**2  # moves the loss by a hundredth
-        ends = [
-            float(loss(jax.tree.map(lambda x, g, way=way: x + way * step * g, differentiable, part)))
-            for way in (1, -1)
-        ]
-        expected, slope = norm**2, (ends[0] - ends[1]) / (2 * step)
-        assert slope == pytest.approx(expected, rel=0.02), (
-            f"the loss changes {slope / expected:.3f} times as fast along its gradient with "
+
+        def moved(step: float, part: dict[str, Any] = part) -> float:
+            return float(loss(jax.tree.map(lambda x, d: x + step * d, differentiable, part)))
+
+        slope = (moved(step) - moved(-step)) / (2 * step)
+        assert slope == pytest.approx(norm**2, rel=0.02), (
+            f"the loss changes {slope / norm**2:.3f} times as fast along its gradient with "
             f"respect to {name} as the gradient says: the backward pass lacks what the forward "
             "pass does to the logits, in model.py"
         )

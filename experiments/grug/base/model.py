@@ -26,7 +26,7 @@ Words of JAX's explicit sharding (docs.jax.dev/en/latest/notebooks/explicit-shar
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -103,7 +103,7 @@ class ModelConfig:
     """Fields that a mesh axis divides, and the axis."""
 
     def keys(self, position: int) -> float:
-        """Keys that the query at a position meets, a mean over layers: all but those after it."""
+        """Keys that the query at a position meets, as a mean over layers."""
         return float(position + 1)
 
     def flops_per_token(self, sequence_length: int) -> float:
@@ -438,11 +438,11 @@ class Transformer(eqx.Module):
         return total, jax.lax.stop_gradient(cross_entropy)
 
 
-Carry = TypeVar("Carry")
-
-
-def scan_layers(
-    layer: Callable[[Carry, Block], Carry], carry: Carry, blocks: tuple[Block, ...], cfg: ModelConfig
+def scan_layers[Carry](
+    layer: Callable[[Carry, Block], Carry],
+    carry: Carry,
+    blocks: tuple[Block, ...],
+    cfg: ModelConfig,
 ) -> Carry:
     """Applies `layer` with every block in turn, PERIOD layers compiled once for all of them.
 
