@@ -1,4 +1,4 @@
-"""The count of matrix products, against XLA's where that is exact, and in what XLA counts wrongly."""
+"""The count of matrix products: as XLA has it where that is exact, and where it is not."""
 
 from collections.abc import Callable
 from functools import partial

@@ -164,7 +164,9 @@ def test_a_new_weight_is_in_a_group_or_refused():
     stacked = jax.tree.map(lambda x: jnp.stack([x, x]), one)
     vectors = groups_of(dataclasses.replace(one, blocks=stacked))
     assert len(vectors) == 6 and set(vectors.values()) == {"vector"}
-    unnamed = dataclasses.replace(one, blocks=dataclasses.replace(stacked, gate=jnp.ones((2, 8, 4))))
+    unnamed = dataclasses.replace(
+        one, blocks=dataclasses.replace(stacked, gate=jnp.ones((2, 8, 4)))
+    )
     with pytest.raises(ValueError, match=r"blocks.gate of shape \(2, 8, 4\) is in no group"):
         groups_of(unnamed)
 
