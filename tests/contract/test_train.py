@@ -50,6 +50,26 @@ def test_a_step_is_finite(steps):
     assert moved, "three steps leave every weight as it was"
 
 
+@pytest.mark.contract("weights-learn")
+def test_every_weight_learns(steps):
+    """Weight decay shrinks an array that no gradient reaches, but keeps its proportions."""
+    first, last = steps.states[0], steps.states[-1]
+
+    def learned(before: np.ndarray, after: np.ndarray) -> bool:
+        before, after = before.ravel(), after.ravel()
+        largest = np.argmax(np.abs(before))
+        share = after[largest] / before[largest] if before[largest] else 0.0
+        if before.size == 1:
+            return bool((after != before).all())
+        return not np.allclose(after, share * before, rtol=1e-5, atol=1e-7)
+
+    idle = [n for n in first if n.startswith("model/") and not learned(first[n], last[n])]
+    assert not idle, (
+        f"three steps teach these nothing: {', '.join(idle)}; the loss does not depend on them. "
+        "Use them or remove them, in model.py"
+    )
+
+
 @pytest.mark.contract("finite-step")
 def test_the_same_seed_gives_the_same_steps(variant, run_config, steps, one_device):
     again = take_steps(variant, run_config, 2)

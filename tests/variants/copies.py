@@ -1,5 +1,6 @@
 """Copies of base with edits, as a researcher would make them, held to the contract."""
 
+import difflib
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-BASE = "experiments/grug/base"
+BASE = Path("experiments/grug/base")
 SHARED = ("tools/locks/cpu.lock",)  # what a run's record digests
 
 
@@ -16,9 +17,37 @@ SHARED = ("tools/locks/cpu.lock",)  # what a run's record digests
 class Edit:
     """One replacement in one of a copy's files; `old` must be there exactly once."""
 
-    file: str
     old: str
     new: str
+    file: str = "model.py"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An edit made wrongly, and how the contract says so."""
+
+    edits: tuple[Edit, ...]
+    """What is done to the copy, after its own edits."""
+    test: str
+    """The test that must fail, as `FILE::NAME` in tests/contract."""
+    message: str
+    """What its message must match, a regular expression."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a researcher changes in a copy of base: one bucket."""
+
+    bucket: str
+    edits: tuple[Edit, ...]
+    lines: tuple[int, int]
+    """Lines added and removed, so that a change of base that makes the edit longer is seen."""
+    tests: tuple[str, ...]
+    """The part of the contract that is about this bucket, as files of tests/contract or
+    `FILE::NAME`."""
+    red: frozenset[str]
+    """Tests of the copy's own files that the change is meant to break."""
+    faults: dict[str, Fault]
 
 
 @dataclass(frozen=True)
@@ -43,12 +72,28 @@ class Copy:
         command = [sys.executable, *arguments]
         return subprocess.run(command, env=env, capture_output=True, text=True)
 
-    def check_contract(self) -> None:
-        """Fails with the suite's own words unless every check passes."""
-        tests = sorted(str(path) for path in Path("tests/contract").glob("test_*.py"))
-        result = self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    def pytest(self, *tests: str) -> subprocess.CompletedProcess[str]:
+        """Runs tests of the workspace, or the copy's own."""
+        return self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+
+    def check_contract(self, *tests: str) -> None:
+        """Fails with the suite's own words unless these checks pass; without names, all do."""
+        suite = Path("tests/contract")
+        names = [str(suite / test) for test in tests] or sorted(map(str, suite.glob("test_*.py")))
+        result = self.pytest(*names)
         assert result.returncode == 0, result.stdout[-10_000:] + result.stderr[-2_000:]
         assert " passed" in result.stdout
+
+    def changed_lines(self) -> tuple[int, int]:
+        """Lines that the copy has added to base's files, and removed from them."""
+        added = removed = 0
+        for path in sorted(self.directory.rglob("*.py")):
+            ours = path.read_text().splitlines()
+            theirs = (BASE / path.relative_to(self.directory)).read_text().splitlines()
+            for line in list(difflib.unified_diff(theirs, ours, n=0))[2:]:
+                added += line.startswith("+")
+                removed += line.startswith("-")
+        return added, removed
 
 
 def make_copy(root: Path, name: str, edits: Iterable[Edit]) -> Copy:

@@ -24,13 +24,17 @@ CHECKS: dict[str, str] = {
     "ema": "The EMA is the running average of the weights and changes no loss.",
     "files": "The files of base are there, within their bounds of length.",
     "finite-step": "A step is finite and the same bit for bit when made again.",
+    "flops": "flops_per_token is what the matrix products of the model come to.",
     "help": "--help names every flag; --plan tells sizes and allocates nothing.",
+    "keys": "A query meets as many keys as the config says, in rows of any length.",
+    "loss": "The loss is that of the logits, and its gradient its own.",
     "loss-falls": "The loss falls on real text, below what token frequencies alone give.",
     "metrics": "A run writes one line per step with every metric that base promises.",
     "plan": "The plan compiles the step that runs, and says whether it fits.",
     "presets": "The presets are tiny, 130m, 350m and 1b.",
     "record": "A run's record holds its sources, config, lock and versions.",
     "resume": "An interrupted and resumed run is the uninterrupted one bit for bit.",
+    "weights-learn": "Every array of the model changes in training by more than its decay.",
 }
 """Each check by name, with one line on what must hold."""
 

@@ -102,14 +102,19 @@ class ModelConfig:
     SPLIT = {"d_model": "data", "n_kv_heads": "model", "d_ff": "model", "vocab_size": "model"}
     """Fields that a mesh axis divides, and the axis."""
 
+    def keys(self, position: int) -> float:
+        """Keys that the query at a position meets, as a mean over layers."""
+        return float(position + 1)
+
     def flops_per_token(self, sequence_length: int) -> float:
         """Training FLOPs per token: 6 per matrix weight (PaLM, arXiv:2204.02311, appendix B).
 
-        Attention counts the causal half only, (S + 1) / 2 keys per query. Document boundaries
-        reduce it further; that is not counted, so that a run's MFU does not depend on its text.
+        Attention counts the keys of `keys` alone. Document boundaries leave fewer; that is not
+        counted, so that a run's MFU does not depend on its text.
         """
         attention = 2 * self.d_model * (self.n_heads + self.n_kv_heads) * self.head_dim
-        scores = 2 * self.n_heads * self.head_dim * (sequence_length + 1) / 2
+        keys = sum(map(self.keys, range(sequence_length))) / sequence_length
+        scores = 2 * self.n_heads * self.head_dim * keys
         mlp = 2 * self.d_model * self.d_ff
         return 6.0 * (self.n_layers * (attention + scores + mlp) + self.d_model * self.vocab_size)
 
@@ -184,6 +189,15 @@ def gather_shards(weight: Array, spec: P) -> Array:
     return jax.reshard(jax.shard_map(local, out_specs=whole)(weight), unsummed)
 
 
+def for_products(x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+    """x for a layer's products with weights that `model` splits: call it once, before the first.
+
+    Each product's gradient of x is a sum over `model`. Declared `reduced`, the gradients of all
+    products are added first, and only their sum crosses `model`.
+    """
+    return jax.reshard(x, P(BATCH, None, None, reduced={"model"}))
+
+
 class RMSNorm(eqx.Module):
     """Root-mean-square norm over the last axis (arXiv:1910.07467), statistics in float32."""
 
@@ -249,54 +263,40 @@ class Attention(eqx.Module):
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
     ) -> Float[Array, "B S D"]:
         by_head = P(None, "model", None)
-        # q, k and v each add to x's gradient; it crosses `model` once, as their sum.
-        x = jax.reshard(x, P(BATCH, None, None, reduced={"model"}))
+        x = for_products(x)
         q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q, by_head, x.dtype))
         k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
         v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
-        y = attend(q, k, v, segment_ids, self.query_chunk)
+        # Nothing of another row or head is needed: each device attends over its own.
+        y = jax.shard_map(self.attend, out_specs=P(BATCH, None, "model", None))(
+            q, k, v, segment_ids
+        )
         w_o = gather(self.w_o, P("model", None, None), x.dtype)
         return jnp.einsum("bsnh,nhd->bsd", y, w_o, out_sharding=P(BATCH, None, None))
 
+    def attend(
+        self,
+        q: Float[Array, "B S N H"],
+        k: Float[Array, "B S K H"],
+        v: Float[Array, "B S K H"],
+        segment_ids: Int[Array, "B S"],
+    ) -> Float[Array, "B S N H"]:
+        """softmax(q k / sqrt(H)) v over the keys of the same document that are not in the future.
 
-def attend(
-    q: Float[Array, "B S N H"],
-    k: Float[Array, "B S K H"],
-    v: Float[Array, "B S K H"],
-    segment_ids: Int[Array, "B S"],
-    chunk: int,
-) -> Float[Array, "B S N H"]:
-    """softmax(q k / sqrt(H)) v over the keys of the same document that are not in the future.
-
-    Attention needs nothing of another row or head, so each device attends over its own (shard_map).
-    """
-    heads, rows = P(BATCH, None, "model", None), P(BATCH, None)
-    local = partial(attend_in_chunks, chunk=chunk)
-    specs = (heads, heads, heads, rows)
-    return jax.shard_map(local, in_specs=specs, out_specs=heads)(q, k, v, segment_ids)
-
-
-def attend_in_chunks(
-    q: Float[Array, "B S N H"],
-    k: Float[Array, "B S K H"],
-    v: Float[Array, "B S K H"],
-    segment_ids: Int[Array, "B S"],
-    *,
-    chunk: int,
-) -> Float[Array, "B S N H"]:
-    """Attention of one device's rows and heads, `chunk` queries at a time.
-
-    A chunk's queries meet the keys up to the chunk's end: scores of the future are not computed.
-    """
-    positions = jnp.arange(q.shape[1])
-    outputs = []
-    for start in range(0, q.shape[1], chunk):
-        queries, keys = slice(start, start + chunk), slice(0, start + chunk)
-        same_document = segment_ids[:, None, queries, None] == segment_ids[:, None, None, keys]
-        causal = positions[None, None, queries, None] >= positions[None, None, None, keys]
-        outputs.append(attend_chunk(q[:, queries], k[:, keys], v[:, keys], same_document & causal))
-    return jnp.concatenate(outputs, axis=1)
+        Attends `query_chunk` queries at a time, to the keys up to the chunk's end: scores of the
+        future are not computed.
+        """
+        positions = jnp.arange(q.shape[1])
+        outputs = []
+        for start in range(0, q.shape[1], self.query_chunk):
+            end = start + self.query_chunk
+            queries, keys = slice(start, end), slice(0, end)
+            mask = segment_ids[:, None, queries, None] == segment_ids[:, None, None, keys]
+            distance = positions[None, None, queries, None] - positions[None, None, None, keys]
+            mask &= distance >= 0
+            outputs.append(attend_chunk(q[:, queries], k[:, keys], v[:, keys], mask))
+        return jnp.concatenate(outputs, axis=1)
 
 
 @jax.checkpoint  # recomputed in the backward pass: only one chunk's scores are in memory at a time
@@ -327,6 +327,7 @@ class MLP(eqx.Module):
         )
 
     def __call__(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+        x = for_products(x)
         up = jnp.einsum("bsd,df->bsf", x, gather(self.w_up, P(None, "model"), x.dtype))
         w_down = gather(self.w_down, P("model", None), x.dtype)
         hidden = jnp.square(jax.nn.relu(up))
@@ -410,16 +411,13 @@ class Transformer(eqx.Module):
         def layer(x: Array, block: Block) -> Array:
             return block(x, rope, segment_ids)
 
-        # The first layers are the ones to recompute: their activations live longest.
-        split, unroll = cfg.remat_layers // PERIOD, cfg.scan_unroll
-        x = scan_layers(jax.checkpoint(layer), x, self.blocks, slice(0, split), unroll)
-        x = scan_layers(layer, x, self.blocks, slice(split, None), unroll)
-        return self.final_norm(x)
+        return self.final_norm(scan_layers(layer, x, self.blocks, cfg))
 
     def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
         """Float32 logits of the next token, all positions at once: for sampling small batches."""
         head = gather(self.head, P(None, "model"), hidden.dtype)
-        return jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
+        products = jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
+        return logits_of(products)
 
     def loss_sums(
         self,
@@ -440,25 +438,34 @@ class Transformer(eqx.Module):
         return total, jax.lax.stop_gradient(cross_entropy)
 
 
-def scan_layers(
-    layer: Callable[[Array, Block], Array],
-    x: Float[Array, "B S D"],
+def scan_layers[Carry](
+    layer: Callable[[Carry, Block], Carry],
+    carry: Carry,
     blocks: tuple[Block, ...],
-    groups: slice,
-    unroll: int,
-) -> Float[Array, "B S D"]:
-    """Applies `layer` to these groups of PERIOD layers, compiled once for all of them."""
-    part = jax.tree.map(lambda weight: weight[groups], blocks)
-    count = len(jax.tree.leaves(part)[0])
-    if count == 0:
-        return x
+    cfg: ModelConfig,
+) -> Carry:
+    """Applies `layer` with every block in turn, PERIOD layers compiled once for all of them.
 
-    def group(x: Array, blocks: tuple[Block, ...]) -> tuple[Array, None]:
-        for block in blocks:
-            x = layer(x, block)
-        return x, None
+    `carry` is x, or a tree of x and whatever else a copy hands from layer to layer.
+    """
 
-    return jax.lax.scan(group, x, part, unroll=min(unroll, count))[0]
+    def scan(layer: Callable[[Carry, Block], Carry], carry: Carry, groups: slice) -> Carry:
+        part = jax.tree.map(lambda weight: weight[groups], blocks)
+        count = len(jax.tree.leaves(part)[0])
+        if count == 0:
+            return carry
+
+        def group(carry: Carry, blocks: tuple[Block, ...]) -> tuple[Carry, None]:
+            for block in blocks:
+                carry = layer(carry, block)
+            return carry, None
+
+        return jax.lax.scan(group, carry, part, unroll=min(cfg.scan_unroll, count))[0]
+
+    # The first layers are the ones to recompute: their activations live longest.
+    split = cfg.remat_layers // PERIOD
+    carry = scan(jax.checkpoint(layer), carry, slice(0, split))
+    return scan(layer, carry, slice(split, None))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
@@ -514,12 +521,17 @@ def loss_and_gradients(
         head = jax.lax.all_gather(head.astype(hidden.dtype), "data", axis=0, tiled=True)
 
         def add_chunk(d_head: Array, inputs: tuple[Array, Array, Array]) -> Any:
-            sums, d_logits = chunk_loss(*inputs, head, z_loss)
+            x, *labels = inputs
+            products = jnp.einsum("td,dv->tv", x, head, preferred_element_type=jnp.float32)
             if not differentiate:
-                return d_head, (sums, None)
-            d_hidden = jnp.einsum("tv,dv->td", d_logits, head)
-            d_head += jnp.einsum("td,tv->dv", inputs[0], d_logits, preferred_element_type=jnp.float32)
-            return d_head, (sums, d_hidden)
+                return d_head, (jnp.stack(chunk_loss(products, *labels, z_loss)), None)
+            loss, pull_back, cross_entropy = jax.vjp(
+                lambda products: chunk_loss(products, *labels, z_loss), products, has_aux=True
+            )
+            d_products = pull_back(jnp.ones_like(loss))[0].astype(x.dtype)
+            d_hidden = jnp.einsum("tv,dv->td", d_products, head)
+            d_head += jnp.einsum("td,tv->dv", x, d_products, preferred_element_type=jnp.float32)
+            return d_head, (jnp.stack([loss, cross_entropy]), d_hidden)
 
         zeros = jnp.zeros(head.shape if differentiate else (), jnp.float32)
         d_head = jax.lax.pcast(zeros, MESH_AXES, to="varying")  # each device adds up its own
@@ -542,35 +554,49 @@ def loss_and_gradients(
     )(hidden, head, targets, weights)
 
 
+def logits_of(products: Float[Array, "*batch V"]) -> Float[Array, "*batch V"]:
+    """Logits from the products of hidden states and head, for the loss and for samples.
+
+    The products themselves. A soft-cap is written here: the loss is differentiated through it.
+    """
+    return products
+
+
 def chunk_loss(
-    hidden: Float[Array, "T D"],
+    products: Float[Array, "T local_V"],
     targets: Int[Array, "T"],
     weights: Float[Array, "T"],
-    head: Float[Array, "D local_V"],
     z_loss: float,
-) -> tuple[Float[Array, "2"], Float[Array, "T local_V"]]:
-    """One device's sums of (loss, cross-entropy) over T tokens, and the gradient of its logits.
+) -> LossSums:
+    """One device's sums of (loss, cross-entropy) over T tokens; the first is differentiated.
 
     Softmax is over all devices' vocabulary entries, so its normaliser is summed over `model`.
     """
-    logits = jnp.einsum("td,dv->tv", hidden, head, preferred_element_type=jnp.float32)
-    largest = jax.lax.pmax(jnp.max(logits, axis=-1), "model")
+    logits = logits_of(products)
+    largest = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(logits, axis=-1)), "model")
     normaliser = jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1)
     log_z = largest + jnp.log(jax.lax.psum(normaliser, "model"))
-    size = head.shape[1]
-    first = size * jax.lax.axis_index("model")  # this device's first vocabulary entry
-    # The target's logit, or 0 where another device holds it, so that the sum over devices is it.
-    index = jnp.where(targets < first, size, targets - first)[:, None]
-    own_logit = jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)
-    target_logit = jax.lax.psum(own_logit[:, 0], "model")
+    first = logits.shape[-1] * jax.lax.axis_index("model")  # this device's first vocabulary entry
+    target_logit = jax.lax.psum(pick(logits, targets - first), "model")
     cross_entropy = weights * (log_z - target_logit)
     loss = jnp.sum(cross_entropy + weights * z_loss * jnp.square(log_z))
-    probabilities = jnp.exp(logits - log_z[:, None])
-    d_logits = probabilities * (1 + 2 * z_loss * log_z)[:, None]
-    is_target = targets[:, None] == (first + jnp.arange(size))[None]
-    d_logits -= is_target.astype(jnp.float32)
-    d_logits = (d_logits * weights[:, None]).astype(hidden.dtype)
-    return jnp.stack([loss, jnp.sum(cross_entropy)]), d_logits
+    return loss, jnp.sum(cross_entropy)
+
+
+@jax.custom_jvp
+def pick(logits: Float[Array, "T local_V"], entry: Int[Array, "T"]) -> Float[Array, "T"]:
+    """Each token's logit of one entry, or 0 where another device holds it."""
+    size = logits.shape[-1]
+    index = jnp.where(entry < 0, size, entry)[:, None]
+    return jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)[:, 0]
+
+
+@pick.defjvp
+def _pick_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
+    """Backwards a comparison, which fuses with the softmax; JAX's own rule would scatter."""
+    logits, entry = primals
+    is_entry = entry[:, None] == jnp.arange(logits.shape[-1])[None]
+    return pick(logits, entry), jnp.sum(jnp.where(is_entry, tangents[0], 0.0), axis=-1)
 
 
 def _chunked_loss_forward(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from .model import BATCH, ModelConfig, Transformer, chunked_loss
+from .model import BATCH, PERIOD, ModelConfig, Transformer, chunked_loss, logits_of
 
 CFG = ModelConfig(
     vocab_size=64,
     d_model=32,
-    n_layers=2,
+    n_layers=2 * PERIOD,
     n_heads=8,
     n_kv_heads=4,
     head_dim=8,
@@ -150,14 +150,20 @@ def test_initial_weights_do_not_depend_on_the_mesh(mesh):
 def test_weights_are_split_over_the_mesh(mesh):
     with jax.set_mesh(mesh(1, 4, 2)):
         model = init()
-    big = [x for x in jax.tree.leaves(model) if x.size > 1000]
-    assert len(big) == 8
-    for x in big:
-        assert x.addressable_shards[0].data.size * 8 == x.size
+    arrays = jax.tree.leaves(model)
+    split = [x for x in arrays if x.addressable_shards[0].data.size * 8 == x.size]
+    whole = 1 - sum(x.size for x in split) / sum(x.size for x in arrays)
+    assert whole < 0.02, f"{whole:.0%} of the weights are not split over all devices"  # norms
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"remat_layers": 1}, {"remat_layers": 2}, {"scan_unroll": 2}, {"query_chunk": LENGTH}]
+    "knobs",
+    [
+        {"remat_layers": PERIOD},
+        {"remat_layers": 2 * PERIOD},
+        {"scan_unroll": 2},
+        {"query_chunk": LENGTH},
+    ],
 )
 def test_memory_knobs_change_nothing(knobs, expected):
     assert_same(expected, value_and_gradient(dataclasses.replace(CFG, **knobs)))
@@ -172,7 +178,7 @@ def test_bfloat16_keeps_weights_and_statistics_in_float32(expected):
 
 
 def plain_loss(hidden, head, targets, weights, z_loss):
-    logits = jnp.einsum("bsd,dv->bsv", hidden, jax.reshard(head, P(None, "model")))
+    logits = logits_of(jnp.einsum("bsd,dv->bsv", hidden, jax.reshard(head, P(None, "model"))))
     log_z = jax.nn.logsumexp(logits, axis=-1)
     picked = jnp.sum(jax.nn.one_hot(targets, head.shape[1]) * logits, axis=-1)
     cross_entropy = weights * (log_z - picked)
@@ -226,14 +232,15 @@ def test_the_loss_never_holds_all_logits():
 
 def test_a_frequent_token_loses_nothing_of_its_gradient():
     """In bfloat16, 256 equal terms stop adding up at 2 to the 8 times one of them."""
-    cfg = dataclasses.replace(CFG, n_layers=1, compute_dtype="bfloat16")
+    cfg = dataclasses.replace(CFG, n_layers=PERIOD, compute_dtype="bfloat16")
     model = init(cfg)
     zeros = np.zeros((ROWS, 128), int)
     tokens, segments, positions = rows(zeros, zeros + 1, zeros + np.arange(128))
     weights = jax.random.normal(jax.random.PRNGKey(0), (cfg.d_model,))
 
     def read(model: Transformer) -> jax.Array:
-        blocks = jax.tree.map(jnp.zeros_like, model.blocks)  # the stream is the embedding alone
+        # The stream is the embedding alone: matrices are zeros, norms stay.
+        blocks = jax.tree.map(lambda x: jnp.zeros_like(x) if x.ndim > 2 else x, model.blocks)
         model = dataclasses.replace(model, blocks=blocks)
         hidden = model(tokens, segments, positions).astype(jnp.float32)
         return jnp.sum(hidden * weights[None, None])
@@ -246,21 +253,10 @@ def test_a_frequent_token_loses_nothing_of_its_gradient():
     assert error < 0.02, error
 
 
-def test_flops_count_every_matrix_weight():
-    model = init()
-    matrices = [
-        x for x in jax.tree.leaves((model.blocks[0].attn, model.blocks[0].mlp)) if x.ndim > 2
-    ]
-    weights = sum(x.size for x in matrices) + model.head.size
-    scores = CFG.n_layers * CFG.n_heads * CFG.head_dim * (LENGTH + 1)
-    assert CFG.flops_per_token(LENGTH) == 6 * (weights + scores)
-
-
 def test_residual_projections_start_smaller():
     blocks = init(dataclasses.replace(CFG, n_layers=8)).blocks[0]
-    ratio = (
-        jnp.std(blocks.mlp.w_down) * CFG.d_ff**0.5 / (jnp.std(blocks.mlp.w_up) * CFG.d_model**0.5)
-    )
+    width = blocks.mlp.w_down.shape[-2]
+    ratio = jnp.std(blocks.mlp.w_down) * width**0.5 / (jnp.std(blocks.mlp.w_up) * CFG.d_model**0.5)
     np.testing.assert_allclose(ratio, 16**-0.5, rtol=0.05)
     assert jnp.abs(blocks.mlp.w_up).max() <= 3.01 * CFG.d_model**-0.5
 
@@ -271,7 +267,7 @@ def test_residual_projections_start_smaller():
         ({"n_heads": 6}, "n_heads=6 is not a multiple of n_kv_heads=4"),
         ({"head_dim": 7}, "head_dim=7 is odd"),
         ({"d_ff": 0}, "d_ff=0: must be at least 1"),
-        ({"remat_layers": 3}, "remat_layers=3: must be at most n_layers=2"),
+        ({"remat_layers": 99}, f"remat_layers=99: must be at most n_layers={CFG.n_layers}"),
     ],
 )
 def test_config_names_what_does_not_fit(change, message):

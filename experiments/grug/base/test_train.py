@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from . import train as loop
-from .model import BATCH, ModelConfig, Transformer
+from .model import BATCH, PERIOD, ModelConfig, Transformer
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import TokenStore
 from .plumbing.packing import loader, to_devices
@@ -39,7 +39,7 @@ from .train import (
 MODEL = ModelConfig(
     vocab_size=64,
     d_model=32,
-    n_layers=2,
+    n_layers=2 * PERIOD,
     n_heads=4,
     n_kv_heads=2,
     head_dim=8,
@@ -164,7 +164,9 @@ def test_a_new_weight_is_in_a_group_or_refused():
     stacked = jax.tree.map(lambda x: jnp.stack([x, x]), one)
     vectors = groups_of(dataclasses.replace(one, blocks=stacked))
     assert len(vectors) == 6 and set(vectors.values()) == {"vector"}
-    unnamed = dataclasses.replace(one, blocks=dataclasses.replace(stacked, gate=jnp.ones((2, 8, 4))))
+    unnamed = dataclasses.replace(
+        one, blocks=dataclasses.replace(stacked, gate=jnp.ones((2, 8, 4)))
+    )
     with pytest.raises(ValueError, match=r"blocks.gate of shape \(2, 8, 4\) is in no group"):
         groups_of(unnamed)
 

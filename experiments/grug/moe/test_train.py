@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from . import train as loop
-from .model import BATCH, ModelConfig
+from .model import BATCH, PERIOD, ModelConfig
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import TokenStore
 from .plumbing.packing import loader, to_devices
@@ -37,7 +37,7 @@ from .train import (
 MODEL = ModelConfig(
     vocab_size=64,
     d_model=32,
-    n_layers=2,
+    n_layers=2 * PERIOD,
     n_heads=4,
     n_kv_heads=2,
     head_dim=8,
