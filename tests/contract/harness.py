@@ -23,7 +23,7 @@ from tools.common.sources import is_source
 
 EDITED = ("model", "train", "launch")
 # What a copy does not edit, by directory. The workspace's other tests and tools use these.
-PLUMBING = ("arrays", "checkpoint", "cluster", "data", "listeners", "packing", "processes")
+PLUMBING = ("arrays", "branch", "checkpoint", "cluster", "data", "listeners", "packing", "processes")
 PLUMBING += ("ranges", "record", "rundir", "runlog", "signals", "storage", "terminal")
 PLANNING = ("hlo", "plan", "topology")
 PATHS = {
