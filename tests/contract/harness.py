@@ -91,7 +91,7 @@ def small_run(variant: Variant, store: str, run_dir: Path, **changes: Any) -> An
     sizes: dict[str, Any] = {
         **{"model": small_model(variant), "data": store, "run_dir": str(run_dir), "steps": 30},
         **{"batch_size": 8, "sequence_length": 64, "warmup_steps": 3, "eval_every": 10},
-        **{"eval_tokens": 2048, "checkpoint_every": 10, "keep_checkpoints": 1},
+        **{"eval_tokens": 2048, "checkpoint_every": 10, "keep_checkpoints": 2},
         **{"tensorboard": False, "ema_decay": 0.9},
     }
     return dataclasses.replace(variant.presets()[0], **{**sizes, **changes})

@@ -217,7 +217,7 @@ def test_one_line_per_step_with_the_promised_keys(whole):
 
 def test_the_record_holds_config_sources_and_environment(whole):
     record = json.loads((whole / "run.json").read_text())
-    assert record["schema_version"] == 5 and record["lineage"] == []
+    assert record["schema_version"] == 5 and record["ancestors"] == []
     assert record["config"]["learning_rate"] == CFG.learning_rate
     assert record["data"]["digest"] == "test"
     attempt = record["attempts"][0]
@@ -322,7 +322,7 @@ def test_a_branch_with_the_same_horizon_is_the_run(store, whole, tmp_path, capsy
     assert f"branch of {whole}, step 4; the same horizon\n" in text
     assert "learning rate" not in text and "lacks" not in errors
     record = json.loads((tmp_path / "branch/run.json").read_text())
-    (parent,) = record["lineage"]
+    (parent,) = record["ancestors"]
     files = sorted(checkpoint_bytes(whole, 4).items())
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files)
     assert parent.pop("digest") == hashlib.sha256(sums.encode()).hexdigest()
@@ -369,7 +369,7 @@ def test_a_branch_that_is_preempted_before_its_first_save_goes_on(
     train(dataclasses.replace(cfg, branch_from=""))
     assert learned(tmp_path / "branch") == learned(whole)[4:]
     assert checkpoint_bytes(tmp_path / "branch", 6) == checkpoint_bytes(whole, 6)
-    assert json.loads(first)["lineage"] == json.loads((tmp_path / "branch/run.json").read_text())["lineage"]
+    assert json.loads(first)["ancestors"] == json.loads((tmp_path / "branch/run.json").read_text())["ancestors"]
 
 
 @pytest.mark.parametrize(

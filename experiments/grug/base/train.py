@@ -476,7 +476,7 @@ def train(cfg: TrainConfig) -> TrainResult:
         state = init()
     start, config = int(state.step), dataclasses.asdict(cfg)
     if start < cfg.steps:  # who only looks at a finished run is no part of it
-        write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start, branch.lineage)
+        write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start, branch.ancestors)
 
     log = RunLog(
         cfg.run_dir,

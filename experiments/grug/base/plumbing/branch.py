@@ -1,7 +1,7 @@
 """A branch: a run that begins with the state of a checkpoint of another run, its parent.
 
 `--branch-from RUN@STEP` starts one. It may have another horizon, the settings with that role. Its
-run.json keeps where it comes from, as `lineage`: one entry per branching, the oldest first.
+run.json keeps where it comes from, as `ancestors`: one entry per branching, the oldest first.
 """
 
 import json
@@ -40,24 +40,24 @@ def open_branch(run_dir: str, source: str, *, resuming: bool) -> "Branch":
     Raises:
         BranchError: the run that is resumed is no branch, or one of another checkpoint.
     """
-    lineage: list[dict[str, Any]] = []
+    ancestors: list[dict[str, Any]] = []
     if resuming:
         record = json.loads(Folder(run_dir).read("run.json") or b"{}")
-        lineage = record.get("lineage") or []
+        ancestors = record.get("ancestors") or []
         if source:
-            refuse_another(run_dir, source, lineage)
-        elif lineage:
+            refuse_another(run_dir, source, ancestors)
+        elif ancestors:
             source = record["config"]["branch_from"]
-    return Branch(source, lineage)
+    return Branch(source, ancestors)
 
 
-def refuse_another(run_dir: str, source: str, lineage: Sequence[dict[str, Any]]) -> None:
-    """Raises BranchError if a run with this lineage is no branch of `source`."""
+def refuse_another(run_dir: str, source: str, ancestors: Sequence[dict[str, Any]]) -> None:
+    """Raises BranchError if a run with these ancestors is no branch of `source`."""
     remedy = "remove --branch-from to resume it, or give another --run-dir"
-    if not lineage:
+    if not ancestors:
         raise BranchError(f"{run_dir} is no branch, its run begins at step 0: {remedy}")
     parent, step = branch_point(source)
-    own = lineage[-1]
+    own = ancestors[-1]
     if run_name(Folder(parent)) != own["run"] or step not in (None, own["step"]):
         raise BranchError(
             f"{run_dir} is a branch of {own['run']}@{own['step']}, not of {source}: {remedy}"
@@ -67,14 +67,14 @@ def refuse_another(run_dir: str, source: str, lineage: Sequence[dict[str, Any]])
 class Branch:
     """Where a run begins: after `step` of the run that `source` names, RUN or RUN@STEP.
 
-    Without `source`, at step 0. `lineage` is for run.json, and process 0's alone until that is
+    Without `source`, at step 0. `ancestors` is for run.json, and process 0's alone until that is
     written: an entry has the parent's `variant` and `run`, the `step`, the `digest` of its
     checkpoint, the `horizon` that this was saved with, and the `attempts` that made it.
     """
 
-    def __init__(self, source: str, lineage: list[dict[str, Any]]):
-        self.source, self.lineage = source, lineage
-        self.step: int = lineage[-1]["step"] if lineage else 0
+    def __init__(self, source: str, ancestors: list[dict[str, Any]]):
+        self.source, self.ancestors = source, ancestors
+        self.step: int = ancestors[-1]["step"] if ancestors else 0
 
     def begin(
         self, like: Any, config: dict[str, Any], horizon: Collection[str]
@@ -97,7 +97,7 @@ class Branch:
             self.step = self._chosen(checkpoints.steps(), record)
             self._refuse_end(checkpoints.steps(), config["steps"])
             digest = checkpoints.digest(self.step)
-            if self.lineage and self.lineage[-1]["digest"] != digest:
+            if self.ancestors and self.ancestors[-1]["digest"] != digest:
                 raise BranchError(
                     f"{parent}@{self.step} is not the checkpoint that this run began with: put "
                     "that back, or start anew in another --run-dir"
@@ -114,7 +114,7 @@ class Branch:
                 "horizon": saved,
                 "attempts": [a for a in record["attempts"] if a["from_step"] < self.step],
             }
-            self.lineage = [*(record.get("lineage") or []), entry]
+            self.ancestors = [*(record.get("ancestors") or []), entry]
             changes = differences(saved, {name: config[name] for name in horizon})
             say(f"branch of {parent}, step {self.step}; {', '.join(changes) or 'the same horizon'}")
         return state, meta
@@ -122,7 +122,7 @@ class Branch:
     def _chosen(self, there: Sequence[int], record: dict[str, Any]) -> int:
         """The step to begin after. Raises BranchError if it is not one of those that are there."""
         parent, step = branch_point(self.source)
-        if self.lineage:
+        if self.ancestors:
             step = self.step
         elif step is None and there:
             step = there[-1]

@@ -99,11 +99,11 @@ def write_record(
     roles: dict[str, str],
     data: dict[str, Any],
     step: int,
-    lineage: Sequence[dict[str, Any]] = (),
+    ancestors: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Writes run.json and a copy of the variant's sources, before the first step, on process 0.
 
-    `lineage` says from which checkpoints a branch comes (plumbing/branch.py).
+    `ancestors` says from which checkpoints a branch comes (plumbing/branch.py).
 
     A resumed run adds an entry to `attempts`: the step it starts from, the digest of its sources,
     and more. Earlier attempts stay as far as steps of theirs do: none stays of a start that failed
@@ -144,7 +144,7 @@ def write_record(
         "schema_version": RUN_SCHEMA,
         "variant": VARIANT,
         "config": config,
-        "lineage": list(lineage),
+        "ancestors": list(ancestors),
         "roles": roles,
         "data": data,
         "sources": {**listings(earlier, attempts), sources.digest: sources.digests},
