@@ -80,7 +80,7 @@ class TrainConfig:
     resume: bool = role("place", False)
     """Continue from the newest checkpoint in --run-dir, by default the newest; or start there."""
     branch_from: str = role("place", "")
-    """RUN@STEP: begin with that run's checkpoint, by default its newest, in a --run-dir of its own."""
+    """RUN@STEP: begin a new run with that checkpoint of another one, by default its newest."""
     seed: Seed = role("replicate", 0)
     """Seed for initialization and data order."""
     steps: Count = role("horizon", 1200)

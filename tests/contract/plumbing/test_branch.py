@@ -120,7 +120,7 @@ def test_an_older_checkpoint_lacks_a_new_part_of_the_horizon(parent):
         ("@6", {"steps": 6}, "step 6 is not before .* steps=6: give more --steps, or .*: 4$"),
         ("@4", {"steps": 4}, "its step 4 is not before .* steps=4: give more --steps$"),
         ("", {"steps": 10}, "its step 10 is not before .* checkpoint: 4, 6$"),
-        ("/elsewhere@4", {}, r"elsewhere holds no run: give --branch-from the directory of one"),
+        ("/elsewhere@4", {}, "elsewhere holds no run: give --branch-from RUN@STEP a run's direc"),
     ],
 )
 def test_where_no_branch_can_begin(parent, at, changes, message):

@@ -151,7 +151,7 @@ def read_parent(folder: Folder) -> dict[str, Any]:
     place = folder.url.rstrip("/")
     content = folder.read("run.json")
     if content is None:
-        raise BranchError(f"{place} holds no run: give --branch-from the directory of one, RUN@STEP")
+        raise BranchError(f"{place} holds no run: give --branch-from RUN@STEP a run's directory")
     try:
         record = json.loads(content)
         variant, schema = record["variant"], int(record["schema_version"])

@@ -323,10 +323,11 @@ class Checkpoints:
         ours = {"schema_version": CHECKPOINT_SCHEMA, "config": fixed, "leaves": shapes}
         if changes := differences(saved, ours):
             remedy = (
-                f"A branch may change {', '.join(may_differ)}: give the run's own values of the rest"
+                f"A branch may change {', '.join(may_differ)}; give the run's own values of the "
+                "others"
                 if may_differ
-                else "Give the run's own values to resume it, or another --run-dir to start anew or "
-                "to branch off with --branch-from"
+                else "Give the run's own values to resume it, or another --run-dir to start anew, "
+                "or to branch off with --branch-from"
             )
             raise CheckpointError(f"{checkpoint} is of another run: {'; '.join(changes)}. {remedy}")
         try:
