@@ -117,7 +117,9 @@ class Run:
         after = self.config
         for ancestor in reversed(self.ancestors):
             had = ancestor["horizon"]
-            changed = [f"{name} {had[name]}" for name in sorted(had) if had[name] != after.get(name)]
+            changed = [
+                f"{name} {had[name]}" for name in sorted(had) if had[name] != after.get(name)
+            ]
             if changed:
                 settings[f"until step {ancestor['step']}"] = ", ".join(changed)
             after = had
@@ -323,10 +325,11 @@ def _zeros(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Digests of zeros."""
     digests = {key: values[key] for key in ("data_digest", "sources_digest", "lock")}
     digests["git"] = values["git"]["commit"]
-    digests |= {"ancestors": ancestor["digest"] for ancestor in values["ancestors"]}
     for key, digest in digests.items():
         if recompute.is_zero(digest):
             yield key, "is a digest of zeros, which is that of nothing"
+    if any(recompute.is_zero(ancestor["digest"]) for ancestor in values["ancestors"]):
+        yield "ancestors", "have a digest of zeros, which is that of nothing"
     if values["origin"] and any(map(recompute.is_zero, values["origin"]["digests"])):
         yield "origin", "has a digest of zeros, which is that of nothing"
 

@@ -47,9 +47,7 @@ class TrainError(Exception):
     """The run cannot start or go on; the message says why and what to do."""
 
 
-def role(
-    name: Literal["place", "cadence", "measure", "replicate", "horizon"], default: Any
-) -> Any:
+def role(name: Literal["place", "cadence", "measure", "replicate", "horizon"], default: Any) -> Any:
     """A config field with a role, listed in run.json. All other fields define what is computed.
 
     place: where a run reads and writes, and where it logs. A resumed run may change it.

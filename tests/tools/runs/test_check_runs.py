@@ -254,8 +254,8 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"run_schema": 5, "ancestors": [ANCESTOR | {"run": "/home/me"}]}, "ancestors: is malformed"
     ),
     "an ancestor without a digest": (
-        {"run_schema": 5, "ancestors": [ANCESTOR | {"digest": "0" * 64}]},
-        "ancestors: is a digest of zeros",
+        {"run_schema": 5, "ancestors": [ANCESTOR | {"digest": "0" * 64}, ANCESTOR | {"step": 6}]},
+        "ancestors: have a digest of zeros",
     ),
     "an ancestor beyond the curve": (
         {"run_schema": 5, "ancestors": [ANCESTOR | {"step": 10}]},
