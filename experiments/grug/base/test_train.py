@@ -371,6 +371,7 @@ def test_a_branch_that_is_preempted_before_its_first_save_goes_on(
     assert checkpoint_bytes(tmp_path / "branch", 6) == checkpoint_bytes(whole, 6)
     again = json.loads((tmp_path / "branch/run.json").read_text())
     assert first["ancestors"] == again["ancestors"] and len(again["attempts"]) == 1
+    assert again["config"]["branch_from"] == cfg.branch_from  # for a start after this one
 
 
 @pytest.mark.parametrize(
@@ -381,6 +382,13 @@ def test_a_branch_that_is_preempted_before_its_first_save_goes_on(
         ({"grad_clip": 2.0}, "config.grad_clip: 1.0 -> 2.0. A branch may change"),
     ],
 )
+def test_what_a_branch_may_change_is_frozen():
+    """All else is the same in each step of one model."""
+    assert TrainConfig.horizon() == (
+        "steps learning_rate schedule warmup_steps decay_fraction".split()
+    )
+
+
 def test_what_a_branch_may_not_change_is_named(store, whole, tmp_path, change, message):
     with pytest.raises(CheckpointError, match=message):
         train(branched(whole, tmp_path, store, **change))

@@ -12,7 +12,7 @@ from typing import Any
 from .checkpoint import Checkpoints, differences
 from .processes import from_first, process_index
 from .record import RUN_SCHEMA, VARIANT
-from .storage import Folder
+from .storage import Folder, spec
 from .terminal import say
 
 
@@ -26,10 +26,10 @@ def branch_point(source: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (source, None)
 
 
-def run_name(folder: Folder) -> str:
-    """The name of the run in a folder: that of the folder, without its place on this machine."""
-    place = folder.local.as_posix() if folder.local else folder.url
-    return place.rstrip("/").rpartition("/")[2]
+def run_name(place: str) -> str:
+    """The name of the run at a path or URL: that of its directory, without where this is."""
+    parts = spec(place)
+    return f"{parts.get('bucket', '')}/{parts['path']}".rstrip("/").rpartition("/")[2]
 
 
 def open_branch(run_dir: str, source: str, *, resuming: bool) -> "Branch":
@@ -58,7 +58,7 @@ def refuse_another(run_dir: str, source: str, ancestors: Sequence[dict[str, Any]
         raise BranchError(f"{run_dir} is no branch, its run begins at step 0: {remedy}")
     parent, step = branch_point(source)
     own = ancestors[-1]
-    if run_name(Folder(parent)) != own["run"] or step not in (None, own["step"]):
+    if run_name(parent) != own["run"] or step not in (None, own["step"]):
         raise BranchError(
             f"{run_dir} is a branch of {own['run']}@{own['step']}, not of {source}: {remedy}"
         )
@@ -108,7 +108,7 @@ class Branch:
             saved = {name: meta["config"][name] for name in horizon if name in meta["config"]}
             entry = {
                 "variant": VARIANT,
-                "run": run_name(Folder(parent)),
+                "run": run_name(parent),
                 "step": self.step,
                 "digest": digest,
                 "horizon": saved,
