@@ -19,8 +19,9 @@ MODEL_FIELDS = (
 ).split()
 TRAIN_FIELDS = (
     "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
-    "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip z_loss "
-    "ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh tensorboard wandb"
+    "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
+    "skip_above z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
+    "tensorboard wandb"
 ).split()
 PRESETS = ["tiny", "130m", "350m", "1b"]
 
@@ -160,14 +161,6 @@ def test_a_model_that_does_not_fit_is_named(variant, changes):
 def test_microbatches_that_do_not_divide_the_batch_are_named(variant):
     with pytest.raises(ValueError, match=r"\bmicrobatches=3\b"):
         dataclasses.replace(variant.presets()[0], microbatches=3, batch_size=8)
-
-
-@pytest.mark.contract("config")
-def test_a_sequence_that_its_loss_cannot_chunk_is_named(variant):
-    preset = variant.presets()[0]
-    model = dataclasses.replace(preset.model, loss_chunk=8)
-    with pytest.raises(ValueError, match=r"\bsequence_length=12\b"):
-        dataclasses.replace(preset, model=model, sequence_length=12)
 
 
 @pytest.mark.contract("config")

@@ -26,7 +26,7 @@ def evaluated(variant, run_config):
 
 def all_targets(variant, store: str) -> int:
     offsets = variant.data.TokenStore.open(store).array("heldout/offsets").read().result()
-    return int(np.maximum(np.diff(np.asarray(offsets, np.int64)) - 1, 0).sum())
+    return int(np.asarray(offsets)[-1])  # a document's tokens but the first, and its end
 
 
 @pytest.mark.parametrize("eval_tokens", [0, 3000])
@@ -55,6 +55,17 @@ def test_they_are_the_same_documents_at_any_length_of_a_row(variant, store):
         batch = rows.batch(range(len(rows)))
         found.append(np.sort(batch.targets[batch.loss_weights == 1.0]))
     assert all((other == found[0]).all() for other in found)
+
+
+def test_ends_of_documents_are_counted(variant, store, evaluated):
+    """All of them; of a choice of targets, those of the documents that are in it to the end."""
+    opened = variant.data.TokenStore.open(store)
+    documents = len(opened.array("heldout/offsets").read().result()) - 1
+    assert evaluated(eval_tokens=0)["eval/ends"] == documents
+    rows = variant.packing.PackedRows(opened, "heldout", 64, targets=3000)
+    batch = rows.batch(range(len(rows)))
+    ends = np.sum((batch.targets == opened.document_token) & (batch.loss_weights == 1.0))
+    assert evaluated(eval_tokens=3000)["eval/ends"] == ends and 0 < ends < documents
 
 
 def test_no_more_targets_than_there_are(variant, store, evaluated):

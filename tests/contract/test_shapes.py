@@ -7,9 +7,12 @@ machine that runs this, and no array is left behind.
 import dataclasses
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.extend
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -119,6 +122,46 @@ def test_tensor_parallel(variant, traced):
     _, state, *_ = traced("model")
     one, together = sizes(state)
     assert one <= (1 + WHOLE) * together / DEVICES, "more than a share of it is on every device"
+
+
+def programs(value: Any) -> Iterator[jax.extend.core.Jaxpr]:
+    """The programs within an operation's parameter."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        inner = getattr(item, "jaxpr", item)
+        if hasattr(inner, "eqns"):
+            yield inner
+
+
+def sums_over(jaxpr: Any, axes: set[str]) -> Iterator[tuple[str, Any]]:
+    """(operation, operand) of each sum over devices along some of the axes, in all of a program."""
+    for operation in jaxpr.eqns:
+        name, parameters = operation.primitive.name, operation.params
+        named = parameters.get("axes") or parameters.get("axis_name") or ()
+        along = {named} if isinstance(named, str) else set(named)
+        for operand in operation.invars:
+            unsummed = set(operand.aval.sharding.spec.unreduced) if name == "reshard" else set()
+            is_sum = "psum" in name or "reduce_scatter" in name
+            if axes & (unsummed | (along if is_sum else set())):
+                yield name, operand.aval
+        for parameter in parameters.values():
+            for inner in programs(parameter):
+                yield from sums_over(inner, axes)
+
+
+@pytest.mark.contract("abstract-meshes")
+def test_gradients_are_summed_over_devices_in_float32(variant):
+    """In bfloat16 a sum over many devices loses what is small beside what it already holds."""
+    cfg = variant.launch.resolve(variant.presets()[-1], "v5e:4x4")
+    assert cfg.model.compute_dtype == "bfloat16"
+    batch_axes = set(variant.model.BATCH)
+    mesh = make_abstract_mesh(variant, mesh_sizes(variant, {"replica": 2, "data": 4}))
+    with jax.sharding.use_abstract_mesh(mesh):
+        state = jax.eval_shape(make_init(variant, cfg))
+        step = jax.make_jaxpr(make_step(variant, cfg))(state, abstract_batch(variant, cfg, mesh))
+    sums = [(name, x) for name, x in sums_over(step.jaxpr, batch_axes) if x.size > 1]
+    assert len(sums) >= 8, "too few to be those of all weights"
+    rounded = [f"{name} of {x}" for name, x in sums if x.dtype == jnp.bfloat16]
+    assert not rounded, "cast to float32 before these sums over devices: " + "; ".join(rounded)
 
 
 @pytest.mark.contract("abstract-meshes")

@@ -79,7 +79,8 @@ class Metrics:
 def read_metrics(path: Path, name: str) -> Metrics:
     """Reads metrics.jsonl; `name` is its name in messages.
 
-    A last line that a killed run wrote in part is left out.
+    A last line that a killed run wrote in part is left out. A skipped update whose loss was not
+    finite has none, and counts with the loss before it.
 
     Raises:
         ToolError: a line is not one that a run writes, or a number is not finite.
@@ -87,6 +88,8 @@ def read_metrics(path: Path, name: str) -> Metrics:
     metrics = Metrics()
     for number, row in _rows(path, name):
         place = f"{name}:{number}"
+        if metrics.loss and row.get("train/skipped"):
+            row.setdefault("train/loss", metrics.loss[-1])
         try:
             step = int(row["step"])
             columns = (

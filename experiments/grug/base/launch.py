@@ -34,6 +34,7 @@ Preset = Literal["tiny", "130m", "350m", "1b"]
 
 # tiny: minutes on two CPU cores. The others: 20 training tokens per parameter (Chinchilla,
 # arXiv:2203.15556) at the shapes of GPT-2 small and medium and of a present-day 1B model.
+# Learning rate, batch and weight decay are those of planning/rule.py; --plan prints them.
 # Held-out targets: as many as github.com/KellerJordan/modded-nanogpt evaluates.
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
@@ -41,24 +42,24 @@ PRESETS: dict[str, TrainConfig] = {
         model=ModelConfig(
             vocab_size=32_768, d_model=768, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=3072
         ),
-        steps=5_000,
-        batch_size=256,
+        steps=19_200,
+        batch_size=64,
         sequence_length=2048,
-        learning_rate=1.5e-3,
-        warmup_steps=250,
-        eval_every=500,
+        learning_rate=3.3e-3,
+        warmup_steps=1_000,
+        eval_every=1_000,
         eval_tokens=10_485_760,
-        checkpoint_every=500,
+        checkpoint_every=1_000,
     ),
     "350m": TrainConfig(
         model=ModelConfig(
             vocab_size=32_768, d_model=1024, n_layers=24, n_heads=16, n_kv_heads=4, d_ff=4096
         ),
-        steps=13_500,
-        batch_size=256,
+        steps=25_300,
+        batch_size=128,
         sequence_length=2048,
-        learning_rate=1e-3,
-        warmup_steps=500,
+        learning_rate=1.8e-3,
+        warmup_steps=1_200,
         eval_every=1_000,
         eval_tokens=10_485_760,
         checkpoint_every=1_000,
@@ -74,11 +75,11 @@ PRESETS: dict[str, TrainConfig] = {
             d_ff=8192,
             remat_layers=24,
         ),
-        steps=22_000,
-        batch_size=256,
+        steps=45_400,
+        batch_size=128,
         sequence_length=4096,
-        learning_rate=6e-4,
-        warmup_steps=1_000,
+        learning_rate=1e-3,
+        warmup_steps=2_000,
         eval_every=1_000,
         eval_tokens=10_485_760,
         checkpoint_every=1_000,
@@ -190,9 +191,13 @@ def continuation(model: Transformer, cfg: TrainConfig) -> str:
     prompt_length = min(end, 48, cfg.sequence_length // 2)
     prompt = store.array("heldout/tokens")[:prompt_length].read().result().tolist()
     tokenizer = store.tokenizer()
-    learned = tokenizer.decode(sample(model, prompt, cfg))
+    learned, document = sample(model, prompt, cfg), store.document_token
+    is_ended = document in learned
+    if is_ended:
+        learned = learned[: learned.index(document)]
     beginning = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
-    return f"{beginning}\n--- the model goes on ---\n{learned}\n---"
+    end = "--- the model ends the document ---" if is_ended else "---"
+    return f"{beginning}\n--- the model goes on ---\n{tokenizer.decode(learned)}\n{end}"
 
 
 def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) -> None:

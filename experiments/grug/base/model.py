@@ -73,8 +73,8 @@ class ModelConfig:
     """Leading layers that recompute activations in the backward pass: less memory, more time."""
     query_chunk: Count = 512
     """Positions per row whose attention scores are in memory at a time."""
-    loss_chunk: Count = 64
-    """Positions per row whose float32 logits are in memory at a time in the loss."""
+    loss_chunk: Count = 1024
+    """Tokens per device whose float32 logits are in memory at a time in the loss."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of activations and matrix products. auto: float32 on a CPU, else bfloat16."""
 
@@ -133,7 +133,7 @@ class ModelConfig:
             recomputed += layer
         chunk = min(self.query_chunk, sequence_length)
         scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
-        logits = 2 * 4 * rows * min(self.loss_chunk, sequence_length) * self.vocab_size / split
+        logits = 2 * 4 * min(self.loss_chunk, positions) * self.vocab_size / split
         return (self.n_layers - self.remat_layers) * layer + recomputed + max(scores, logits)
 
 
@@ -145,14 +145,34 @@ def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec
 def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
     """All-gathers a weight's `data` shards just before use; its gradient is reduce-scattered.
 
-    The cast comes first, so that bfloat16 crosses the wire. The result is `reduced` over the batch
-    axes: each device keeps the unsummed gradient of its own rows. The backward pass of all_gather
-    sums it over `data` and scatters it in one step, and only shards are left to be summed over the
-    axes that hold copies.
+    Forwards, the cast comes first, so that bfloat16 crosses the wire. Backwards, the devices'
+    gradients are summed in float32: in bfloat16, a sum over many devices loses what is small.
     """
-    shards = jax.typeof(weight).sharding.spec
+    shards = jax.typeof(weight)
+
+    @jax.custom_vjp
+    def gathered(weight: Array) -> Array:
+        return gather_shards(weight.astype(dtype), spec)
+
+    def backward(_: None, gradient: Array) -> tuple[Array]:
+        anywhere = jnp.zeros(shards.shape, shards.dtype, out_sharding=shards.sharding.spec)
+        transpose = jax.vjp(partial(gather_shards, spec=spec), anywhere)[1]
+        return transpose(gradient.astype(shards.dtype))
+
+    gathered.defvjp(lambda weight: (gathered(weight), None), backward)
+    return gathered(weight)
+
+
+def gather_shards(weight: Array, spec: P) -> Array:
+    """All-gathers a weight's `data` shards. Linear: its transpose sums and scatters a gradient.
+
+    The result is `reduced` over the batch axes: each device keeps the unsummed gradient of its own
+    rows. The transpose of all_gather sums it over `data` and scatters it in one step, and only
+    shards are left to be summed over the axes that hold copies.
+    """
+    shards, unsummed = jax.typeof(weight).sharding.spec, P(*spec, reduced=set(BATCH))
     if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is one shard only
-        return jax.reshard(weight.astype(dtype), spec)
+        return jax.reshard(weight, unsummed)
     copy_axes = tuple(axis for axis in BATCH if axis not in shards)
 
     def local(shard: Array) -> Array:
@@ -160,10 +180,8 @@ def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
         dimension = shards.index("data")
         return jax.lax.all_gather(shard, "data", axis=dimension, tiled=True, to="reduced")
 
-    reduced = {"data", *copy_axes}
-    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=reduced)
-    weight = jax.shard_map(local, out_specs=whole)(weight.astype(dtype))
-    return jax.reshard(weight, P(*spec, reduced=reduced))
+    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=set(BATCH))
+    return jax.reshard(jax.shard_map(local, out_specs=whole)(weight), unsummed)
 
 
 class RMSNorm(eqx.Module):
@@ -384,8 +402,10 @@ class Transformer(eqx.Module):
         cfg = self.cfg
         dtype = jnp.dtype(cfg.compute_dtype)
         rope = rope_angles(positions, cfg.head_dim, cfg.rope_theta)
-        embed = gather(self.embed, P(None, None), dtype)
-        x = self.embed_norm(embed.at[tokens].get(out_sharding=P(BATCH, None, None)))
+        # In float32: the gradient of a frequent token's row is a sum over thousands of positions.
+        embed = gather(self.embed, P(None, None), jnp.dtype(jnp.float32))
+        x = embed.at[tokens].get(out_sharding=P(BATCH, None, None))
+        x = self.embed_norm(x).astype(dtype)
 
         def layer(x: Array, block: Block) -> Array:
             return block(x, rope, segment_ids)
@@ -412,18 +432,10 @@ class Transformer(eqx.Module):
 
         Only the first carries a gradient. z_loss scales the square of the log normaliser, which
         keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
-
-        Raises:
-            ValueError: the config's loss_chunk does not divide the sequence length.
         """
-        head = self.head.astype(hidden.dtype)
-        chunk = min(self.cfg.loss_chunk, hidden.shape[1])
-        if hidden.shape[1] % chunk:
-            raise ValueError(
-                f"loss_chunk={chunk} does not divide the sequence length {hidden.shape[1]}"
-            )
+        chunk, unroll = self.cfg.loss_chunk, self.cfg.scan_unroll
         total, cross_entropy = chunked_loss(
-            hidden, head, targets, weights, chunk, z_loss, self.cfg.scan_unroll
+            hidden, self.head, targets, weights, chunk, z_loss, unroll
         )
         return total, jax.lax.stop_gradient(cross_entropy)
 
@@ -459,7 +471,7 @@ def chunked_loss(
     z_loss: float,
     unroll: int,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sums of (loss, cross-entropy), with float32 logits of `chunk` positions in memory at a time.
+    """Sums of (loss, cross-entropy), with float32 logits of `chunk` tokens in memory at a time.
 
     The forward pass also computes the gradients, while a chunk's logits are at hand: the loss is a
     scalar, so the backward pass only scales them. No logits are stored and none computed twice (the
@@ -490,20 +502,23 @@ def loss_and_gradients(
     entries (shard_map).
     """
 
-    def by_chunk(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
-        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+    def by_chunk(x: Array) -> Array:
+        """(b, S, ...) -> (chunks, tokens, ...), of the same size; the last is filled with zeros."""
+        tokens = x.reshape(-1, *x.shape[2:])
+        chunks = -(-len(tokens) // chunk)
+        size = -(-len(tokens) // chunks)
+        padding = [(0, chunks * size - len(tokens)), *[(0, 0)] * (tokens.ndim - 1)]
+        return jnp.pad(tokens, padding).reshape(chunks, size, *x.shape[2:])
 
     def local(hidden: Array, head: Array, targets: Array, weights: Array) -> Any:
-        head = jax.lax.all_gather(head, "data", axis=0, tiled=True)
+        head = jax.lax.all_gather(head.astype(hidden.dtype), "data", axis=0, tiled=True)
 
         def add_chunk(d_head: Array, inputs: tuple[Array, Array, Array]) -> Any:
             sums, d_logits = chunk_loss(*inputs, head, z_loss)
             if not differentiate:
                 return d_head, (sums, None)
-            d_hidden = jnp.einsum("bsv,dv->bsd", d_logits, head)
-            d_head += jnp.einsum(
-                "bsd,bsv->dv", inputs[0], d_logits, preferred_element_type=jnp.float32
-            )
+            d_hidden = jnp.einsum("tv,dv->td", d_logits, head)
+            d_head += jnp.einsum("td,tv->dv", inputs[0], d_logits, preferred_element_type=jnp.float32)
             return d_head, (sums, d_hidden)
 
         zeros = jnp.zeros(head.shape if differentiate else (), jnp.float32)
@@ -513,7 +528,8 @@ def loss_and_gradients(
         loss, cross_entropy = jax.lax.psum(jnp.sum(sums, axis=0), BATCH)
         if not differentiate:
             return (loss, cross_entropy), None
-        d_hidden = jnp.moveaxis(jax.lax.psum(d_hidden, "model"), 0, 1).reshape(hidden.shape)
+        d_hidden = jax.lax.psum(d_hidden, "model").reshape(-1, hidden.shape[-1])
+        d_hidden = d_hidden[: targets.size].reshape(hidden.shape)
         d_head = jax.lax.psum_scatter(d_head, "data", scatter_dimension=0, tiled=True)
         d_head = jax.lax.psum(d_head, tuple(axis for axis in BATCH if axis != "data"))
         return (loss, cross_entropy), (d_hidden, d_head)
@@ -527,33 +543,33 @@ def loss_and_gradients(
 
 
 def chunk_loss(
-    hidden: Float[Array, "B T D"],
-    targets: Int[Array, "B T"],
-    weights: Float[Array, "B T"],
+    hidden: Float[Array, "T D"],
+    targets: Int[Array, "T"],
+    weights: Float[Array, "T"],
     head: Float[Array, "D local_V"],
     z_loss: float,
-) -> tuple[Float[Array, "2"], Float[Array, "B T local_V"]]:
-    """One device's sums of (loss, cross-entropy) over T positions, and the gradient of its logits.
+) -> tuple[Float[Array, "2"], Float[Array, "T local_V"]]:
+    """One device's sums of (loss, cross-entropy) over T tokens, and the gradient of its logits.
 
     Softmax is over all devices' vocabulary entries, so its normaliser is summed over `model`.
     """
-    logits = jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("td,dv->tv", hidden, head, preferred_element_type=jnp.float32)
     largest = jax.lax.pmax(jnp.max(logits, axis=-1), "model")
-    normaliser = jnp.sum(jnp.exp(logits - largest[:, :, None]), axis=-1)
+    normaliser = jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1)
     log_z = largest + jnp.log(jax.lax.psum(normaliser, "model"))
     size = head.shape[1]
     first = size * jax.lax.axis_index("model")  # this device's first vocabulary entry
     # The target's logit, or 0 where another device holds it, so that the sum over devices is it.
-    index = jnp.where(targets < first, size, targets - first)[:, :, None]
+    index = jnp.where(targets < first, size, targets - first)[:, None]
     own_logit = jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)
-    target_logit = jax.lax.psum(own_logit[:, :, 0], "model")
+    target_logit = jax.lax.psum(own_logit[:, 0], "model")
     cross_entropy = weights * (log_z - target_logit)
     loss = jnp.sum(cross_entropy + weights * z_loss * jnp.square(log_z))
-    probabilities = jnp.exp(logits - log_z[:, :, None])
-    d_logits = probabilities * (1 + 2 * z_loss * log_z)[:, :, None]
-    is_target = targets[:, :, None] == (first + jnp.arange(size))[None, None, :]
+    probabilities = jnp.exp(logits - log_z[:, None])
+    d_logits = probabilities * (1 + 2 * z_loss * log_z)[:, None]
+    is_target = targets[:, None] == (first + jnp.arange(size))[None]
     d_logits -= is_target.astype(jnp.float32)
-    d_logits = (d_logits * weights[:, :, None]).astype(hidden.dtype)
+    d_logits = (d_logits * weights[:, None]).astype(hidden.dtype)
     return jnp.stack([loss, jnp.sum(cross_entropy)]), d_logits
 
 
@@ -568,20 +584,19 @@ def _chunked_loss_forward(
 ) -> tuple[LossSums, tuple[Array, ...]]:
     arrays = (hidden, head, targets, weights)
     sums, gradients = loss_and_gradients(*arrays, chunk, z_loss, unroll, differentiate=True)
-    return sums, (*gradients, jnp.zeros((), head.dtype))
+    return sums, gradients
 
 
 def _chunked_loss_backward(
     chunk: int,
     z_loss: float,
     unroll: int,
-    residuals: tuple[Array, Array, Array],
+    residuals: tuple[Array, Array],
     cotangents: tuple[Array, Array],
 ) -> tuple[Array, Array, None, None]:
-    d_hidden, d_head, like_head = residuals
+    d_hidden, d_head = residuals
     d_loss = cotangents[0]
-    d_hidden = d_hidden * d_loss.astype(d_hidden.dtype)
-    return d_hidden, (d_head * d_loss).astype(like_head.dtype), None, None
+    return d_hidden * d_loss.astype(d_hidden.dtype), d_head * d_loss, None, None
 
 
 chunked_loss.defvjp(_chunked_loss_forward, _chunked_loss_backward)

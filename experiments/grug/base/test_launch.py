@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 from . import launch
 from .model import ModelConfig
-from .planning.plan import plan
+from .planning.plan import estimate, plan
 from .plumbing.data import DataError
 from .plumbing.record import VARIANT, code_state, loss_curve
 from .plumbing.rundir import claimed
@@ -35,7 +36,7 @@ def test_config_fields_are_frozen():
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
         "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
-        "z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
+        "skip_above z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
         "tensorboard wandb"
     ).split()
 
@@ -122,6 +123,25 @@ def test_the_plan_counts_the_parameters(capsys):
         assert launch.main(["--plan", "--json", "--preset", preset]) == 0
         counts[preset] = json.loads(capsys.readouterr().out)["parameters"]
     assert counts == PARAMETERS, f"the sizes changed; if meant, here: PARAMETERS = {counts}"
+
+
+@pytest.mark.parametrize("preset", launch.PRESETS)
+def test_presets_are_the_rules_values(preset):
+    """The rate to a tenth, the batch to the next power of two, the decay to a factor of two."""
+    plan = estimate(launch.PRESETS[preset])
+    ours, rule = plan.chosen, plan.rule
+    assert ours.learning_rate == pytest.approx(rule.learning_rate, rel=0.1)
+    assert abs(math.log2(ours.batch_tokens / rule.batch_tokens)) <= 0.5
+    assert abs(math.log2(ours.weight_decay / rule.weight_decay)) < 1
+    if preset != "tiny":
+        assert plan.tokens == pytest.approx(20 * plan.parameters, rel=0.005)
+
+
+def test_the_plan_shows_the_rule_beside_what_is_set(capsys):
+    assert launch.main(["--plan", "--learning-rate", "0.5", "--weight-decay", "0"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"as configured +0\.5 +2,048 +0\n", text)
+    assert re.search(r"by the rule +0\.011 +2,585 +0\.17\n", text)
 
 
 def test_the_plan_allocates_nothing(capsys):

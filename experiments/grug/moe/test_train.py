@@ -400,7 +400,7 @@ def test_a_branch_has_its_own_horizon(store, whole, tmp_path, capsys):
     assert lines[0]["throughput/total_tokens"] == 5 * 8 * 32
     text = capsys.readouterr().out
     assert "decay_fraction: 0.3 -> 0.5, schedule: cosine -> wsd, steps: 6 -> 8\n" in text
-    assert "the next update has the learning rate 0.01; in the parent it is 0.005\n" in text
+    assert "the next update has learning rate 0.01; in the parent, 0.005\n" in text
 
 
 def test_a_branch_that_is_preempted_before_its_first_save_goes_on(

@@ -9,6 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
@@ -20,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from .model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Routing, Transformer
-from .plumbing.branch import Branch, branch_point, open_branch
+from .plumbing.branch import branch_point, open_branch
 from .plumbing.checkpoint import Checkpoints
 from .plumbing.data import Batch, TokenStore
 from .plumbing.listeners import import_wandb
@@ -40,7 +41,6 @@ from .plumbing.record import read_metrics, write_record
 from .plumbing.rundir import open_run
 from .plumbing.runlog import RunLog, StepMeter
 from .plumbing.signals import Preempted, StopSignal
-from .plumbing.terminal import say
 
 
 class TrainError(Exception):
@@ -56,8 +56,7 @@ def role(name: Literal["place", "cadence", "measure", "replicate", "horizon"], d
     measure: what an evaluation reads. A resumed run may change it, but its evaluations then do not
         compare with earlier ones.
     replicate: what differs between runs of one experiment.
-    horizon: the learning rate at each step, and the last step. A branch may change it, and no
-        resumed run.
+    horizon: the last step, and the learning rate at each. Only a branch may change it.
     """
     return dataclasses.field(default=default, metadata={"role": name})
 
@@ -211,6 +210,11 @@ def make_schedule(cfg: TrainConfig) -> optax.Schedule:
     stay = optax.constant_schedule(cfg.learning_rate)
     fall = optax.linear_schedule(cfg.learning_rate, 0.0, decay)
     return optax.join_schedules([rise, stay, fall], [warmup, cfg.steps - decay])
+
+
+def other_schedule(cfg: TrainConfig, horizon: dict[str, Any]) -> optax.Schedule:
+    """The schedule under another horizon, that of a branch's parent."""
+    return make_schedule(dataclasses.replace(cfg, branch_from="", **horizon))
 
 
 def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
@@ -400,15 +404,9 @@ def make_eval_step() -> Callable[[Transformer, Batch, Array], Array]:
 
 
 def restore(
-    cfg: TrainConfig,
-    checkpoints: Checkpoints,
-    like: TrainState,
-    identity: dict[str, Any],
-    branch: Branch,
+    cfg: TrainConfig, checkpoints: Checkpoints, like: TrainState, identity: dict[str, Any]
 ) -> tuple[TrainState, dict[str, Any]] | None:
-    """State and meta of the newest checkpoint, or of that which a branch begins with.
-
-    None if the run, which is no branch, ended before its first one.
+    """The newest checkpoint's state and meta; None if the run ended before its first one.
 
     Raises:
         TrainError: the run is too long to have no checkpoint.
@@ -423,25 +421,8 @@ def restore(
                 "removed, "
                 "or none could be saved. Put them back, or start anew in another --run-dir"
             )
-        return begin_branch(cfg, branch, like, identity) if branch.source else None
+        return None
     return checkpoints.restore(newest, like, identity)
-
-
-def begin_branch(
-    cfg: TrainConfig, branch: Branch, like: TrainState, identity: dict[str, Any]
-) -> tuple[TrainState, dict[str, Any]]:
-    """State and meta of the checkpoint that a branch begins with; tells of a jump in learning rate.
-
-    Raises:
-        BranchError, CheckpointError: the run cannot begin there.
-    """
-    state, meta = branch.begin(like, identity, cfg.horizon())
-    saved = {name: meta["config"][name] for name in cfg.horizon() if name in meta["config"]}
-    parent = dataclasses.replace(cfg, branch_from="", **saved)
-    before, after = (float(make_schedule(c)(branch.step)) for c in (parent, cfg))
-    if not math.isclose(before, after, rel_tol=1e-3) and jax.process_index() == 0:
-        say(f"the next update has the learning rate {after:.3g}; in the parent it is {before:.3g}")
-    return state, meta
 
 
 def open_store(cfg: TrainConfig) -> TokenStore:
@@ -496,29 +477,23 @@ def train(cfg: TrainConfig) -> TrainResult:
     train_step = make_train_step(cfg, optimizer)
 
     checkpoints = Checkpoints(cfg.run_dir, keep=cfg.keep_checkpoints)
-    identity = cfg.identity(store)
-    restored = None
-    if resuming or branch.source:
-        restored = restore(cfg, checkpoints, jax.eval_shape(init), identity, branch)
+    like, identity = jax.eval_shape(init), cfg.identity(store)
+    restored = restore(cfg, checkpoints, like, identity) if resuming else None
+    if branch.source and not restored:
+        restored = branch.begin(like, identity, cfg.horizon(), partial(other_schedule, cfg))
     if restored:
         state, meta = restored
         batches.set_state(meta["data_position"])
     else:
         state = init()
-    start, config = int(state.step), dataclasses.asdict(cfg)
+    start = int(state.step)
+    config = dataclasses.asdict(cfg)
     if start < cfg.steps:  # who only looks at a finished run is no part of it
         write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start, branch.ancestors)
 
-    log = RunLog(
-        cfg.run_dir,
-        config,
-        start,
-        cfg.steps,
-        tensorboard=cfg.tensorboard,
-        wandb=cfg.wandb,
-        epoch=batches.epoch,
-        branch_step=branch.step,
-    )
+    listeners = {"tensorboard": cfg.tensorboard, "wandb": cfg.wandb}
+    span = {"epoch": batches.epoch, "branch_step": branch.step}
+    log = RunLog(cfg.run_dir, config, start, cfg.steps, **span, **listeners)
     meter = StepMeter(
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),

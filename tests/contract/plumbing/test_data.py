@@ -36,8 +36,19 @@ def test_every_target_is_in_exactly_one_row(store):
     for row in (rows[i] for i in range(len(rows))):
         real = row.loss_weights > 0
         pairs += zip(row.tokens[real].tolist(), row.targets[real].tolist(), strict=True)
-    expected = [pair for doc in read(store, "train") for pair in itertools.pairwise(doc)]
+    end = TokenStore.open(store).manifest["bos_id"]  # a document's last token predicts its end
+    ended = [[*doc, end] for doc in read(store, "train")]
+    expected = [pair for doc in ended for pair in itertools.pairwise(doc)]
     assert sorted(pairs) == sorted(expected)
+
+
+def test_a_document_of_one_token_has_its_end_to_predict(make_store):
+    """Also the last of the split, after which the store has no token."""
+    opened = TokenStore.open(make_store(train=[[], [5, 6]], heldout=[[]]))
+    rows = PackedRows(opened, "train", 2)
+    assert len(rows) == 2
+    whole, shared = (list(zip(row.tokens, row.targets, strict=True)) for row in (rows[0], rows[1]))
+    assert whole == [(0, 5), (5, 6)] and sorted(shared) == [(0, 0), (6, 0)]
 
 
 @pytest.mark.parametrize("batch_size", [7, 8])
@@ -57,7 +68,7 @@ def test_an_epoch_is_every_row_once(store, batch_size):
 
 def test_segments_are_pieces_of_documents_and_positions_restart(store):
     rows = PackedRows(TokenStore.open(store), "train", LENGTH)
-    text = ["".join(map(chr, doc)) for doc in read(store, "train")]
+    text = ["".join(map(chr, [*doc, doc[0]])) for doc in read(store, "train")]
     shared = 0
     for row in (rows[i] for i in range(len(rows))):
         segments = sorted(set(row.segment_ids.tolist()) - {0})
@@ -149,7 +160,12 @@ def test_what_is_no_store_is_named(tmp_path, store):
     (tmp_path / "manifest.json").write_text('{"schema_version": 99}')
     with pytest.raises(DataError, match="schema 99, this reads 1"):
         TokenStore.open(str(tmp_path))
-    (tmp_path / "manifest.json").write_text((Path(store) / "manifest.json").read_text())
+    manifest = json.loads((Path(store) / "manifest.json").read_text())
+    for token in (None, -1, manifest["vocab_size"], "0"):
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"bos_id": token}))
+        with pytest.raises(DataError, match="names no document token"):
+            _ = TokenStore.open(str(tmp_path)).document_token
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="train/tokens: cannot be read: NOT_FOUND"):
         PackedRows(TokenStore.open(str(tmp_path)), "train", LENGTH)
 
@@ -182,7 +198,7 @@ def test_bytes_of_the_text_behind_a_choice_of_targets(tmp_path):
     assert len(documents) > 5
     assert PackedRows(normalized, "heldout", LENGTH).text_bytes == sum(documents)
     offsets = np.asarray(normalized.array("heldout/offsets").read().result(), np.int64)
-    positions = np.diff(offsets) - 1
+    positions = np.diff(offsets)
     half = int(positions.sum()) // 2
     part = PackedRows(normalized, "heldout", LENGTH, targets=half)
     taken = packing.chosen(positions, half)

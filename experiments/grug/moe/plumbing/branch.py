@@ -5,8 +5,9 @@ run.json keeps where it comes from, as `ancestors`: one entry per branching, the
 """
 
 import json
+import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from .checkpoint import Checkpoints, differences
@@ -77,7 +78,11 @@ class Branch:
         self.step: int = ancestors[-1]["step"] if ancestors else 0
 
     def begin(
-        self, like: Any, config: dict[str, Any], horizon: Collection[str]
+        self,
+        like: Any,
+        config: dict[str, Any],
+        horizon: Collection[str],
+        schedule: Callable[[dict[str, Any]], Callable[[int], Any]] = lambda _: lambda _: 0.0,
     ) -> tuple[Any, dict[str, Any]]:
         """(state, meta) of the parent's checkpoint, for a run that has no checkpoint of its own.
 
@@ -85,6 +90,8 @@ class Branch:
             like: shapes and shardings of the state, from jax.eval_shape.
             config: what defines this run, TrainConfig.identity.
             horizon: the names in `config` in which the parent may differ.
+            schedule: the learning rate by step, under another horizon. If that of the first update
+                is not the parent's, both are told.
 
         Raises:
             BranchError: there is no such run or checkpoint, or it is not before this run's end.
@@ -117,6 +124,9 @@ class Branch:
             self.ancestors = [*(record.get("ancestors") or []), entry]
             changes = differences(saved, {name: config[name] for name in horizon})
             say(f"branch of {parent}, step {self.step}; {', '.join(changes) or 'the same horizon'}")
+            theirs, ours = (float(schedule(values)(self.step)) for values in (saved, {}))
+            if not math.isclose(ours, theirs, rel_tol=1e-3):
+                say(f"the next update has learning rate {ours:.3g}; in the parent, {theirs:.3g}")
         return state, meta
 
     def _chosen(self, there: Sequence[int], record: dict[str, Any]) -> int:
