@@ -88,7 +88,9 @@ def test_a_branch_begins_with_a_checkpoint_anywhere(root, kind):
     assert_holds(state, 1)
     (parent,) = branch.ancestors
     names = checkpoints.folder.names("step-00000001/")
-    listed = [f"{sha256(checkpoints.folder.read(n))}  {n.partition('/')[2]}\n" for n in names]
+    listed = [
+        f"{sha256(checkpoints.folder.read(n) or b'')}  {n.partition('/')[2]}\n" for n in names
+    ]
     assert (parent["run"], parent["step"]) == ("trunk", 1)
     assert parent["digest"] == sha256("".join(listed).encode())
     with pytest.raises(BranchError, match="trunk has no checkpoint of step 2, only of 1, 3: "):

@@ -403,6 +403,13 @@ def test_a_branch_has_its_own_horizon(store, whole, tmp_path, capsys):
     assert "the next update has learning rate 0.01; in the parent, 0.005\n" in text
 
 
+def test_what_a_branch_may_change_is_frozen():
+    """All else is the same in each step of one model."""
+    assert TrainConfig.horizon() == (
+        "steps learning_rate schedule warmup_steps decay_fraction".split()
+    )
+
+
 def test_a_branch_that_is_preempted_before_its_first_save_goes_on(
     store, whole, tmp_path, monkeypatch
 ):
@@ -435,13 +442,6 @@ def test_a_branch_that_is_preempted_before_its_first_save_goes_on(
         ({"grad_clip": 2.0}, "config.grad_clip: 1.0 -> 2.0. A branch may change"),
     ],
 )
-def test_what_a_branch_may_change_is_frozen():
-    """All else is the same in each step of one model."""
-    assert TrainConfig.horizon() == (
-        "steps learning_rate schedule warmup_steps decay_fraction".split()
-    )
-
-
 def test_what_a_branch_may_not_change_is_named(store, whole, tmp_path, change, message):
     with pytest.raises(CheckpointError, match=message):
         train(branched(whole, tmp_path, store, **change))

@@ -492,8 +492,9 @@ def train(cfg: TrainConfig) -> TrainResult:
         write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start, branch.ancestors)
 
     listeners = {"tensorboard": cfg.tensorboard, "wandb": cfg.wandb}
-    span = {"epoch": batches.epoch, "branch_step": branch.step}
-    log = RunLog(cfg.run_dir, config, start, cfg.steps, **span, **listeners)
+    log = RunLog(
+        cfg.run_dir, config, start, cfg.steps, epoch=batches.epoch, begin=branch.step, **listeners
+    )
     meter = StepMeter(
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),

@@ -142,7 +142,7 @@ def test_what_a_branch_had_otherwise_is_a_setting_that_differs(seeds):
     assert found.readings["time"] == (
         "moe-0 is a branch, whose time is that of its own steps alone"
     )
-    assert found.readings["tokens"].spent == 10_000
+    assert reading(found).spent == 10_000
 
 
 def test_a_seed_without_its_pair_makes_the_test_unpaired(seeds):

@@ -171,14 +171,14 @@ class RunLog:
         tensorboard: bool,
         wandb: bool,
         epoch: Fraction | None = None,
-        branch_step: int = 0,
+        begin: int = 0,
     ):
         """Drops the lines after `step`: a resumed run makes those updates again.
 
         `epoch`: the number of updates that read all of the data once.
-        `branch_step`: that of the parent's checkpoint, of a branch; the lines begin after it.
+        `begin`: the step after which the run's lines begin; of a branch, where it branched off.
         """
-        self.config, self.epoch, self.branch_step = config, epoch, branch_step
+        self.config, self.epoch, self.begin = config, epoch, begin
         self.steps, self.started, self.first = steps, time.perf_counter(), step
         self.history = [
             row for row in read_metrics(f"{run_dir}/metrics.jsonl") if row["step"] <= step
@@ -195,7 +195,7 @@ class RunLog:
 
     def _tell_missing(self) -> None:
         there = {int(row["step"]) for row in self.history}
-        own = range(self.branch_step + 1, self.first + 1)
+        own = range(self.begin + 1, self.first + 1)
         missing = [step for step in own if step not in there]
         if missing:
             tell(
