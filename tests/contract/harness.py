@@ -23,8 +23,8 @@ from tools.common.sources import is_source
 
 EDITED = ("model", "train", "launch")
 # What a copy does not edit, by directory. The workspace's other tests and tools use these.
-PLUMBING = ("arrays", "checkpoint", "cluster", "data", "listeners", "packing", "processes")
-PLUMBING += ("ranges", "record", "rundir", "runlog", "signals", "storage", "terminal")
+PLUMBING = ("arrays", "branch", "checkpoint", "cluster", "data", "listeners", "packing")
+PLUMBING += ("processes", "ranges", "record", "rundir", "runlog", "signals", "storage", "terminal")
 PLANNING = ("hlo", "plan", "topology")
 PATHS = {
     **{name: f"{name}.py" for name in EDITED},
@@ -91,7 +91,7 @@ def small_run(variant: Variant, store: str, run_dir: Path, **changes: Any) -> An
     sizes: dict[str, Any] = {
         **{"model": small_model(variant), "data": store, "run_dir": str(run_dir), "steps": 30},
         **{"batch_size": 8, "sequence_length": 64, "warmup_steps": 3, "eval_every": 10},
-        **{"eval_tokens": 2048, "checkpoint_every": 10, "keep_checkpoints": 1},
+        **{"eval_tokens": 2048, "checkpoint_every": 10, "keep_checkpoints": 2},
         **{"tensorboard": False, "ema_decay": 0.9},
     }
     return dataclasses.replace(variant.presets()[0], **{**sizes, **changes})

@@ -18,9 +18,10 @@ MODEL_FIELDS = (
     "remat_layers query_chunk loss_chunk compute_dtype"
 ).split()
 TRAIN_FIELDS = (
-    "model data run_dir resume seed steps batch_size sequence_length microbatches learning_rate "
-    "schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip skip_above z_loss ema_decay "
-    "eval_every eval_tokens checkpoint_every keep_checkpoints mesh tensorboard wandb"
+    "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
+    "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
+    "skip_above z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
+    "tensorboard wandb"
 ).split()
 PRESETS = ["tiny", "130m", "350m", "1b"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.harness import EDITED, PATHS
 
-MOST_LINES = 1600
+MOST_LINES = 1700
 LONGEST_FUNCTION = 100
 
 

@@ -42,6 +42,20 @@ def test_plan_tells_sizes_and_allocates_nothing(variant, capsys):
     numbers = (f"{parameters:,}", f"{flops:.3g}", f"{tokens:,}", f"{flops * tokens:.3g}")
     absent = [number for number in numbers if number not in text]
     assert not absent, f"--plan does not tell {absent}"
+
+
+@pytest.mark.contract("help")
+def test_the_plan_of_a_branch_tells_its_own_part(variant, capsys):
+    """It does not look for the parent."""
+    cfg = variant.launch.PRESETS["tiny"]
+    flags = ["--plan", "--steps", "1000", "--branch-from", "nowhere/at/all@800"]
+    assert variant.launch.main(flags) == 0
+    text, each = capsys.readouterr().out, cfg.batch_size * cfg.sequence_length
+    assert re.search(rf"^tokens +{1000 * each:,} in 1,000 steps$", text, re.MULTILINE)
+    assert f"{200 * each:,} tokens in 200 steps, after 800\n" in text
+    with pytest.raises(SystemExit):
+        variant.launch.main([*flags, "--steps", "800"])
+    assert "steps=800: a branch from step 800 needs more --steps" in capsys.readouterr().err
     assert re.search(r"memory per device", text)
     for part in ("weights", "gradients", "optimizer", "activations", "together"):
         assert re.search(rf"^ *{part}\b.* [\d,.]+ MiB", text, re.MULTILINE), part

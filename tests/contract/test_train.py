@@ -275,6 +275,48 @@ def test_an_interrupted_and_resumed_run_is_the_run(
     assert [attempt["from_step"] for attempt in attempts] == [0, stop]
 
 
+@pytest.mark.contract("branch")
+def test_a_branch_with_the_same_horizon_is_the_run_that_went_on(
+    variant, run_config, whole, tmp_path, one_device
+):
+    step = run_config.steps - run_config.checkpoint_every
+    source = {"run_dir": str(tmp_path / "branch"), "branch_from": f"{whole}@{step}"}
+    variant.train.train(dataclasses.replace(run_config, **source))
+    ours, theirs = ([computed(line) for line in rows(d)] for d in (tmp_path / "branch", whole))
+    assert ours == theirs[step:]
+    ours, theirs = (checkpoint_bytes(d, run_config.steps) for d in (tmp_path / "branch", whole))
+    assert theirs and ours == theirs
+    record = json.loads((tmp_path / "branch/run.json").read_text())
+    (attempt,), (parent,) = record["attempts"], record["ancestors"]
+    assert attempt["from_step"] == step == parent["step"]
+    assert (parent["variant"], parent["run"]) == (variant.directory.name, whole.name)
+    assert parent["digest"] == variant.checkpoint.Checkpoints(whole, keep=1).digest(step)
+    assert parent["horizon"] == {n: getattr(run_config, n) for n in run_config.horizon()}
+
+
+@pytest.mark.contract("branch")
+def test_a_branch_may_change_its_horizon_and_nothing_else(
+    variant, run_config, whole, tmp_path, one_device
+):
+    """Each setting without a role, one at a time, and the seed."""
+    horizon = {"steps", "schedule", "learning_rate", "warmup_steps", "decay_fraction"}
+    assert horizon <= set(run_config.horizon())
+    store = variant.data.TokenStore.open(run_config.data)
+    identity, step = run_config.identity(store), run_config.steps
+    branch = variant.branch.open_branch("", f"{whole}@{step}", resuming=False)
+    like = jax.eval_shape(make_init(variant, run_config))
+    changed = dict.fromkeys(identity.keys() - set(run_config.horizon()), "other")
+    for name in changed:
+        ours = {**identity, name: "other", "steps": step + 1}
+        with pytest.raises(
+            variant.checkpoint.CheckpointError, match=rf"config.{name}: .* -> other. A branch may"
+        ):
+            branch.begin(like, ours, run_config.horizon())
+    assert {"seed", "batch_size", "model.d_model", "data_digest"} <= changed.keys()
+    state, meta = branch.begin(like, {**identity, "steps": step + 1}, run_config.horizon())
+    assert int(state.step) == step == meta["step"]
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -11,6 +11,7 @@ import pytest
 
 import experiments.grug.base.launch
 import experiments.grug.moe.launch
+from tools.common.errors import ToolError
 from tools.corpus.default import prepare_default
 from tools.runs import check_ledger, run_summary
 from tools.runs.compare_runs import differences, groups
@@ -114,6 +115,31 @@ def test_an_attempt_without_a_step_leaves_no_claim(workspace):
     (summary,) = workspace.record(run_dir)
     assert (summary.mixed_sources, summary.git["dirty"]) == (False, False)
     assert summary.git["commit"] == workspace.git("rev-parse", "HEAD") == attempt["git"]["commit"]
+
+
+def test_a_branch_is_recorded_with_its_ancestors(workspace):
+    """A decay from a stable run, and the run that goes on; after an edit it is of mixed sources."""
+    stable = ["--schedule", "wsd", "--decay-fraction", "0"]
+    trunk = workspace.run("trunk", *stable, "--checkpoint-every", "1", "--keep-checkpoints", "3")
+    decay = ["--branch-from", f"{trunk}@1", "--schedule", "wsd", "--decay-fraction", "0.6"]
+    decayed = workspace.run("decayed", *decay)
+    same = workspace.run("same", *stable, "--branch-from", f"{trunk}@2")
+    found = {run.run: run for run in workspace.record(trunk, decayed, same)}
+    (parent,) = found["decayed"].ancestors
+    assert (parent["run"], parent["step"], parent["horizon"]["decay_fraction"]) == ("trunk", 1, 0.0)
+    assert str(workspace.root) not in (workspace.root / found["decayed"].path).read_text()
+    assert found["decayed"].tokens == found["trunk"].tokens == 3 * 4 * 64
+    assert [point[0] for point in found["decayed"].curve] == [2, 3]
+    (same_as_trunk, alone) = groups(found.values())
+    assert [run.run for run in alone.runs] == ["decayed"] and len(same_as_trunk.repeated) == 1
+    assert differences(alone, same_as_trunk) == (
+        "decay_fraction 0.0 → 0.6",
+        "until step 1 decay_fraction 0.0, base has none",
+    )
+    path = workspace.variant / "train.py"
+    path.write_text(f"{path.read_text()}\n# edited\n")
+    with pytest.raises(ToolError, match="ran 2 different sources"):
+        workspace.record(workspace.run("mixed", *decay))
 
 
 def test_runs_that_read_other_data_or_compute_otherwise_are_not_one_experiment(workspace):

@@ -95,6 +95,26 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(launch, wh
     assert_same_run(run_dir, whole("base"))
 
 
+def test_a_branch_in_two_processes_is_the_run_of_one(launch, whole, tmp_path):
+    run_dir, flags, parent = tmp_path / "run", [*STEPS, "--resume"], whole("base")
+    source = ["--branch-from", f"{parent}@5"]
+    workers = launch("base", run_dir, [*flags, *source], processes=2, devices=2)
+    assert finish(workers, within=START_S) == [0, 0], workers[0].text()
+    shown = [worker.text().count(f"branch of {parent}, step 5; the same") for worker in workers]
+    assert shown == [1, 0], "one process tells"
+    assert len(rows(run_dir)) == LAST - 5
+    for ours, theirs in zip(learned(run_dir), learned(parent)[5:], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-9), f"step {ours['step']}"
+
+
+def test_where_no_branch_can_begin_all_processes_end(launch, whole, tmp_path):
+    source = ["--branch-from", f"{whole('base')}@6"]
+    workers = launch("base", tmp_path / "run", [*STEPS, *source], processes=2, devices=1)
+    assert finish(workers, within=START_S) == [1, 1], workers[1].text()
+    assert "has no checkpoint of step 6, only of 5, 8: " in workers[0].text()
+    assert not (tmp_path / "run/run.json").exists()
+
+
 def test_a_run_killed_in_the_middle_of_saves_goes_on_from_whole_ones(launch, tmp_path):
     """Every step is saved. Kills at random moments, until three of them have torn a save."""
     last, torn, moment = 40, 0, random.Random(0)

@@ -10,14 +10,22 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.grug.base.plumbing.branch import BranchError, open_branch
 from experiments.grug.base.plumbing.checkpoint import CheckpointError, Checkpoints
 from experiments.grug.base.plumbing.data import DataError, TokenStore
 from experiments.grug.base.plumbing.packing import PackedRows, loader
-from experiments.grug.base.plumbing.record import read_metrics, wandb_id, write_record
+from experiments.grug.base.plumbing.record import (
+    RUN_SCHEMA,
+    VARIANT,
+    read_metrics,
+    wandb_id,
+    write_record,
+)
 from experiments.grug.base.plumbing.runlog import Mirror, RunLog
 from experiments.grug.base.plumbing.storage import Folder, StorageError
 from tests.stores.tree import CONFIG, assert_holds, like, make_mesh, make_state
 from tools.corpus.default import prepare_default
+from tools.runs.kept_sources import sha256
 
 KINDS = ["file", "s3", "gs"]
 
@@ -63,6 +71,32 @@ def test_a_damaged_or_missing_chunk_stops_the_run(root, kind):
     folder.remove(chunk)
     with pytest.raises(CheckpointError, match="damaged.*Delete its folder"):
         checkpoints.restore(1, like(), CONFIG)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_branch_begins_with_a_checkpoint_anywhere(root, kind):
+    url = f"{root(kind)}/trunk"
+    checkpoints = Checkpoints(url, keep=2)
+    for step in (1, 3):
+        checkpoints.save(step, make_state(step), {"config": CONFIG})
+        checkpoints.wait()
+    attempts = [{"from_step": 0}]
+    record = {"variant": VARIANT, "schema_version": RUN_SCHEMA, "attempts": attempts}
+    Folder(url).write("run.json", json.dumps(record).encode())
+    branch = open_branch("", f"{url}@1", resuming=False)
+    state, _ = branch.begin(like(), CONFIG | {"steps": 2}, ["steps"])
+    assert_holds(state, 1)
+    (parent,) = branch.ancestors
+    names = checkpoints.folder.names("step-00000001/")
+    listed = [
+        f"{sha256(checkpoints.folder.read(n) or b'')}  {n.partition('/')[2]}\n" for n in names
+    ]
+    assert (parent["run"], parent["step"]) == ("trunk", 1)
+    assert parent["digest"] == sha256("".join(listed).encode())
+    with pytest.raises(BranchError, match="trunk has no checkpoint of step 2, only of 1, 3: "):
+        open_branch("", f"{url}@2", resuming=False).begin(like(), CONFIG | {"steps": 9}, ["steps"])
+    with pytest.raises(BranchError, match="elsewhere holds no run: give --branch-from"):
+        open_branch("", f"{root(kind)}/elsewhere", resuming=False).begin(like(), CONFIG, [])
 
 
 @pytest.mark.parametrize("kind", KINDS)

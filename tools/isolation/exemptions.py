@@ -16,6 +16,7 @@ import tokenize
 
 CHECKS: dict[str, str] = {
     "abstract-meshes": "One step keeps shapes, dtypes and shardings on meshes of 8 devices.",
+    "branch": "A branch with the same horizon is the run that went on, bit for bit.",
     "causality": "Nothing of a later token reaches an earlier position.",
     "checkpoint": "A checkpoint gives the training state back bit for bit, on any mesh.",
     "config": "Configs and presets construct and resolve; a bad value is named.",

@@ -47,6 +47,7 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
         type=location,
         help="directory or URL of the run (Slurm's default: runs/NAME-JOB)",
     )
+    add("--branch-from", type=location, metavar="RUN@STEP", help="checkpoint to begin with")
     add(
         "--host",
         action="append",
@@ -72,7 +73,8 @@ def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
     add("--resume", action="store_true", help=argparse.SUPPRESS)  # always
     options, flags = parser.parse_known_args(arguments)
     options.flags = tuple(flags)
-    options.data, options.run_dir = options.data or "", options.run_dir or ""
+    for name in ("data", "run_dir", "branch_from"):
+        setattr(options, name, getattr(options, name) or "")
     return options
 
 
@@ -91,6 +93,8 @@ def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
     engine = ENGINES[options.on]
     if options.data:
         check_place(options.on, "--data", options.data)
+    if options.branch_from:
+        check_place(options.on, "--branch-from", options.branch_from)
     if options.run_dir or not engine.shared:
         check_place(options.on, "--run-dir", options.run_dir)
     if (options.on == "ssh") != bool(options.host):
@@ -99,11 +103,12 @@ def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
     accelerator = options.accelerator or (asked.accelerator if asked else DEFAULT_ACCELERATOR)
     original = bundles.find(root, variant, accelerator)
     data = ("--data", options.data) if options.data else ()
+    branch = ("--branch-from", options.branch_from) if options.branch_from else ()
     kept = ("--run-dir", options.run_dir, "--resume") if engine.flags else ()
     settings = Settings(
         variant,
         asked or Topology(**read_manifest(original)["topology"]),
-        (*options.flags, *data, *kept),
+        (*options.flags, *data, *branch, *kept),
         options.run_dir,
         options.image,
         options.time_limit,

@@ -107,6 +107,9 @@ def _variant(root: Path, name: str, runs: Iterable[tuple[Run, Replaced]]) -> Gro
         by_flags.setdefault(tuple(words), []).append((run, locks))
         if lost:
             notes.append(f"{run.run}: the variant has no setting {', '.join(lost)} any more")
+        if run.ancestors:
+            parent = f"{run.ancestors[-1]['run']}@{run.branch_step}"
+            notes.append(f"{run.run} is a branch of {parent}: repeat that, and add --branch-from")
         if run.devices["platform"] != "cpu":
             notes.append(f"{run.run} ran on {run.devices['count']} {run.devices['kind']}")
     commands, directories = [], []

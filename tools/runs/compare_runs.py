@@ -276,6 +276,8 @@ MOST_SPREAD = 0.25
 
 def _unlike_times(runs: Sequence[Run]) -> str | None:
     """Why the times of runs do not compare; None if they do."""
+    if branches := [run.run for run in runs if run.ancestors]:
+        return f"{branches[0]} is a branch, whose time is that of its own steps alone"
     devices = {f"{run.devices['count']} × {run.devices['kind']}" for run in runs}
     if len(devices) > 1:
         return f"runs on different devices ({', '.join(sorted(devices))})"

@@ -234,7 +234,8 @@ def summarize(
     if not unfinished:
         refuse_unfinished(metrics, record["config"]["steps"], shown)
     attempts = with_steps(attempts, metrics.step[-1], record_name)
-    mixture = _mixture(attempts)
+    before = [attempt for ancestor in _ancestors(record) for attempt in ancestor["attempts"]]
+    mixture = _mixture([*before, *attempts])
     if mixture and not mixed_sources:
         remedy = "run it again from the start, or record it as it is with --mixed-sources"
         raise ToolError(f"{record_name}: {mixture}: {remedy}")
@@ -271,12 +272,24 @@ def _as_it_says(record: Mapping[str, Any], final: Mapping[str, Any]) -> dict[str
         "roles": {name: role for name, role in sorted(roles.items()) if role != "place"},
         "data_digest": record["data"].get("digest"),
         "sources_digest": final["sources_digest"],
+        "ancestors": [
+            {
+                **{key: ancestor[key] for key in ("run", "step", "digest")},
+                "horizon": portable(ancestor["horizon"], roles),
+            }
+            for ancestor in _ancestors(record)
+        ],
         "origin": None,
         "lock": record["lock"],
         "numerics": numerics.of_attempt(final.get("numerics")),
         "devices": final["devices"],
         "versions": {k: final["versions"][k] for k in PACKAGES if k in final["versions"]},
     }
+
+
+def _ancestors(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The runs that a branch comes from, the oldest first; none of a run of an older schema."""
+    return record.get("ancestors") or []
 
 
 def _fitted(values: Mapping[str, Any], metrics: Metrics, starts: Sequence[int], name: str) -> bytes:
@@ -454,17 +467,33 @@ def _record_checks(record: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     version, listed = record["schema_version"], record.get("sources") or {}
     sets = [listed] if version < 3 or not isinstance(listed, dict) else list(listed.values())
     yield "sources", all(map(_is_listing, sets))
-    yield "attempts", isinstance(attempts, list) and 0 < len(attempts) <= 10_000
+    yield from _attempt_checks(attempts, "attempts", version)
+    ancestors = record.get("ancestors") or []
+    yield "ancestors", isinstance(ancestors, list) and len(ancestors) <= run_summary.MAX_ANCESTORS
+    for i, ancestor in enumerate(ancestors):
+        yield f"ancestors[{i}]", isinstance(ancestor, dict)
+        for key, kind in _ANCESTOR.items():
+            yield f"ancestors[{i}].{key}", isinstance(ancestor.get(key), kind)
+        yield f"ancestors[{i}].variant", ancestor["variant"] == record["variant"]
+        # Those of a run that is older than this one's code; what they lack is unknown.
+        yield from _attempt_checks(ancestor["attempts"], f"ancestors[{i}].attempts", None)
+
+
+def _attempt_checks(attempts: Any, name: str, version: int | None) -> Iterator[tuple[str, bool]]:
+    """Of the attempts of a run of that schema; with None, of any."""
+    yield name, isinstance(attempts, list) and 0 < len(attempts) <= 10_000
     for i, attempt in enumerate(attempts):
-        yield f"attempts[{i}]", isinstance(attempt, dict)
+        yield f"{name}[{i}]", isinstance(attempt, dict)
         for key, kind in _ATTEMPT.items():
-            yield f"attempts[{i}].{key}", isinstance(attempt.get(key), kind)
-        yield f"attempts[{i}].numerics", version < 3 or _is_numerics(attempt.get("numerics"))
+            yield f"{name}[{i}].{key}", isinstance(attempt.get(key), kind)
+        has = attempt.get("numerics") is not None if version is None else version >= 3
+        yield f"{name}[{i}].numerics", not has or _is_numerics(attempt.get("numerics"))
         host = attempt.get("host")
-        yield f"attempts[{i}].host", run_summary.is_host(host) if version >= 4 else host is None
+        has = host is not None if version is None else version >= 4
+        yield f"{name}[{i}].host", run_summary.is_host(host) if has else host is None
         for key, parts in (("git", _GIT), ("devices", _DEVICES)):
             is_good = all(isinstance(attempt[key].get(k), v) for k, v in parts.items())
-            yield f"attempts[{i}].{key}", is_good and set(attempt[key]) == set(parts)
+            yield f"{name}[{i}].{key}", is_good and set(attempt[key]) == set(parts)
 
 
 def _is_numerics(value: Any) -> bool:
@@ -482,6 +511,8 @@ def _is_listing(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
+_ANCESTOR = {"run": str, "step": int, "digest": str, "horizon": dict, "variant": str,
+             "attempts": list}  # fmt: skip
 _ATTEMPT = {"from_step": int, "sources_digest": str, "git": dict, "devices": dict, "versions": dict}
 _GIT: Mapping[str, Any] = {"commit": str | None, "dirty": bool | None}
 _DEVICES: Mapping[str, Any] = {"count": int, "kind": str, "platform": str, "processes": int}

@@ -82,7 +82,8 @@ def _shape(group: Group) -> str:
     longest = max(group.runs, key=lambda run: run.steps)
     seeds = ", ".join(str(run.seed) for run in group.runs)
     length = f"{longest.steps:,} steps, {amount('tokens', longest.tokens)}"
-    return f"{length}, seed{'s' * (len(group.runs) > 1)} {seeds}"
+    branch = f", branched off at step {longest.branch_step:,}" if longest.ancestors else ""
+    return f"{length}, seed{'s' * (len(group.runs) > 1)} {seeds}{branch}"
 
 
 def _end(group: Group) -> str:

@@ -18,7 +18,7 @@ from tools.common.files import read_text
 from tools.common.jsonio import json_line, line_of, parse_json
 from tools.runs import recompute
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # Roles for summaries of the first schema, which do not hold them.
 OLD_ROLES = {
     "checkpoint_every": "cadence",
@@ -28,10 +28,11 @@ OLD_ROLES = {
     "mesh": "cadence",
     "seed": "replicate",
 }
-RUN_SCHEMAS = (1, 2, 3, 4)
+RUN_SCHEMAS = (1, 2, 3, 4, 5)
 """Schemas of run.json. The first has no roles of settings; up to the second, `sources` lists those
-of the last attempt, and nothing tells `numerics`; up to the third, no attempt tells its host."""
-ROLES = {"cadence", "measure", "replicate"}
+of the last attempt, and nothing tells `numerics`; up to the third, no attempt tells its host; up to
+the fourth, no run is a branch."""
+ROLES = {"cadence", "measure", "replicate", "horizon"}
 # Roles of settings in which the runs of one experiment may differ.
 FREE = ("cadence", "place", "replicate")
 RUNS = "docs/reports/runs"
@@ -39,6 +40,7 @@ MAX_BYTES = 16 * 1024
 MAX_ORIGIN = 512
 """Bytes of a summary that are left free, for the origin that it comes to pin."""
 MAX_POINTS = 200
+MAX_ANCESTORS = 20
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -68,6 +70,8 @@ class Run:
     data_digest: str | None
     sources_digest: str
     mixed_sources: bool
+    ancestors: list[dict[str, Any]]
+    """Of a branch: the runs whose steps come before its own, the oldest first."""
     origin: dict[str, Any] | None
     """Which state of which experiment it is compared with; None if that was not recorded."""
     lock: str | None
@@ -104,8 +108,27 @@ class Run:
         return " x ".join(map(str, settings)) + " positions"
 
     def experiment(self) -> dict[str, Any]:
-        """The settings that runs of one experiment share: those whose role is not in FREE."""
-        return {k: v for k, v in self.config.items() if self.roles.get(k) not in FREE}
+        """The settings that runs of one experiment share: those whose role is not in FREE.
+
+        Of a branch, also those that its ancestors had otherwise, as `until step 800`. An ancestor
+        that had none otherwise is part of the run: a branch with the same horizon is the run.
+        """
+        settings = {k: v for k, v in self.config.items() if self.roles.get(k) not in FREE}
+        after = self.config
+        for ancestor in reversed(self.ancestors):
+            had = ancestor["horizon"]
+            changed = [
+                f"{name} {had[name]}" for name in sorted(had) if had[name] != after.get(name)
+            ]
+            if changed:
+                settings[f"until step {ancestor['step']}"] = ", ".join(changed)
+            after = had
+        return settings
+
+    @property
+    def branch_step(self) -> int:
+        """The step after which its own ones begin: 0 if it is no branch."""
+        return self.ancestors[-1]["step"] if self.ancestors else 0
 
 
 KEYS = tuple(Run.__dataclass_fields__)
@@ -188,6 +211,8 @@ def _updated(values: Any) -> Any:
         if values.get("schema_version") in (1, 2, 3, 4):
             for key in ("origin", "host", "step_time_spread"):
                 values.setdefault(key, None)
+        if values.get("schema_version") in (1, 2, 3, 4, 5):
+            values.setdefault("ancestors", [])
         if values.get("schema_version") in (1, 2, 3):
             values.setdefault("heldout_targets", None)
         if values.get("schema_version") in (1, 2):
@@ -244,6 +269,7 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         "data_digest": values["data_digest"] is None or _matches(_DIGEST, values["data_digest"]),
         "sources_digest": _matches(_DIGEST, values["sources_digest"]),
         "mixed_sources": isinstance(values["mixed_sources"], bool),
+        "ancestors": _are_ancestors(values["ancestors"]),
         "origin": values["origin"] is None or _is_origin(values["origin"]),
         "lock": values["lock"] is None or _matches(_DIGEST, values["lock"]),
         "numerics": values["numerics"] is None or _is_numerics(values["numerics"]),
@@ -278,6 +304,7 @@ def _recomputed(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not _whole(config.get("seed")) or config["seed"] != values["seed"]:
         yield "seed", f"is {values['seed']}, but the config has {config.get('seed')}"
     yield from _by_schema(values)
+    yield from _branched(values)
     yield from _meshed(values["devices"], config.get("mesh"))
     yield from recompute.counted(steps, tokens, config, curve, config.get("steps"))
     yield from recompute.timed(values["seconds"], curve)
@@ -301,6 +328,8 @@ def _zeros(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, digest in digests.items():
         if recompute.is_zero(digest):
             yield key, "is a digest of zeros, which is that of nothing"
+    if any(recompute.is_zero(ancestor["digest"]) for ancestor in values["ancestors"]):
+        yield "ancestors", "have a digest of zeros, which is that of nothing"
     if values["origin"] and any(map(recompute.is_zero, values["origin"]["digests"])):
         yield "origin", "has a digest of zeros, which is that of nothing"
 
@@ -315,9 +344,21 @@ def _by_schema(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "roles", "a run.json of schema 1 has none, and others stand for them"
     if values["host"] is not None and version < 4:
         yield "host", f"a run.json of schema {version} has none"
+    if values["ancestors"] and version < 5:
+        yield "ancestors", f"a run.json of schema {version} has none"
     if values["origin"] and values["origin"]["by"] != "named" and is_run(values["origin"]):
         at, by = (values["origin"][key] for key in ("at", "by"))
         yield "origin", f"is {at}, by {by!r}, which a ledger does not say"
+
+
+def _branched(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Ancestors whose steps do not come one after another, and then the run's own ones."""
+    steps = [ancestor["step"] for ancestor in values["ancestors"]]
+    if steps and steps[-1] >= values["curve"][0][0]:
+        first = values["curve"][0][0]
+        yield "ancestors", f"end at step {steps[-1]:,}, but the curve begins at step {first:g}"
+    if any(old >= new for old, new in pairwise(steps)):
+        yield "ancestors", f"have the steps {steps}, which do not come one after another"
 
 
 def _meshed(devices: Mapping[str, Any], mesh: Any) -> Iterator[tuple[str, str]]:
@@ -414,6 +455,19 @@ def is_host(host: Any) -> bool:
         and _whole(host["cores"])
         and host["cores"] > 0
     )
+
+
+def _are_ancestors(ancestors: Any) -> bool:
+    return isinstance(ancestors, list) and len(ancestors) <= MAX_ANCESTORS and all(
+        isinstance(each, dict)
+        and set(each) == {"run", "step", "digest", "horizon"}
+        and _is_line(each["run"])
+        and not re.search(r"[/\\]", each["run"])
+        and recompute.is_size(each["step"])
+        and _matches(_DIGEST, each["digest"])
+        and _is_config(each["horizon"])
+        for each in ancestors
+    )  # fmt: skip
 
 
 def _is_origin(origin: Any) -> bool:

@@ -183,11 +183,12 @@ def _run(run: Run) -> str:
         f"{run.git['commit'][:9]}{'+' if run.git['dirty'] else ''}" if run.git["commit"] else ""
     )
     planned_text = f" of {planned:,}" if isinstance(planned, int) and planned > run.steps else ""
+    branch = f", from {run.ancestors[-1]['run']}@{run.branch_step}" if run.ancestors else ""
     link = f"../{RUNS.removeprefix('docs/reports/')}/{run.variant}/{run.run}.json"
     cells = (
         f'<a href="{text(link)}">{text(run.run)}</a>' + (" (mixed)" if run.mixed_sources else ""),
         f"{run.seed}",
-        f"{run.steps:,}{planned_text}",
+        f"{run.steps:,}{planned_text}{text(branch)}",
         amount("tokens", run.tokens).removesuffix(" tokens"),
         f"{run.final['train_loss']:.4f}",
         "" if bpb is None else f"{bpb:.4f}",

@@ -42,6 +42,8 @@ def read_run(directory: Path) -> dict[str, Any]:
     speedrun = run.get("speedrun")
     if not isinstance(speedrun, dict) or set(speedrun) != {"track", "hardware", "cpu_seconds"}:
         raise ToolError(f"{name}:1: speedrun: is missing: give the directory of a speedrun")
+    if run.get("ancestors"):
+        raise ToolError(f"{name}:1: is a branch: a speedrun begins at step 0")
     metrics = read_metrics(directory / "metrics.jsonl", f"{directory}/metrics.jsonl")
     last, planned = metrics.step[-1], run["config"]["steps"]
     if last != planned:

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from .model import BATCH, MESH_AXES, ModelConfig, Transformer
+from .plumbing.branch import branch_point, open_branch
 from .plumbing.checkpoint import Checkpoints
 from .plumbing.data import Batch, TokenStore
 from .plumbing.listeners import import_wandb
@@ -46,7 +47,7 @@ class TrainError(Exception):
     """The run cannot start or go on; the message says why and what to do."""
 
 
-def role(name: Literal["place", "cadence", "measure", "replicate"], default: Any) -> Any:
+def role(name: Literal["place", "cadence", "measure", "replicate", "horizon"], default: Any) -> Any:
     """A config field with a role, listed in run.json. All other fields define what is computed.
 
     place: where a run reads and writes, and where it logs. A resumed run may change it.
@@ -55,6 +56,7 @@ def role(name: Literal["place", "cadence", "measure", "replicate"], default: Any
     measure: what an evaluation reads. A resumed run may change it, but its evaluations then do not
         compare with earlier ones.
     replicate: what differs between runs of one experiment.
+    horizon: the last step, and the learning rate at each. Only a branch may change it.
     """
     return dataclasses.field(default=default, metadata={"role": name})
 
@@ -74,9 +76,11 @@ class TrainConfig:
     """Directory for metrics, checkpoints and the record; by default the next runs/VARIANT-N."""
     resume: bool = role("place", False)
     """Continue from the newest checkpoint in --run-dir, by default the newest; or start there."""
+    branch_from: str = role("place", "")
+    """RUN@STEP: begin a new run with that checkpoint of another one, by default its newest."""
     seed: Seed = role("replicate", 0)
     """Seed for initialization and data order."""
-    steps: Count = 1200
+    steps: Count = role("horizon", 1200)
     """Optimizer updates."""
     batch_size: Count = 8
     """Rows per update, over all devices and microbatches."""
@@ -84,13 +88,13 @@ class TrainConfig:
     """Positions per row."""
     microbatches: Count = 1
     """Parts of the batch, computed one after another: less memory, the same update."""
-    learning_rate: Positive = 1e-2
+    learning_rate: Positive = role("horizon", 1e-2)
     """Peak learning rate."""
-    schedule: Literal["cosine", "wsd"] = "cosine"
+    schedule: Literal["cosine", "wsd"] = role("horizon", "cosine")
     """Shape after warmup: a cosine to zero, or the peak until a linear decay at the end (WSD)."""
-    warmup_steps: CountOrZero = 20
+    warmup_steps: CountOrZero = role("horizon", 20)
     """Updates of linear warmup, of half of a run at most."""
-    decay_fraction: Share = 0.3
+    decay_fraction: Share = role("horizon", 0.3)
     """Final share of the updates, in which the wsd schedule decays."""
     weight_decay: NonNegative = 0.1
     """Decoupled weight decay (AdamW); GROUPS says on which weights."""
@@ -136,6 +140,9 @@ class TrainConfig:
                 f"decay_fraction={self.decay_fraction} changes nothing: add --schedule wsd, or "
                 f"leave it at {default}"
             )
+        step = branch_point(self.branch_from)[1]
+        if step is not None and step >= self.steps:
+            raise ValueError(f"steps={self.steps}: a branch from step {step} needs more --steps")
 
     @classmethod
     def roles(cls) -> dict[str, str]:
@@ -143,9 +150,15 @@ class TrainConfig:
         fields = dataclasses.fields(cls)
         return {f.name: f.metadata["role"] for f in fields if "role" in f.metadata}
 
+    @classmethod
+    def horizon(cls) -> list[str]:
+        """The fields that a branch may change."""
+        return [name for name, role in cls.roles().items() if role == "horizon"]
+
     def identity(self, store: TokenStore) -> dict[str, Any]:
         """What a checkpoint must share with a run that resumes it: fields and the data's digest."""
-        changeable = {name for name, role in self.roles().items() if role != "replicate"}
+        fixed = ("replicate", "horizon")
+        changeable = {name for name, role in self.roles().items() if role not in fixed}
         fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in changeable}
         model = {f"model.{k}": v for k, v in fields.pop("model").items()}
         return {**fields, **model, "data_digest": store.manifest["digest"]}
@@ -197,6 +210,11 @@ def make_schedule(cfg: TrainConfig) -> optax.Schedule:
     stay = optax.constant_schedule(peak)
     fall = optax.linear_schedule(peak, 0.0, decay)
     return optax.join_schedules([rise, stay, fall], [warmup, cfg.steps - decay])
+
+
+def other_schedule(cfg: TrainConfig, horizon: dict[str, Any]) -> optax.Schedule:
+    """The schedule under another horizon, that of a branch's parent."""
+    return make_schedule(dataclasses.replace(cfg, branch_from="", **horizon))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -474,7 +492,7 @@ class TrainResult:
 
 
 def train(cfg: TrainConfig) -> TrainResult:
-    """Trains from step 0, or from the newest checkpoint, to cfg.steps under the current mesh.
+    """Trains from step 0, the newest checkpoint, or another run's, to cfg.steps on this mesh.
 
     Raises:
         Preempted: a signal reached a process of the run; what is new is saved.
@@ -483,6 +501,8 @@ def train(cfg: TrainConfig) -> TrainResult:
     if cfg.wandb and jax.process_index() == 0:
         import_wandb()
     resuming = open_run(cfg.run_dir, resume=cfg.resume)
+    branch = open_branch(cfg.run_dir, cfg.branch_from, resuming=resuming)
+    cfg = dataclasses.replace(cfg, branch_from=branch.source)
     store = open_store(cfg)
     optimizer = make_optimizer(cfg)
     batches = loader(store, "train", cfg.batch_size, cfg.sequence_length, BATCH, seed=cfg.seed)
@@ -493,8 +513,10 @@ def train(cfg: TrainConfig) -> TrainResult:
     train_step = make_train_step(cfg, optimizer)
 
     checkpoints = Checkpoints(cfg.run_dir, keep=cfg.keep_checkpoints)
-    identity = cfg.identity(store)
-    restored = restore(cfg, checkpoints, jax.eval_shape(init), identity) if resuming else None
+    like, identity = jax.eval_shape(init), cfg.identity(store)
+    restored = restore(cfg, checkpoints, like, identity) if resuming else None
+    if branch.source and not restored:
+        restored = branch.begin(like, identity, cfg.horizon(), partial(other_schedule, cfg))
     if restored:
         state, meta = restored
         batches.set_state(meta["data_position"])
@@ -503,10 +525,12 @@ def train(cfg: TrainConfig) -> TrainResult:
     start = int(state.step)
     config = dataclasses.asdict(cfg)
     if start < cfg.steps:  # who only looks at a finished run is no part of it
-        write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start)
+        write_record(cfg.run_dir, config, cfg.roles(), store.manifest, start, branch.ancestors)
 
     listeners = {"tensorboard": cfg.tensorboard, "wandb": cfg.wandb}
-    log = RunLog(cfg.run_dir, config, start, cfg.steps, epoch=batches.epoch, **listeners)
+    log = RunLog(
+        cfg.run_dir, config, start, cfg.steps, epoch=batches.epoch, begin=branch.step, **listeners
+    )
     meter = StepMeter(
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),

@@ -35,7 +35,7 @@ def test_config_fields_are_frozen():
         "rope_theta scan_unroll remat_layers query_chunk loss_chunk compute_dtype"
     ).split()
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
-        "model data run_dir resume seed steps batch_size sequence_length microbatches "
+        "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
         "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
         "z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
         "tensorboard wandb"

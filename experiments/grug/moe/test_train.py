@@ -1,6 +1,7 @@
 """The step, the schedule, and whole runs: resume, signals, faults."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from . import train as loop
 from .model import BATCH, PERIOD, ModelConfig
+from .plumbing.branch import BranchError
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import TokenStore
 from .plumbing.packing import loader, to_devices
@@ -266,7 +268,7 @@ def test_one_line_per_step_with_the_promised_keys(whole):
 
 def test_the_record_holds_config_sources_and_environment(whole):
     record = json.loads((whole / "run.json").read_text())
-    assert record["schema_version"] == 4
+    assert record["schema_version"] == 5 and record["ancestors"] == []
     assert record["config"]["learning_rate"] == CFG.learning_rate
     assert record["data"]["digest"] == "test"
     attempt = record["attempts"][0]
@@ -359,6 +361,93 @@ def test_a_run_is_never_overwritten_nor_silently_begun_again(store, whole, tmp_p
     assert len(rows(tmp_path / "run")) == 6
 
 
+def branched(whole: Path, tmp_path: Path, store: str, **changes) -> TrainConfig:
+    """A branch of `whole` at step 4 in a directory of its own."""
+    source = {"branch_from": f"{whole}@4", "data": store, "run_dir": str(tmp_path / "branch")}
+    return dataclasses.replace(CFG, **{**source, **changes})
+
+
+def test_a_branch_with_the_same_horizon_is_the_run(store, whole, tmp_path, capsys):
+    train(branched(whole, tmp_path, store))
+    assert learned(tmp_path / "branch") == learned(whole)[4:]
+    assert checkpoint_bytes(tmp_path / "branch", 6) == checkpoint_bytes(whole, 6)
+    text, errors = capsys.readouterr()
+    assert f"branch of {whole}, step 4; the same horizon\n" in text
+    assert "learning rate" not in text and "lacks" not in errors
+    record = json.loads((tmp_path / "branch/run.json").read_text())
+    (parent,) = record["ancestors"]
+    files = sorted(checkpoint_bytes(whole, 4).items())
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files)
+    assert parent.pop("digest") == hashlib.sha256(sums.encode()).hexdigest()
+    assert parent.pop("attempts") == json.loads((whole / "run.json").read_text())["attempts"]
+    assert parent == {
+        "variant": Path(__file__).parent.name,
+        "run": whole.name,
+        "step": 4,
+        "horizon": {name: getattr(CFG, name) for name in TrainConfig.horizon()},
+    }
+
+
+def test_a_branch_has_its_own_horizon(store, whole, tmp_path, capsys):
+    """It decays where its own config says: over its last half, which begins where it does."""
+    horizon = {"steps": 8, "schedule": "wsd", "decay_fraction": 0.5}
+    train(branched(whole, tmp_path, store, **horizon))
+    lines = rows(tmp_path / "branch")
+    assert [line["step"] for line in lines] == [5, 6, 7, 8]
+    rates = [line["optim/learning_rate"] for line in lines]
+    np.testing.assert_allclose(rates, CFG.learning_rate * np.array([1, 0.75, 0.5, 0.25]), rtol=1e-5)
+    assert lines[0]["train/loss"] == rows(whole)[4]["train/loss"]  # before the first own update
+    assert lines[0]["throughput/total_tokens"] == 5 * 8 * 32
+    text = capsys.readouterr().out
+    assert "decay_fraction: 0.3 -> 0.5, schedule: cosine -> wsd, steps: 6 -> 8\n" in text
+    assert "the next update has learning rate 0.01; in the parent, 0.005\n" in text
+
+
+def test_what_a_branch_may_change_is_frozen():
+    """All else is the same in each step of one model."""
+    assert TrainConfig.horizon() == (
+        "steps learning_rate schedule warmup_steps decay_fraction".split()
+    )
+
+
+def test_a_branch_that_is_preempted_before_its_first_save_goes_on(
+    store, whole, tmp_path, monkeypatch
+):
+    cfg = branched(whole, tmp_path, store, resume=True)
+
+    def signalling_loader(store, split, *sizes, seed):
+        batches = loader(store, split, *sizes, seed=seed)
+        return SignalDuring(batches, 1) if split == "train" else batches
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "loader", signalling_loader)
+        with pytest.raises(Preempted, match="before its first update"):
+            train(cfg)
+    first = json.loads((tmp_path / "branch/run.json").read_text())
+    with pytest.raises(BranchError, match=f"is a branch of {whole.name}@4, not of .*@2: remove"):
+        train(dataclasses.replace(cfg, branch_from=f"{whole}@2"))
+    train(dataclasses.replace(cfg, branch_from=""))
+    assert learned(tmp_path / "branch") == learned(whole)[4:]
+    assert checkpoint_bytes(tmp_path / "branch", 6) == checkpoint_bytes(whole, 6)
+    again = json.loads((tmp_path / "branch/run.json").read_text())
+    assert first["ancestors"] == again["ancestors"] and len(again["attempts"]) == 1
+    assert again["config"]["branch_from"] == cfg.branch_from  # for a start after this one
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"batch_size": 4}, r"config.batch_size: 8 -> 4. A branch may change steps, learning_rate"),
+        ({"seed": 1}, r"config.seed: 0 -> 1. A branch may change .*; give the run's own values"),
+        ({"grad_clip": 2.0}, "config.grad_clip: 1.0 -> 2.0. A branch may change"),
+    ],
+)
+def test_what_a_branch_may_not_change_is_named(store, whole, tmp_path, change, message):
+    with pytest.raises(CheckpointError, match=message):
+        train(branched(whole, tmp_path, store, **change))
+    assert not (tmp_path / "branch/run.json").exists()
+
+
 def test_nan_stops_the_run_and_names_the_last_good_checkpoint(store, tmp_path):
     cfg = dataclasses.replace(CFG, data=store, run_dir=str(tmp_path), learning_rate=1e38)
     message = r"step \d is not finite: .* last good checkpoint: (step 2 in .*checkpoints|none)"
@@ -403,6 +492,7 @@ def test_mesh_takes_the_devices_that_are_left():
         ({"keep_checkpoints": 0}, "keep_checkpoints=0: must be at least 1"),
         ({"decay_fraction": 0.1}, "decay_fraction=0.1 changes nothing: add --schedule wsd"),
         ({"steps": 0}, "steps=0: must be at least 1"),
+        ({"branch_from": "r@6"}, "steps=6: a branch from step 6 needs more --steps"),
     ],
 )
 def test_config_names_what_does_not_fit(change, message):

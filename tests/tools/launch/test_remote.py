@@ -225,6 +225,14 @@ def test_workers_must_reach_the_places_of_a_run(engine, place, good):
             check_place(engine, "--data", place)
 
 
+def test_workers_must_reach_what_a_branch_begins_with(workspace, capsys):
+    flags = ["--on", "k8s", *NEEDS["k8s"], "--data", DATA, "--branch-from"]
+    told = refusal(capsys, *flags, "runs/base-1@800")
+    assert "--branch-from runs/base-1@800: name a URL" in told
+    assert main(["base", *flags, "gs://bucket/run@800", "--dry-run"]) == 0
+    assert "gs://bucket/run@800" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("engine", ["k8s", "sky", "ray"])
 def test_a_run_must_be_kept_somewhere(workspace, capsys, engine):
     assert "--run-dir is missing" in refusal(capsys, "--on", engine)

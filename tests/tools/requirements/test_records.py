@@ -125,6 +125,16 @@ def test_a_run_on_other_hardware_says_so(recorded):
     assert "  moe: big, moe-seed0 (big ran on 8 TPU v5e)" in lines
 
 
+def test_a_branch_names_what_must_be_repeated_first(recorded):
+    parent = {"run": "trunk", "step": 5, "digest": "d" * 64, "horizon": {"steps": 10}}
+    branch = {"run_schema": 5, "ancestors": [parent]}
+    recorded.archive.write_summary("moe", "decay", lock=OLD, **branch)
+    (line,) = (line for line in shown(recorded, CPU) if line.startswith("  moe: "))
+    assert line == (
+        "  moe: decay (decay is a branch of trunk@5: repeat that, and add --branch-from)"
+    )
+
+
 def test_malformed_records_are_named_and_stop_nothing(recorded):
     recorded.write("docs/reports/runs/base/bad.json", "{}")
     recorded.write("experiments/speedrun/2026-11-22_x/record.json", '{"software": 1}')

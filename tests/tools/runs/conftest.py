@@ -145,7 +145,7 @@ class Workspace:
         way = {0: -0.01, 1: 0.0, 2: 0.01}  # of three seeds, the mean is that of the line
         half = bpb + 1 + way.get(values.get("seed", 0), seeded.gauss(0, 0.01))
         summary: dict[str, Any] = {
-            "schema_version": 5,
+            "schema_version": 6,
             "variant": variant,
             "run": run,
             "run_schema": 4 if values.get("numerics", True) else 2,
@@ -155,6 +155,7 @@ class Workspace:
             "data_digest": DIGEST,
             "sources_digest": DIGEST,
             "mixed_sources": False,
+            "ancestors": [],
             "origin": None if variant == "base" else ORIGIN,
             "lock": DIGEST,
             "numerics": {"jax.enable_x64": False},

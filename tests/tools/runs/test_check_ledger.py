@@ -148,7 +148,8 @@ def test_summaries(repository):
     nothing = digest_of({})  # base has no file but BUILD
     good = repository.write_summary("base", "base-1", git=git, sources_digest=nothing)
     assert faults(repository) == []
-    lacking = {4: ("origin", "host", "step_time_spread")}
+    lacking = {5: ("ancestors",)}
+    lacking[4] = ("origin", "host", "step_time_spread", *lacking[5])
     lacking[3] = ("heldout_targets", *lacking[4])
     lacking[2] = ("run_schema", "numerics", *lacking[3])
     lacking[1] = ("roles", *lacking[2])
@@ -160,7 +161,7 @@ def test_summaries(repository):
         older_path.write_text(json.dumps(older))
     assert faults(repository) == []
     repository.write_summary("nobody", "nobody-1", git=git)
-    repository.write_summary("base", "base-2", schema_version=6)
+    repository.write_summary("base", "base-2", schema_version=7)
     repository.write_summary("base", "base-3", curve=[])
     repository.write_summary("base", "base-4", run="base-1")
     runs = repository.root / "docs/reports/runs"
@@ -176,7 +177,7 @@ def test_summaries(repository):
     assert [line.split(": ")[0] for line in shorter] == [
         "nobody/nobody-1.json:3",
         "base/base-2.json:2",
-        "base/base-3.json:26",
+        "base/base-3.json:27",
         "base/base-4.json:4",
         "base/base-5.json:1",
         "base/base-6.json:1",

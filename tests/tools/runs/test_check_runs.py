@@ -106,6 +106,7 @@ def points(scale: float = 1.0, last: float = 4.0, count: int = 10, late: float =
     ]
 
 
+ANCESTOR = {"run": "moe-1", "step": 5, "digest": "a" * 64, "horizon": {"steps": 100}}
 SIZES = {"steps": 100, "batch_size": 10, "sequence_length": 10}
 DEEP: dict[str, Any] = {}
 for _ in range(900):
@@ -246,6 +247,24 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"devices": {"count": 1, "kind": "NVIDIA H100", "platform": "cpu", "processes": 1}},
         "devices: is malformed",
     ),
+    "ancestors of an older run": (
+        {"ancestors": [ANCESTOR]}, "ancestors: a run.json of schema 4 has none"
+    ),
+    "an ancestor with a path": (
+        {"run_schema": 5, "ancestors": [ANCESTOR | {"run": "/home/me"}]}, "ancestors: is malformed"
+    ),
+    "an ancestor without a digest": (
+        {"run_schema": 5, "ancestors": [ANCESTOR | {"digest": "0" * 64}, ANCESTOR | {"step": 6}]},
+        "ancestors: have a digest of zeros",
+    ),
+    "an ancestor beyond the curve": (
+        {"run_schema": 5, "ancestors": [ANCESTOR | {"step": 10}]},
+        "ancestors: end at step 10, but the curve begins at step 10",
+    ),
+    "ancestors in another order": (
+        {"run_schema": 5, "ancestors": [ANCESTOR, ANCESTOR | {"step": 3}]},
+        "ancestors: have the steps [5, 3], which do not come one after another",
+    ),
     "a schema of run.json that there is not": ({"run_schema": 9}, "run_schema: is malformed"),
     "a schema that is a truth": ({"schema_version": True}, "schema_version: is True, this tool"),
     "a host of an older run": ({"run_schema": 3}, "host: a run.json of schema 3 has none"),
@@ -342,7 +361,7 @@ def test_one_run_recorded_as_several_seeds(archive):
         copied = text.replace('"seed": 0', f'"seed": {seed}')
         path.with_name(f"moe-{seed}.json").write_text(copied)
     told = f"has the losses of {RUNS}/moe/moe-0.json, whose seed is another"
-    message = f"26: curve: {told}: remove the copy, or run it itself"
+    message = f"27: curve: {told}: remove the copy, or run it itself"
     assert faults(archive) == [f"moe/moe-{seed}.json:{message}" for seed in (1, 2)]
 
 
@@ -397,7 +416,7 @@ def test_a_pin_that_the_ledger_never_said(archive):
     pin = {"name": "base", "at": worse, "by": "synced", "digests": digests}
     write(archive, "moe", 0, origin=pin)
     (found,) = faults(archive)
-    assert found.startswith(f"moe/moe-0.json:12: origin: is base, synced {worse}, but the ledger ")
+    assert found.startswith(f"moe/moe-0.json:13: origin: is base, synced {worse}, but the ledger ")
     # Once it says so, it holds, whatever the ledger says later.
     fields = {"forked_at": archive.commit[:12], "synced": f"{worse} tree {tree(archive, worse)}"}
     archive.write_ledger(entry("base"), entry("moe", **fields))
@@ -423,7 +442,7 @@ def test_targets_follow_from_the_text_and_one_setting(archive):
     write(archive, "moe", 0, config=config, heldout_targets=900)
     (found,) = faults(archive)
     assert found == (
-        f"moe/moe-0.json:28: heldout_targets: is 900, but {RUNS}/base/base-0.json has 1,000 of the "
+        f"moe/moe-0.json:29: heldout_targets: is 900, but {RUNS}/base/base-0.json has 1,000 of the "
         "same text: record it again"
     )
 
@@ -439,7 +458,7 @@ def test_a_key_that_stands_twice(archive):
     path = archive.root / RUNS / "moe/moe-0.json"
     path.write_text(path.read_text().replace('"steps": 100,', '"steps": 100,\n"steps": 90,'))
     (found,) = faults(archive)
-    assert found.startswith("moe/moe-0.json:20: the key 'steps' stands twice; correct it")
+    assert found.startswith("moe/moe-0.json:21: the key 'steps' stands twice; correct it")
 
 
 def test_a_commit_that_git_does_not_know(archive):

@@ -107,6 +107,44 @@ def test_a_claim(seeds):
     )
 
 
+def ancestors(seed: int, *points: tuple[int, float]):
+    """Of a branch: base of that seed up to each of the steps, with another learning rate."""
+    return {
+        "run_schema": 5,
+        "ancestors": [
+            {"run": f"base-{seed}", "step": step, "digest": f"{seed + 1}" * 64,
+             "horizon": {"learning_rate": rate, "steps": 100}}
+            for step, rate in points
+        ],
+    }  # fmt: skip
+
+
+def test_branches_of_each_seed_are_one_experiment_and_whole_runs_another(workspace):
+    for seed in range(3):
+        workspace.write_summary("base", f"base-{seed}", seed=seed)
+        workspace.write_summary("base", f"late-{seed}", seed=seed, **ancestors(seed, (5, 0.02)))
+        workspace.write_summary("base", f"soon-{seed}", seed=seed, **ancestors(seed, (4, 0.02)))
+        workspace.write_summary("base", f"same-{seed}", seed=seed, **ancestors(seed, (5, 0.01)))
+    found = groups(run_summary.load_all(workspace.root)[0])
+    names = sorted([run.run.partition("-")[0] for run in group.runs] for group in found)
+    assert names == [["base"] * 3, ["late"] * 3, ["soon"] * 3]  # the same horizon: the run itself
+
+
+def test_what_a_branch_had_otherwise_is_a_setting_that_differs(seeds):
+    twice = {seed: ancestors(seed, (2, 0.04), (5, 0.02)) for seed in range(3)}
+    for seed in range(3):
+        seeds.write_summary("moe", f"moe-{seed}", seed=seed, bpb=MOE[seed], **twice[seed])
+    found = compared(seeds.root, "moe")
+    assert found.differs == (
+        "until step 2 learning_rate 0.04, base has none",
+        "until step 5 learning_rate 0.02, base has none",
+    )
+    assert found.readings["time"] == (
+        "moe-0 is a branch, whose time is that of its own steps alone"
+    )
+    assert reading(found).spent == 10_000
+
+
 def test_a_seed_without_its_pair_makes_the_test_unpaired(seeds):
     seeds.write_summary("moe", "moe-3", seed=3, bpb=1.902)
     result = readings(seeds)["tokens"]
@@ -415,7 +453,7 @@ def test_claims_that_cannot_be_asked_for(workspace, name, against, message):
 
 def test_a_malformed_summary_stops_a_claim(seeds):
     seeds.write_summary("base", "base-9", curve=[])
-    with pytest.raises(ToolError, match="base-9.json:26: curve: is malformed"):
+    with pytest.raises(ToolError, match="base-9.json:27: curve: is malformed"):
         claims(seeds.root, "moe", "base")
 
 

@@ -100,7 +100,7 @@ def test_a_run_is_recorded_under_the_ledgers_name(workspace):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"record": {"schema_version": 5}}, "schema_version is 5, this tool knows 1, 2, 3, 4"),
+        ({"record": {"schema_version": 6}}, "schema_version is 6, this tool knows 1, 2, 3, 4, 5"),
         ({"record": {"roles": {"seed": 1}}}, "roles is not what a run writes"),
         ({"record": {"attempts": []}}, "attempts is not what a run writes"),
         ({"record": {"attempts": [{}]}}, "attempts[0].from_step is not what a run writes"),
@@ -138,6 +138,63 @@ def test_a_run_says_which_settings_are_places(workspace):
     assert "cache" not in summary.config
     assert summary.roles == {"eval_every": "cadence", "seed": "replicate"}
     assert summary.experiment().keys() & {"eval_every", "seed", "steps"} == {"steps"}
+
+
+def write_branch(workspace, name="base-2", **changes):
+    """A run of ten steps whose first six are those of base-1, which had another horizon."""
+    parent = workspace.write_run("base-1", rows(6), config={"steps": 6})
+    attempts = json.loads((parent / "run.json").read_text())["attempts"]
+    ancestor = {
+        "variant": "base",
+        "run": "base-1",
+        "step": 6,
+        "digest": OTHER,
+        "horizon": {"steps": 6, "final": "/home/someone"},
+        "attempts": attempts,
+    } | changes
+    settings = {"schema": 5, "starts": (6,), "record": {"ancestors": [ancestor]}}
+    return workspace.write_run(name, rows(10)[6:], config={"steps": 10}, **settings)
+
+
+def test_a_branch_says_where_it_comes_from(workspace):
+    """Its steps and tokens count from step 0, which the model has behind it, its seconds do not."""
+    path, *_, ledger = record([write_branch(workspace)], workspace.root)
+    text = (workspace.root / path).read_text()
+    assert "someone" not in text and "/home" not in text
+    summary = run_summary.load(workspace.root / path, path)
+    expected = {"run": "base-1", "step": 6, "digest": OTHER, "horizon": {"steps": 6}}
+    assert (summary.ancestors, summary.run_schema, summary.mixed_sources) == ([expected], 5, False)
+    assert (summary.steps, summary.tokens) == (10, 5000)
+    assert [point[0] for point in summary.curve] == [7, 8, 9, 10]
+    assert summary.seconds == pytest.approx(4 * 0.5, rel=0.01)
+    assert summary.experiment()["until step 6"] == "steps 6"
+    assert "10 steps, 5K tokens, seed 0, branched off at step 6" in " ".join(
+        (workspace.root / ledger).read_text().split()
+    )
+
+
+def test_a_branch_of_other_sources_is_mixed(workspace):
+    parent = workspace.write_run("other", rows(6), sources={"model.py": "WIDTH = 9\n"})
+    attempts = json.loads((parent / "run.json").read_text())["attempts"]
+    branch = write_branch(workspace, attempts=attempts)
+    assert "ran 2 different sources: run it again" in refusal(workspace, branch)
+    path, *_ = record([branch], workspace.root, mixed_sources=True)
+    assert run_summary.load(workspace.root / path, path).mixed_sources
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"digest": None}, "ancestors[0].digest is not what a run writes"),
+        ({"variant": "moe"}, "ancestors[0].variant is not what a run writes"),
+        ({"attempts": []}, "ancestors[0].attempts is not what a run writes"),
+        ({"attempts": [{"from_step": 0}]}, "ancestors[0].attempts[0].sources_digest is not what"),
+        ({"run": "/home/someone/base-1"}, "ancestors: is malformed"),
+        ({"step": 8}, "ancestors: end at step 8, but the curve begins at step 7"),
+    ],
+)
+def test_a_branch_that_is_refused(workspace, changes, message):
+    assert message in refusal(workspace, write_branch(workspace, **changes))
 
 
 def test_a_run_of_the_first_schema_is_read_as_before(workspace):

@@ -98,6 +98,14 @@ def parse(page):
     return parser
 
 
+def test_a_branch_names_its_parent(workspace):
+    parent = {"run": "<i>trunk", "step": 5, "digest": "d" * 64, "horizon": {"steps": 10}}
+    workspace.write_summary("base", "base-1", run_schema=5, ancestors=[parent])
+    page = pages(workspace, fact("base"))["reports/variants/base.md"]
+    assert '<td data-label="Steps">100, from &lt;i&gt;trunk@5</td>' in page
+    parse(page)
+
+
 def test_a_variants_page(workspace):
     workspace.write_ledger(
         entry("base", bucket="template"),

@@ -80,6 +80,16 @@ def test_another_entrys_run_and_one_of_the_template(workspace):
     assert "give the directory of a speedrun" in refusal(workspace, [run])
 
 
+def test_a_run_that_does_not_begin_at_step_0(workspace):
+    workspace.add()
+    run = workspace.run(NAME, 0, bpb=2.4, seconds=9)
+    held = json.loads((run / "run.json").read_text())
+    parent = {"variant": NAME, "run": "x", "step": 1, "digest": "d" * 64, "horizon": {}}
+    parent["attempts"] = held["attempts"]
+    (run / "run.json").write_text(json.dumps({**held, "ancestors": [parent]}))
+    assert "run.json:1: is a branch: a speedrun begins at step 0" in refusal(workspace, [run])
+
+
 def test_an_unfinished_run_and_one_that_was_not_evaluated(workspace):
     workspace.add()
     runs = workspace.runs(NAME)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from ..model import BATCH, MESH_AXES
+from ..plumbing.branch import branch_point
 from ..train import TrainConfig, TrainState, group_of, make_optimizer, mesh_shape
 from .rule import Rule, rule
 from .topology import Samplers, Topology, compiled, verdict
@@ -43,7 +44,10 @@ class Estimate:
     """Parameters that one token passes through."""
     flops_per_token: float
     tokens: int
+    """From step 0, also of a branch."""
     steps: int
+    branch_step: int
+    """The step after which a branch begins; 0 of other runs, and where --branch-from has none."""
     chosen: Rule
     """What the config sets."""
     rule: Rule
@@ -70,6 +74,15 @@ class Estimate:
             f"{'':<18}{'learning rate':<16}{'batch, tokens':<16}weight decay",
             f"as configured     {row(self.chosen)}",
             f"by the rule       {row(self.rule)}",
+        ]
+        if self.branch_step:
+            own = self.steps - self.branch_step
+            tokens = self.tokens // self.steps * own
+            lines += [
+                f"of the branch     {tokens:,} tokens in {own:,} steps, after {self.branch_step:,}",
+                f"  its FLOPs       {self.flops_per_token * tokens:.3g}",
+            ]
+        lines += [
             f"mesh              {self.mesh}",
             # Evaluations and the sample have no gradients, and no more rows at a time.
             "memory per device, of the step, which is the largest program",
@@ -117,6 +130,7 @@ def estimate(cfg: TrainConfig, hardware: Topology | None = None) -> Estimate:
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
         tokens=cfg.steps * batch,
         steps=cfg.steps,
+        branch_step=branch_point(cfg.branch_from)[1] or 0,
         chosen=Rule(cfg.learning_rate, batch, cfg.weight_decay),
         rule=rule(active - outer, cfg.steps * batch),
         mesh=mesh,

@@ -9,13 +9,14 @@ so that a save needs no barrier between devices.
 
 import collections
 import contextlib
+import hashlib
 import itertools
 import json
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from .terminal import tell
 CHECKPOINT_SCHEMA = 1
 MOST_FAILURES = 3  # failed saves in a row that stop the run
 PATIENCE = 300.0  # seconds that a process waits for the others' parts of a save
+READERS = 8  # files read at a time, to take a digest of them
 FAILED, SILENT = "-failed", "-silent"
 _instances = itertools.count()  # the same in every process
 
@@ -277,8 +279,28 @@ class Checkpoints:
                 raise CheckpointError(f"{MOST_FAILURES} saves in a row failed: {error}") from error
         tell(f"checkpoint of step {step} not saved: {error}")
 
-    def restore(self, step: int, like: Any, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def digest(self, step: int) -> str:
+        """The sha256 of what `sha256sum` lists of a checkpoint's files, in order of their names.
+
+        In its directory: find * -type f | LC_ALL=C sort | xargs sha256sum | sha256sum
+        """
+        directory = folder_of(step)
+        names = [name.removeprefix(directory) for name in self.folder.names(directory)]
+        names = [name for name in names if not name.startswith("NOTE-")]
+
+        def line(name: str) -> str:
+            content = self.folder.read(directory + name) or b""
+            return f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+
+        with ThreadPoolExecutor(READERS) as pool:  # a store may be far away
+            return hashlib.sha256("".join(pool.map(line, names)).encode()).hexdigest()
+
+    def restore(
+        self, step: int, like: Any, config: dict[str, Any], may_differ: Collection[str] = ()
+    ) -> tuple[Any, dict[str, Any]]:
         """(state, meta) of a step, with the shapes and shardings of `like` (from jax.eval_shape).
+
+        `may_differ`: the names in `config` that a branch may change; a run that is resumed, none.
 
         Raises:
             CheckpointError: it is unreadable, or its config or shapes are not the ones asked for.
@@ -286,22 +308,28 @@ class Checkpoints:
         """
         expected, directory = leaves_by_name(like), folder_of(step)
         checkpoint = f"checkpoint of step {step} in {self.url}"
+        remedy = self._another(step) if may_differ else self._without(step)
         content = self.folder.read(directory + "COMMIT")
         try:
             meta = json.loads(content or b"")
-            saved = {k: meta[k] for k in ("schema_version", "config", "leaves")}
-        except (ValueError, KeyError, TypeError) as error:
+            saved = {k: meta[k] for k in ("schema_version", "leaves")}
+            saved["config"] = {k: v for k, v in meta["config"].items() if k not in may_differ}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{checkpoint} is damaged: its COMMIT is unreadable: {error!r}. "
-                f"{self._without(step)}"
+                f"{checkpoint} is damaged: its COMMIT is unreadable: {error!r}. {remedy}"
             ) from error
         shapes = {name: describe(x) for name, x in expected.items()}
-        ours = {"schema_version": CHECKPOINT_SCHEMA, "config": config, "leaves": shapes}
+        fixed = {k: v for k, v in config.items() if k not in may_differ}
+        ours = {"schema_version": CHECKPOINT_SCHEMA, "config": fixed, "leaves": shapes}
         if changes := differences(saved, ours):
-            raise CheckpointError(
-                f"{checkpoint} is of another run: {'; '.join(changes)}. Give the run's own values "
-                "to resume it, or another --run-dir to start anew"
+            remedy = (
+                f"A branch may change {', '.join(may_differ)}; give the run's own values of the "
+                "others"
+                if may_differ
+                else "Give the run's own values to resume it, or another --run-dir to start anew, "
+                "or to branch off with --branch-from"
             )
+            raise CheckpointError(f"{checkpoint} is of another run: {'; '.join(changes)}. {remedy}")
         try:
             arrays = read_arrays(self.folder / directory, expected)
         except ValueError as error:  # what TensorStore raises
@@ -309,13 +337,10 @@ class Checkpoints:
                 raise explained from error
             if refused(error):
                 raise CheckpointError(f"{checkpoint}: {explained}") from error
-            raise CheckpointError(
-                f"{checkpoint} is damaged: {brief(error)}. {self._without(step)}"
-            ) from error
+            message = f"{checkpoint} is damaged: {brief(error)}. {remedy}"
+            raise CheckpointError(message) from error
         if bad := not_finite(arrays):
-            raise CheckpointError(
-                f"{checkpoint} is not finite: {listed(bad)}. {self._without(step)}"
-            )
+            raise CheckpointError(f"{checkpoint} is not finite: {listed(bad)}. {remedy}")
         return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
 
     def _without(self, step: int) -> str:
@@ -323,6 +348,11 @@ class Checkpoints:
         older = max((s for s in self.steps() if s < step), default=None)
         start = "start again" if older is None else f"go on from step {older}"
         return f"Delete its folder, {folder_of(step)}, to {start}"
+
+    def _another(self, step: int) -> str:
+        """What there is to do about a checkpoint that no branch can begin with."""
+        others = ", ".join(str(s) for s in self.steps() if s != step)
+        return f"Branch off from step {others}" if others else "The run has no other"
 
 
 def listed(names: list[str]) -> str:

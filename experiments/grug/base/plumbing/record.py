@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from .sources import DIRECTORY, ROOT, Sources, file_digest, find_sources, git_state
 from .storage import Folder
 
-RUN_SCHEMA = 4
+RUN_SCHEMA = 5
 VARIANT = DIRECTORY.name
 LOCK = ROOT / "tools/locks/cpu.lock"
 # Recorded because they change a run's numbers: these variables with all of JAX's own, and
@@ -98,8 +99,11 @@ def write_record(
     roles: dict[str, str],
     data: dict[str, Any],
     step: int,
+    ancestors: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Writes run.json and a copy of the variant's sources, before the first step, on process 0.
+
+    `ancestors` says from which checkpoints a branch comes (plumbing/branch.py).
 
     A resumed run adds an entry to `attempts`: the step it starts from, the digest of its sources,
     and more. Earlier attempts stay as far as steps of theirs do: none stays of a start that failed
@@ -140,6 +144,7 @@ def write_record(
         "schema_version": RUN_SCHEMA,
         "variant": VARIANT,
         "config": config,
+        "ancestors": list(ancestors),
         "roles": roles,
         "data": data,
         "sources": {**listings(earlier, attempts), sources.digest: sources.digests},
@@ -195,5 +200,5 @@ def loss_curve(history: list[dict[str, float]], *, width: int = 60, height: int 
     for level in reversed(range(height)):
         label = low + (high - low) * level / (height - 1)
         lines.append(f"{label:7.3f} |" + "".join("*" if x == level else " " for x in levels))
-    last = int(history[-1]["step"])
-    return "\n".join([*lines, "        +" + "-" * len(columns), f"         step 1 to {last}"])
+    first, last = (int(history[i]["step"]) for i in (0, -1))
+    return "\n".join([*lines, "        +" + "-" * len(columns), f"         step {first} to {last}"])

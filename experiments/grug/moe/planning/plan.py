@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from ..model import BATCH, MESH_AXES
+from ..plumbing.branch import branch_point
 from ..train import TrainConfig, TrainState, make_optimizer, mesh_shape
 from .topology import Samplers, Topology, compiled, verdict
 
@@ -42,7 +43,10 @@ class Estimate:
     """Parameters that one token passes through."""
     flops_per_token: float
     tokens: int
+    """From step 0, also of a branch."""
     steps: int
+    branch_step: int
+    """The step after which a branch begins; 0 of other runs, and where --branch-from has none."""
     mesh: dict[str, int]
     memory: dict[str, int]
     """Bytes per device, by what they hold."""
@@ -62,6 +66,15 @@ class Estimate:
             f"FLOPs per token   {self.flops_per_token:.3g}",
             f"tokens            {self.tokens:,} in {self.steps:,} steps",
             f"FLOPs in total    {self.flops_per_token * self.tokens:.3g}",
+        ]
+        if self.branch_step:
+            own = self.steps - self.branch_step
+            tokens = self.tokens // self.steps * own
+            lines += [
+                f"of the branch     {tokens:,} tokens in {own:,} steps, after {self.branch_step:,}",
+                f"  its FLOPs       {self.flops_per_token * tokens:.3g}",
+            ]
+        lines += [
             f"mesh              {self.mesh}",
             # Evaluations and the sample have no gradients, and no more rows at a time.
             "memory per device, of the step, which is the largest program",
@@ -98,6 +111,7 @@ def estimate(cfg: TrainConfig, hardware: Topology | None = None) -> Estimate:
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
         tokens=cfg.steps * cfg.batch_size * cfg.sequence_length,
         steps=cfg.steps,
+        branch_step=branch_point(cfg.branch_from)[1] or 0,
         mesh=mesh,
         memory={
             "weights": per_device(state.model),

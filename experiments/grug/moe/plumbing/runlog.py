@@ -171,12 +171,14 @@ class RunLog:
         tensorboard: bool,
         wandb: bool,
         epoch: Fraction | None = None,
+        begin: int = 0,
     ):
         """Drops the lines after `step`: a resumed run makes those updates again.
 
         `epoch`: the number of updates that read all of the data once.
+        `begin`: the step after which the run's lines begin; of a branch, where it branched off.
         """
-        self.config, self.epoch = config, epoch
+        self.config, self.epoch, self.begin = config, epoch, begin
         self.steps, self.started, self.first = steps, time.perf_counter(), step
         self.history = [
             row for row in read_metrics(f"{run_dir}/metrics.jsonl") if row["step"] <= step
@@ -193,10 +195,11 @@ class RunLog:
 
     def _tell_missing(self) -> None:
         there = {int(row["step"]) for row in self.history}
-        missing = [step for step in range(1, self.first + 1) if step not in there]
+        own = range(self.begin + 1, self.first + 1)
+        missing = [step for step in own if step not in there]
         if missing:
             tell(
-                f"metrics.jsonl lacks {len(missing)} of the {self.first} steps before this start "
+                f"metrics.jsonl lacks {len(missing)} of the {len(own)} steps before this start "
                 f"(of steps {missing[0]} to {missing[-1]}): they are lost, and the run goes on"
             )
 
