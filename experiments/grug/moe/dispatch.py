@@ -3,16 +3,69 @@
 Letters as in model.py: M rows of a buffer, E experts. Called by model.py, whose length it spares.
 """
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+ROOM = 1.25  # places per row that a round sends to another device, if experts were chosen evenly
 BLOCK = 64  # rows multiplied together by one expert; the fastest of 32 to 256 on two CPU cores
 
 
-def worst_case_rows(rows: int, top_k: int, local_experts: int) -> int:
-    """Most rows a device sends to one with `local_experts` experts: a token's experts differ."""
-    return rows // top_k * min(top_k, local_experts)
+def room(rows: int, devices: int) -> int:
+    """Places in one device's buffer for what another sends it in a round, of its `rows` rows."""
+    return math.ceil(ROOM * rows / devices)
+
+
+Exchange = Callable[[Any, Any, Any], tuple[Array, Array]]
+
+
+def in_rounds(
+    exchange: Exchange, rounds: Int[Array, ""], inputs: Any, route: Any
+) -> tuple[Array, Array]:
+    """Sum of exchange(i, inputs, route) over i < rounds; its first result has a gradient."""
+    first = exchange(jnp.zeros((), jnp.int32), inputs, route)
+    return later_rounds(exchange, rounds, first, inputs, route)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def later_rounds(
+    exchange: Exchange, rounds: Int[Array, ""], first: Any, inputs: Any, route: Any
+) -> tuple[Array, Array]:
+    """`first`, that of round 0, plus the results of the rounds from 1 on, if there are any.
+
+    JAX does not differentiate a loop whose length depends on values. The backward pass is another
+    such loop; it computes each round anew, so that the memory of one round is enough for all.
+    """
+
+    def add(turn: Array, total: Any) -> Any:
+        return jax.tree.map(jnp.add, total, exchange(turn, inputs, route))
+
+    return jax.lax.fori_loop(1, rounds, add, first)
+
+
+def _later_rounds_forward(
+    exchange: Exchange, rounds: Array, first: Any, inputs: Any, route: Any
+) -> Any:
+    return later_rounds(exchange, rounds, first, inputs, route), (rounds, inputs, route)
+
+
+def _later_rounds_backward(exchange: Exchange, residuals: Any, d_total: Any) -> Any:
+    rounds, inputs, route = residuals
+
+    def add(turn: Array, d_inputs: Any) -> Any:
+        _, pull, _ = jax.vjp(lambda x: exchange(turn, x, route), inputs, has_aux=True)
+        return jax.tree.map(jnp.add, d_inputs, pull(d_total[0])[0])
+
+    d_inputs = jax.lax.fori_loop(1, rounds, add, jax.tree.map(jnp.zeros_like, inputs))
+    return None, d_total, d_inputs, None
+
+
+later_rounds.defvjp(_later_rounds_forward, _later_rounds_backward)
 
 
 def worst_case_blocks(rows: int, experts: int) -> int:
