@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from . import dispatch
 from . import model as moe
 from .model import BATCH, MLP, ModelConfig, MoE, Transformer
+from .planning import hlo
 from .train import routing_metrics
 
 CFG = ModelConfig(
@@ -154,6 +155,32 @@ def test_the_drop_rate_can_fail(mesh, monkeypatch):
         # Each device has room for ROOM / 4 of its rows at the one that has both experts.
         sent = ROWS * LENGTH * CFG.top_k * dispatch.ROOM / 4
         assert dropped(run(routed, SKEWED)) == pytest.approx(1 - sent / real)
+
+
+def compiled_on_eight_devices(mesh, cfg: ModelConfig) -> jax.stages.Compiled:
+    """A layer's outputs and gradients, each device with its own rows and n_experts / 8 experts."""
+    with jax.set_mesh(mesh(1, 1, 8, 1)):
+        layer = jax.jit(lambda: MoE.init(cfg, key=jax.random.PRNGKey(0)))()
+
+        def scalar(layer, x, real):
+            return jnp.sum(jnp.sin(layer(x, real)[0]))
+
+        return jax.jit(jax.grad(scalar, argnums=(0, 1))).lower(layer, *make_inputs()).compile()
+
+
+def test_little_more_than_the_rows_crosses_the_wire(mesh):
+    """Against what must: of each token's rows 7 / 8, out and back, and so their gradients."""
+    cfg = dataclasses.replace(CFG, n_experts=32, top_k=4)
+    program = compiled_on_eight_devices(mesh, cfg)
+    rows = ROWS * LENGTH * cfg.top_k // 8
+    needed = 4 * rows * (4 * CFG.d_model) * 7 / 8
+    one_round, two_rounds = (
+        hlo.count(program.as_text(), turns_of_endless=turns).collectives["all-to-all"]
+        for turns in (0, 1)
+    )
+    # Each row's expert takes 4 bytes, and a device's own rows are counted too.
+    assert needed < one_round < 1.5 * needed
+    assert two_rounds > 2 * one_round
 
 
 def test_one_expert_is_the_dense_mlp():

@@ -110,7 +110,7 @@ def test_position_matters():
 
 def value_and_gradient(cfg: ModelConfig = CFG):
     tokens = jax.random.randint(jax.random.PRNGKey(3), (ROWS, LENGTH), 0, cfg.vocab_size)
-    split = jnp.arange(LENGTH)[None] >= jnp.arange(ROWS)[:, None] * 3
+    split = 1 + (jnp.arange(LENGTH)[None] >= jnp.arange(ROWS)[:, None] * 3)
     positions = jnp.broadcast_to(jnp.arange(LENGTH)[None], tokens.shape)
     weights = (positions < LENGTH - 2).astype(jnp.float32)
     batch = rows(tokens, split.astype(jnp.int32), positions, jnp.roll(tokens, -1, 1), weights)
@@ -157,10 +157,9 @@ def test_weights_are_split_over_the_mesh(mesh):
         model = init()
     big = [x for x in jax.tree.leaves(model) if x.size > 1000]
     assert len(big) == 10
-    experts = (model.blocks[0].mlp.w_up, model.blocks[0].mlp.w_down)
-    for x in big:  # the expert axis splits experts alone
-        parts = 8 if any(x is w for w in experts) else 4
-        assert x.addressable_shards[0].data.size * parts == x.size
+    for x in (*big, model.blocks[0].mlp.w_router):
+        is_router = x is model.blocks[0].mlp.w_router  # all of its columns are needed everywhere
+        assert x.addressable_shards[0].data.size * (4 if is_router else 8) == x.size
 
 
 @pytest.mark.parametrize(
