@@ -160,7 +160,7 @@ class ModelConfig:
         width = 2 if self.compute_dtype == "bfloat16" else 4
         heads = (2 * self.n_heads + 2 * self.n_kv_heads) * self.head_dim
         copies = self.top_k
-        if mesh["expert"] > 1:  # one round of through_experts
+        if mesh["expert"] > 1:  # room of one round of dispatch.through_experts
             copies *= dispatch.ROOM
         layer = positions * width * (4 * self.d_model + (heads + 2 * self.d_ff) / split)
         layer += positions * width * copies * (2 * self.d_model + 2 * self.d_expert / split)
@@ -445,7 +445,9 @@ def route(
         gates = gates / (jnp.sum(gates, axis=1, keepdims=True) + 1e-20)
         rows = jnp.repeat(x.reshape(-1, x.shape[-1]), top_k, axis=0)
         real = jnp.repeat(real.reshape(-1), top_k)
-        rows, load = through_experts(rows, chosen.reshape(-1), real, w_up, w_down)
+        rows, load = dispatch.through_experts(
+            expert_mlps, rows, chosen.reshape(-1), real, (w_up, w_down)
+        )
         rows = rows.reshape(*chosen.shape, x.shape[-1])
         y = jax.lax.psum(jnp.einsum("tc,tcd->td", gates.astype(x.dtype), rows), "model")
         return y.reshape(x.shape), jax.lax.psum(load, ("replica", "data"))
@@ -453,58 +455,6 @@ def route(
     out_specs = (P(BATCH, None, None), P("expert"))
     y, load = jax.shard_map(local, out_specs=out_specs)(x, logits, real, bias, w_up, w_down)
     return y, jax.reshard(load, P(None))
-
-
-def through_experts(
-    rows: Float[Array, "M D"],
-    expert: Int[Array, "M"],
-    real: Bool[Array, "M"],
-    w_up: Float[Array, "local_E D local_G"],
-    w_down: Float[Array, "local_E local_G D"],
-) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
-    """Each row's output from its expert, on whichever device of the `expert` axis that is.
-
-    Padding goes nowhere, and its output is 0. The other rows go in rounds: in one, every device has
-    room for a little more than an even share. Most often one round takes them all. However uneven
-    the choice, rounds go on until it has, so that no token is ever dropped.
-    """
-    devices, local_experts = jax.lax.axis_size("expert"), w_up.shape[0]
-    if devices == 1:
-        return expert_mlps(rows, jnp.where(real, expert, local_experts), w_up, w_down)
-    target = jnp.where(real, expert // local_experts, devices)
-    rank, sizes = dispatch.rank_in_group(target, devices)
-    room = dispatch.room(rows.shape[0], devices)
-    rounds = (jax.lax.pmax(jnp.max(sizes), "expert") + room - 1) // room
-    return dispatch.in_rounds(
-        exchange, rounds, (rows, w_up, w_down), (expert % local_experts, target, rank)
-    )
-
-
-def exchange(
-    turn: Int[Array, ""],
-    inputs: tuple[Float[Array, "M D"], Array, Array],
-    route: tuple[Int[Array, "M"], Int[Array, "M"], Int[Array, "M"]],
-) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
-    """One round of `through_experts`: the outputs of the rows whose turn it is, and 0 for others.
-
-    Args:
-        turn: number of the round, from 0.
-        inputs: rows, w_up, w_down.
-        route: each row's expert there, its device, and the number of rows before it to that device.
-    """
-    (rows, w_up, w_down), (expert, target, rank) = inputs, route
-    devices = jax.lax.axis_size("expert")
-    room = dispatch.room(rows.shape[0], devices)
-    size = devices * room
-    goes = (target < devices) & (rank // room == turn)
-    slot = dispatch.slots(goes, target * room + rank % room, size)
-    # ragged_all_to_all would send no empty places, but needs buffers for the worst case; nor can a
-    # CPU run it.
-    swap = partial(jax.lax.all_to_all, axis_name="expert", split_axis=0, concat_axis=0, tiled=True)
-    received = swap(dispatch.put(rows, slot, size))
-    expert = swap(dispatch.put(expert, slot, size, empty=w_up.shape[0]))
-    out, load = expert_mlps(received, expert, w_up, w_down)
-    return dispatch.take(swap(out), slot), load
 
 
 def expert_mlps(
