@@ -181,7 +181,7 @@ def make_sampler(cfg: TrainConfig) -> tuple[Callable[..., Array], tuple[int, int
         def append_token(
             index: Int[Array, ""], tokens: Int[Array, "rows window"]
         ) -> Int[Array, "rows window"]:
-            hidden = model(tokens, jnp.zeros_like(positions), positions)
+            hidden = model(tokens, jnp.ones_like(positions), positions)
             last = jax.lax.dynamic_slice_in_dim(hidden, index - 1, 1, axis=1)
             logits = jax.reshard(model.logits(last), P(None, None, None))[0, 0] / temperature
             token = jax.random.categorical(jax.random.fold_in(key, index), logits)

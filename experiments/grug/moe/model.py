@@ -13,7 +13,7 @@ Mesh axes; the shape of the mesh alone chooses the parallelism (every function h
 `jax.set_mesh`):
     replica  whole copies of the weights: plain data parallelism
     data     batch rows, and a shard of every weight: FSDP
-    expert   batch rows, and whole experts: expert parallelism. Other weights are copied along it
+    expert   batch rows, and whole experts: expert parallelism. Other weights are sharded as by data
     model    heads, MLP and expert columns, vocabulary entries: tensor parallelism
 
 Words of JAX's explicit sharding (docs.jax.dev/en/latest/notebooks/explicit-sharding.html):
@@ -28,6 +28,7 @@ Words of JAX's explicit sharding (docs.jax.dev/en/latest/notebooks/explicit-shar
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -43,6 +44,7 @@ from .plumbing.ranges import Count, CountOrZero, NonNegative, Positive, check_ra
 
 MESH_AXES = ("replica", "data", "expert", "model")
 BATCH = ("replica", "data", "expert")  # the mesh axes that split batch rows
+FSDP = ("data", "expert")  # the mesh axes that shard weights; an expert's own have "data" alone
 # Layers repeat after this many. A copy whose layers differ (a window in three of four, say) sets it
 # and gives Block.init the layer's place among them.
 PERIOD = 1
@@ -124,9 +126,9 @@ class ModelConfig:
 
     # What the mesh, the plan and the MFU need to know. An edit of a layer changes its line here.
 
-    SPLIT = {"d_model": "data", "n_kv_heads": "model", "d_ff": "model", "vocab_size": "model"}
-    SPLIT |= {"n_experts": "expert", "d_expert": "model"}
-    """Fields that a mesh axis divides, and the axis."""
+    SPLIT = {"d_model": FSDP, "n_experts": ("expert",)}
+    SPLIT |= dict.fromkeys(("n_kv_heads", "d_ff", "vocab_size", "d_expert"), ("model",))
+    """Fields that mesh axes divide, and the axes."""
 
     def keys(self, position: int) -> float:
         """Keys that the query at a position meets, as a mean over layers"""
@@ -162,8 +164,9 @@ class ModelConfig:
         split, positions = mesh["model"], rows * sequence_length
         width = 2 if self.compute_dtype == "bfloat16" else 4
         heads = (2 * self.n_heads + 2 * self.n_kv_heads) * self.head_dim
-        # A device has room for all that the others could send it: see through_experts.
-        copies = mesh["expert"] * min(self.top_k, self.n_experts // mesh["expert"])
+        copies = self.top_k
+        if mesh["expert"] > 1:  # room of one round of dispatch.through_experts
+            copies *= dispatch.ROOM
         layer = positions * width * (4 * self.d_model + (heads + 2 * self.d_ff) / split)
         layer += positions * width * copies * (2 * self.d_model + 2 * self.d_expert / split)
         recomputed = self.remat_layers * positions * width * self.d_model
@@ -181,25 +184,26 @@ def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec
 
 
 def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
-    """All-gathers a weight's `data` shards just before use; its gradient is reduce-scattered.
+    """All-gathers a weight's FSDP shards just before use; its gradient is reduce-scattered.
 
     The cast comes first, so that bfloat16 crosses the wire. The result is `reduced` over the batch
     axes: each device keeps the unsummed gradient of its own rows. The backward pass of all_gather
-    sums it over `data` and scatters it in one step, and only shards are left to be summed over the
-    axes that hold copies.
+    sums it over the axes of the shards and scatters it in one step, and only shards are left to be
+    summed over `replica`, which holds copies.
     """
     shards = jax.typeof(weight).sharding.spec
-    if jax.sharding.get_abstract_mesh().shape["data"] == 1:  # there is one shard only
+    axes = FSDP if FSDP in shards else ("data",)
+    mesh = jax.sharding.get_abstract_mesh().shape
+    if math.prod(mesh[axis] for axis in axes) == 1:  # there is one shard only
         return jax.reshard(weight.astype(dtype), spec)
-    copy_axes = tuple(axis for axis in BATCH if axis not in shards)
+    dimension = shards.index(FSDP if FSDP in shards else "data")
 
     def local(shard: Array) -> Array:
-        shard = jax.lax.pcast(shard, copy_axes, to="reduced")
-        dimension = shards.index("data")
-        return jax.lax.all_gather(shard, "data", axis=dimension, tiled=True, to="reduced")
+        shard = jax.lax.pcast(shard, "replica", to="reduced")
+        return jax.lax.all_gather(shard, axes, axis=dimension, tiled=True, to="reduced")
 
-    reduced = {"data", *copy_axes}
-    whole = P(*(None if axis == "data" else axis for axis in shards), reduced=reduced)
+    reduced = {"replica", *axes}
+    whole = P(*shards[:dimension], None, *shards[dimension + 1 :], reduced=reduced)
     weight = jax.shard_map(local, out_specs=whole)(weight.astype(dtype))
     return jax.reshard(weight, P(*spec, reduced=reduced))
 
@@ -265,10 +269,10 @@ class Attention(eqx.Module):
         # it (GPT-2).
         out_std = (n * h) ** -0.5 / (2 * cfg.n_layers) ** 0.5
         return Attention(
-            w_q=truncated_normal(k_q, (d, n, h), d**-0.5, P("data", "model", None)),
-            w_k=truncated_normal(k_k, (d, k, h), d**-0.5, P("data", "model", None)),
-            w_v=truncated_normal(k_v, (d, k, h), d**-0.5, P("data", "model", None)),
-            w_o=truncated_normal(k_o, (n, h, d), out_std, P("model", None, "data")),
+            w_q=truncated_normal(k_q, (d, n, h), d**-0.5, P(FSDP, "model", None)),
+            w_k=truncated_normal(k_k, (d, k, h), d**-0.5, P(FSDP, "model", None)),
+            w_v=truncated_normal(k_v, (d, k, h), d**-0.5, P(FSDP, "model", None)),
+            w_o=truncated_normal(k_o, (n, h, d), out_std, P("model", None, FSDP)),
             q_norm=RMSNorm.init(h),
             k_norm=RMSNorm.init(h),
             query_chunk=cfg.query_chunk,
@@ -337,8 +341,8 @@ class MLP(eqx.Module):
         d, f = cfg.d_model, cfg.d_ff
         out_std = f**-0.5 / (2 * cfg.n_layers) ** 0.5
         return MLP(
-            w_up=truncated_normal(k_up, (d, f), d**-0.5, P("data", "model")),
-            w_down=truncated_normal(k_down, (f, d), out_std, P("model", "data")),
+            w_up=truncated_normal(k_up, (d, f), d**-0.5, P(FSDP, "model")),
+            w_down=truncated_normal(k_down, (f, d), out_std, P("model", FSDP)),
         )
 
     def __call__(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
@@ -381,7 +385,7 @@ class MoE(eqx.Module):
         d, e, g = cfg.d_model, cfg.n_experts, cfg.d_expert
         out_std = g**-0.5 / (2 * cfg.n_layers) ** 0.5
         return MoE(
-            w_router=truncated_normal(k_router, (d, e), d**-0.5, P("data", None)),
+            w_router=truncated_normal(k_router, (d, e), d**-0.5, P(FSDP, None)),
             bias=jnp.zeros(e, out_sharding=P(None)),
             w_up=truncated_normal(k_up, (e, d, g), d**-0.5, P("expert", "data", "model")),
             w_down=truncated_normal(k_down, (e, g, d), out_std, P("expert", "model", "data")),
@@ -441,8 +445,9 @@ def route(
         gates = jnp.take_along_axis(scores, chosen, axis=1)
         gates = gates / (jnp.sum(gates, axis=1, keepdims=True) + 1e-20)
         rows = jnp.repeat(x.reshape(-1, x.shape[-1]), top_k, axis=0)
-        rows, load = through_experts(
-            rows, chosen.reshape(-1), jnp.repeat(real.reshape(-1), top_k), w_up, w_down, top_k
+        real = jnp.repeat(real.reshape(-1), top_k)
+        rows, load = dispatch.through_experts(
+            expert_mlps, rows, chosen.reshape(-1), real, (w_up, w_down)
         )
         rows = rows.reshape(*chosen.shape, x.shape[-1])
         y = jax.lax.psum(jnp.einsum("tc,tcd->td", gates.astype(x.dtype), rows), "model")
@@ -453,49 +458,16 @@ def route(
     return y, jax.reshard(load, P(None))
 
 
-def through_experts(
-    rows: Float[Array, "M D"],
-    expert: Int[Array, "M"],
-    real: Bool[Array, "M"],
-    w_up: Float[Array, "local_E D local_G"],
-    w_down: Float[Array, "local_E local_G D"],
-    top_k: int,
-) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
-    """Each row's output from its expert, on whichever device of the `expert` axis that is.
-
-    Every device has room for all that the others could send it, so that no token is ever dropped,
-    at the price of more memory than the usual case needs.
-    """
-    devices, local_experts = jax.lax.axis_size("expert"), w_up.shape[0]
-    if devices == 1:
-        return expert_mlps(rows, expert, real, w_up, w_down)
-    room = dispatch.worst_case_rows(rows.shape[0], top_k, local_experts)
-    target = expert // local_experts
-    rank, _ = dispatch.rank_in_group(target, devices)
-    slot = dispatch.slots(rank < room, target * room + rank, devices * room)
-    # all_to_all rather than ragged_all_to_all, which a CPU cannot run.
-    swap = partial(jax.lax.all_to_all, axis_name="expert", split_axis=0, concat_axis=0, tiled=True)
-    received, load = expert_mlps(
-        swap(dispatch.put(rows, slot, devices * room)),
-        swap(dispatch.put(expert % local_experts, slot, devices * room, empty=local_experts)),
-        swap(dispatch.put(real, slot, devices * room)),
-        w_up,
-        w_down,
-    )
-    return dispatch.take(swap(received), slot), load
-
-
 def expert_mlps(
     rows: Float[Array, "M D"],
     expert: Int[Array, "M"],
-    real: Bool[Array, "M"],
     w_up: Float[Array, "local_E D local_G"],
     w_down: Float[Array, "local_E local_G D"],
 ) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
     """Each row's output from its expert on this device; 0 if `expert` is the number of experts.
 
     The rows of an expert are grouped, and each group starts a new block. Also counts, per expert,
-    the real rows that have a place in a block.
+    the rows that have a place in a block.
     """
     experts = w_up.shape[0]
     rank, sizes = dispatch.rank_in_group(expert, experts)
@@ -509,9 +481,9 @@ def expert_mlps(
     grouped = dispatch.put(rows, slot, capacity * dispatch.BLOCK)
     hidden = jnp.square(jax.nn.relu(dispatch.grouped_matmul(grouped, w_up, blocks, owner)))
     out = dispatch.take(dispatch.grouped_matmul(hidden, w_down, blocks, owner), slot)
-    computed = dispatch.put(real, slot, capacity * dispatch.BLOCK).reshape(capacity, dispatch.BLOCK)
+    placed = dispatch.put(jnp.ones_like(expert), slot, capacity * dispatch.BLOCK)
+    per_block = jnp.sum(placed.reshape(capacity, dispatch.BLOCK), axis=1)
     is_owner = owner[:, None] == jnp.arange(experts)[None]
-    per_block = jnp.sum(computed, axis=1, dtype=jnp.int32)
     return out, jnp.sum(jnp.where(is_owner, per_block[:, None], 0), axis=0)
 
 
@@ -558,14 +530,14 @@ class Transformer(eqx.Module):
         layers = jax.random.split(k_blocks, cfg.n_layers)
         return Transformer(
             # Small, so that AdamW's steps turn a row quickly; embed_norm makes it of unit size.
-            embed=truncated_normal(k_embed, (v, d), 0.05, P("model", "data")),
+            embed=truncated_normal(k_embed, (v, d), 0.05, P("model", FSDP)),
             embed_norm=RMSNorm.init(d),
             blocks=tuple(
                 jax.vmap(lambda k: Block.init(cfg, key=k))(layers[place::PERIOD])
                 for place in range(PERIOD)
             ),
             final_norm=RMSNorm.init(d),
-            head=truncated_normal(k_head, (d, v), d**-0.5, P("data", "model")),
+            head=truncated_normal(k_head, (d, v), d**-0.5, P(FSDP, "model")),
             cfg=cfg,
         )
 
@@ -704,7 +676,7 @@ def chunked_loss(
     The forward pass also computes the gradients, while a chunk's logits are at hand: the loss is a
     scalar, so the backward pass only scales them. No logits are stored and none computed twice (the
     idea of Liger Kernel's fused linear cross-entropy, arXiv:2410.10989). The gradient is that of
-    the first sum. `head` is given as its `data` shards.
+    the first sum. `head` is given as its FSDP shards.
     """
     arrays = (hidden, head, targets, weights)
     return loss_and_gradients(*arrays, chunk, z_loss, unroll, differentiate=False)[0]
@@ -734,7 +706,7 @@ def loss_and_gradients(
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     def local(hidden: Array, head: Array, targets: Array, weights: Array) -> Any:
-        head = jax.lax.all_gather(head, "data", axis=0, tiled=True)
+        head = jax.lax.all_gather(head, FSDP, axis=0, tiled=True)
 
         def add_chunk(d_head: Array, inputs: tuple[Array, Array, Array]) -> Any:
             x, *labels = inputs
@@ -757,11 +729,11 @@ def loss_and_gradients(
         if not differentiate:
             return (loss, cross_entropy), None
         d_hidden = jnp.moveaxis(jax.lax.psum(d_hidden, "model"), 0, 1).reshape(hidden.shape)
-        d_head = jax.lax.psum_scatter(d_head, "data", scatter_dimension=0, tiled=True)
-        d_head = jax.lax.psum(d_head, tuple(axis for axis in BATCH if axis != "data"))
+        d_head = jax.lax.psum_scatter(d_head, FSDP, scatter_dimension=0, tiled=True)
+        d_head = jax.lax.psum(d_head, "replica")
         return (loss, cross_entropy), (d_hidden, d_head)
 
-    by_row, shard = P(BATCH, None, None), P("data", "model")
+    by_row, shard = P(BATCH, None, None), P(FSDP, "model")
     return jax.shard_map(
         local,
         in_specs=(by_row, shard, P(BATCH, None), P(BATCH, None)),

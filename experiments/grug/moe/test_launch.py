@@ -7,7 +7,9 @@ import os
 import re
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,6 +57,20 @@ def test_presets_have_the_size_of_their_name(preset, low, high):
     )
     assert low < active < high
     assert total > 1.4 * active
+
+
+def test_the_sample_goes_through_the_experts(mesh):
+    """A sampler that called its tokens padding would leave the routed experts out."""
+    cfg = launch.parse(SMALL).train
+
+    def init() -> Transformer:
+        model = Transformer.init(cfg.model, key=jax.random.PRNGKey(0))
+        return eqx.tree_at(lambda m: m.final_norm.scale, model, model.final_norm.scale * 30)
+
+    with jax.set_mesh(mesh(1, 1, 1, 1)):
+        model = jax.jit(init)()
+        without = eqx.tree_at(lambda m: m.blocks[0].mlp.w_down, model, replace_fn=jnp.zeros_like)
+        assert launch.sample(model, [1, 2, 3], cfg) != launch.sample(without, [1, 2, 3], cfg)
 
 
 @pytest.mark.parametrize(

@@ -478,6 +478,12 @@ def test_a_mesh_that_does_not_fit_is_named(shape, message):
         make_mesh(dataclasses.replace(CFG, mesh=shape))
 
 
+def test_the_width_is_split_over_data_and_expert():
+    narrow = dataclasses.replace(CFG, model=dataclasses.replace(MODEL, d_model=12))
+    with pytest.raises(ValueError, match="model.d_model=12 cannot be split over 8 devices"):
+        make_mesh(dataclasses.replace(narrow, mesh=(1, 2, 4, 1)))
+
+
 def test_mesh_takes_the_devices_that_are_left():
     mesh = make_mesh(dataclasses.replace(CFG, mesh=(2, -1, 1, 2)))
     assert dict(mesh.shape) == {"replica": 2, "data": 2, "expert": 1, "model": 2}

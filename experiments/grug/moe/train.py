@@ -174,8 +174,9 @@ def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, ...]:
     axes = dict(zip(MESH_AXES, shape, strict=True))
     rows = cfg.batch_size // cfg.microbatches
     sizes = [("batch_size / microbatches", rows, math.prod(axes[axis] for axis in BATCH))]
-    for name, axis in cfg.model.SPLIT.items():
-        sizes.append((f"model.{name}", getattr(cfg.model, name), axes[axis]))
+    for name, split in cfg.model.SPLIT.items():
+        parts = math.prod(axes[axis] for axis in split)
+        sizes.append((f"model.{name}", getattr(cfg.model, name), parts))
     for name, size, parts in sizes:
         if size % parts:
             raise ValueError(

@@ -168,4 +168,9 @@ frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
         "all-reduce between slices": 8 * 4,
     }
     assert counts.endless == 0
-    assert count(text.replace("constant(6)", "parameter(1)")).endless == 1
+    endless = text.replace("constant(6)", "parameter(1)")
+    for turns in (0, 1, 3):
+        counts = count(endless, turns_of_endless=turns)
+        assert counts.endless == 1
+        assert counts.collectives["reduce-scatter"] == turns * 32 * 4
+        assert counts.collectives["all-reduce between slices"] == 8 * 4

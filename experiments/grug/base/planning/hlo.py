@@ -63,11 +63,14 @@ class Counts:
     """Bytes by kind: a device's input or output, whichever is larger. A kind `... between slices`
     crosses the network from one TPU slice to another."""
     endless: int = 0
-    """Loops of unknown length, counted as one turn."""
+    """Loops of unknown length."""
 
 
-def count(text: str) -> Counts:
-    """Counts a module given as `compiled.as_text()`; every branch of a conditional counts."""
+def count(text: str, turns_of_endless: int = 1) -> Counts:
+    """Counts a module given as `compiled.as_text()`; every branch of a conditional counts.
+
+    A loop of unknown length counts as `turns_of_endless` turns.
+    """
     computations, entry = parse(text)
     counts = Counts()
 
@@ -89,7 +92,8 @@ def count(text: str) -> Counts:
             turns = 1
             if item.opcode == "while":
                 length = loop_length(item, computations)
-                turns, counts.endless = length or 1, counts.endless + (length is None)
+                turns = turns_of_endless if length is None else length
+                counts.endless += length is None
             for called in callees(item):
                 walk(called, times * turns, chains_inside if item.opcode == "fusion" else None)
 

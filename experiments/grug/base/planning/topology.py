@@ -233,7 +233,8 @@ MEMORY = {
 
 def work(cfg: TrainConfig, program: jax.stages.Compiled, devices: int) -> Iterator[str]:
     """FLOPs and traffic of one compiled step, per device, line by line."""
-    counts = count(program.as_text() or "")
+    text = program.as_text() or ""
+    counts = count(text, turns_of_endless=0)
     tokens = cfg.batch_size * cfg.sequence_length
     model = cfg.model.flops_per_token(cfg.sequence_length) * tokens / devices
     yield "FLOPs per step and device"
@@ -246,7 +247,10 @@ def work(cfg: TrainConfig, program: jax.stages.Compiled, devices: int) -> Iterat
     if not counts.collectives:
         yield "  none"
     if counts.endless:
-        yield f"  ({counts.endless} loops of unknown length counted as one turn)"
+        yield f"one turn of each of {counts.endless} loops of unknown length would add"
+        for kind, size in sorted(count(text).collectives.items()):
+            if more := size - counts.collectives.get(kind, 0):
+                yield f"  {kind:<24} {more / 2**20:>12,.1f} MiB"
 
 
 def leave_hardware_alone(argv: Sequence[str]) -> None:
