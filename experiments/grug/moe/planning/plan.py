@@ -10,7 +10,8 @@ import jax
 
 from ..model import BATCH, MESH_AXES
 from ..plumbing.branch import branch_point
-from ..train import TrainConfig, TrainState, make_optimizer, mesh_shape
+from ..train import TrainConfig, TrainState, group_of, make_optimizer, mesh_shape
+from .rule import Rule, rule
 from .topology import Samplers, Topology, compiled, verdict
 
 
@@ -47,6 +48,10 @@ class Estimate:
     steps: int
     branch_step: int
     """The step after which a branch begins; 0 of other runs, and where --branch-from has none."""
+    chosen: Rule
+    """What the config sets."""
+    rule: Rule
+    """What the rule gives for this model and these tokens."""
     mesh: dict[str, int]
     memory: dict[str, int]
     """Bytes per device, by what they hold."""
@@ -66,6 +71,9 @@ class Estimate:
             f"FLOPs per token   {self.flops_per_token:.3g}",
             f"tokens            {self.tokens:,} in {self.steps:,} steps",
             f"FLOPs in total    {self.flops_per_token * self.tokens:.3g}",
+            f"{'':<18}{'learning rate':<16}{'batch, tokens':<16}weight decay",
+            f"as configured     {row(self.chosen)}",
+            f"by the rule       {row(self.rule)}",
         ]
         if self.branch_step:
             own = self.steps - self.branch_step
@@ -88,6 +96,12 @@ class Estimate:
         return "\n".join(lines)
 
 
+def row(values: Rule) -> str:
+    """A rule's values as columns of a table."""
+    rate, batch = f"{values.learning_rate:.2g}", f"{values.batch_tokens:,.0f}"
+    return f"{rate:<16}{batch:<16}{values.weight_decay:.2g}"
+
+
 def estimate(cfg: TrainConfig, hardware: Topology | None = None) -> Estimate:
     """The estimate for a topology's devices; without one, for this machine's.
 
@@ -105,13 +119,20 @@ def estimate(cfg: TrainConfig, hardware: Topology | None = None) -> Estimate:
         return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
     parameters = sum(x.size for x in jax.tree.leaves(state.model))
+    groups = jax.tree.leaves(jax.tree.map_with_path(group_of, state.model))
+    sizes = zip(groups, jax.tree.leaves(state.model), strict=True)
+    outer = sum(x.size for group, x in sizes if group in ("embedding", "head"))
+    active = parameters - cfg.model.idle_parameters()
+    batch = cfg.batch_size * cfg.sequence_length
     return Estimate(
         parameters=parameters,
-        active_parameters=parameters - cfg.model.idle_parameters(),
+        active_parameters=active,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
-        tokens=cfg.steps * cfg.batch_size * cfg.sequence_length,
+        tokens=cfg.steps * batch,
         steps=cfg.steps,
         branch_step=branch_point(cfg.branch_from)[1] or 0,
+        chosen=Rule(cfg.learning_rate, batch, cfg.weight_decay),
+        rule=rule(active - outer, cfg.steps * batch),
         mesh=mesh,
         memory={
             "weights": per_device(state.model),

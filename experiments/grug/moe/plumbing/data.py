@@ -42,6 +42,18 @@ class TokenStore:
         """Its path or URL, with a slash at the end."""
         return self.folder.url
 
+    @property
+    def document_token(self) -> int:
+        """The token that begins every document, and that its last token predicts.
+
+        Raises:
+            DataError: the manifest names none.
+        """
+        token = self.manifest.get("bos_id")
+        if type(token) is not int or not 0 <= token < self.manifest["vocab_size"]:
+            raise DataError(f"{self.url}: its manifest.json names no document token (bos_id)")
+        return token
+
     @staticmethod
     def open(path: str) -> "TokenStore":
         """Opens the store at `path`, a local path or a gs: or s3: URL.

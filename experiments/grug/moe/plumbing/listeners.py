@@ -226,7 +226,7 @@ class Progress:
         speed = row["throughput/tokens_per_second"]
         known = "eval/bpb" in row
         held_out = f"  held out {row['eval/bpb']:.3f} bits per byte" if known else ""
-        return f"loss {row['train/loss']:.3f}  {speed:,.0f} tokens/s", held_out
+        return f"loss {row.get('train/loss', math.nan):.3f}  {speed:,.0f} tokens/s", held_out
 
     def _epoch_begins(self, step: int) -> str:
         """A line if this step is the first to read some of the data once more; "" otherwise.

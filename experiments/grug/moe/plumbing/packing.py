@@ -25,8 +25,9 @@ DTYPES = ("int32", "int32", "int32", "int32", "float32")  # of a Batch's arrays
 class PackedRows:
     """Random access to the rows of one split, packed by a plan that depends on lengths alone.
 
-    A document of n tokens gives n - 1 positions, cut into pieces of at most S; every target is in
-    exactly one row. Shorter pieces share rows by best fit; attention keeps them apart.
+    A document of n tokens gives n positions, cut into pieces of at most S. Each predicts the next
+    token, and the last one the document token, which ends a document as it starts one. Every target
+    is in exactly one row. Shorter pieces share rows by best fit; attention keeps them apart.
     """
 
     def __init__(self, store: TokenStore, split: str, sequence_length: int, *, targets: int = 0):
@@ -36,11 +37,12 @@ class PackedRows:
         it: of a document in part, its part of the targets.
         """
         self.tokens, self.url = store.array(f"{split}/tokens"), store.url
+        self.end = store.document_token
         self._retry = Retry()
         lengths = self._wait(store.array(f"{split}/offsets").read)
         offsets = np.asarray(lengths).astype(np.int64)
         self.length = sequence_length
-        positions = np.maximum(np.diff(offsets) - 1, 0)
+        positions = np.diff(offsets)
         sizes, whole = store.text_bytes(split), np.maximum(positions, 1)
         if targets:
             positions = chosen(positions, targets)
@@ -52,6 +54,7 @@ class PackedRows:
         index = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
         self.starts = offsets[document] + index * sequence_length
         self.lengths = np.minimum(positions[document] - index * sequence_length, sequence_length)
+        self.is_end = self.starts + self.lengths == offsets[document + 1]
         self.full = np.flatnonzero(self.lengths == sequence_length)
         self.shared = best_fit(self.lengths, sequence_length)
 
@@ -71,20 +74,27 @@ class PackedRows:
             DataError: a read failed.
             Outage: the store has not answered for too long.
         """
-        rows = [[(span, span.read()) for span in self._spans(int(index))] for index in indices]
+        rows = [[(p, self._span(p).read()) for p in self._pieces(int(index))] for index in indices]
         arrays: list[Any] = [np.zeros((len(rows), self.length), t) for t in DTYPES]
         for row, reads in enumerate(rows):
-            pieces = [self._wait(span.read, begun) for span, begun in reads]
-            fill(Batch(*(x[row] for x in arrays)), pieces)
+            pieces = [self._wait(self._span(p).read, begun) for p, begun in reads]
+            ended = [
+                np.append(tokens, self.end) if self.is_end[p] else tokens
+                for tokens, (p, _) in zip(pieces, reads, strict=True)
+            ]
+            fill(Batch(*(x[row] for x in arrays)), ended)
         return Batch(*arrays)
 
-    def _spans(self, index: int) -> list[ts.TensorStore]:
+    def _pieces(self, index: int) -> list[int]:
         if index >= len(self):
             return []
         alone = index < len(self.full)
-        pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
-        spans = [(int(self.starts[p]), int(self.lengths[p])) for p in pieces]
-        return [self.tokens[start : start + n + 1] for start, n in spans]
+        return [int(self.full[index])] if alone else self.shared[index - len(self.full)]
+
+    def _span(self, piece: int) -> ts.TensorStore:
+        """A piece's tokens, and its last target where that is a token of the document."""
+        start, n = int(self.starts[piece]), int(self.lengths[piece])
+        return self.tokens[start : start + n + (not self.is_end[piece])]
 
     def _wait(self, read: Callable[[], ts.Future], begun: ts.Future | None = None) -> np.ndarray:
         """What `read` gives, `begun` or begun anew while the store does not answer."""

@@ -192,7 +192,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 
 def loss_curve(history: list[dict[str, float]], *, width: int = 60, height: int = 10) -> str:
     """The training loss over steps, drawn in text; each column is the mean of its steps."""
-    losses = np.array([row["train/loss"] for row in history])
+    losses = np.array([row["train/loss"] for row in history if "train/loss" in row])
     columns = [part.mean() for part in np.array_split(losses, min(width, len(losses)))]
     low, high = min(columns), max(columns)
     levels = [round((x - low) / max(high - low, 1e-9) * (height - 1)) for x in columns]

@@ -40,10 +40,14 @@ class StepMeter:
     def row(self, step: int, metrics: Mapping[str, Any], loading_time: float) -> dict[str, float]:
         """Waits for the step's metrics and returns them with throughput; times are in seconds.
 
+        Of a skipped update, what is not finite is left out.
+
         Raises:
-            FloatingPointError: a metric is not finite.
+            FloatingPointError: a metric of an update that was made is not finite.
         """
         values = {name: float(value) for name, value in metrics.items()}
+        if values.get("train/skipped"):
+            values = {name: value for name, value in values.items() if math.isfinite(value)}
         if not all(map(math.isfinite, values.values())):
             raise FloatingPointError(f"step {step} is not finite: {values}")
         now = time.perf_counter()
