@@ -64,6 +64,7 @@ def write_store(root: Path, documents: dict[str, list[list[int]]]) -> Path:
     manifest = {
         "schema_version": 1,
         "vocab_size": VOCAB,
+        "bos_id": 0,
         "digest": "test",
         "sources": [],
         "tokenizer": {"file": "tokenizer.json"},

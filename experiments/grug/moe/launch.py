@@ -33,7 +33,8 @@ from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 Preset = Literal["tiny", "130m", "350m", "1b"]
 
 # Base's presets at the same FLOPs per token: the shared MLP and the chosen experts together are as
-# wide as base's MLP. The names are base's too and count active parameters.
+# wide as base's MLP. The names are base's too and count active parameters, as planning/rule.py does,
+# whose values learning rate, batch and weight decay are.
 # Held-out targets: as many as github.com/KellerJordan/modded-nanogpt evaluates.
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
@@ -49,14 +50,14 @@ PRESETS: dict[str, TrainConfig] = {
             top_k=4,
             d_expert=512,
         ),
-        steps=5_000,
-        batch_size=256,
+        steps=19_200,
+        batch_size=64,
         sequence_length=2048,
-        learning_rate=1.5e-3,
-        warmup_steps=250,
-        eval_every=500,
+        learning_rate=3.3e-3,
+        warmup_steps=1_000,
+        eval_every=1_000,
         eval_tokens=10_485_760,
-        checkpoint_every=500,
+        checkpoint_every=1_000,
     ),
     "350m": TrainConfig(
         model=ModelConfig(
@@ -70,11 +71,11 @@ PRESETS: dict[str, TrainConfig] = {
             top_k=4,
             d_expert=768,
         ),
-        steps=13_500,
-        batch_size=256,
+        steps=25_300,
+        batch_size=128,
         sequence_length=2048,
-        learning_rate=1e-3,
-        warmup_steps=500,
+        learning_rate=1.8e-3,
+        warmup_steps=1_200,
         eval_every=1_000,
         eval_tokens=10_485_760,
         checkpoint_every=1_000,
@@ -93,11 +94,11 @@ PRESETS: dict[str, TrainConfig] = {
             d_expert=1536,
             remat_layers=24,
         ),
-        steps=22_000,
-        batch_size=256,
+        steps=45_400,
+        batch_size=128,
         sequence_length=4096,
-        learning_rate=6e-4,
-        warmup_steps=1_000,
+        learning_rate=1e-3,
+        warmup_steps=2_000,
         eval_every=1_000,
         eval_tokens=10_485_760,
         checkpoint_every=1_000,
@@ -209,9 +210,13 @@ def continuation(model: Transformer, cfg: TrainConfig) -> str:
     prompt_length = min(end, 48, cfg.sequence_length // 2)
     prompt = store.array("heldout/tokens")[:prompt_length].read().result().tolist()
     tokenizer = store.tokenizer()
-    learned = tokenizer.decode(sample(model, prompt, cfg))
+    learned, document = sample(model, prompt, cfg), store.document_token
+    is_ended = document in learned
+    if is_ended:
+        learned = learned[: learned.index(document)]
     beginning = f"--- held-out prompt ---\n{tokenizer.decode(prompt)}"
-    return f"{beginning}\n--- the model goes on ---\n{learned}\n---"
+    end = "--- the model ends the document ---" if is_ended else "---"
+    return f"{beginning}\n--- the model goes on ---\n{tokenizer.decode(learned)}\n{end}"
 
 
 def show(model: Transformer, cfg: TrainConfig, history: list[dict[str, float]]) -> None:

@@ -90,8 +90,8 @@ class ModelConfig:
     """Leading layers that recompute activations in the backward pass: less memory, more time."""
     query_chunk: Count = 512
     """Positions per row whose attention scores are in memory at a time."""
-    loss_chunk: Count = 64
-    """Positions per row whose float32 logits are in memory at a time in the loss."""
+    loss_chunk: Count = 1024
+    """Tokens per device whose float32 logits are in memory at a time in the loss."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of activations and matrix products. auto: float32 on a CPU, else bfloat16."""
 
@@ -174,7 +174,7 @@ class ModelConfig:
             recomputed += layer
         chunk = min(self.query_chunk, sequence_length)
         scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
-        logits = 2 * 4 * rows * min(self.loss_chunk, sequence_length) * self.vocab_size / split
+        logits = 2 * 4 * min(self.loss_chunk, positions) * self.vocab_size / split
         return (self.n_layers - self.remat_layers) * layer + recomputed + max(scores, logits)
 
 
@@ -186,26 +186,45 @@ def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec
 def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
     """All-gathers a weight's FSDP shards just before use; its gradient is reduce-scattered.
 
-    The cast comes first, so that bfloat16 crosses the wire. The result is `reduced` over the batch
-    axes: each device keeps the unsummed gradient of its own rows. The backward pass of all_gather
-    sums it over the axes of the shards and scatters it in one step, and only shards are left to be
-    summed over `replica`, which holds copies.
+    Forwards, the cast comes first, so that bfloat16 crosses the wire. Backwards, the devices'
+    gradients are summed in float32: in bfloat16, a sum over many devices loses what is small.
+    """
+    shards = jax.typeof(weight)
+
+    @jax.custom_vjp
+    def gathered(weight: Array) -> Array:
+        return gather_shards(weight.astype(dtype), spec)
+
+    def backward(_: None, gradient: Array) -> tuple[Array]:
+        anywhere = jnp.zeros(shards.shape, shards.dtype, out_sharding=shards.sharding.spec)
+        transpose = jax.vjp(partial(gather_shards, spec=spec), anywhere)[1]
+        return transpose(gradient.astype(shards.dtype))
+
+    gathered.defvjp(lambda weight: (gathered(weight), None), backward)
+    return gathered(weight)
+
+
+def gather_shards(weight: Array, spec: P) -> Array:
+    """All-gathers a weight's FSDP shards. Linear: its transpose sums and scatters a gradient.
+
+    The result is `reduced` over the batch axes: each device keeps the unsummed gradient of its own
+    rows. The transpose of all_gather sums it over the axes of the shards and scatters it in one
+    step, and only shards are left to be summed over `replica`, which holds copies.
     """
     shards = jax.typeof(weight).sharding.spec
     axes = FSDP if FSDP in shards else ("data",)
+    unsummed = P(*spec, reduced={"replica", *axes})
     mesh = jax.sharding.get_abstract_mesh().shape
     if math.prod(mesh[axis] for axis in axes) == 1:  # there is one shard only
-        return jax.reshard(weight.astype(dtype), spec)
+        return jax.reshard(weight, unsummed)
     dimension = shards.index(FSDP if FSDP in shards else "data")
 
     def local(shard: Array) -> Array:
         shard = jax.lax.pcast(shard, "replica", to="reduced")
         return jax.lax.all_gather(shard, axes, axis=dimension, tiled=True, to="reduced")
 
-    reduced = {"replica", *axes}
-    whole = P(*shards[:dimension], None, *shards[dimension + 1 :], reduced=reduced)
-    weight = jax.shard_map(local, out_specs=whole)(weight.astype(dtype))
-    return jax.reshard(weight, P(*spec, reduced=reduced))
+    whole = P(*shards[:dimension], None, *shards[dimension + 1 :], reduced={"replica", *axes})
+    return jax.reshard(jax.shard_map(local, out_specs=whole)(weight), unsummed)
 
 
 def for_products(x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
@@ -569,8 +588,10 @@ class Transformer(eqx.Module):
         cfg = self.cfg
         dtype = jnp.dtype(cfg.compute_dtype)
         rope = rope_angles(positions, cfg.head_dim, cfg.rope_theta)
-        embed = gather(self.embed, P(None, None), dtype)
-        x = self.embed_norm(embed.at[tokens].get(out_sharding=P(BATCH, None, None)))
+        # In float32: the gradient of a frequent token's row is a sum over thousands of positions.
+        embed = gather(self.embed, P(None, None), jnp.dtype(jnp.float32))
+        x = embed.at[tokens].get(out_sharding=P(BATCH, None, None))
+        x = self.embed_norm(x).astype(dtype)
 
         def layer(x: Array, block: Block) -> tuple[Array, Routing]:
             return block(x, rope, segment_ids)
@@ -606,18 +627,10 @@ class Transformer(eqx.Module):
 
         Only the first carries a gradient. z_loss scales the square of the log normaliser, which
         keeps logits from drifting (PaLM, arXiv:2204.02311, section 5).
-
-        Raises:
-            ValueError: the config's loss_chunk does not divide the sequence length.
         """
-        head = self.head.astype(hidden.dtype)
-        chunk = min(self.cfg.loss_chunk, hidden.shape[1])
-        if hidden.shape[1] % chunk:
-            raise ValueError(
-                f"loss_chunk={chunk} does not divide the sequence length {hidden.shape[1]}"
-            )
+        chunk, unroll = self.cfg.loss_chunk, self.cfg.scan_unroll
         total, cross_entropy = chunked_loss(
-            hidden, head, targets, weights, chunk, z_loss, self.cfg.scan_unroll
+            hidden, self.head, targets, weights, chunk, z_loss, unroll
         )
         return total, jax.lax.stop_gradient(cross_entropy)
 
@@ -671,7 +684,7 @@ def chunked_loss(
     z_loss: float,
     unroll: int,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sums of (loss, cross-entropy), with float32 logits of `chunk` positions in memory at a time.
+    """Sums of (loss, cross-entropy), with float32 logits of `chunk` tokens in memory at a time.
 
     The forward pass also computes the gradients, while a chunk's logits are at hand: the loss is a
     scalar, so the backward pass only scales them. No logits are stored and none computed twice (the
@@ -702,23 +715,28 @@ def loss_and_gradients(
     entries (shard_map).
     """
 
-    def by_chunk(x: Array) -> Array:  # (B, S, ...) -> (S / chunk, B, chunk, ...)
-        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+    def by_chunk(x: Array) -> Array:
+        """(b, S, ...) -> (chunks, tokens, ...), of the same size; the last is filled with zeros."""
+        tokens = x.reshape(-1, *x.shape[2:])
+        chunks = -(-len(tokens) // chunk)
+        size = -(-len(tokens) // chunks)
+        padding = [(0, chunks * size - len(tokens)), *[(0, 0)] * (tokens.ndim - 1)]
+        return jnp.pad(tokens, padding).reshape(chunks, size, *x.shape[2:])
 
     def local(hidden: Array, head: Array, targets: Array, weights: Array) -> Any:
-        head = jax.lax.all_gather(head, FSDP, axis=0, tiled=True)
+        head = jax.lax.all_gather(head.astype(hidden.dtype), FSDP, axis=0, tiled=True)
 
         def add_chunk(d_head: Array, inputs: tuple[Array, Array, Array]) -> Any:
             x, *labels = inputs
-            products = jnp.einsum("bsd,dv->bsv", x, head, preferred_element_type=jnp.float32)
+            products = jnp.einsum("td,dv->tv", x, head, preferred_element_type=jnp.float32)
             if not differentiate:
                 return d_head, (jnp.stack(chunk_loss(products, *labels, z_loss)), None)
             loss, pull_back, cross_entropy = jax.vjp(
                 lambda products: chunk_loss(products, *labels, z_loss), products, has_aux=True
             )
             d_products = pull_back(jnp.ones_like(loss))[0].astype(x.dtype)
-            d_hidden = jnp.einsum("bsv,dv->bsd", d_products, head)
-            d_head += jnp.einsum("bsd,bsv->dv", x, d_products, preferred_element_type=jnp.float32)
+            d_hidden = jnp.einsum("tv,dv->td", d_products, head)
+            d_head += jnp.einsum("td,tv->dv", x, d_products, preferred_element_type=jnp.float32)
             return d_head, (jnp.stack([loss, cross_entropy]), d_hidden)
 
         zeros = jnp.zeros(head.shape if differentiate else (), jnp.float32)
@@ -728,7 +746,8 @@ def loss_and_gradients(
         loss, cross_entropy = jax.lax.psum(jnp.sum(sums, axis=0), BATCH)
         if not differentiate:
             return (loss, cross_entropy), None
-        d_hidden = jnp.moveaxis(jax.lax.psum(d_hidden, "model"), 0, 1).reshape(hidden.shape)
+        d_hidden = jax.lax.psum(d_hidden, "model").reshape(-1, hidden.shape[-1])
+        d_hidden = d_hidden[: targets.size].reshape(hidden.shape)
         d_head = jax.lax.psum_scatter(d_head, FSDP, scatter_dimension=0, tiled=True)
         d_head = jax.lax.psum(d_head, "replica")
         return (loss, cross_entropy), (d_hidden, d_head)
@@ -741,7 +760,7 @@ def loss_and_gradients(
     )(hidden, head, targets, weights)
 
 
-def logits_of(products: Float[Array, "B S V"]) -> Float[Array, "B S V"]:
+def logits_of(products: Float[Array, "*batch V"]) -> Float[Array, "*batch V"]:
     """Logits from the products of hidden states and head, for the loss and for samples.
 
     The products themselves. A soft-cap is written here: the loss is differentiated through it.
@@ -750,18 +769,18 @@ def logits_of(products: Float[Array, "B S V"]) -> Float[Array, "B S V"]:
 
 
 def chunk_loss(
-    products: Float[Array, "B T local_V"],
-    targets: Int[Array, "B T"],
-    weights: Float[Array, "B T"],
+    products: Float[Array, "T local_V"],
+    targets: Int[Array, "T"],
+    weights: Float[Array, "T"],
     z_loss: float,
 ) -> LossSums:
-    """One device's sums of (loss, cross-entropy) over T positions; the first is differentiated.
+    """One device's sums of (loss, cross-entropy) over T tokens; the first is differentiated.
 
     Softmax is over all devices' vocabulary entries, so its normaliser is summed over `model`.
     """
     logits = logits_of(products)
     largest = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(logits, axis=-1)), "model")
-    normaliser = jnp.sum(jnp.exp(logits - largest[:, :, None]), axis=-1)
+    normaliser = jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1)
     log_z = largest + jnp.log(jax.lax.psum(normaliser, "model"))
     first = logits.shape[-1] * jax.lax.axis_index("model")  # this device's first vocabulary entry
     target_logit = jax.lax.psum(pick(logits, targets - first), "model")
@@ -771,18 +790,18 @@ def chunk_loss(
 
 
 @jax.custom_jvp
-def pick(logits: Float[Array, "B T local_V"], entry: Int[Array, "B T"]) -> Float[Array, "B T"]:
-    """Each position's logit of one entry, or 0 where another device holds it."""
+def pick(logits: Float[Array, "T local_V"], entry: Int[Array, "T"]) -> Float[Array, "T"]:
+    """Each token's logit of one entry, or 0 where another device holds it."""
     size = logits.shape[-1]
-    index = jnp.where(entry < 0, size, entry)[:, :, None]
-    return jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)[:, :, 0]
+    index = jnp.where(entry < 0, size, entry)[:, None]
+    return jnp.take_along_axis(logits, index, axis=-1, mode="fill", fill_value=0.0)[:, 0]
 
 
 @pick.defjvp
 def _pick_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
     """Backwards a comparison, which fuses with the softmax; JAX's own rule would scatter."""
     logits, entry = primals
-    is_entry = entry[:, :, None] == jnp.arange(logits.shape[-1])[None, None, :]
+    is_entry = entry[:, None] == jnp.arange(logits.shape[-1])[None]
     return pick(logits, entry), jnp.sum(jnp.where(is_entry, tangents[0], 0.0), axis=-1)
 
 
@@ -797,20 +816,19 @@ def _chunked_loss_forward(
 ) -> tuple[LossSums, tuple[Array, ...]]:
     arrays = (hidden, head, targets, weights)
     sums, gradients = loss_and_gradients(*arrays, chunk, z_loss, unroll, differentiate=True)
-    return sums, (*gradients, jnp.zeros((), head.dtype))
+    return sums, gradients
 
 
 def _chunked_loss_backward(
     chunk: int,
     z_loss: float,
     unroll: int,
-    residuals: tuple[Array, Array, Array],
+    residuals: tuple[Array, Array],
     cotangents: tuple[Array, Array],
 ) -> tuple[Array, Array, None, None]:
-    d_hidden, d_head, like_head = residuals
+    d_hidden, d_head = residuals
     d_loss = cotangents[0]
-    d_hidden = d_hidden * d_loss.astype(d_hidden.dtype)
-    return d_hidden, (d_head * d_loss).astype(like_head.dtype), None, None
+    return d_hidden * d_loss.astype(d_hidden.dtype), d_head * d_loss, None, None
 
 
 chunked_loss.defvjp(_chunked_loss_forward, _chunked_loss_backward)

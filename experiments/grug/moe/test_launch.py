@@ -15,7 +15,7 @@ import pytest
 
 from . import launch
 from .model import PERIOD, ModelConfig, Transformer
-from .planning.plan import plan
+from .planning.plan import estimate, plan
 from .plumbing.data import DataError
 from .plumbing.record import VARIANT, code_state, loss_curve
 from .plumbing.rundir import claimed
@@ -39,7 +39,7 @@ def test_config_fields_are_frozen():
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
         "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
-        "z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
+        "skip_above z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
         "tensorboard wandb"
     ).split()
 
@@ -161,6 +161,27 @@ def test_the_plan_counts_the_parameters(mesh, capsys):
     assert sorted(math.prod(shape) for shape, _ in planned["weights"].values()) == sorted(sizes)
 
 
+@pytest.mark.parametrize("preset", launch.PRESETS)
+def test_presets_are_the_rules_values(preset):
+    """The rate to a tenth, the batch to the next power of two, the decay to a factor of two."""
+    plan = estimate(launch.PRESETS[preset])
+    ours, rule = plan.chosen, plan.rule
+    assert ours.learning_rate == pytest.approx(rule.learning_rate, rel=0.1)
+    assert abs(math.log2(ours.batch_tokens / rule.batch_tokens)) <= 0.5
+    assert abs(math.log2(ours.weight_decay / rule.weight_decay)) < 1
+    if preset != "tiny":
+        assert plan.tokens == pytest.approx(20 * plan.active_parameters, rel=0.01)
+
+
+def test_the_plan_shows_the_rule_beside_what_is_set(capsys):
+    assert launch.main(["--plan", "--learning-rate", "0.5", "--weight-decay", "0"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"as configured +0\.5 +2,048 +0\n", text)
+    rule = estimate(launch.PRESETS["tiny"]).rule
+    numbers = f"{rule.learning_rate:.2g}", f"{rule.batch_tokens:,.0f}", f"{rule.weight_decay:.2g}"
+    assert re.search(rf"by the rule +{' +'.join(map(re.escape, numbers))}\n", text)
+
+
 def test_the_plan_allocates_nothing(capsys):
     before = len(jax.live_arrays())
     assert launch.main(["--plan", "--preset", "1b", "--mesh", "2", "16", "4", "4"]) == 0
@@ -175,9 +196,8 @@ def test_the_plan_allocates_nothing(capsys):
     assert f"{cfg.steps * cfg.batch_size * cfg.sequence_length:,}" in text
     weights = re.search(r"weights +([\d,.]+) MiB", text)
     assert weights
-    # float32, experts split over 16 x 4 x 4, the rest over 16 x 4; the norm scales are whole on
-    # every device
-    split = 4 * (experts / 256 + (parameters - experts) / 64)
+    # float32, split over 16 x 4 x 4; the norm scales are whole on every device
+    split = 4 * parameters / 256
     np.testing.assert_allclose(float(weights[1].replace(",", "")), split / 2**20, rtol=0.05)
     spec = r"P\(None, 'expert', 'data', 'model'\)"
     assert re.search(r"blocks.0.mlp.w_up +\(24, 32, 2048, 1536\) +" + spec, text)

@@ -20,7 +20,7 @@ import optax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from .model import BATCH, MESH_AXES, ModelConfig, RMSNorm, Routing, Transformer
+from .model import BATCH, MESH_AXES, ModelConfig, Routing, Transformer
 from .plumbing.branch import branch_point, open_branch
 from .plumbing.checkpoint import Checkpoints
 from .plumbing.data import Batch, TokenStore
@@ -97,17 +97,21 @@ class TrainConfig:
     decay_fraction: Share = role("horizon", 0.3)
     """Final share of the updates, in which the wsd schedule decays."""
     weight_decay: NonNegative = 0.1
-    """Decoupled weight decay (AdamW), on matrices, not on norms nor on the routers' biases."""
+    """Decoupled weight decay (AdamW); GROUPS says on which weights."""
     beta1: Decay = 0.9
     """Decay of AdamW's first moment."""
     beta2: Decay = 0.95
     """Decay of AdamW's second moment."""
     grad_clip: Positive = 1.0
     """Largest global gradient norm; a larger gradient is scaled down to it."""
+    skip_above: NonNegative = 0.0
+    """Skip an update whose gradient norm is above this many times its running median, or is not
+    finite; 0 skips none."""
     z_loss: NonNegative = 1e-4
     """Weight of the z-loss, the squared log of the softmax normalizer, in the loss."""
     ema_decay: Decay = 0.0
-    """Decay of the running average of the weights, which is evaluated too; 0 keeps none."""
+    """Decay of the running average of the weights, which is evaluated too; 0 keeps none. At step t,
+    from 0, it is (1 + t) / (10 + t) at most."""
     eval_every: CountOrZero = role("cadence", 400)
     """Steps between evaluations; the last step is always evaluated. 0: only the last."""
     eval_tokens: CountOrZero = role("measure", 65_536)
@@ -129,11 +133,6 @@ class TrainConfig:
             raise ValueError(
                 f"batch_size={self.batch_size} is not a multiple of "
                 f"microbatches={self.microbatches}"
-            )
-        if self.sequence_length % min(self.model.loss_chunk, self.sequence_length):
-            raise ValueError(
-                f"model.loss_chunk={self.model.loss_chunk} does not divide "
-                f"sequence_length={self.sequence_length}"
             )
         default = type(self).decay_fraction
         if self.schedule != "wsd" and self.decay_fraction != default:
@@ -196,20 +195,21 @@ def make_mesh(cfg: TrainConfig, devices: Sequence[Any] = ()) -> jax.sharding.Mes
 
 
 def make_schedule(cfg: TrainConfig) -> optax.Schedule:
-    """Learning rate by update, from 0: linear warmup, then a cosine or a linear decay (WSD).
+    """Learning rate by the number of updates made: warmup, then a cosine or a linear decay (WSD).
 
-    The decay would reach zero with one more update. The last one, of n in the decay, has
-    (1 + cos(pi (n - 1) / n)) / 2 of the peak, or 1 / n. Warmup and decay do not overlap: warmup
-    takes half of the run at most, and the decay what it asks for of the rest.
+    Update n of the w in the warmup, from 1, has n / w of the peak. The decay would reach zero with
+    one more update: the last one, of n in the decay, has (1 + cos(pi (n - 1) / n)) / 2 of the peak,
+    or 1 / n. Warmup and decay do not overlap: warmup takes half of the run at most, and the decay
+    what it asks for of the rest.
     """
-    warmup = min(cfg.warmup_steps, cfg.steps // 2)
-    rise = optax.linear_schedule(0.0, cfg.learning_rate, warmup)
+    warmup, peak = min(cfg.warmup_steps, cfg.steps // 2), cfg.learning_rate
+    rise = optax.linear_schedule(peak / max(warmup, 1), peak, warmup - 1)
     if cfg.schedule == "cosine":
-        fall = optax.cosine_decay_schedule(cfg.learning_rate, cfg.steps - warmup)
+        fall = optax.cosine_decay_schedule(peak, cfg.steps - warmup)
         return optax.join_schedules([rise, fall], [warmup])
     decay = min(max(1, round(cfg.decay_fraction * cfg.steps)), cfg.steps - warmup)
-    stay = optax.constant_schedule(cfg.learning_rate)
-    fall = optax.linear_schedule(cfg.learning_rate, 0.0, decay)
+    stay = optax.constant_schedule(peak)
+    fall = optax.linear_schedule(peak, 0.0, decay)
     return optax.join_schedules([rise, stay, fall], [warmup, cfg.steps - decay])
 
 
@@ -218,26 +218,61 @@ def other_schedule(cfg: TrainConfig, horizon: dict[str, Any]) -> optax.Schedule:
     return make_schedule(dataclasses.replace(cfg, branch_from="", **horizon))
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """How the optimizer treats the weights of a group."""
+
+    rate: float = 1.0
+    """Factor on the learning rate, and so on the decay of a step."""
+    decay: float = 1.0
+    """Factor on the weight decay."""
+
+
+GROUPS = {
+    "embedding": Group(),
+    "head": Group(),
+    "matrix": Group(),
+    "vector": Group(decay=0.0),
+}
+
+
+def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
+    """The group of a weight, by its name and its shape in one layer.
+
+    Raises:
+        ValueError: no rule names it.
+    """
+    names = [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
+    dimensions = weight.ndim - (names[0] == "blocks")  # a block's weights are stacked over layers
+    if names[-1] in ("embed", "head"):
+        return "embedding" if names[-1] == "embed" else "head"
+    if dimensions <= 1:
+        return "vector"  # scales, biases, gains: one number per channel, head or layer
+    if names[-1].startswith("w_"):
+        return "matrix"
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    raise ValueError(
+        f"{name} of shape {weight.shape} is in no group of GROUPS: name a matrix w_..., or give "
+        "group_of in train.py a rule for it"
+    )
+
+
 def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
-    """Global-norm clipping, then AdamW (arXiv:1711.05101) without decay on scales and biases."""
+    """Global-norm clipping, then AdamW (arXiv:1711.05101) by group of weights."""
+    schedule = make_schedule(cfg)
 
-    def is_norm(node: Any) -> bool:
-        return isinstance(node, RMSNorm)
-
-    def decayed(model: Transformer) -> Any:
-        mask = jax.tree.map(lambda node: not is_norm(node), model, is_leaf=is_norm)
-        biases = [False] * len(mask.blocks)
-        return eqx.tree_at(lambda m: [block.mlp.bias for block in m.blocks], mask, biases)
-
-    return optax.chain(
-        optax.clip_by_global_norm(cfg.grad_clip),
-        optax.adamw(
-            make_schedule(cfg),
+    def adamw(group: Group) -> optax.GradientTransformation:
+        return optax.adamw(
+            lambda step: group.rate * schedule(step),
             b1=cfg.beta1,
             b2=cfg.beta2,
-            weight_decay=cfg.weight_decay,
-            mask=decayed,
-        ),
+            weight_decay=group.decay * cfg.weight_decay,
+        )
+
+    groups = {name: adamw(group) for name, group in GROUPS.items()}
+    return optax.chain(
+        optax.clip_by_global_norm(cfg.grad_clip),
+        optax.partition(groups, partial(jax.tree.map_with_path, group_of)),
     )
 
 
@@ -248,6 +283,8 @@ class TrainState(eqx.Module):
     model: Transformer
     optimizer: optax.OptState
     ema: Transformer | None
+    norms: Float[Array, "128"] | None
+    """Gradient norms of the last steps, the newest last, where cfg.skip_above is set."""
     rng: Int[Array, "2"]
     """Raw key for variants whose step draws numbers; base draws none."""
 
@@ -260,6 +297,7 @@ class TrainState(eqx.Module):
             model=model,
             optimizer=optimizer.init(model),
             ema=jax.tree.map(jnp.copy, model) if cfg.ema_decay else None,
+            norms=jnp.full(128, jnp.finfo(jnp.float32).max) if cfg.skip_above else None,
             rng=rng,
         )
 
@@ -333,16 +371,43 @@ def make_train_step(
             routing = jax.tree.map(lambda x: jnp.sum(x, axis=0), routings)
         updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
         model = optax.apply_updates(state.model, updates).balanced(routing.load)
-        ema = optax.incremental_update(model, state.ema, 1 - cfg.ema_decay) if state.ema else None
+        # A short average at first, so that the random start is soon forgotten.
+        decay = jnp.minimum(cfg.ema_decay, (1 + state.step) / (10 + state.step))
+        ema = optax.incremental_update(model, state.ema, 1 - decay) if state.ema else None
+        norm = optax.tree.norm(grads)
         metrics = {
             "train/loss": loss,
-            "train/grad_norm": optax.tree.norm(grads),
+            "train/grad_norm": norm,
             "optim/learning_rate": jnp.asarray(schedule(state.step)),
             **routing_metrics(routing, model.cfg.top_k),
         }
-        return TrainState(state.step + 1, model, opt_state, ema, state.rng), metrics
+        after = TrainState(state.step + 1, model, opt_state, ema, state.norms, state.rng)
+        if cfg.skip_above:
+            after, metrics["train/skipped"] = without_spike(state, after, norm, cfg.skip_above)
+        return after, metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def without_spike(
+    before: TrainState, after: TrainState, norm: Float[Array, ""], skip_above: float
+) -> tuple[TrainState, Float[Array, ""]]:
+    """The state after an update, and 1 if its gradient is a spike, whose update is not made.
+
+    A spike's norm is not finite, or above `skip_above` times the median of the steps before; of
+    these, at least 64 are needed. Counters go on, so that the schedule does (the idea: OLMo 2,
+    arXiv:2501.00656, section 3.1.3).
+    """
+    assert before.norms is not None
+    is_finite = jnp.isfinite(norm)
+    skipped = ~is_finite | (norm > skip_above * jnp.median(before.norms))
+
+    def choose(old: Array, new: Array) -> Array:
+        return jnp.where(skipped, old, new) if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+    norms = jnp.append(before.norms[1:], jnp.where(is_finite, norm, before.norms[-1]))
+    kept = jax.tree.map(choose, before, after)
+    return dataclasses.replace(kept, norms=norms), skipped.astype(jnp.float32)
 
 
 def split_rows(batch: Batch, parts: int) -> Batch:
@@ -370,7 +435,8 @@ class Evaluator:
         self.sums = make_eval_step()
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets` and `eval/bytes`.
+        """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets`, of which `eval/ends`
+        are ends of documents, and `eval/bytes`.
 
         With an EMA in the state, the first two also under `eval/ema/`.
         """
@@ -388,6 +454,7 @@ class Evaluator:
                     f"{prefix}bpb": nats / byte_count / math.log(2),
                 }
                 metrics |= {"eval/targets": targets, "eval/bytes": byte_count}
+                metrics["eval/ends"] = float(self.rows.is_end.sum())
         return metrics
 
 
