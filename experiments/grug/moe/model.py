@@ -215,6 +215,8 @@ def gather_shards(weight: Array, spec: P) -> Array:
     axes = FSDP if FSDP in shards else ("data",)
     unsummed = P(*spec, reduced={"replica", *axes})
     mesh = jax.sharding.get_abstract_mesh().shape
+    if math.prod(mesh[axis] for axis in BATCH) == 1:  # one device has all rows: nothing to sum
+        return jax.reshard(weight, spec)
     if math.prod(mesh[axis] for axis in axes) == 1:  # there is one shard only
         return jax.reshard(weight, unsummed)
     dimension = shards.index(FSDP if FSDP in shards else "data")

@@ -183,7 +183,8 @@ def test_every_weight_has_its_group():
     groups = groups_of(model)
     assert groups.pop("embed") == "embedding" and groups.pop("head") == "head"
     for name, group in groups.items():
-        assert group == ("vector" if name.endswith(".scale") else "matrix"), name
+        is_vector = name.endswith((".scale", ".bias"))
+        assert group == ("vector" if is_vector else "matrix"), name
 
 
 def test_a_new_weight_is_in_a_group_or_refused():
