@@ -302,8 +302,11 @@ def test_one_line_per_step_with_the_promised_keys(whole):
         assert set(line) == always | (held_out if line["step"] in (3, 6) else set())
         assert all(math.isfinite(value) for value in line.values())
     assert lines[-1]["throughput/total_tokens"] == 6 * 8 * 32
-    # every token of the test store is one byte
-    np.testing.assert_allclose(lines[-1]["eval/bpb"], lines[-1]["eval/loss"] / math.log(2))
+    # every token of the test store is one byte, and the end of a document none
+    last = lines[-1]
+    assert last["eval/bytes"] == last["eval/targets"] - last["eval/ends"]
+    bits = last["eval/loss"] * last["eval/targets"] / math.log(2)
+    np.testing.assert_allclose(last["eval/bpb"], bits / last["eval/bytes"], rtol=1e-6)
 
 
 def test_the_record_holds_config_sources_and_environment(whole):

@@ -105,13 +105,11 @@ class TrainConfig:
     grad_clip: Positive = 1.0
     """Largest global gradient norm; a larger gradient is scaled down to it."""
     skip_above: NonNegative = 0.0
-    """Skip an update whose gradient norm is above this many times its running median, or is not
-    finite; 0 skips none."""
+    """Skip updates whose gradient norm is above so many running medians or not finite; 0: none."""
     z_loss: NonNegative = 1e-4
     """Weight of the z-loss, the squared log of the softmax normalizer, in the loss."""
     ema_decay: Decay = 0.0
-    """Decay of the running average of the weights, which is evaluated too; 0 keeps none. At step t,
-    from 0, it is (1 + t) / (10 + t) at most."""
+    """Decay of the running average of the weights, which is evaluated too; 0 keeps none."""
     eval_every: CountOrZero = role("cadence", 400)
     """Steps between evaluations; the last step is always evaluated. 0: only the last."""
     eval_tokens: CountOrZero = role("measure", 65_536)
@@ -340,7 +338,8 @@ def make_train_step(
             (loss, grads), _ = jax.lax.scan(accumulate, zeros, split_rows(batch, cfg.microbatches))
         updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
         model = optax.apply_updates(state.model, updates)
-        # A short average at first, so that the random start is soon forgotten.
+        # A short average at first, so that the random start is soon forgotten: at step t, from 0,
+        # the decay is (1 + t) / (10 + t) at most.
         decay = jnp.minimum(cfg.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(model, state.ema, 1 - decay) if state.ema else None
         norm = optax.tree.norm(grads)

@@ -199,7 +199,9 @@ def test_a_new_weight_is_in_a_group_or_refused():
     stacked = jax.tree.map(lambda x: jnp.stack([x, x]), one)
     vectors = groups_of(dataclasses.replace(one, blocks=stacked))
     assert len(vectors) == 6 and set(vectors.values()) == {"vector"}
-    unnamed = dataclasses.replace(one, blocks=dataclasses.replace(stacked, gate=jnp.ones((2, 8, 4))))
+    unnamed = dataclasses.replace(
+        one, blocks=dataclasses.replace(stacked, gate=jnp.ones((2, 8, 4)))
+    )
     with pytest.raises(ValueError, match=r"blocks.gate of shape \(2, 8, 4\) is in no group"):
         groups_of(unnamed)
 
@@ -351,8 +353,11 @@ def test_one_line_per_step_with_the_promised_keys(whole):
         assert set(line) == always | (held_out if line["step"] in (3, 6) else set())
         assert all(math.isfinite(value) for value in line.values())
     assert lines[-1]["throughput/total_tokens"] == 6 * 8 * 32
-    # every token of the test store is one byte
-    np.testing.assert_allclose(lines[-1]["eval/bpb"], lines[-1]["eval/loss"] / math.log(2))
+    # every token of the test store is one byte, and the end of a document none
+    last = lines[-1]
+    assert last["eval/bytes"] == last["eval/targets"] - last["eval/ends"]
+    bits = last["eval/loss"] * last["eval/targets"] / math.log(2)
+    np.testing.assert_allclose(last["eval/bpb"], bits / last["eval/bytes"], rtol=1e-6)
 
 
 def test_the_record_holds_config_sources_and_environment(whole):
