@@ -44,7 +44,9 @@ def of_equation(equation: JaxprEqn) -> int:
     """FLOPs of one equation, those inside of it included."""
     name, parameters = equation.primitive.name, equation.params
     if name in PRODUCTS:
-        shapes = (x.aval.shape for x in (*equation.invars[:2], *equation.outvars))
+        arrays = (*equation.invars[:2], *equation.outvars)
+        avals: list[Any] = [x.aval for x in arrays]  # of arrays, whatever JAX's types allow
+        shapes = [x.shape for x in avals]
         return PRODUCTS[name](parameters, *shapes)
     if name in ("pallas_call", "ffi_call"):
         raise Uncountable(f"{name}: a kernel does not say how often it multiplies")

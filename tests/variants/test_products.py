@@ -52,7 +52,10 @@ CASES: dict[str, tuple[Callable[..., jax.Array], int]] = {
         lambda x: jax.lax.platform_dependent(x, cpu=chained, default=chained),
         5 * 2 * M * K * K,
     ),
-    "ragged": (lambda x: jax.lax.ragged_dot(x, ones((3, K, N)), np.array([2, 5, 1])), PRODUCT),
+    "ragged": (
+        lambda x: jax.lax.ragged_dot(x, jnp.asarray(ones((3, K, N))), jnp.array([2, 5, 1])),
+        PRODUCT,
+    ),
     "one row per matrix": (lambda x: jnp.einsum("mk,mkn->mn", x, ones((M, K, N))), 0),
     "vector": (lambda x: x @ x[0], 0),
 }
