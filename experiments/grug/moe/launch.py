@@ -33,8 +33,8 @@ from .train import Preempted, TrainConfig, TrainError, make_mesh, train
 Preset = Literal["tiny", "130m", "350m", "1b"]
 
 # Base's presets at the same FLOPs per token: the shared MLP and the chosen experts together are as
-# wide as base's MLP. The names are base's too and count active parameters, as does planning/rule.py,
-# which gives learning rates, batches and weight decays.
+# wide as base's MLP. The names are base's too and count active parameters, as planning/rule.py
+# does, which gives learning rates, batches and weight decays.
 # Held-out targets: as many as github.com/KellerJordan/modded-nanogpt evaluates.
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
