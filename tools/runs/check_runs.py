@@ -92,6 +92,12 @@ def alike(runs: Sequence[Run]) -> Iterator[Fault]:
             if targets != run.heldout_targets:
                 message = f"{other.path} has {targets:,} of the same text: record it again"
                 yield run, "heldout_targets", f"is {run.heldout_targets:,}, but {message}"
+            if run.heldout_ends is not None:
+                asked = json_line(["ends", run.data_digest, most])
+                other, ends = first.setdefault(asked, (run, run.heldout_ends))
+                if ends != run.heldout_ends:
+                    message = f"{other.path} has {ends:,} of the same text: record it again"
+                    yield run, "heldout_ends", f"is {run.heldout_ends:,}, but {message}"
         # Nats a target and bits a byte of one text are in one ratio, whoever says them.
         ratio = run.heldout[-1][3] / run.heldout[-1][4]
         other, theirs = first.setdefault(

@@ -394,7 +394,7 @@ def measured(metrics: Metrics, starts: Sequence[int], limit: int) -> dict[str, A
     ]
     tail = metrics.loss[-max(1, len(metrics.loss) // 50) :]
     last_values = metrics.evaluations[-1][1] if metrics.evaluations else {}
-    targets = last_values.get("eval/targets")
+    targets, ends = (last_values.get(f"eval/{name}") for name in ("targets", "ends"))
     # A resumed run may have changed what its evaluations read.
     evaluations = [e for e in metrics.evaluations if e[1].get("eval/targets") == targets]
     if metrics.evaluations and metrics.evaluations[-1][0] != len(points) - 1:
@@ -429,6 +429,7 @@ def measured(metrics: Metrics, starts: Sequence[int], limit: int) -> dict[str, A
             for i, values in pick(evaluations, MAX_HELDOUT * limit // MAX_POINTS)
         ],
         "heldout_targets": None if targets is None else int(targets),
+        "heldout_ends": None if ends is None else int(ends),
     }
 
 

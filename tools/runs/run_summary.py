@@ -90,6 +90,8 @@ class Run:
     curve: tuple[Point, ...]
     heldout: tuple[Point, ...]
     heldout_targets: int | None
+    heldout_ends: int | None
+    """How many of the targets are ends of documents; None if they were no targets yet."""
 
     @property
     def path(self) -> str:
@@ -103,7 +105,8 @@ class Run:
         Runs before schema 4 did not count their targets, which followed from these settings.
         """
         if self.heldout_targets is not None:
-            return f"{self.heldout_targets:,} targets"
+            ends = f" ({self.heldout_ends:,} ends of documents)" if self.heldout_ends else ""
+            return f"{self.heldout_targets:,} targets{ends}"
         settings = [self.config.get(k) for k in ("eval_batches", "batch_size", "sequence_length")]
         return " x ".join(map(str, settings)) + " positions"
 
@@ -213,6 +216,7 @@ def _updated(values: Any) -> Any:
                 values.setdefault(key, None)
         if values.get("schema_version") in (1, 2, 3, 4, 5):
             values.setdefault("ancestors", [])
+            values.setdefault("heldout_ends", None)
         if values.get("schema_version") in (1, 2, 3):
             values.setdefault("heldout_targets", None)
         if values.get("schema_version") in (1, 2):
@@ -292,6 +296,11 @@ def faults(values: dict[str, Any], place: tuple[str, str]) -> list[tuple[str, st
         and all(isinstance(row[0], int) and row[4] > 0 for row in values["heldout"]),
         "heldout_targets": values["heldout_targets"] is None
         or (_whole(values["heldout_targets"]) and values["heldout_targets"] > 0),
+        "heldout_ends": values["heldout_ends"] is None
+        or (
+            _whole(values["heldout_ends"])
+            and 0 <= values["heldout_ends"] <= (values["heldout_targets"] or 0)
+        ),
     }
     result += [(key, f"is malformed: {_AGAIN}") for key, is_good in checks.items() if not is_good]
     return result or [(key, f"{message}: {_AGAIN}") for key, message in _recomputed(values)]

@@ -182,10 +182,12 @@ class Workspace:
                 [steps, tokens, time, 2.5 * bpb, bpb],
             ],
             "heldout_targets": 1000,
+            "heldout_ends": None,
         } | values
         if not summary["heldout"]:
             summary["final"] = {**summary["final"], "heldout_loss": None, "heldout_bpb": None}
             summary["heldout_targets"] = values.get("heldout_targets")
+            summary["heldout_ends"] = values.get("heldout_ends")
         summary["config"] = {"seed": summary["seed"], **summary["config"]}
         path = self.root / f"docs/reports/runs/{variant}/{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

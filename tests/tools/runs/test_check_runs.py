@@ -447,6 +447,20 @@ def test_targets_follow_from_the_text_and_one_setting(archive):
     )
 
 
+def test_ends_follow_from_the_text_and_one_setting(archive):
+    """A run from before they were targets has none, which is no fault."""
+    config = SIZES | {"eval_tokens": 5000}
+    write(archive, "base", 0, config=config, heldout_ends=40)
+    write(archive, "moe", 0, config=config)
+    assert faults(archive) == []
+    write(archive, "moe", 0, config=config, heldout_ends=41)
+    (found,) = faults(archive)
+    assert "heldout_ends: is 41, but " in found and "has 40 of the same text" in found
+    write(archive, "moe", 0, config=config, heldout_ends=1001)
+    assert any("heldout_ends: is malformed" in fault for fault in faults(archive))
+
+
+
 def test_roles_of_a_variant_that_declares_them_otherwise(archive):
     """Its sources tell nothing."""
     sources = digest_of({"model.py": sha256(MODEL)})

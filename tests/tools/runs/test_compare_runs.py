@@ -342,6 +342,13 @@ def test_held_out_values_over_other_targets_do_not_compare(workspace):
     result = readings(workspace)["tokens"]
     assert result.metric == "training loss"
     assert "held-out values over 1,000 targets and 2,000 targets do not compare" in result.notes
+    # As many, but with ends of documents among them: others, too.
+    for seed, end in enumerate((4.0, 4.1)):
+        workspace.write_summary("moe", f"moe-{seed}", seed=seed, end=end, heldout_ends=40)
+    result = readings(workspace)["tokens"]
+    assert result.metric == "training loss"
+    kinds = "1,000 targets and 1,000 targets (40 ends of documents)"
+    assert f"held-out values over {kinds} do not compare" in result.notes
     # Older runs did not count them: the settings from which they followed must be equal.
     for size in (8, 16):
         config = {"eval_batches": 4, "batch_size": size, "sequence_length": 64}

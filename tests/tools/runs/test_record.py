@@ -52,10 +52,23 @@ def test_a_summary_holds_the_run(workspace):
 def test_only_evaluations_over_the_same_targets_are_one_curve(workspace):
     """A resumed run may have read more."""
     lines = rows(100)
-    lines[-1]["eval/targets"] = 5000
+    lines[-1] |= {"eval/targets": 5000, "eval/ends": 60}
     path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
     result = run_summary.load(workspace.root / path, path)
     assert ([point[0] for point in result.heldout], result.heldout_targets) == ([100], 5000)
+    assert result.heldout_ends == 60
+
+
+def test_a_skipped_update_without_a_loss_has_the_one_before(workspace):
+    lines = rows(100)
+    del lines[50]["train/loss"]
+    lines[50]["train/skipped"] = 1.0
+    path, *_ = record([workspace.write_run("base-1", lines)], workspace.root)
+    curve = run_summary.load(workspace.root / path, path).curve
+    assert curve[50][3] == pytest.approx(curve[49][3])
+    del lines[50]["train/skipped"]
+    with pytest.raises(ToolError, match="lacks 'train/loss'"):
+        record([workspace.write_run("base-2", lines)], workspace.root)
 
 
 def test_a_summary_names_no_machine_and_no_person(workspace):
