@@ -72,9 +72,14 @@ class Copy:
         command = [sys.executable, *arguments]
         return subprocess.run(command, env=env, capture_output=True, text=True)
 
-    def pytest(self, *tests: str) -> subprocess.CompletedProcess[str]:
-        """Runs tests of the workspace, or the copy's own."""
-        return self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    def pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs tests of the workspace."""
+        return self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+    def own_tests(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs the tests of the copy's own files, whose names begin at its root."""
+        start = ("-c", os.path.abspath("pytest.ini"), f"--rootdir={self.root}")
+        return self.pytest(*start, str(self.directory), *arguments)
 
     def check_contract(self, *tests: str) -> None:
         """Fails with the suite's own words unless these checks pass; without names, all do."""

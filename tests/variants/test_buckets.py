@@ -13,6 +13,7 @@ from tests.variants.copies import Copy, make_copy
 from tests.variants.edits import CHANGES, SWIGLU, Edit
 
 RECIPE = Path("docs/recipes/change_grug.md")
+SLOW = Path("tests/slow/variants/BUILD")
 FAULTS = [
     pytest.param(name, wrong, id=f"{name}: {wrong}")
     for name, change in CHANGES.items()
@@ -28,6 +29,11 @@ def test_an_edit_is_as_short_as_the_recipe_says(name: str, tmp_path: Path) -> No
     assert lines == change.lines, f"{name} adds and removes {lines} lines: say so in edits.py"
     row = rf"^\| `{change.bucket}` \| [^|]*\| `{name}` \| {lines[0]} \| {lines[1]} \|"
     assert re.search(row, RECIPE.read_text(), re.MULTILINE), f"{RECIPE} has no line like {row}"
+
+
+def test_each_change_is_held_to_the_whole_contract() -> None:
+    named = set(re.findall(r"GRUG_CHANGE=(\w+)", SLOW.read_text()))
+    assert named == set(CHANGES), f"name the changes of edits.py in {SLOW}"
 
 
 @pytest.mark.parametrize("name", CHANGES)
