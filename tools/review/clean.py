@@ -83,7 +83,8 @@ def _is_table(lines: list[str]) -> bool:
         return False
     columns = lines[1].count("|") - 1
     for line in [lines[0], *lines[2:]]:
-        first, *cells, last = _PIPE.split(line) if "|" in line else ("x", "x")
+        first, *cells = _PIPE.split(line)
+        last = cells.pop() if cells else line  # without a pipe, or with escaped ones alone
         if first or last or len(cells) != columns or "\\\\|" in line:
             return False
         if not all(_is_inline(cell.strip(" ").replace("\\|", "|")) for cell in cells):

@@ -219,6 +219,7 @@ PIECES += ["**", "é", "\u202e", "\x0b", "    ", "&#64;", "](x)", "`a|b`", "`c`"
 @settings(max_examples=1500)
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join) | st.text(max_size=60))
 @example("`|\n| --- | --- |\n")
+@example("\\|\n| --- |")
 def test_anything_is_harmless(text):
     created = clean(text)
     assert_harmless(created)
