@@ -460,7 +460,6 @@ def test_ends_follow_from_the_text_and_one_setting(archive):
     assert any("heldout_ends: is malformed" in fault for fault in faults(archive))
 
 
-
 def test_roles_of_a_variant_that_declares_them_otherwise(archive):
     """Its sources tell nothing."""
     sources = digest_of({"model.py": sha256(MODEL)})
