@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.harness import EDITED, PATHS
 
-MOST_LINES = 1700
+MOST_LINES = 1800
 LONGEST_FUNCTION = 100
 
 
