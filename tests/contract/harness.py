@@ -25,7 +25,7 @@ EDITED = ("model", "train", "launch")
 # What a copy does not edit, by directory. The workspace's other tests and tools use these.
 PLUMBING = ("arrays", "branch", "checkpoint", "cluster", "data", "listeners", "packing")
 PLUMBING += ("processes", "ranges", "record", "rundir", "runlog", "signals", "storage", "terminal")
-PLANNING = ("hlo", "plan", "topology")
+PLANNING = ("hlo", "plan", "rule", "topology")
 PATHS = {
     **{name: f"{name}.py" for name in EDITED},
     **{name: f"plumbing/{name}.py" for name in PLUMBING},

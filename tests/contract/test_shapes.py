@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from tests.contract.harness import (
     make_step,
     mesh_sizes,
 )
+from tests.contract.products import inner_jaxprs
 
 DEVICES = 8
 # What may stay whole on every device: norm scales, a router.
@@ -124,14 +124,6 @@ def test_tensor_parallel(variant, traced):
     assert one <= (1 + WHOLE) * together / DEVICES, "more than a share of it is on every device"
 
 
-def programs(value: Any) -> Iterator[jax.extend.core.Jaxpr]:
-    """The programs within an operation's parameter."""
-    for item in value if isinstance(value, list | tuple) else [value]:
-        inner = getattr(item, "jaxpr", item)
-        if hasattr(inner, "eqns"):
-            yield inner
-
-
 def sums_over(jaxpr: Any, axes: set[str]) -> Iterator[tuple[str, Any]]:
     """(operation, operand) of each sum over devices along some of the axes, in all of a program."""
     for operation in jaxpr.eqns:
@@ -143,9 +135,8 @@ def sums_over(jaxpr: Any, axes: set[str]) -> Iterator[tuple[str, Any]]:
             is_sum = "psum" in name or "reduce_scatter" in name
             if axes & (unsummed | (along if is_sum else set())):
                 yield name, operand.aval
-        for parameter in parameters.values():
-            for inner in programs(parameter):
-                yield from sums_over(inner, axes)
+        for inner in inner_jaxprs(parameters):
+            yield from sums_over(inner, axes)
 
 
 @pytest.mark.contract("abstract-meshes")

@@ -85,19 +85,16 @@ def alike(runs: Sequence[Run]) -> Iterator[Fault]:
             yield run, "flops_per_token", f"is {run.flops_per_token}, but {message}"
         if not run.heldout or not run.data_digest:
             continue
-        if run.heldout_targets and (most := run.config.get("eval_tokens")) is not None:
+        for key in ("heldout_targets", "heldout_ends"):
+            own, most = getattr(run, key), run.config.get("eval_tokens")
+            if own is None or most is None:
+                continue
             # Of one text, that setting alone decides which they are.
-            asked = json_line(["targets", run.data_digest, most])
-            other, targets = first.setdefault(asked, (run, run.heldout_targets))
-            if targets != run.heldout_targets:
-                message = f"{other.path} has {targets:,} of the same text: record it again"
-                yield run, "heldout_targets", f"is {run.heldout_targets:,}, but {message}"
-            if run.heldout_ends is not None:
-                asked = json_line(["ends", run.data_digest, most])
-                other, ends = first.setdefault(asked, (run, run.heldout_ends))
-                if ends != run.heldout_ends:
-                    message = f"{other.path} has {ends:,} of the same text: record it again"
-                    yield run, "heldout_ends", f"is {run.heldout_ends:,}, but {message}"
+            asked = json_line([key, run.data_digest, most])
+            other, theirs = first.setdefault(asked, (run, own))
+            if theirs != own:
+                message = f"{other.path} has {theirs:,} of the same text: record it again"
+                yield run, key, f"is {own:,}, but {message}"
         # Nats a target and bits a byte of one text are in one ratio, whoever says them.
         ratio = run.heldout[-1][3] / run.heldout[-1][4]
         other, theirs = first.setdefault(

@@ -512,8 +512,10 @@ def _is_listing(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
-_ANCESTOR = {"run": str, "step": int, "digest": str, "horizon": dict, "variant": str,
-             "attempts": list}  # fmt: skip
+_ANCESTOR = {
+    **{"variant": str, "run": str, "step": int, "digest": str},
+    **{"horizon": dict, "attempts": list},
+}
 _ATTEMPT = {"from_step": int, "sources_digest": str, "git": dict, "devices": dict, "versions": dict}
 _GIT: Mapping[str, Any] = {"commit": str | None, "dirty": bool | None}
 _DEVICES: Mapping[str, Any] = {"count": int, "kind": str, "platform": str, "processes": int}

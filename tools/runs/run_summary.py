@@ -467,16 +467,23 @@ def is_host(host: Any) -> bool:
 
 
 def _are_ancestors(ancestors: Any) -> bool:
-    return isinstance(ancestors, list) and len(ancestors) <= MAX_ANCESTORS and all(
-        isinstance(each, dict)
-        and set(each) == {"run", "step", "digest", "horizon"}
-        and _is_line(each["run"])
-        and not re.search(r"[/\\]", each["run"])
-        and recompute.is_size(each["step"])
-        and _matches(_DIGEST, each["digest"])
-        and _is_config(each["horizon"])
-        for each in ancestors
-    )  # fmt: skip
+    return (
+        isinstance(ancestors, list)
+        and len(ancestors) <= MAX_ANCESTORS
+        and all(map(_is_ancestor, ancestors))
+    )
+
+
+def _is_ancestor(ancestor: Any) -> bool:
+    return (
+        isinstance(ancestor, dict)
+        and set(ancestor) == {"run", "step", "digest", "horizon"}
+        and _is_line(ancestor["run"])
+        and not re.search(r"[/\\]", ancestor["run"])
+        and recompute.is_size(ancestor["step"])
+        and _matches(_DIGEST, ancestor["digest"])
+        and _is_config(ancestor["horizon"])
+    )
 
 
 def _is_origin(origin: Any) -> bool:

@@ -452,8 +452,8 @@ class Evaluator:
                     f"{prefix}loss": nats / targets,
                     f"{prefix}bpb": nats / byte_count / math.log(2),
                 }
-                metrics |= {"eval/targets": targets, "eval/bytes": byte_count}
-                metrics["eval/ends"] = float(self.rows.is_end.sum())
+                ends = float(self.rows.is_end.sum())
+                metrics |= {"eval/targets": targets, "eval/ends": ends, "eval/bytes": byte_count}
         return metrics
 
 

@@ -308,7 +308,7 @@ class Checkpoints:
         """
         expected, directory = leaves_by_name(like), folder_of(step)
         checkpoint = f"checkpoint of step {step} in {self.url}"
-        remedy = self._another(step) if may_differ else self._without(step)
+        remedy = self._another if may_differ else self._without  # asked for when it is needed
         content = self.folder.read(directory + "COMMIT")
         try:
             meta = json.loads(content or b"")
@@ -316,20 +316,22 @@ class Checkpoints:
             saved["config"] = {k: v for k, v in meta["config"].items() if k not in may_differ}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{checkpoint} is damaged: its COMMIT is unreadable: {error!r}. {remedy}"
+                f"{checkpoint} is damaged: its COMMIT is unreadable: {error!r}. {remedy(step)}"
             ) from error
         shapes = {name: describe(x) for name, x in expected.items()}
         fixed = {k: v for k, v in config.items() if k not in may_differ}
         ours = {"schema_version": CHECKPOINT_SCHEMA, "config": fixed, "leaves": shapes}
         if changes := differences(saved, ours):
-            remedy = (
+            allowed = (
                 f"A branch may change {', '.join(may_differ)}; give the run's own values of the "
                 "others"
                 if may_differ
                 else "Give the run's own values to resume it, or another --run-dir to start anew, "
                 "or to branch off with --branch-from"
             )
-            raise CheckpointError(f"{checkpoint} is of another run: {'; '.join(changes)}. {remedy}")
+            raise CheckpointError(
+                f"{checkpoint} is of another run: {'; '.join(changes)}. {allowed}"
+            )
         try:
             arrays = read_arrays(self.folder / directory, expected)
         except ValueError as error:  # what TensorStore raises
@@ -337,10 +339,10 @@ class Checkpoints:
                 raise explained from error
             if refused(error):
                 raise CheckpointError(f"{checkpoint}: {explained}") from error
-            message = f"{checkpoint} is damaged: {brief(error)}. {remedy}"
+            message = f"{checkpoint} is damaged: {brief(error)}. {remedy(step)}"
             raise CheckpointError(message) from error
         if bad := not_finite(arrays):
-            raise CheckpointError(f"{checkpoint} is not finite: {listed(bad)}. {remedy}")
+            raise CheckpointError(f"{checkpoint} is not finite: {listed(bad)}. {remedy(step)}")
         return jax.tree.unflatten(jax.tree.structure(like), arrays.values()), meta
 
     def _without(self, step: int) -> str:

@@ -74,27 +74,27 @@ class PackedRows:
             DataError: a read failed.
             Outage: the store has not answered for too long.
         """
-        rows = [[(p, self._span(p).read()) for p in self._pieces(int(index))] for index in indices]
+        rows = [
+            [(span, span.read(), is_end) for span, is_end in self._spans(int(index))]
+            for index in indices
+        ]
         arrays: list[Any] = [np.zeros((len(rows), self.length), t) for t in DTYPES]
         for row, reads in enumerate(rows):
-            pieces = [self._wait(self._span(p).read, begun) for p, begun in reads]
-            ended = [
-                np.append(tokens, self.end) if self.is_end[p] else tokens
-                for tokens, (p, _) in zip(pieces, reads, strict=True)
-            ]
-            fill(Batch(*(x[row] for x in arrays)), ended)
+            pieces = []
+            for span, begun, is_end in reads:
+                tokens = self._wait(span.read, begun)
+                pieces.append(np.append(tokens, self.end) if is_end else tokens)
+            fill(Batch(*(x[row] for x in arrays)), pieces)
         return Batch(*arrays)
 
-    def _pieces(self, index: int) -> list[int]:
+    def _spans(self, index: int) -> list[tuple[ts.TensorStore, bool]]:
+        """Each piece's tokens, with its last target unless the piece ends its document."""
         if index >= len(self):
             return []
         alone = index < len(self.full)
-        return [int(self.full[index])] if alone else self.shared[index - len(self.full)]
-
-    def _span(self, piece: int) -> ts.TensorStore:
-        """A piece's tokens, and its last target where that is a token of the document."""
-        start, n = int(self.starts[piece]), int(self.lengths[piece])
-        return self.tokens[start : start + n + (not self.is_end[piece])]
+        pieces = [self.full[index]] if alone else self.shared[index - len(self.full)]
+        places = [(int(self.starts[p]), int(self.lengths[p]), bool(self.is_end[p])) for p in pieces]
+        return [(self.tokens[start : start + n + (not end)], end) for start, n, end in places]
 
     def _wait(self, read: Callable[[], ts.Future], begun: ts.Future | None = None) -> np.ndarray:
         """What `read` gives, `begun` or begun anew while the store does not answer."""
