@@ -181,9 +181,14 @@ def gather_shards(weight: Array, spec: P) -> Array:
     copy_axes = tuple(axis for axis in BATCH if axis not in shards)
 
     def local(shard: Array) -> Array:
-        shard = jax.lax.pcast(shard, copy_axes, to="reduced")
         dimension = shards.index("data")
-        return jax.lax.all_gather(shard, "data", axis=dimension, tiled=True, to="reduced")
+        shard = jax.lax.pcast(shard, copy_axes, to="reduced")
+        # Without dimensions of 1 (one key/value head): of these, libtpu cannot compile the sum.
+        single = [i for i, size in enumerate(shard.shape) if size == 1 and i != dimension]
+        axis = dimension - sum(i < dimension for i in single)
+        shard = jnp.squeeze(shard, single)
+        whole = jax.lax.all_gather(shard, "data", axis=axis, tiled=True, to="reduced")
+        return jnp.expand_dims(whole, single)
 
     whole = P(*(None if axis == "data" else axis for axis in shards), reduced=set(BATCH))
     return jax.reshard(jax.shard_map(local, out_specs=whole)(weight), unsummed)

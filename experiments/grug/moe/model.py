@@ -223,7 +223,12 @@ def gather_shards(weight: Array, spec: P) -> Array:
 
     def local(shard: Array) -> Array:
         shard = jax.lax.pcast(shard, "replica", to="reduced")
-        return jax.lax.all_gather(shard, axes, axis=dimension, tiled=True, to="reduced")
+        # Without dimensions of 1 (one key/value head): of these, libtpu cannot compile the sum.
+        single = [i for i, size in enumerate(shard.shape) if size == 1 and i != dimension]
+        axis = dimension - sum(i < dimension for i in single)
+        shard = jnp.squeeze(shard, single)
+        whole = jax.lax.all_gather(shard, axes, axis=axis, tiled=True, to="reduced")
+        return jnp.expand_dims(whole, single)
 
     whole = P(*shards[:dimension], None, *shards[dimension + 1 :], reduced={"replica", *axes})
     return jax.reshard(jax.shard_map(local, out_specs=whole)(weight), unsummed)

@@ -88,10 +88,10 @@ def test_slices_exchange_gradients_alone(python, tmp_path):
 
 
 def test_experts_exchange_tokens(python, tmp_path):
-    flags = "--topology v5p:2x2x1 --mesh 1 2 2 1 --model.n-layers 2 --model.scan-unroll 1".split()
+    flags = "--topology v5e:2x2 --mesh 1 2 2 1 --model.n-layers 2 --model.scan-unroll 1".split()
     done = plan(python, tmp_path, "moe", *flags)
     assert done.returncode == 0, done.stderr
-    assert "TPU v5" in done.stdout and "of 95.74 GiB: fits" in done.stdout
+    assert "TPU v5 lite" in done.stdout and "of 15.75 GiB: fits" in done.stdout
     assert number(done.stdout, "all-to-all") > 0
     assert number(done.stdout, "compiled", "FLOPs per step") > number(done.stdout, "of the model")
 
@@ -100,7 +100,7 @@ PROGRAM = """
 from experiments.grug.base import launch
 from experiments.grug.base.planning import hlo, topology
 topology.leave_hardware_alone(["--topology"])
-flags = "--plan --topology v5e:2x2 --model.n-layers 2 --model.loss-chunk 128"
+flags = "--plan --topology v5e:2x2 --model.n-layers 2 --model.loss-chunk 256"
 flags += " --model.scan-unroll {unroll}"
 cfg = launch.parse(flags.split()).train
 devices = topology.Topology.named("v5e:2x2").devices
