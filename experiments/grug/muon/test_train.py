@@ -234,7 +234,7 @@ def test_an_update_is_the_same_on_every_mesh_and_its_work_is_split(mesh, name):
     for layout in ((1, 1, 1), (1, 4, 1), (2, 2, 2)):
         with jax.set_mesh(mesh(*layout)):
             sharded = jax.device_put(gradient, spec)
-            program = jax.jit(orthogonal_update, static_argnums=1).lower(sharded, jnp.float32)
+            program = jax.jit(orthogonal_update, static_argnums=1).lower(sharded, "float32")
             program = program.compile()
             update = program(sharded)
         assert update.sharding.spec == spec

@@ -266,7 +266,7 @@ def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
         return optax.chain(
             optax.scale_by_adam(cfg.beta1, cfg.beta2)
             if group.optimizer == "adamw"
-            else scale_by_muon(cfg.muon_momentum, jnp.dtype(cfg.model.compute_dtype)),
+            else scale_by_muon(cfg.muon_momentum, cfg.model.compute_dtype),
             optax.add_decayed_weights(group.decay * cfg.weight_decay),
             optax.scale_by_learning_rate(lambda step: group.rate * schedule(step)),
         )
@@ -278,7 +278,7 @@ def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
     )
 
 
-def scale_by_muon(momentum: float, dtype: jnp.dtype) -> optax.GradientTransformation:
+def scale_by_muon(momentum: float, dtype: str) -> optax.GradientTransformation:
     """Muon (kellerjordan.github.io/posts/muon): Nesterov momentum, made orthogonal by matrix."""
 
     def update(grads: Any, state: optax.TraceState, params: Any = None) -> tuple[Any, Any]:
@@ -289,7 +289,7 @@ def scale_by_muon(momentum: float, dtype: jnp.dtype) -> optax.GradientTransforma
 
 
 def orthogonal_update(
-    update: Float[Array, "L *rest"], dtype: jnp.dtype
+    update: Float[Array, "L *rest"], dtype: str
 ) -> Float[Array, "L *rest"]:
     """A layer's update made orthogonal, as a matrix of the dimension that is D by all others.
 
