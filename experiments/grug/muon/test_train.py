@@ -206,7 +206,9 @@ def test_norm_scales_do_not_decay():
 def test_orthogonal_matrices_keep_their_directions_and_lose_their_sizes(shape):
     x = jax.random.normal(jax.random.PRNGKey(0), shape)
     left, sizes, right = np.linalg.svd(np.asarray(1e-3 * x, np.float64), full_matrices=False)
-    turned = np.swapaxes(left, 1, 2) @ np.asarray(orthogonalize(1e-3 * x)) @ np.swapaxes(right, 1, 2)
+    turned = (
+        np.swapaxes(left, 1, 2) @ np.asarray(orthogonalize(1e-3 * x)) @ np.swapaxes(right, 1, 2)
+    )
     new = np.diagonal(turned, axis1=1, axis2=2)
     # Five iterations lift a value of 0.01 of the matrix's norm to 0.7, a smaller one to less.
     large = sizes > 0.02 * np.linalg.norm(sizes, axis=1, keepdims=True)

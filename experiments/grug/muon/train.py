@@ -288,9 +288,7 @@ def scale_by_muon(momentum: float, dtype: str) -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.trace(momentum).init, update)
 
 
-def orthogonal_update(
-    update: Float[Array, "L *rest"], dtype: str
-) -> Float[Array, "L *rest"]:
+def orthogonal_update(update: Float[Array, "L *rest"], dtype: str) -> Float[Array, "L *rest"]:
     """A layer's update made orthogonal, as a matrix of the dimension that is D by all others.
 
     Its entries have a root mean square of about 0.2, as AdamW's updates do, so that both share a
