@@ -242,8 +242,9 @@ def test_an_update_is_the_same_on_every_mesh_and_its_work_is_split(mesh, name):
         assert update.sharding.spec == spec
         np.testing.assert_allclose(update, np.reshape(expected, shape), atol=1e-5)
         np.testing.assert_allclose(np.sqrt(np.mean(np.square(update))), 0.2, rtol=0.35)
-        flops[layout] = program.cost_analysis()["flops"]
-        assert "all-gather" not in program.as_text()
+        costs, text = program.cost_analysis(), program.as_text()
+        assert costs and text and "all-gather" not in text
+        flops[layout] = costs["flops"]
     assert flops[1, 4, 1] < 0.4 * flops[1, 1, 1]  # one of 3 layers
     assert flops[2, 2, 2] < 0.4 * flops[1, 1, 1]
 
