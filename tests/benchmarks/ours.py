@@ -112,6 +112,9 @@ def build(job: Job, flags: argparse.Namespace) -> Step:
     if flags.rows:
         cfg = dataclasses.replace(cfg, batch_size=flags.rows)
     jax.set_mesh(train.make_mesh(cfg))
+    # As the peers: AdamW for all weights.
+    adamw = {k: dataclasses.replace(group, optimizer="adamw") for k, group in train.GROUPS.items()}
+    train.GROUPS = adamw
     optimizer = train.make_optimizer(cfg)
     train_step = train.make_train_step(cfg, optimizer)
     state = jax.jit(lambda: train.TrainState.init(cfg, optimizer))()

@@ -251,6 +251,44 @@ SOFT_CAP_FAULTS = {
     ),
 }
 
+# --- optimizer/training loop -------------------------------------------------------------------
+
+LION = (
+    Edit(
+        '    optimizer: Literal["adamw", "muon"]',
+        '    optimizer: Literal["adamw", "lion", "muon"]',
+        "train.py",
+    ),
+    Edit('    "embedding": Group(),\n', '    "embedding": Group("lion", rate=0.1),\n', "train.py"),
+    Edit(
+        '        "muon": scale_by_muon(',
+        '        "lion": optax.scale_by_lion(cfg.beta1, cfg.beta2),\n'
+        '        "muon": scale_by_muon(',
+        "train.py",
+    ),
+)
+LION_FAULTS = {
+    "a moment that is whole on every device": Fault(
+        (
+            Edit(
+                '        "lion": optax.scale_by_lion(cfg.beta1, cfg.beta2),\n',
+                '        "lion": optax.GradientTransformation(\n'
+                "            lambda weights: jax.tree.map(lambda w: jnp.zeros(w.shape), weights),\n"
+                "            lambda updates, state, _: (updates, state),\n"
+                "        ),\n",
+                "train.py",
+            ),
+        ),
+        "test_shapes.py::test_fully_sharded_data_parallel",
+        "more than a share of it is on every device",
+    ),
+    "a group that does not move": Fault(
+        (Edit('Group("lion", rate=0.1)', 'Group("lion", rate=0.0)', "train.py"),),
+        LEARNS,
+        "embed",
+    ),
+}
+
 CHANGES = {
     "window": Change(
         "attention/masking",
@@ -291,6 +329,14 @@ CHANGES = {
         (LOSS,),
         frozenset(),
         SOFT_CAP_FAULTS,
+    ),
+    "lion": Change(
+        "optimizer/training loop",
+        LION,
+        (3, 2),
+        ("test_shapes.py", LEARNS),
+        frozenset({GOLDEN}),
+        LION_FAULTS,
     ),
 }
 """By the name of the copy."""

@@ -36,8 +36,9 @@ from .train import (
     make_optimizer,
     make_schedule,
     make_train_step,
-    orthogonal_update,
+    orthogonal_updates,
     orthogonalize,
+    scale_by_muon,
     train,
 )
 
@@ -236,7 +237,7 @@ def test_an_update_is_the_same_on_every_mesh_and_its_work_is_split(mesh, name):
     for layout in ((1, 1, 1), (1, 4, 1), (2, 2, 2)):
         with jax.set_mesh(mesh(*layout)):
             sharded = jax.device_put(gradient, spec)
-            program = jax.jit(orthogonal_update, static_argnums=1).lower(sharded, "float32")
+            program = jax.jit(orthogonal_updates, static_argnums=1).lower(sharded, "float32")
             program = program.compile()
             update = program(sharded)
         assert update.sharding.spec == spec
@@ -247,6 +248,18 @@ def test_an_update_is_the_same_on_every_mesh_and_its_work_is_split(mesh, name):
         flops[layout] = costs["flops"]
     assert flops[1, 4, 1] < 0.4 * flops[1, 1, 1]  # one of 3 layers
     assert flops[2, 2, 2] < 0.4 * flops[1, 1, 1]
+
+
+def test_a_matrix_that_no_block_holds_is_made_orthogonal_as_one():
+    class Mixed(eqx.Module):
+        w_mix: jax.Array
+        blocks: eqx.Module | None = None
+
+    mix = jax.random.normal(jax.random.PRNGKey(2), (8, 8))
+    grads = Mixed(mix, Mixed(jnp.stack([mix, 2 * mix.T])))
+    muon = scale_by_muon(0.0, "float32")
+    updates = muon.update(grads, muon.init(grads))[0]
+    np.testing.assert_allclose(updates.blocks.w_mix, [updates.w_mix, updates.w_mix.T], atol=1e-5)
 
 
 SPIKE = 70  # 64 steps must have been seen

@@ -244,7 +244,7 @@ def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
         ValueError: no rule names it.
     """
     names = [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
-    dimensions = weight.ndim - (names[0] == "blocks")  # a block's weights are stacked over layers
+    dimensions = weight.ndim - is_stacked(path)
     if names[-1] in ("embed", "head"):
         return "embedding" if names[-1] == "embed" else "head"
     if dimensions <= 1:
@@ -258,15 +258,23 @@ def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
     )
 
 
+def is_stacked(path: tuple[Any, ...]) -> bool:
+    """Whether a weight is one of a block, stacked over layers."""
+    return path[0] == jax.tree_util.GetAttrKey("blocks")
+
+
 def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
     """Global-norm clipping, then each group's optimizer."""
     schedule = make_schedule(cfg)
 
+    optimizers = {
+        "adamw": optax.scale_by_adam(cfg.beta1, cfg.beta2),
+        "muon": scale_by_muon(cfg.muon_momentum, cfg.model.compute_dtype),
+    }
+
     def of_group(group: Group) -> optax.GradientTransformation:
         return optax.chain(
-            optax.scale_by_adam(cfg.beta1, cfg.beta2)
-            if group.optimizer == "adamw"
-            else scale_by_muon(cfg.muon_momentum, cfg.model.compute_dtype),
+            optimizers[group.optimizer],
             optax.add_decayed_weights(group.decay * cfg.weight_decay),
             optax.scale_by_learning_rate(lambda step: group.rate * schedule(step)),
         )
@@ -280,43 +288,49 @@ def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
 
 def scale_by_muon(momentum: float, dtype: str) -> optax.GradientTransformation:
     """Muon (kellerjordan.github.io/posts/muon): Nesterov momentum, made orthogonal by matrix."""
+    trace = optax.trace(momentum, nesterov=True)
 
-    def update(grads: Any, state: optax.TraceState, params: Any = None) -> tuple[Any, Any]:
-        moving, state = optax.trace(momentum, nesterov=True).update(grads, state, params)
-        return jax.tree.map(partial(orthogonal_update, dtype=dtype), moving), state
+    def orthogonal(path: tuple[Any, ...], update: Array) -> Array:
+        if is_stacked(path):
+            return orthogonal_updates(update, dtype)
+        return orthogonal_updates(update[None], dtype)[0]
 
-    return optax.GradientTransformation(optax.trace(momentum).init, update)
+    def update(grads: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        updates, state = trace.update(grads, state, params)
+        return jax.tree.map_with_path(orthogonal, updates), state
+
+    return optax.GradientTransformation(trace.init, update)
 
 
-def orthogonal_update(update: Float[Array, "L *rest"], dtype: str) -> Float[Array, "L *rest"]:
-    """A layer's update made orthogonal, as a matrix of the dimension that is D by all others.
+def orthogonal_updates(updates: Float[Array, "L *rest"], dtype: str) -> Float[Array, "L *rest"]:
+    """The updates of a weight in all layers, each made orthogonal as one matrix: D by all else.
 
-    Its entries have a root mean square of about 0.2, as AdamW's updates do, so that both share a
+    Their entries have a root mean square of about 0.2, as AdamW's do, so that both can share a
     learning rate and a decay (Moonlight, arXiv:2502.16982, section 2.2).
 
     Layers are dealt out over the devices that have shards of them, one mesh axis after another
-    (all-to-alls), and computed whole: no product is computed twice, except by replicas.
+    (all-to-alls), and computed whole, so that none is computed twice, except by replicas.
     """
-    spec = jax.typeof(update).sharding.spec
+    spec = jax.typeof(updates).sharding.spec
     axes = [axis for axis in spec[1:] if axis]
     dealt = [  # the first so many axes divide layers, the others what they divide in the weight
         P(tuple(axes[:count]), *(None if axis in axes[:count] else axis for axis in spec[1:]))
         for count in range(len(axes) + 1)
     ]
     mesh = jax.sharding.get_abstract_mesh().shape
-    layers, *shape = update.shape
+    layers, *shape = updates.shape
     padding = -layers % math.prod(mesh[axis] for axis in axes)
-    x = jnp.pad(update.astype(dtype), [(0, padding), *[(0, 0)] * len(shape)])
+    x = jnp.pad(updates.astype(dtype), [(0, padding), *[(0, 0)] * len(shape)])
     for sharding in dealt[1:]:
         x = jax.reshard(x, sharding)
-    rows = shape[0] if spec[1] == "data" else math.prod(shape[:-1])  # D comes first, or last
+    rows = shape[0] if spec[1] == "data" else math.prod(shape[:-1])  # D is split by FSDP
     by_layer = P(tuple(axes), None, None)
     matrices = jnp.reshape(x, (len(x), rows, -1), out_sharding=by_layer)
     matrices = 0.2 * max(matrices.shape[1:]) ** 0.5 * orthogonalize(matrices)
     x = jnp.reshape(matrices, x.shape, out_sharding=dealt[-1])
     for sharding in reversed(dealt[:-1]):
         x = jax.reshard(x, sharding)
-    return x[:layers].astype(update.dtype)
+    return x[:layers].astype(updates.dtype)
 
 
 def orthogonalize(x: Float[Array, "L M N"]) -> Float[Array, "L M N"]:
