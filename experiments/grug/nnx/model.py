@@ -21,16 +21,23 @@ Words of JAX's explicit sharding (docs.jax.dev/en/latest/notebooks/explicit-shar
                         (psum, all_gather, ...).
     varying             inside shard_map: differs from device to device along an axis.
     jax.lax.pcast       declares copies to be varying or reduced, for the types; moves nothing.
+
+Words of Flax NNX (flax.readthedocs.io/en/latest/guides/pytree.html):
+    nnx.Param           a weight that is learned: `weight[...]` reads its array. In the path of a
+                        leaf, and so in checkpoints, the array is the Param's `value`.
+    nnx.Module          a tree whose leaves are its Params' arrays and whose other attributes are
+                        static, so that JAX's own transformations take it. Leaves are in
+                        alphabetical order.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -39,7 +46,7 @@ from .plumbing.ranges import Count, CountOrZero, Positive, check_ranges
 MESH_AXES = ("replica", "data", "model")
 BATCH = ("replica", "data")  # the mesh axes that split batch rows
 # Layers repeat after this many. A copy whose layers differ (a window in three of four, say) sets it
-# and gives Block.init the layer's place among them.
+# and gives Block the layer's place among them.
 PERIOD = 1
 
 
@@ -203,19 +210,16 @@ def for_products(x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
     return jax.reshard(x, P(BATCH, None, None, reduced={"model"}))
 
 
-class RMSNorm(eqx.Module):
+class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis (arXiv:1910.07467), statistics in float32."""
 
-    scale: Float[Array, "*L width"]
-
-    @staticmethod
-    def init(width: int) -> "RMSNorm":
-        return RMSNorm(jnp.ones(width, out_sharding=P(None)))
+    def __init__(self, width: int):
+        self.scale = nnx.Param(jnp.ones(width, out_sharding=P(None)))
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         x32 = x.astype(jnp.float32)
         x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)
-        return (x32 * jnp.expand_dims(self.scale, range(x.ndim - 1))).astype(x.dtype)
+        return (x32 * jnp.expand_dims(self.scale[...], range(x.ndim - 1))).astype(x.dtype)
 
 
 Rope = tuple[Float[Array, "B S 1 R"], Float[Array, "B S 1 R"]]
@@ -236,48 +240,37 @@ def rotate(x: Float[Array, "B S heads H"], rope: Rope) -> Float[Array, "B S head
     return turned.astype(x.dtype)
 
 
-class Attention(eqx.Module):
+class Attention(nnx.Module):
     """Grouped-query causal attention that never leaves a document, with QK-norm."""
 
-    w_q: Float[Array, "*L D N H"]
-    w_k: Float[Array, "*L D K H"]
-    w_v: Float[Array, "*L D K H"]
-    w_o: Float[Array, "*L N H D"]
-    q_norm: RMSNorm
-    k_norm: RMSNorm
-    query_chunk: int = eqx.field(static=True)
-
-    @staticmethod
-    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Attention":
+    def __init__(self, cfg: ModelConfig, *, key: PRNGKeyArray):
         k_q, k_k, k_v, k_o = jax.random.split(key, 4)
         d, n, k, h = cfg.d_model, cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
         # Residual projections shrink with depth so that the stream's variance does not grow with
         # it (GPT-2).
         out_std = (n * h) ** -0.5 / (2 * cfg.n_layers) ** 0.5
-        return Attention(
-            w_q=truncated_normal(k_q, (d, n, h), d**-0.5, P("data", "model", None)),
-            w_k=truncated_normal(k_k, (d, k, h), d**-0.5, P("data", "model", None)),
-            w_v=truncated_normal(k_v, (d, k, h), d**-0.5, P("data", "model", None)),
-            w_o=truncated_normal(k_o, (n, h, d), out_std, P("model", None, "data")),
-            q_norm=RMSNorm.init(h),
-            k_norm=RMSNorm.init(h),
-            query_chunk=cfg.query_chunk,
-        )
+        self.w_q = nnx.Param(truncated_normal(k_q, (d, n, h), d**-0.5, P("data", "model", None)))
+        self.w_k = nnx.Param(truncated_normal(k_k, (d, k, h), d**-0.5, P("data", "model", None)))
+        self.w_v = nnx.Param(truncated_normal(k_v, (d, k, h), d**-0.5, P("data", "model", None)))
+        self.w_o = nnx.Param(truncated_normal(k_o, (n, h, d), out_std, P("model", None, "data")))
+        self.q_norm = RMSNorm(h)
+        self.k_norm = RMSNorm(h)
+        self.query_chunk = cfg.query_chunk
 
     def __call__(
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
     ) -> Float[Array, "B S D"]:
         by_head = P(None, "model", None)
         x = for_products(x)
-        q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q, by_head, x.dtype))
-        k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
-        v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
+        q = jnp.einsum("bsd,dnh->bsnh", x, gather(self.w_q[...], by_head, x.dtype))
+        k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k[...], by_head, x.dtype))
+        v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v[...], by_head, x.dtype))
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
         # Nothing of another row or head is needed: each device attends over its own.
         y = jax.shard_map(self.attend, out_specs=P(BATCH, None, "model", None))(
             q, k, v, segment_ids
         )
-        w_o = gather(self.w_o, P("model", None, None), x.dtype)
+        w_o = gather(self.w_o[...], P("model", None, None), x.dtype)
         return jnp.einsum("bsnh,nhd->bsd", y, w_o, out_sharding=P(BATCH, None, None))
 
     def attend(
@@ -315,47 +308,33 @@ def attend_chunk(
     return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
-class MLP(eqx.Module):
+class MLP(nnx.Module):
     """Two matrices around a squared ReLU (Primer, arXiv:2109.08668)."""
 
-    w_up: Float[Array, "*L D F"]
-    w_down: Float[Array, "*L F D"]
-
-    @staticmethod
-    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "MLP":
+    def __init__(self, cfg: ModelConfig, *, key: PRNGKeyArray):
         k_up, k_down = jax.random.split(key)
         d, f = cfg.d_model, cfg.d_ff
         out_std = f**-0.5 / (2 * cfg.n_layers) ** 0.5
-        return MLP(
-            w_up=truncated_normal(k_up, (d, f), d**-0.5, P("data", "model")),
-            w_down=truncated_normal(k_down, (f, d), out_std, P("model", "data")),
-        )
+        self.w_up = nnx.Param(truncated_normal(k_up, (d, f), d**-0.5, P("data", "model")))
+        self.w_down = nnx.Param(truncated_normal(k_down, (f, d), out_std, P("model", "data")))
 
     def __call__(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         x = for_products(x)
-        up = jnp.einsum("bsd,df->bsf", x, gather(self.w_up, P(None, "model"), x.dtype))
-        w_down = gather(self.w_down, P("model", None), x.dtype)
+        up = jnp.einsum("bsd,df->bsf", x, gather(self.w_up[...], P(None, "model"), x.dtype))
+        w_down = gather(self.w_down[...], P("model", None), x.dtype)
         hidden = jnp.square(jax.nn.relu(up))
         return jnp.einsum("bsf,fd->bsd", hidden, w_down, out_sharding=P(BATCH, None, None))
 
 
-class Block(eqx.Module):
+class Block(nnx.Module):
     """Pre-norm residual block: attention, then MLP."""
 
-    attn_norm: RMSNorm
-    attn: Attention
-    mlp_norm: RMSNorm
-    mlp: MLP
-
-    @staticmethod
-    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Block":
+    def __init__(self, cfg: ModelConfig, *, key: PRNGKeyArray):
         k_attn, k_mlp = jax.random.split(key)
-        return Block(
-            attn_norm=RMSNorm.init(cfg.d_model),
-            attn=Attention.init(cfg, key=k_attn),
-            mlp_norm=RMSNorm.init(cfg.d_model),
-            mlp=MLP.init(cfg, key=k_mlp),
-        )
+        self.attn_norm = RMSNorm(cfg.d_model)
+        self.attn = Attention(cfg, key=k_attn)
+        self.mlp_norm = RMSNorm(cfg.d_model)
+        self.mlp = MLP(cfg, key=k_mlp)
 
     def __call__(
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
@@ -364,33 +343,28 @@ class Block(eqx.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
-class Transformer(eqx.Module):
+class Transformer(nnx.Module):
     """Token ids in, final hidden states out; `logits` and `loss_sums` apply the untied head."""
 
-    embed: Float[Array, "V D"]
-    embed_norm: RMSNorm
-    blocks: tuple[Block, ...]  # one per place in PERIOD; arrays have a leading axis of L / PERIOD
-    final_norm: RMSNorm
-    head: Float[Array, "D V"]
-    cfg: ModelConfig = eqx.field(static=True)
-
-    @staticmethod
-    def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Transformer":
+    def __init__(self, cfg: ModelConfig, *, key: PRNGKeyArray):
         k_embed, k_blocks, k_head = jax.random.split(key, 3)
         d, v = cfg.d_model, cfg.vocab_size
         layers = jax.random.split(k_blocks, cfg.n_layers)
-        return Transformer(
-            # Small, so that AdamW's steps turn a row quickly; embed_norm makes it of unit size.
-            embed=truncated_normal(k_embed, (v, d), 0.05, P("model", "data")),
-            embed_norm=RMSNorm.init(d),
-            blocks=tuple(
-                jax.vmap(lambda k: Block.init(cfg, key=k))(layers[place::PERIOD])
-                for place in range(PERIOD)
-            ),
-            final_norm=RMSNorm.init(d),
-            head=truncated_normal(k_head, (d, v), d**-0.5, P("data", "model")),
-            cfg=cfg,
+        # Small, so that AdamW's steps turn a row quickly; embed_norm makes it of unit size.
+        self.embed = nnx.Param(truncated_normal(k_embed, (v, d), 0.05, P("model", "data")))
+        self.embed_norm = RMSNorm(d)
+        # One per place in PERIOD; arrays have a leading axis of L / PERIOD.
+        self.blocks = nnx.List(
+            jax.vmap(lambda k: Block(cfg, key=k))(layers[place::PERIOD]) for place in range(PERIOD)
         )
+        self.final_norm = RMSNorm(d)
+        self.head = nnx.Param(truncated_normal(k_head, (d, v), d**-0.5, P("data", "model")))
+        self.cfg = cfg
+
+    @classmethod
+    def init(cls, cfg: ModelConfig, *, key: PRNGKeyArray) -> "Transformer":
+        """The same, by the name under which the workspace's tests make any variant's model."""
+        return cls(cfg, key=key)
 
     def __call__(
         self,
@@ -409,7 +383,7 @@ class Transformer(eqx.Module):
         dtype = jnp.dtype(cfg.compute_dtype)
         rope = rope_angles(positions, cfg.head_dim, cfg.rope_theta)
         # In float32: the gradient of a frequent token's row is a sum over thousands of positions.
-        embed = gather(self.embed, P(None, None), jnp.dtype(jnp.float32))
+        embed = gather(self.embed[...], P(None, None), jnp.dtype(jnp.float32))
         x = embed.at[tokens].get(out_sharding=P(BATCH, None, None))
         x = self.embed_norm(x).astype(dtype)
 
@@ -420,7 +394,7 @@ class Transformer(eqx.Module):
 
     def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
         """Float32 logits of the next token, all positions at once: for sampling small batches."""
-        head = gather(self.head, P(None, "model"), hidden.dtype)
+        head = gather(self.head[...], P(None, "model"), hidden.dtype)
         products = jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
         return logits_of(products)
 
@@ -438,7 +412,7 @@ class Transformer(eqx.Module):
         """
         chunk, unroll = self.cfg.loss_chunk, self.cfg.scan_unroll
         total, cross_entropy = chunked_loss(
-            hidden, self.head, targets, weights, chunk, z_loss, unroll
+            hidden, self.head[...], targets, weights, chunk, z_loss, unroll
         )
         return total, jax.lax.stop_gradient(cross_entropy)
 
@@ -446,7 +420,7 @@ class Transformer(eqx.Module):
 def scan_layers[Carry](
     layer: Callable[[Carry, Block], Carry],
     carry: Carry,
-    blocks: tuple[Block, ...],
+    blocks: Sequence[Block],
     cfg: ModelConfig,
 ) -> Carry:
     """Applies `layer` with every block in turn, PERIOD layers compiled once for all of them.
@@ -460,7 +434,7 @@ def scan_layers[Carry](
         if count == 0:
             return carry
 
-        def group(carry: Carry, blocks: tuple[Block, ...]) -> tuple[Carry, None]:
+        def group(carry: Carry, blocks: Sequence[Block]) -> tuple[Carry, None]:
             for block in blocks:
                 carry = layer(carry, block)
             return carry, None

@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
@@ -233,12 +233,17 @@ GROUPS = {
 }
 
 
+PARAM_VALUE = jax.tree_util.GetAttrKey("value")
+"""What ends the path of an nnx.Param's array; the key before it is the weight's name."""
+
+
 def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
     """The group of a weight, by its name and its shape in one layer.
 
     Raises:
         ValueError: no rule names it.
     """
+    path = tuple(key for key in path if key != PARAM_VALUE)
     names = [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
     dimensions = weight.ndim - (names[0] == "blocks")  # a block's weights are stacked over layers
     if names[-1] in ("embed", "head"):
@@ -273,22 +278,23 @@ def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
     )
 
 
-class TrainState(eqx.Module):
+@nnx.dataclass
+class TrainState(nnx.Pytree):
     """All that changes from step to step. A checkpoint holds this and the loader's position."""
 
-    step: Int[Array, ""]
-    model: Transformer
-    optimizer: optax.OptState
-    ema: Transformer | None
-    norms: Float[Array, "128"] | None
+    step: Int[Array, ""] = nnx.data()
+    model: Transformer = nnx.data()
+    optimizer: optax.OptState = nnx.data()
+    ema: Transformer | None = nnx.data()
+    norms: Float[Array, "128"] | None = nnx.data()
     """Gradient norms of the last steps, the newest last, where cfg.skip_above is set."""
-    rng: Int[Array, "2"]
+    rng: Int[Array, "2"] = nnx.data()
     """Raw key for variants whose step draws numbers; base draws none."""
 
     @staticmethod
     def init(cfg: TrainConfig, optimizer: optax.GradientTransformation) -> "TrainState":
         init_key, rng = jax.random.split(jax.random.PRNGKey(cfg.seed))
-        model = Transformer.init(cfg.model, key=init_key)
+        model = Transformer(cfg.model, key=init_key)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             model=model,
