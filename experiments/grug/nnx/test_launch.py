@@ -163,7 +163,7 @@ def test_the_plan_allocates_nothing(capsys):
         rtol=0.05,
     )
     shape = re.escape(str((cfg.model.d_model, cfg.model.vocab_size)))
-    assert re.search(rf"head +{shape} +P\('data', 'model'\)", text)
+    assert re.search(rf"head.value +{shape} +P\('data', 'model'\)", text)
 
 
 def test_the_plan_as_json_is_the_plan(capsys):
@@ -173,7 +173,7 @@ def test_the_plan_as_json_is_the_plan(capsys):
     assert f"parameters        {values['parameters']:,}\n" in capsys.readouterr().out
     model = launch.PRESETS["tiny"].model
     shape = [model.d_model, model.vocab_size]
-    assert values["weights"]["head"] == [shape, "P('data', 'model')"]
+    assert values["weights"]["head.value"] == [shape, "P('data', 'model')"]
 
 
 @pytest.mark.parametrize(
