@@ -1,7 +1,7 @@
 """The copy in Flax NNX computes what base computes, at the same cost: only the library differs."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -137,8 +137,8 @@ def compiled(moved: tuple[Any, Any]) -> list[Any]:
 
     def compile_step(launch: Any, train: Any, state: Any) -> Any:
         cfg = config(launch)
-        step: Callable[..., Any] = train.make_train_step(cfg, train.make_optimizer(cfg))
-        return step.lower(state, batch_of(train)).compile()  # ty: ignore[unresolved-attribute]
+        step: Any = train.make_train_step(cfg, train.make_optimizer(cfg))
+        return step.lower(state, batch_of(train)).compile()
 
     return [
         compile_step(base_launch, base_train, moved[0]),

@@ -135,7 +135,7 @@ def test_ema_is_the_running_average_of_the_weights(store):
         decay = min(CFG.ema_decay, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * head
     assert with_ema.ema is not None
-    np.testing.assert_allclose(with_ema.ema.head, expected, atol=1e-6)
+    np.testing.assert_allclose(with_ema.ema.head[...], expected, atol=1e-6)
     assert np.abs(expected - heads[-1]).max() > 1e-3
 
 
@@ -157,6 +157,8 @@ def test_every_weight_has_its_group():
 
 def test_a_new_weight_is_in_a_group_or_refused():
     class Gated(nnx.Module):
+        blocks: "Gated"
+
         def __init__(self):
             self.gain, self.bias = nnx.Param(jnp.ones(8)), nnx.Param(jnp.ones(()))
             self.gate = jnp.ones(8)  # no Param: an array of its own name
