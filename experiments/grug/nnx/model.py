@@ -25,9 +25,8 @@ Words of JAX's explicit sharding (docs.jax.dev/en/latest/notebooks/explicit-shar
 Words of Flax NNX (flax.readthedocs.io/en/latest/guides/pytree.html):
     nnx.Param           a weight that is learned: `weight[...]` reads its array. In the path of a
                         leaf, and so in checkpoints, the array is the Param's `value`.
-    nnx.Module          a tree whose leaves are its Params' arrays and whose other attributes are
-                        static, so that JAX's own transformations take it. Leaves are in
-                        alphabetical order.
+    nnx.Module          a tree that JAX's own transformations take: its leaves are arrays, in the
+                        alphabetical order of their names; numbers and configs are static.
 """
 
 import dataclasses

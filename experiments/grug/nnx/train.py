@@ -233,17 +233,14 @@ GROUPS = {
 }
 
 
-PARAM_VALUE = jax.tree_util.GetAttrKey("value")
-"""What ends the path of an nnx.Param's array; the key before it is the weight's name."""
-
-
 def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
     """The group of a weight, by its name and its shape in one layer.
 
     Raises:
         ValueError: no rule names it.
     """
-    path = tuple(key for key in path if key != PARAM_VALUE)
+    # An nnx.Param's array is its `value`: the weight's name comes before that.
+    path = tuple(key for key in path if key != jax.tree_util.GetAttrKey("value"))
     names = [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
     dimensions = weight.ndim - (names[0] == "blocks")  # a block's weights are stacked over layers
     if names[-1] in ("embed", "head"):
