@@ -231,6 +231,7 @@ def test_words_for_numbers_are_those_of_the_code():
 COMMAND_LINES = [
     *(f"experiments/grug/base/{name}.py" for name in ("launch", "train", "model")),
     *(f"experiments/grug/moe/{name}.py" for name in ("launch", "train", "model")),
+    *(f"experiments/grug/nnx/{name}.py" for name in ("launch", "train", "model")),
     "tools/corpus/cli.py",
 ]
 
