@@ -38,9 +38,9 @@ def test_config_fields_are_frozen():
     ).split()
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
-        "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
-        "skip_above z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
-        "tensorboard wandb"
+        "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 "
+        "muon_momentum grad_clip skip_above z_loss ema_decay eval_every eval_tokens "
+        "checkpoint_every keep_checkpoints mesh tensorboard wandb"
     ).split()
 
 

@@ -20,7 +20,7 @@ import optax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from .model import BATCH, MESH_AXES, ModelConfig, Routing, Transformer
+from .model import BATCH, FSDP, MESH_AXES, ModelConfig, Routing, Transformer
 from .plumbing.branch import branch_point, open_branch
 from .plumbing.checkpoint import Checkpoints
 from .plumbing.data import Batch, TokenStore
@@ -97,11 +97,13 @@ class TrainConfig:
     decay_fraction: Share = role("horizon", 0.3)
     """Final share of the updates, in which the wsd schedule decays."""
     weight_decay: NonNegative = 0.1
-    """Decoupled weight decay (AdamW); GROUPS says on which weights."""
+    """Decoupled weight decay; GROUPS says on which weights."""
     beta1: Decay = 0.9
     """Decay of AdamW's first moment."""
     beta2: Decay = 0.95
     """Decay of AdamW's second moment."""
+    muon_momentum: Decay = 0.95
+    """Decay of Muon's momentum."""
     grad_clip: Positive = 1.0
     """Largest global gradient norm; a larger gradient is scaled down to it."""
     skip_above: NonNegative = 0.0
@@ -220,6 +222,8 @@ def other_schedule(cfg: TrainConfig, horizon: dict[str, Any]) -> optax.Schedule:
 class Group:
     """How the optimizer treats the weights of a group."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW (arXiv:1711.05101), or Muon with AdamW's decay and size of updates."""
     rate: float = 1.0
     """Factor on the learning rate, and so on the decay of a step."""
     decay: float = 1.0
@@ -229,7 +233,8 @@ class Group:
 GROUPS = {
     "embedding": Group(),
     "head": Group(),
-    "matrix": Group(),
+    "matrix": Group("muon"),
+    "router": Group(),  # its logits decide: AdamW, as for the head
     "vector": Group(decay=0.0),
 }
 
@@ -241,13 +246,13 @@ def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
         ValueError: no rule names it.
     """
     names = [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
-    dimensions = weight.ndim - (names[0] == "blocks")  # a block's weights are stacked over layers
+    dimensions = weight.ndim - is_stacked(path)
     if names[-1] in ("embed", "head"):
         return "embedding" if names[-1] == "embed" else "head"
     if dimensions <= 1:
         return "vector"  # scales, biases, gains: one number per channel, head or layer
     if names[-1].startswith("w_"):
-        return "matrix"
+        return "router" if names[-1] == "w_router" else "matrix"
     name = jax.tree_util.keystr(path, simple=True, separator=".")
     raise ValueError(
         f"{name} of shape {weight.shape} is in no group of GROUPS: name a matrix w_..., or give "
@@ -255,23 +260,100 @@ def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
     )
 
 
+def is_stacked(path: tuple[Any, ...]) -> bool:
+    """Whether a weight is one of a block, stacked over layers."""
+    return path[0] == jax.tree_util.GetAttrKey("blocks")
+
+
 def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
-    """Global-norm clipping, then AdamW (arXiv:1711.05101) by group of weights."""
+    """Global-norm clipping, then each group's optimizer."""
     schedule = make_schedule(cfg)
 
-    def adamw(group: Group) -> optax.GradientTransformation:
-        return optax.adamw(
-            lambda step: group.rate * schedule(step),
-            b1=cfg.beta1,
-            b2=cfg.beta2,
-            weight_decay=group.decay * cfg.weight_decay,
+    optimizers = {
+        "adamw": optax.scale_by_adam(cfg.beta1, cfg.beta2),
+        "muon": scale_by_muon(cfg.muon_momentum, cfg.model.compute_dtype),
+    }
+
+    def of_group(group: Group) -> optax.GradientTransformation:
+        return optax.chain(
+            optimizers[group.optimizer],
+            optax.add_decayed_weights(group.decay * cfg.weight_decay),
+            optax.scale_by_learning_rate(lambda step: group.rate * schedule(step)),
         )
 
-    groups = {name: adamw(group) for name, group in GROUPS.items()}
+    groups = {name: of_group(group) for name, group in GROUPS.items()}
     return optax.chain(
         optax.clip_by_global_norm(cfg.grad_clip),
         optax.partition(groups, partial(jax.tree.map_with_path, group_of)),
     )
+
+
+def scale_by_muon(momentum: float, dtype: str) -> optax.GradientTransformation:
+    """Muon (kellerjordan.github.io/posts/muon): Nesterov momentum, made orthogonal by matrix."""
+    trace = optax.trace(momentum, nesterov=True)
+
+    def orthogonal(path: tuple[Any, ...], update: Array) -> Array:
+        if is_stacked(path):
+            return orthogonal_updates(update, dtype)
+        return orthogonal_updates(update[None], dtype)[0]
+
+    def update(grads: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        updates, state = trace.update(grads, state, params)
+        return jax.tree.map_with_path(orthogonal, updates), state
+
+    return optax.GradientTransformation(trace.init, update)
+
+
+def orthogonal_updates(updates: Float[Array, "L *rest"], dtype: str) -> Float[Array, "L *rest"]:
+    """The updates of a weight in all layers, each made orthogonal as one matrix: D by all else.
+
+    Experts have a matrix each. Their entries have a root mean square of about 0.2, as AdamW's do,
+    so that both can share a learning rate and a decay (Moonlight, arXiv:2502.16982, section 2.2).
+
+    Layers are dealt out over the devices that have shards of them, one dimension of the weight
+    after another (all-to-alls), and computed whole, so that none is computed twice, except by
+    replicas. Experts stay where they are.
+    """
+    spec = jax.typeof(updates).sharding.spec
+    batch = 2 if spec[1] == "expert" else 1  # leading dimensions: layers, and experts
+    entries = [entry for entry in spec[batch:] if entry]  # a mesh axis each, or several
+    dealt = []  # the first so many entries divide layers, the others what they divide in the weight
+    for count in range(len(entries) + 1):
+        names = [entry if isinstance(entry, tuple) else (entry,) for entry in entries[:count]]
+        axes = sum(names, ())
+        rest = [None if entry in entries[:count] else entry for entry in spec[batch:]]
+        dealt.append(P(axes, *spec[1:batch], *rest))
+    mesh = jax.sharding.get_abstract_mesh().shape
+    layers, *shape = updates.shape
+    padding = -layers % math.prod(mesh[axis] for axis in axes)
+    x = jnp.pad(updates.astype(dtype), [(0, padding), *[(0, 0)] * len(shape)])
+    for sharding in dealt[1:]:
+        x = jax.reshard(x, sharding)
+    sizes = shape[batch - 1 :]
+    rows = sizes[0] if spec[batch] in ("data", FSDP) else math.prod(sizes[:-1])
+    by_layer = P(axes, *spec[1:batch], None, None)
+    matrices = jnp.reshape(x, (*x.shape[:batch], rows, -1), out_sharding=by_layer)
+    matrices = 0.2 * max(matrices.shape[-2:]) ** 0.5 * orthogonalize(matrices)
+    x = jnp.reshape(matrices, x.shape, out_sharding=dealt[-1])
+    for sharding in reversed(dealt[:-1]):
+        x = jax.reshard(x, sharding)
+    return x[:layers].astype(updates.dtype)
+
+
+def orthogonalize(x: Float[Array, "*batch M N"]) -> Float[Array, "*batch M N"]:
+    """Matrices with the same singular vectors, and all singular values between about 0.7 and 1.2.
+
+    Five Newton-Schulz iterations with the coefficients of Muon's author, which are tuned to lift
+    small singular values fast (kellerjordan.github.io/posts/muon).
+    """
+    if x.shape[-2] > x.shape[-1]:
+        return jnp.swapaxes(orthogonalize(jnp.swapaxes(x, -1, -2)), -1, -2)
+    norms = jnp.linalg.norm(x.astype(jnp.float32), axis=(-1, -2), keepdims=True)
+    x = (x / jnp.maximum(norms, 1e-7)).astype(x.dtype)
+    for _ in range(5):
+        gram = jnp.einsum("...mn,...kn->...mk", x, x)
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
 
 
 class TrainState(eqx.Module):

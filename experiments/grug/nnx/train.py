@@ -97,11 +97,13 @@ class TrainConfig:
     decay_fraction: Share = role("horizon", 0.3)
     """Final share of the updates, in which the wsd schedule decays."""
     weight_decay: NonNegative = 0.1
-    """Decoupled weight decay (AdamW); GROUPS says on which weights."""
+    """Decoupled weight decay; GROUPS says on which weights."""
     beta1: Decay = 0.9
     """Decay of AdamW's first moment."""
     beta2: Decay = 0.95
     """Decay of AdamW's second moment."""
+    muon_momentum: Decay = 0.95
+    """Decay of Muon's momentum."""
     grad_clip: Positive = 1.0
     """Largest global gradient norm; a larger gradient is scaled down to it."""
     skip_above: NonNegative = 0.0
@@ -219,6 +221,8 @@ def other_schedule(cfg: TrainConfig, horizon: dict[str, Any]) -> optax.Schedule:
 class Group:
     """How the optimizer treats the weights of a group."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW (arXiv:1711.05101), or Muon with AdamW's decay and size of updates."""
     rate: float = 1.0
     """Factor on the learning rate, and so on the decay of a step."""
     decay: float = 1.0
@@ -228,7 +232,7 @@ class Group:
 GROUPS = {
     "embedding": Group(),
     "head": Group(),
-    "matrix": Group(),
+    "matrix": Group("muon"),
     "vector": Group(decay=0.0),
 }
 
@@ -242,7 +246,7 @@ def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
     # An nnx.Param's array is its `value`: the weight's name comes before that.
     path = tuple(key for key in path if key != jax.tree_util.GetAttrKey("value"))
     names = [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
-    dimensions = weight.ndim - (names[0] == "blocks")  # a block's weights are stacked over layers
+    dimensions = weight.ndim - is_stacked(path)
     if names[-1] in ("embed", "head"):
         return "embedding" if names[-1] == "embed" else "head"
     if dimensions <= 1:
@@ -256,23 +260,95 @@ def group_of(path: tuple[Any, ...], weight: Float[Array, "..."]) -> str:
     )
 
 
+def is_stacked(path: tuple[Any, ...]) -> bool:
+    """Whether a weight is one of a block, stacked over layers."""
+    return path[0] == jax.tree_util.GetAttrKey("blocks")
+
+
 def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
-    """Global-norm clipping, then AdamW (arXiv:1711.05101) by group of weights."""
+    """Global-norm clipping, then each group's optimizer."""
     schedule = make_schedule(cfg)
 
-    def adamw(group: Group) -> optax.GradientTransformation:
-        return optax.adamw(
-            lambda step: group.rate * schedule(step),
-            b1=cfg.beta1,
-            b2=cfg.beta2,
-            weight_decay=group.decay * cfg.weight_decay,
+    optimizers = {
+        "adamw": optax.scale_by_adam(cfg.beta1, cfg.beta2),
+        "muon": scale_by_muon(cfg.muon_momentum, cfg.model.compute_dtype),
+    }
+
+    def of_group(group: Group) -> optax.GradientTransformation:
+        return optax.chain(
+            optimizers[group.optimizer],
+            optax.add_decayed_weights(group.decay * cfg.weight_decay),
+            optax.scale_by_learning_rate(lambda step: group.rate * schedule(step)),
         )
 
-    groups = {name: adamw(group) for name, group in GROUPS.items()}
+    groups = {name: of_group(group) for name, group in GROUPS.items()}
     return optax.chain(
         optax.clip_by_global_norm(cfg.grad_clip),
         optax.partition(groups, partial(jax.tree.map_with_path, group_of)),
     )
+
+
+def scale_by_muon(momentum: float, dtype: str) -> optax.GradientTransformation:
+    """Muon (kellerjordan.github.io/posts/muon): Nesterov momentum, made orthogonal by matrix."""
+    trace = optax.trace(momentum, nesterov=True)
+
+    def orthogonal(path: tuple[Any, ...], update: Array) -> Array:
+        if is_stacked(path):
+            return orthogonal_updates(update, dtype)
+        return orthogonal_updates(update[None], dtype)[0]
+
+    def update(grads: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        updates, state = trace.update(grads, state, params)
+        return jax.tree.map_with_path(orthogonal, updates), state
+
+    return optax.GradientTransformation(trace.init, update)
+
+
+def orthogonal_updates(updates: Float[Array, "L *rest"], dtype: str) -> Float[Array, "L *rest"]:
+    """The updates of a weight in all layers, each made orthogonal as one matrix: D by all else.
+
+    Their entries have a root mean square of about 0.2, as AdamW's do, so that both can share a
+    learning rate and a decay (Moonlight, arXiv:2502.16982, section 2.2).
+
+    Layers are dealt out over the devices that have shards of them, one mesh axis after another
+    (all-to-alls), and computed whole, so that none is computed twice, except by replicas.
+    """
+    spec = jax.typeof(updates).sharding.spec
+    axes = [axis for axis in spec[1:] if axis]
+    dealt = [  # the first so many axes divide layers, the others what they divide in the weight
+        P(tuple(axes[:count]), *(None if axis in axes[:count] else axis for axis in spec[1:]))
+        for count in range(len(axes) + 1)
+    ]
+    mesh = jax.sharding.get_abstract_mesh().shape
+    layers, *shape = updates.shape
+    padding = -layers % math.prod(mesh[axis] for axis in axes)
+    x = jnp.pad(updates.astype(dtype), [(0, padding), *[(0, 0)] * len(shape)])
+    for sharding in dealt[1:]:
+        x = jax.reshard(x, sharding)
+    rows = shape[0] if spec[1] == "data" else math.prod(shape[:-1])  # D is split by FSDP
+    by_layer = P(tuple(axes), None, None)
+    matrices = jnp.reshape(x, (len(x), rows, -1), out_sharding=by_layer)
+    matrices = 0.2 * max(matrices.shape[1:]) ** 0.5 * orthogonalize(matrices)
+    x = jnp.reshape(matrices, x.shape, out_sharding=dealt[-1])
+    for sharding in reversed(dealt[:-1]):
+        x = jax.reshard(x, sharding)
+    return x[:layers].astype(updates.dtype)
+
+
+def orthogonalize(x: Float[Array, "L M N"]) -> Float[Array, "L M N"]:
+    """Matrices with the same singular vectors, and all singular values between about 0.7 and 1.2.
+
+    Five Newton-Schulz iterations with the coefficients of Muon's author, which are tuned to lift
+    small singular values fast (kellerjordan.github.io/posts/muon).
+    """
+    if x.shape[1] > x.shape[2]:
+        return jnp.swapaxes(orthogonalize(jnp.swapaxes(x, 1, 2)), 1, 2)
+    norms = jnp.linalg.norm(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
+    x = (x / jnp.maximum(norms, 1e-7)).astype(x.dtype)
+    for _ in range(5):
+        gram = jnp.einsum("lmn,lkn->lmk", x, x)
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
 
 
 @nnx.dataclass

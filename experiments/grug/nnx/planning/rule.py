@@ -8,7 +8,7 @@ class Rule:
     """What the rule gives; presets have these values, with the batch rounded to a power of two."""
 
     learning_rate: float
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW, and of Muon, whose updates are made as large."""
     batch_tokens: float
     """Tokens per update."""
     weight_decay: float
