@@ -77,7 +77,10 @@ def test_what_is_no_python_is_left_to_other_tools(text):
             "no-contract casuality until 2027-01-31: " + REASON,
             "'casuality'; did you mean causality",
         ),
-        ("no-contract xyz until 2027-01-31: " + REASON, "did you mean abstract-meshes, branch, causality,"),
+        (
+            "no-contract xyz until 2027-01-31: " + REASON,
+            "did you mean abstract-meshes, branch, causality,",
+        ),
         ("no-contract causality: " + REASON, "causality has no date"),
         ("no-contract causality until: " + REASON, "causality has no date"),
         ("no-contract causality until 2027-02-30: " + REASON, "'2027-02-30' is no date"),
