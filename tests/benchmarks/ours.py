@@ -113,8 +113,8 @@ def build(job: Job, flags: argparse.Namespace) -> Step:
         cfg = dataclasses.replace(cfg, batch_size=flags.rows)
     jax.set_mesh(train.make_mesh(cfg))
     # As the peers: AdamW for all weights.
-    adamw = {k: dataclasses.replace(group, optimizer="adamw") for k, group in train.GROUPS.items()}
-    train.GROUPS = adamw
+    for name, group in train.GROUPS.items():
+        train.GROUPS[name] = dataclasses.replace(group, optimizer="adamw")
     optimizer = train.make_optimizer(cfg)
     train_step = train.make_train_step(cfg, optimizer)
     state = jax.jit(lambda: train.TrainState.init(cfg, optimizer))()

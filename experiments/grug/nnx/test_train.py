@@ -252,6 +252,8 @@ def test_an_update_is_the_same_on_every_mesh_and_its_work_is_split(mesh, name):
 
 def test_a_matrix_that_no_block_holds_is_made_orthogonal_as_one():
     class Mixed(nnx.Module):
+        blocks: "Mixed"
+
         def __init__(self, w_mix: jax.Array):
             self.w_mix = nnx.Param(w_mix)
 
