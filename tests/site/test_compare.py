@@ -31,7 +31,7 @@ def values(page, figure, where):
 
 @pytest.mark.parametrize("served", [False, True], ids=["disk", "served"])
 def test_an_experiment_is_drawn_beside_its_origin(place, server, data, visit, served):
-    name, origin = "moe", "base"
+    name, origin = "nnx", "base"  # of as many steps
     address = f"{server}/reports/compare.html" if served else place.as_uri()
     page = visit(f"{address}?show={name}")
     checked = page.locator(".grug-choices label", has=page.locator("input:checked"))
@@ -57,14 +57,14 @@ def test_the_choice_is_kept_in_the_address(place, visit):
 
 
 def test_axes_and_references(place, visit):
-    page = visit(f"{place.as_uri()}?show=moe")
+    page = visit(f"{place.as_uri()}?show=nnx")
     for axis in ("time", "FLOPs", "tokens"):
         page.get_by_label("Over").select_option(axis)
         assert page.locator(".grug-panel canvas").count() == 2
     page.get_by_label("log upwards").check()
     assert page.locator(".grug-panel canvas").count() == 2
-    page.get_by_label("Differences from").select_option("moe")
-    expect(page.locator(".grug-panel").nth(1)).to_contain_text("Difference from moe")
+    page.get_by_label("Differences from").select_option("nnx")
+    expect(page.locator(".grug-panel").nth(1)).to_contain_text("Difference from nnx")
     assert "base" in values(page, 1, 0.999)
 
 
