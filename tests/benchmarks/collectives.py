@@ -6,7 +6,6 @@ By the usual ring algorithms, for an array of n bytes over g devices: an all-red
 
 import dataclasses
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +15,8 @@ from experiments.grug.base import train
 from experiments.grug.base.model import BATCH, MESH_AXES, ModelConfig
 from experiments.grug.base.planning.hlo import count
 from experiments.grug.base.plumbing.data import Batch
-from experiments.grug.base.train import (
-    TrainConfig,
-    TrainState,
-    make_optimizer,
-    make_train_step,
-)
+from experiments.grug.base.train import TrainConfig
+from tests.benchmarks.ours import adamw_alone
 
 
 def small_config(**sizes: Any) -> TrainConfig:
@@ -43,12 +38,10 @@ def compiled_step(cfg: TrainConfig, shape: tuple[int, int, int]) -> Any:
     rows: list[Any] = [
         jax.ShapeDtypeStruct(size, t, sharding=by_row) for t in (jnp.int32, jnp.float32)
     ]
-    # What the model itself sends: Muon's all-to-alls are left out.
-    adamw = {k: dataclasses.replace(group, optimizer="adamw") for k, group in train.GROUPS.items()}
-    with jax.set_mesh(mesh), mock.patch.object(train, "GROUPS", adamw):
-        optimizer = make_optimizer(cfg)
-        state = jax.eval_shape(jax.jit(lambda: TrainState.init(cfg, optimizer)))
-        step: Any = make_train_step(cfg, optimizer)
+    with jax.set_mesh(mesh):
+        optimizer = adamw_alone(train, cfg)
+        state = jax.eval_shape(jax.jit(lambda: train.TrainState.init(cfg, optimizer)))
+        step: Any = train.make_train_step(cfg, optimizer)
         return step.lower(state, Batch(*rows[:1] * 4, rows[1])).compile()
 
 

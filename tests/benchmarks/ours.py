@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import os
 from typing import Any
+from unittest import mock
 
 import equinox
 import jax
@@ -104,6 +105,13 @@ def write_job(job: Job, cfg: Any, model: Any, batches: list[dict[str, np.ndarray
     job.write(config, weights=weights, batches=stacked)
 
 
+def adamw_alone(train: Any, cfg: Any) -> optax.GradientTransformation:
+    """A variant's optimizer with AdamW for all weights, as peers have it; it sends nothing itself."""
+    groups = {k: dataclasses.replace(group, optimizer="adamw") for k, group in train.GROUPS.items()}
+    with mock.patch.object(train, "GROUPS", groups):
+        return train.make_optimizer(cfg)
+
+
 def build(job: Job, flags: argparse.Namespace) -> Step:
     launch, train, packing, cluster = map(importlib.import_module, MODULES[flags.variant])
     if flags.cluster:
@@ -112,10 +120,7 @@ def build(job: Job, flags: argparse.Namespace) -> Step:
     if flags.rows:
         cfg = dataclasses.replace(cfg, batch_size=flags.rows)
     jax.set_mesh(train.make_mesh(cfg))
-    # As the peers: AdamW for all weights.
-    for name, group in train.GROUPS.items():
-        train.GROUPS[name] = dataclasses.replace(group, optimizer="adamw")
-    optimizer = train.make_optimizer(cfg)
+    optimizer = adamw_alone(train, cfg)
     train_step = train.make_train_step(cfg, optimizer)
     state = jax.jit(lambda: train.TrainState.init(cfg, optimizer))()
     host_batches = random_batches(cfg, whole=flags.whole)

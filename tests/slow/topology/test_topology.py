@@ -87,11 +87,15 @@ def test_slices_exchange_gradients_alone(python, tmp_path):
     assert number(text, "reduce-scatter") > 0 and number(text, "all-gather") > 0
 
 
-def test_experts_exchange_tokens(python, tmp_path):
-    flags = "--topology v5e:2x2 --mesh 1 2 2 1 --model.n-layers 2 --model.scan-unroll 1".split()
-    done = plan(python, tmp_path, "moe", *flags)
+@pytest.mark.parametrize(
+    "topology, device, memory",
+    [("v5e:2x2", "TPU v5 lite", "15.75"), ("v5p:2x2x1", "TPU v5", "95.74")],
+)
+def test_experts_exchange_tokens(python, tmp_path, topology, device, memory):
+    flags = "--mesh 1 2 2 1 --model.n-layers 2 --model.scan-unroll 1".split()
+    done = plan(python, tmp_path, "moe", "--topology", topology, *flags)
     assert done.returncode == 0, done.stderr
-    assert "TPU v5 lite" in done.stdout and "of 15.75 GiB: fits" in done.stdout
+    assert device in done.stdout and f"of {memory} GiB: fits" in done.stdout
     assert number(done.stdout, "all-to-all") > 0
     assert number(done.stdout, "compiled", "FLOPs per step") > number(done.stdout, "of the model")
 
