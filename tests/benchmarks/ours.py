@@ -106,7 +106,7 @@ def write_job(job: Job, cfg: Any, model: Any, batches: list[dict[str, np.ndarray
 
 
 def adamw_alone(train: Any, cfg: Any) -> optax.GradientTransformation:
-    """A variant's optimizer with AdamW for all weights, as peers have it; it sends nothing itself."""
+    """A variant's optimizer, but AdamW for all weights, as its peers have it."""
     groups = {k: dataclasses.replace(group, optimizer="adamw") for k, group in train.GROUPS.items()}
     with mock.patch.object(train, "GROUPS", groups):
         return train.make_optimizer(cfg)
