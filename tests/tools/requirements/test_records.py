@@ -53,11 +53,16 @@ def test_flags_give_the_recorded_settings_again(preset, changed):
 
 
 def test_the_recorded_runs_can_be_repeated():
-    """What the workspace itself has recorded; only settings that are no more are left out."""
+    """What the workspace itself has recorded; only settings that are no more are left out.
+
+    A copy's records are not held to this: a retired copy can no longer be run.
+    """
     runs, faults = run_summary.load_all(ROOT)
     assert runs and not faults
-    for run in runs:
-        variant = {"base": launch, "moe": moe}[run.variant]
+    modules = {"base": launch, "moe": moe}
+    assert modules.keys() <= {run.variant for run in runs}
+    for run in (run for run in runs if run.variant in modules):
+        variant = modules[run.variant]
         given, gone = flags(run.config, presets(ROOT / f"experiments/grug/{run.variant}"))
         again = run_summary.flat(
             json.loads(json.dumps(dataclasses.asdict(variant.parse(given).train)))
