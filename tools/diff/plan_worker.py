@@ -37,12 +37,20 @@ def definitions() -> dict[str, dict[str, Any]]:
     }
 
 
-def replaced(before: dict[str, dict[str, Any]]) -> list[str]:
-    """What has another value now, as MODULE.NAME; new names and new modules do no harm."""
+def replaced(before: dict[str, dict[str, Any]], top: str) -> list[str]:
+    """What a plan below the package `top` replaced, as MODULE.NAME.
+
+    That is what has another value now, and what a variant itself defined in another's module, which
+    may have been imported only since. Other new names and new modules do no harm.
+    """
     found = []
     for module, names in before.items():
         now = vars(sys.modules[module]) if module in sys.modules else {}
         found += [f"{module}.{name}" for name, value in names.items() if now.get(name) is not value]
+    for module, names in definitions().items():
+        if module.partition(".")[0] != top:
+            homes = {name: str(getattr(value, "__module__", "")) for name, value in names.items()}
+            found += [f"{module}.{name}" for name in homes if homes[name].startswith(f"{top}.")]
     return found
 
 
@@ -86,7 +94,7 @@ def main(root: str, preset: str, modules: TextIO, answers: TextIO) -> None:
         text = run(line.strip(), preset)
         print(json.dumps(text), file=answers, flush=True)
         top = line.partition(".")[0]
-        if replaced(before):
+        if replaced(before, top):
             return
         for name in set(sys.modules) - known:  # no variant meets another's modules
             if name.partition(".")[0] == top:

@@ -137,12 +137,20 @@ def _work(directories: Sequence[Path], preset: str, patience: float) -> Iterator
         errors="replace",
     )
     with worker, contextlib.ExitStack() as end:
-        end.callback(worker.kill)  # a thread of a variant's may keep it
+        end.callback(_stop, worker)
         for directory in directories:
             answer = _ask(worker, _locate(directory)[1], patience)
             yield answer or ""
             if answer is None:
                 return
+
+
+def _stop(worker: subprocess.Popen[str]) -> None:
+    """Ends a worker that a thread of a variant's may keep, or that has ended by itself."""
+    worker.kill()
+    with contextlib.suppress(BrokenPipeError):  # of a question that it did not live to read
+        if worker.stdin:
+            worker.stdin.close()
 
 
 def _ask(worker: subprocess.Popen[str], module: str, patience: float) -> str | None:

@@ -1,5 +1,6 @@
 """Where trees come from, and the command line around it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -263,6 +264,25 @@ def test_plans_that_run_together_do_not_meet(tmp_path, monkeypatch, harm):
         assert said[harm] in harmed.error
     elif harm not in ("speaks", "lingers"):
         assert harmed.parameters == 5
+
+
+def test_a_worker_may_have_ended_before_it_is_asked(tmp_path, monkeypatch):
+    write(tmp_path / "jax.py", JAX)
+    for name, does in {"a": HARMS["patches"], "b": "pass", "c": "pass"}.items():
+        # It is the first that imports textwrap.
+        number = "5" if name == "a" else "4 + len(textwrap.dedent('a'))"
+        source = PRINTS.format(does=does, number=number)
+        write(tmp_path / f"experiments/grug/{name}/launch.py", source)
+    ask = sizes._ask
+
+    def ask_late(worker, module, patience):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(timeout=1)
+        return ask(worker, module, patience)
+
+    monkeypatch.setattr(sizes, "_ask", ask_late)
+    all_sizes = sizes.measure_together([tmp_path / f"experiments/grug/{name}" for name in "abc"])
+    assert [size.parameters for size in all_sizes] == [5, 5, 5]
 
 
 def test_plans_of_one_tree_share_a_process(tmp_path, capsys):
