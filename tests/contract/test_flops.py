@@ -124,11 +124,13 @@ def alone(model: Any, place: int) -> Any:
     if len(model.blocks) == 1:
         return model
 
-    def silence(x: jax.Array) -> jax.Array:
-        return jnp.zeros_like(x) if x.ndim > 2 else x  # norms stay: a stream may pass through them
+    def silence(path: Any, x: jax.Array) -> jax.Array:
+        names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        is_other = names[0] == "blocks" and names[1] != str(place)
+        # Norms stay: a stream may pass through them.
+        return jnp.zeros_like(x) if is_other and x.ndim > 2 else x
 
-    blocks = [b if i == place else jax.tree.map(silence, b) for i, b in enumerate(model.blocks)]
-    return dataclasses.replace(model, blocks=tuple(blocks))
+    return jax.tree_util.tree_map_with_path(silence, model)
 
 
 def meets(variant: Variant, cfg: Any, length: int) -> Any:

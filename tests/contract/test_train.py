@@ -65,8 +65,9 @@ def test_every_weight_learns(steps):
 
     idle = [n for n in first if n.startswith("model/") and not learned(first[n], last[n])]
     assert not idle, (
-        f"three steps teach these nothing: {', '.join(idle)}; the loss does not depend on them. "
-        "Use them or remove them, in model.py"
+        f"three steps teach these nothing: {', '.join(idle)}; the loss does not depend on them, or "
+        "their group's rate is 0. Use them or remove them, in model.py, or give them a rate in "
+        "GROUPS of train.py"
     )
 
 
