@@ -35,8 +35,8 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from . import kernels
 from .plumbing.ranges import Count, CountOrZero, Positive, check_ranges
+from .plumbing.splash import splash
 
 MESH_AXES = ("replica", "data", "model")
 BATCH = ("replica", "data")  # the mesh axes that split batch rows
@@ -131,7 +131,7 @@ class ModelConfig:
 
         Counts what each layer saves for the backward pass (inputs, norms, projections, MLP). A
         recomputed layer saves its input alone, and one of them is recomputed at a time. Added to
-        this is one chunk's scores or logits, whichever take more.
+        this is one chunk's scores or logits, whichever take more; splash attention has no scores.
         """
         split, positions = mesh["model"], rows * sequence_length
         width = 2 if self.compute_dtype == "bfloat16" else 4
@@ -140,7 +140,7 @@ class ModelConfig:
         recomputed = self.remat_layers * positions * width * self.d_model
         if self.remat_layers:
             recomputed += layer
-        chunk = min(self.query_chunk, sequence_length)
+        chunk = min(self.query_chunk, sequence_length) if self.attention == "chunks" else 0
         scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
         logits = 2 * 4 * min(self.loss_chunk, positions) * self.vocab_size / split
         return (self.n_layers - self.remat_layers) * layer + recomputed + max(scores, logits)
@@ -296,7 +296,7 @@ class Attention(eqx.Module):
     ) -> Float[Array, "B S N H"]:
         """softmax(q k / sqrt(H)) v over the keys of the same document that `sees` admits."""
         is_splash = self.kernel == "splash"
-        local = partial(kernels.splash, sees=self.sees) if is_splash else self.attend_chunks
+        local = partial(splash, sees=self.sees) if is_splash else self.attend_chunks
         # Nothing of another row or head is needed: each device attends over its own. Of what a
         # kernel returns, JAX cannot tell that it varies.
         heads = P(BATCH, None, "model", None)

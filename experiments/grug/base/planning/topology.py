@@ -246,6 +246,8 @@ def work(cfg: TrainConfig, program: jax.stages.Compiled, devices: int) -> Iterat
     yield f"  {'of the model':<24} {model:>12.4g}"
     ratio = f"{counts.matrix_flops / model:.2f} x the model's"
     yield f"  {'compiled':<24} {counts.matrix_flops:>12.4g}     {ratio}, matrix products alone"
+    if counts.kernels:
+        yield f"  and those of {counts.kernels} calls of kernels, which the compiler does not tell"
     yield "collectives per step and device"
     for kind, size in sorted(counts.collectives.items()):
         yield f"  {kind:<24} {size / 2**20:>12,.1f} MiB"

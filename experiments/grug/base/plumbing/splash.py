@@ -1,6 +1,7 @@
-"""Attention by the kernels of accelerators; model.py says which one runs.
+"""Attention by the splash kernel of TPUs, which must equal attention in chunks of queries.
 
-Letters as in model.py. Each must equal `Attention.attend_chunks`, which runs anywhere.
+A flash attention (arXiv:2205.14135): scores stay on the chip, forwards and backwards. Blocks of which
+no query sees a key are skipped.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Sees = Callable[[Any, Any], Any]
-"""(positions of queries, positions of keys) -> whether each query sees each key, by position."""
-LANES = 128  # of a TPU's vector register: what the kernel's blocks are a multiple of
+LANES = 128  # of a TPU's vector register; blocks are multiples of it
 BLOCK = 512  # positions per block, at most
-INTERPRET = False  # run a kernel's instructions one by one, on any platform: for tests
+INTERPRET = False  # runs the kernel's instructions one by one, on any platform: for tests
 
 
 def splash(
@@ -23,15 +22,17 @@ def splash(
     k: Float[Array, "B S K H"],
     v: Float[Array, "B S K H"],
     segment_ids: Int[Array, "B S"],
-    sees: Sees,
+    sees: Callable[[Any, Any], Any],
 ) -> Float[Array, "B S N H"]:
-    """Splash attention, a flash attention for TPUs (arXiv:2205.14135) that skips unseen blocks.
+    """softmax(q k / sqrt(H)) v over the keys of the same document that `sees` admits.
 
-    Scores stay on the chip, forwards and backwards. Rows are filled up to a multiple of LANES.
+    Rows are filled up to a multiple of LANES, and cut off again.
 
     Args:
-        sees: the mask by position; a key of another document is never seen.
+        sees: (positions of queries, positions of keys) -> whether each query sees each key. Every
+            query must see a key of its own document.
     """
+    # Here, since their import takes long and few runs need them.
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
@@ -39,7 +40,7 @@ def splash(
     size = -(-length // LANES) * LANES
 
     class Mask(masks.Mask):
-        """Read block by block: whole, it would take S x S bytes."""
+        """Read block by block: the whole mask would take S x S bytes."""
 
         shape = (size, size)
 
@@ -48,7 +49,7 @@ def splash(
             return np.asarray(sees(queries[:, None], keys[None]))
 
         def __eq__(self, other: object) -> bool:
-            return type(other) is type(self)
+            return isinstance(other, Mask)
 
         def __hash__(self) -> int:
             return hash(self.shape)
@@ -57,21 +58,20 @@ def splash(
         return jnp.pad(x, ((0, 0), (0, size - length), (0, 0), (0, 0))).swapaxes(1, 2)
 
     block = max(b for b in range(LANES, BLOCK + 1, LANES) if size % b == 0)
-    sizes = kernel.BlockSizes(
-        **dict.fromkeys(("block_q", "block_kv", "block_q_dkv", "block_kv_dkv"), block),
-        use_fused_bwd_kernel=True,
-    )
+    names = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv")
     attend = kernel.make_splash_mha(
         masks.MultiHeadMask([Mask()] * heads),
-        block_sizes=sizes,
+        block_sizes=kernel.BlockSizes(**dict.fromkeys(names, block), use_fused_bwd_kernel=True),
         head_shards=1,
         q_seq_shards=1,
         interpret=INTERPRET,
     )
+
+    def one_row(q: Array, k: Array, v: Array, segments: Array) -> Array:
+        return attend(q, k, v, segment_ids=kernel.SegmentIds(segments, segments))
+
+    q = q * q.shape[-1] ** -0.5
     # What fills a row is a document of its own.
     segments = jnp.pad(segment_ids, ((0, 0), (0, size - length)), constant_values=-1)
-    q = q * q.shape[-1] ** -0.5
-    y = jax.vmap(lambda q, k, v, s: attend(q, k, v, segment_ids=kernel.SegmentIds(s, s)))(
-        by_head(q), by_head(k), by_head(v), segments
-    )
+    y = jax.vmap(one_row)(by_head(q), by_head(k), by_head(v), segments)
     return y.swapaxes(1, 2)[:, :length].astype(v.dtype)
