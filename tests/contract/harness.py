@@ -24,7 +24,8 @@ from tools.common.sources import is_source
 EDITED = ("model", "train", "launch")
 # What a copy does not edit, by directory. The workspace's other tests and tools use these.
 PLUMBING = ("arrays", "branch", "checkpoint", "cluster", "data", "listeners", "packing")
-PLUMBING += ("processes", "ranges", "record", "rundir", "runlog", "signals", "storage", "terminal")
+PLUMBING += ("processes", "ranges", "record", "rundir", "runlog", "signals", "splash", "storage")
+PLUMBING += ("terminal",)
 PLANNING = ("hlo", "plan", "rule", "topology")
 PATHS = {
     **{name: f"{name}.py" for name in EDITED},

@@ -1,5 +1,6 @@
 """What reaches what: over positions and over packed documents."""
 
+import dataclasses
 import functools
 
 import jax
@@ -23,10 +24,18 @@ def one_device(variant):
         yield
 
 
-@pytest.fixture(scope="module")
-def model(variant, one_device):
+@pytest.fixture(scope="module", params=["chunks", "splash"])
+def model(request, variant, one_device):
+    """With attention in each way that can run here; a kernel is interpreted."""
     cfg = small_model(variant, vocab_size=VOCAB)
-    return jax.jit(lambda: variant.model.Transformer.init(cfg, key=jax.random.PRNGKey(0)))()
+    if hasattr(cfg, "attention"):
+        cfg = dataclasses.replace(cfg, attention=request.param)
+    elif request.param != "chunks":
+        pytest.skip("this variant has attention of one kind")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "splash":
+            patch.setattr(variant.splash, "INTERPRET", True)
+        yield jax.jit(lambda: variant.model.Transformer.init(cfg, key=jax.random.PRNGKey(0)))()
 
 
 @pytest.fixture(scope="module")

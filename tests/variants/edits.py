@@ -24,14 +24,9 @@ WINDOW = (
         "            query_chunk=cfg.query_chunk,\n"
         "            window=2**30 if place == PERIOD - 1 else WINDOW,\n",
     ),
-    Edit("keys = slice(start, end), slice(0, end)", "keys = slice(start, end), slice(first, end)"),
     Edit(
-        "            end = start + self.query_chunk\n",
-        "            first, end = max(0, start - self.window + 1), start + self.query_chunk\n",
-    ),
-    Edit(
-        "            mask &= distance >= 0\n",
-        "            mask &= (distance >= 0) & (distance < self.window)\n",
+        "        return query >= key\n",
+        "        return (query >= key) & (query - key < self.window)\n",
     ),
     Edit(
         'def init(cfg: ModelConfig, *, key: PRNGKeyArray) -> "Block":',
@@ -46,10 +41,7 @@ WINDOW = (
 KEYS = "test_flops.py::test_a_query_meets_as_many_keys_as_the_config_says"
 WINDOW_FAULTS = {
     "a window one key too wide": Fault(
-        (
-            Edit("distance < self.window", "distance <= self.window"),
-            Edit("start - self.window + 1", "start - self.window"),
-        ),
+        (Edit("query - key < self.window", "query - key <= self.window"),),
         KEYS,
         r"meets \[65, 65, 65, 1366\] keys, .* 390.25 in the mean; ModelConfig.keys\(1365\) says "
         r"389.5: mend the mask, or `keys`",
@@ -293,7 +285,7 @@ CHANGES = {
     "window": Change(
         "attention/masking",
         WINDOW,
-        (12, 9),
+        (10, 7),
         ("test_flops.py", "test_model.py"),
         frozenset(),
         WINDOW_FAULTS,

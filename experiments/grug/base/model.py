@@ -31,10 +31,12 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .plumbing.ranges import Count, CountOrZero, Positive, check_ranges
+from .plumbing.splash import splash
 
 MESH_AXES = ("replica", "data", "model")
 BATCH = ("replica", "data")  # the mesh axes that split batch rows
@@ -71,8 +73,10 @@ class ModelConfig:
     """Layers, or loss chunks, unrolled per scan step: 1 compiles fastest, more may run faster."""
     remat_layers: CountOrZero = 0
     """Leading layers that recompute activations in the backward pass: less memory, more time."""
+    attention: Literal["chunks", "splash"] = "chunks"
+    """How attention is computed: in chunks of queries, or by the splash kernel of TPUs."""
     query_chunk: Count = 512
-    """Positions per row whose attention scores are in memory at a time."""
+    """Positions per row whose attention scores are in memory at a time, in chunks of queries."""
     loss_chunk: Count = 1024
     """Tokens per device whose float32 logits are in memory at a time in the loss."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -127,7 +131,7 @@ class ModelConfig:
 
         Counts what each layer saves for the backward pass (inputs, norms, projections, MLP). A
         recomputed layer saves its input alone, and one of them is recomputed at a time. Added to
-        this is one chunk's scores or logits, whichever take more.
+        this is one chunk's scores or logits, whichever take more; splash attention has no scores.
         """
         split, positions = mesh["model"], rows * sequence_length
         width = 2 if self.compute_dtype == "bfloat16" else 4
@@ -136,7 +140,7 @@ class ModelConfig:
         recomputed = self.remat_layers * positions * width * self.d_model
         if self.remat_layers:
             recomputed += layer
-        chunk = min(self.query_chunk, sequence_length)
+        chunk = min(self.query_chunk, sequence_length) if self.attention == "chunks" else 0
         scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
         logits = 2 * 4 * min(self.loss_chunk, positions) * self.vocab_size / split
         return (self.n_layers - self.remat_layers) * layer + recomputed + max(scores, logits)
@@ -245,6 +249,7 @@ class Attention(eqx.Module):
     w_o: Float[Array, "*L N H D"]
     q_norm: RMSNorm
     k_norm: RMSNorm
+    kernel: str = eqx.field(static=True)
     query_chunk: int = eqx.field(static=True)
 
     @staticmethod
@@ -261,6 +266,7 @@ class Attention(eqx.Module):
             w_o=truncated_normal(k_o, (n, h, d), out_std, P("model", None, "data")),
             q_norm=RMSNorm.init(h),
             k_norm=RMSNorm.init(h),
+            kernel=cfg.attention,
             query_chunk=cfg.query_chunk,
         )
 
@@ -273,12 +279,13 @@ class Attention(eqx.Module):
         k = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_k, by_head, x.dtype))
         v = jnp.einsum("bsd,dkh->bskh", x, gather(self.w_v, by_head, x.dtype))
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
-        # Nothing of another row or head is needed: each device attends over its own.
-        y = jax.shard_map(self.attend, out_specs=P(BATCH, None, "model", None))(
-            q, k, v, segment_ids
-        )
+        y = self.attend(q, k, v, segment_ids)
         w_o = gather(self.w_o, P("model", None, None), x.dtype)
         return jnp.einsum("bsnh,nhd->bsd", y, w_o, out_sharding=P(BATCH, None, None))
+
+    def sees(self, query: Array | np.ndarray, key: Array | np.ndarray) -> Array | np.ndarray:
+        """Whether queries see keys of the same document, by the positions of both in the row."""
+        return query >= key
 
     def attend(
         self,
@@ -287,19 +294,31 @@ class Attention(eqx.Module):
         v: Float[Array, "B S K H"],
         segment_ids: Int[Array, "B S"],
     ) -> Float[Array, "B S N H"]:
-        """softmax(q k / sqrt(H)) v over the keys of the same document that are not in the future.
+        """softmax(q k / sqrt(H)) v over the keys of the same document that `sees` admits."""
+        is_splash = self.kernel == "splash"
+        local = partial(splash, sees=self.sees) if is_splash else self.attend_chunks
+        # Nothing of another row or head is needed: each device attends over its own. Of what a
+        # kernel returns, JAX cannot tell that it varies.
+        heads = P(BATCH, None, "model", None)
+        return jax.shard_map(local, out_specs=heads, check_vma=not is_splash)(q, k, v, segment_ids)
 
-        Attends `query_chunk` queries at a time, to the keys up to the chunk's end: scores of the
-        future are not computed.
-        """
-        positions = jnp.arange(q.shape[1])
-        outputs = []
+    def attend_chunks(
+        self,
+        q: Float[Array, "B S N H"],
+        k: Float[Array, "B S K H"],
+        v: Float[Array, "B S K H"],
+        segment_ids: Int[Array, "B S"],
+    ) -> Float[Array, "B S N H"]:
+        """Attends `query_chunk` queries at a time, to all keys from the first to the last seen."""
+        positions, outputs = np.arange(q.shape[1]), []
         for start in range(0, q.shape[1], self.query_chunk):
-            end = start + self.query_chunk
-            queries, keys = slice(start, end), slice(0, end)
+            chunk = positions[start : start + self.query_chunk]
+            seen = np.flatnonzero(self.sees(chunk[:, None], positions[None]).any(axis=0))
+            queries, keys = slice(chunk[0], chunk[-1] + 1), slice(seen[0], seen[-1] + 1)
             mask = segment_ids[:, None, queries, None] == segment_ids[:, None, None, keys]
-            distance = positions[None, None, queries, None] - positions[None, None, None, keys]
-            mask &= distance >= 0
+            # Of jnp's numbers, not of the array above, which would be a constant of the program.
+            numbers = jnp.arange(q.shape[1])
+            mask &= self.sees(numbers[queries, None], numbers[None, keys])[None, None]
             outputs.append(attend_chunk(q[:, queries], k[:, keys], v[:, keys], mask))
         return jnp.concatenate(outputs, axis=1)
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Int
 
 from .model import BATCH, ModelConfig, Transformer
 from .planning.plan import estimate, plan
-from .planning.topology import leave_hardware_alone
+from .planning.topology import leave_hardware_alone, platform_of
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import DataError, TokenStore
 from .plumbing.processes import meet, run
@@ -153,13 +153,20 @@ def chosen_preset(argv: Sequence[str]) -> Preset:
 
 
 def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
-    """Fills in what depends on the machine (compute_dtype), so that run.json has it."""
-    model = cfg.model
+    """Fills in what depends on the machine (compute_dtype), so that run.json has it.
+
+    Raises:
+        ValueError: the machine cannot run what the config asks for.
+    """
+    model, platform = cfg.model, platform_of(topology) if topology else jax.default_backend()
     if model.compute_dtype == "auto":
         # A CPU has no bfloat16 matrix units that XLA uses: float32 is as fast and exact.
-        on_cpu = not topology and jax.default_backend() == "cpu"
-        dtype = "float32" if on_cpu else "bfloat16"
+        dtype = "float32" if platform == "cpu" else "bfloat16"
         model = dataclasses.replace(model, compute_dtype=dtype)
+    if model.attention == "splash" and platform != "tpu":
+        raise ValueError(
+            f"model.attention=splash runs on TPUs, not on {platform}: use chunks, or --topology"
+        )
     return dataclasses.replace(cfg, model=model)
 
 

@@ -34,7 +34,7 @@ def test_config_fields_are_frozen():
     assert [f.name for f in dataclasses.fields(ModelConfig)] == (
         "vocab_size d_model n_layers n_heads n_kv_heads head_dim d_ff "
         "n_experts top_k d_expert balance_rate router_z "  # base has none of these
-        "rope_theta scan_unroll remat_layers query_chunk loss_chunk compute_dtype"
+        "rope_theta scan_unroll remat_layers attention query_chunk loss_chunk compute_dtype"
     ).split()
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
@@ -137,6 +137,7 @@ def test_bad_command_lines_end_with_2(capsys):
     [
         ([], "--data names no token store"),
         (["--data", "/nowhere/at/all"], "no token store here"),
+        (["--model.attention", "splash"], "splash runs on TPUs, not on cpu: use chunks"),
         (
             ["--data", "x", "--mesh", "3", "1", "1", "1", "--batch-size", "6"],
             "takes 3 of the 8 devices",

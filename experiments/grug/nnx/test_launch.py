@@ -31,7 +31,7 @@ def test_config_fields_are_frozen():
     """A new field is one more thing that every copy carries and every reader must know."""
     assert [f.name for f in dataclasses.fields(ModelConfig)] == (
         "vocab_size d_model n_layers n_heads n_kv_heads head_dim d_ff rope_theta scan_unroll "
-        "remat_layers query_chunk loss_chunk compute_dtype"
+        "remat_layers attention query_chunk loss_chunk compute_dtype"
     ).split()
     assert [f.name for f in dataclasses.fields(TrainConfig)] == (
         "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
@@ -104,6 +104,7 @@ def test_bad_command_lines_end_with_2(capsys):
     [
         ([], "--data names no token store"),
         (["--data", "/nowhere/at/all"], "no token store here"),
+        (["--model.attention", "splash"], "splash runs on TPUs, not on cpu: use chunks"),
         (["--data", "x", "--mesh", "3", "1", "1", "--batch-size", "6"], "takes 3 of the 8 devices"),
     ],
 )

@@ -174,3 +174,20 @@ frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
         assert counts.endless == 1
         assert counts.collectives["reduce-scatter"] == turns * 32 * 4
         assert counts.collectives["all-reduce between slices"] == 8 * 4
+
+
+@pytest.mark.parametrize("cost, flops, kernels", [("", 0, 6), (', "flops":"40"', 6 * 40, 0)])
+def test_a_kernel_whose_flops_nobody_tells_is_told(cost, flops, kernels):
+    text = f"""%body (t: f32[8]) -> f32[8] {{
+  %x = f32[8]{{0}} parameter(0)
+  ROOT %y = f32[8]{{0}} custom-call(%x), custom_call_target="tpu_custom_call"{cost}
+}}
+
+ENTRY %main (a: f32[8]) -> f32[8] {{
+  %a = f32[8]{{0}} parameter(0)
+  %buffer = f32[8]{{0}} custom-call(), custom_call_target="AllocateBuffer"
+  ROOT %w = f32[8]{{0}} while(%a), condition=%c, body=%body, \
+backend_config={{"known_trip_count":{{"n":"6"}}}}
+}}"""
+    counts = count(text)
+    assert (counts.matrix_flops, counts.kernels) == (flops, kernels)

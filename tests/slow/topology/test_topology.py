@@ -100,6 +100,15 @@ def test_experts_exchange_tokens(python, tmp_path, topology, device, memory):
     assert number(done.stdout, "compiled", "FLOPs per step") > number(done.stdout, "of the model")
 
 
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_splash_attention(python, tmp_path, topology):
+    flags = "--model.attention splash --model.n-layers 2 --model.scan-unroll 1".split()
+    done = plan(python, tmp_path, "base", "--topology", topology, *flags)
+    assert done.returncode == 0, done.stderr
+    # Of each layer one forwards and one backwards.
+    assert "and those of 4 calls of kernels" in done.stdout
+
+
 PROGRAM = """
 from experiments.grug.base import launch
 from experiments.grug.base.planning import hlo, topology

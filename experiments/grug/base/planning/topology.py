@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +86,11 @@ class Topology:
             return Topology(name, *gpu_devices(int(gpu[1] or 1), int(gpu[2]), gpu[3]))
         kinds = f"TPU is one of {', '.join(TPUS)} (v4 and v5p have three sides), GPU of"
         raise ValueError(f"topology {name!r}: write {FORMS}; {kinds} {', '.join(GPUS)}")
+
+
+def platform_of(name: str) -> Literal["tpu", "gpu"]:
+    """JAX's name of the platform of a topology, by its form alone."""
+    return "tpu" if ":" in name else "gpu"
 
 
 def tpu_devices(slices: int, kind: str, shape: str) -> tuple[Sequence[Any], float]:
@@ -241,6 +246,8 @@ def work(cfg: TrainConfig, program: jax.stages.Compiled, devices: int) -> Iterat
     yield f"  {'of the model':<24} {model:>12.4g}"
     ratio = f"{counts.matrix_flops / model:.2f} x the model's"
     yield f"  {'compiled':<24} {counts.matrix_flops:>12.4g}     {ratio}, matrix products alone"
+    if counts.kernels:
+        yield f"  and those of {counts.kernels} calls of kernels, which the compiler does not tell"
     yield "collectives per step and device"
     for kind, size in sorted(counts.collectives.items()):
         yield f"  {kind:<24} {size / 2**20:>12,.1f} MiB"

@@ -64,6 +64,8 @@ class Counts:
     crosses the network from one TPU slice to another."""
     endless: int = 0
     """Loops of unknown length."""
+    kernels: int = 0
+    """Calls of kernels whose FLOPs the compiler does not tell, so that they are not counted."""
 
 
 def count(text: str, turns_of_endless: int = 1) -> Counts:
@@ -83,6 +85,7 @@ def count(text: str, turns_of_endless: int = 1) -> Counts:
         computation, chains_inside = computations[name], set()
         for item in computation.values():
             counts.matrix_flops += times * matrix_flops(item, computation)
+            counts.kernels += times * is_opaque(item)
             kind, size = collective(item, computation, name)
             chain = "".join(re.findall(r'\bch(?:annel|ain)_id="?\d+', item.attributes))
             if kind and (chains is None or chain not in chains):
@@ -189,6 +192,11 @@ def matrix_flops(item: Instruction, computation: Computation) -> float:
         return 0
     lhs = extents(computation[item.operands[0]].shape)
     return 2.0 * math.prod(extents(item.shape)) * math.prod(lhs[i] for i in contracted)
+
+
+def is_opaque(item: Instruction) -> bool:
+    """Whether it is a TPU kernel of the program's own, without an estimate of its FLOPs."""
+    return '"tpu_custom_call"' in item.attributes and not item.sizes("flops")
 
 
 def convolution_flops(item: Instruction, computation: Computation) -> float:
