@@ -319,7 +319,7 @@ CHANGES = {
         SOFT_CAP,
         (1, 1),
         (LOSS,),
-        frozenset(),
+        frozenset({GOLDEN}),
         SOFT_CAP_FAULTS,
     ),
     "lion": Change(
