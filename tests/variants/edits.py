@@ -287,7 +287,7 @@ CHANGES = {
         WINDOW,
         (10, 7),
         ("test_flops.py", "test_model.py"),
-        frozenset(),
+        frozenset({GOLDEN}),  # with four layers as a period, the tests' model has eight
         WINDOW_FAULTS,
     ),
     "post_norm": Change(
