@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .plumbing.ranges import Count, CountOrZero, Positive, check_ranges
 from .plumbing.splash import splash
@@ -310,28 +310,17 @@ class Attention(eqx.Module):
         segment_ids: Int[Array, "B S"],
     ) -> Float[Array, "B S N H"]:
         """Attends `query_chunk` queries at a time, to all keys from the first to the last seen."""
-        positions, outputs = np.arange(q.shape[1]), []
+        # Recomputed in the backward pass: only one chunk's scores are in memory at a time.
+        attend = jax.checkpoint(jax.nn.dot_product_attention)
+        positions, numbers, outputs = np.arange(q.shape[1]), jnp.arange(q.shape[1]), []
         for start in range(0, q.shape[1], self.query_chunk):
-            chunk = positions[start : start + self.query_chunk]
-            seen = np.flatnonzero(self.sees(chunk[:, None], positions[None]).any(axis=0))
-            queries, keys = slice(chunk[0], chunk[-1] + 1), slice(seen[0], seen[-1] + 1)
+            queries = slice(start, start + self.query_chunk)
+            seen = np.flatnonzero(self.sees(positions[queries, None], positions[None]).any(axis=0))
+            keys = slice(seen[0], seen[-1] + 1)
             mask = segment_ids[:, None, queries, None] == segment_ids[:, None, None, keys]
-            # Of jnp's numbers, not of the array above, which would be a constant of the program.
-            numbers = jnp.arange(q.shape[1])
             mask &= self.sees(numbers[queries, None], numbers[None, keys])[None, None]
-            outputs.append(attend_chunk(q[:, queries], k[:, keys], v[:, keys], mask))
+            outputs.append(attend(q[:, queries], k[:, keys], v[:, keys], mask=mask))
         return jnp.concatenate(outputs, axis=1)
-
-
-@jax.checkpoint  # recomputed in the backward pass: only one chunk's scores are in memory at a time
-def attend_chunk(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B U K H"],
-    v: Float[Array, "B U K H"],
-    mask: Bool[Array, "B 1 T U"],
-) -> Float[Array, "B T N H"]:
-    """Attention of T queries over U keys, where the mask is true."""
-    return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
 class MLP(eqx.Module):

@@ -120,6 +120,34 @@ def _later_rounds_backward(
 later_rounds.defvjp(_later_rounds_forward, _later_rounds_backward)
 
 
+def in_groups(
+    compute: Callable[[Rows, Callable[[Array, Array], Array]], Rows],
+    rows: Rows,
+    expert: Int[Array, "M"],
+    experts: int,
+) -> tuple[Rows, Load]:
+    """`compute(rows, product)` of rows that are grouped by their expert, in the order they came in.
+
+    `product(rows, weights)` multiplies each row with its expert's weights. Each group starts a new
+    block. Also counts, per expert, the rows that have a place in a block. The output of a row whose
+    expert is the number of experts is 0.
+    """
+    rank, sizes = rank_in_group(expert, experts)
+    blocks = -(-sizes // BLOCK)
+    ends = jnp.cumsum(blocks)
+    starts = BLOCK * (ends - blocks)
+    capacity = worst_case_blocks(rows.shape[0], experts)
+    first = starts[jnp.minimum(expert, experts - 1)]
+    slot = slots(expert < experts, first + rank, capacity * BLOCK)
+    owner = jnp.searchsorted(ends, jnp.arange(capacity), side="right")  # experts: an unused block
+    product = partial(grouped_matmul, blocks=blocks, owner=owner)
+    out = take(compute(put(rows, slot, capacity * BLOCK), product), slot)
+    placed = put(jnp.ones_like(expert), slot, capacity * BLOCK)
+    per_block = jnp.sum(placed.reshape(capacity, BLOCK), axis=1)
+    is_owner = owner[:, None] == jnp.arange(experts)[None]
+    return out, jnp.sum(jnp.where(is_owner, per_block[:, None], 0), axis=0)
+
+
 def worst_case_blocks(rows: int, experts: int) -> int:
     """Number of blocks that hold `rows` rows, however these are spread over the experts."""
     return (rows + experts * (BLOCK - 1)) // BLOCK

@@ -351,28 +351,17 @@ class Attention(eqx.Module):
         segment_ids: Int[Array, "B S"],
     ) -> Float[Array, "B S N H"]:
         """Attends `query_chunk` queries at a time, to all keys from the first to the last seen."""
-        positions, outputs = np.arange(q.shape[1]), []
+        # Recomputed in the backward pass: only one chunk's scores are in memory at a time.
+        attend = jax.checkpoint(jax.nn.dot_product_attention)
+        positions, numbers, outputs = np.arange(q.shape[1]), jnp.arange(q.shape[1]), []
         for start in range(0, q.shape[1], self.query_chunk):
-            chunk = positions[start : start + self.query_chunk]
-            seen = np.flatnonzero(self.sees(chunk[:, None], positions[None]).any(axis=0))
-            queries, keys = slice(chunk[0], chunk[-1] + 1), slice(seen[0], seen[-1] + 1)
+            queries = slice(start, start + self.query_chunk)
+            seen = np.flatnonzero(self.sees(positions[queries, None], positions[None]).any(axis=0))
+            keys = slice(seen[0], seen[-1] + 1)
             mask = segment_ids[:, None, queries, None] == segment_ids[:, None, None, keys]
-            # Of jnp's numbers, not of the array above, which would be a constant of the program.
-            numbers = jnp.arange(q.shape[1])
             mask &= self.sees(numbers[queries, None], numbers[None, keys])[None, None]
-            outputs.append(attend_chunk(q[:, queries], k[:, keys], v[:, keys], mask))
+            outputs.append(attend(q[:, queries], k[:, keys], v[:, keys], mask=mask))
         return jnp.concatenate(outputs, axis=1)
-
-
-@jax.checkpoint  # recomputed in the backward pass: only one chunk's scores are in memory at a time
-def attend_chunk(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B U K H"],
-    v: Float[Array, "B U K H"],
-    mask: Bool[Array, "B 1 T U"],
-) -> Float[Array, "B T N H"]:
-    """Attention of T queries over U keys, where the mask is true."""
-    return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
 class MLP(eqx.Module):
@@ -512,25 +501,13 @@ def expert_mlps(
 ) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
     """Each row's output from its expert on this device; 0 if `expert` is the number of experts.
 
-    The rows of an expert are grouped, and each group starts a new block. Also counts, per expert,
-    the rows that have a place in a block.
+    Also counts the rows that each expert computed.
     """
-    experts = w_up.shape[0]
-    rank, sizes = dispatch.rank_in_group(expert, experts)
-    blocks = -(-sizes // dispatch.BLOCK)
-    ends = jnp.cumsum(blocks)
-    starts = dispatch.BLOCK * (ends - blocks)
-    capacity = dispatch.worst_case_blocks(rows.shape[0], experts)
-    first = starts[jnp.minimum(expert, experts - 1)]
-    slot = dispatch.slots(expert < experts, first + rank, capacity * dispatch.BLOCK)
-    owner = jnp.searchsorted(ends, jnp.arange(capacity), side="right")  # experts: an unused block
-    grouped = dispatch.put(rows, slot, capacity * dispatch.BLOCK)
-    hidden = jnp.square(jax.nn.relu(dispatch.grouped_matmul(grouped, w_up, blocks, owner)))
-    out = dispatch.take(dispatch.grouped_matmul(hidden, w_down, blocks, owner), slot)
-    placed = dispatch.put(jnp.ones_like(expert), slot, capacity * dispatch.BLOCK)
-    per_block = jnp.sum(placed.reshape(capacity, dispatch.BLOCK), axis=1)
-    is_owner = owner[:, None] == jnp.arange(experts)[None]
-    return out, jnp.sum(jnp.where(is_owner, per_block[:, None], 0), axis=0)
+
+    def mlps(rows: Array, product: Callable[[Array, Array], Array]) -> Array:
+        return product(jnp.square(jax.nn.relu(product(rows, w_up))), w_down)
+
+    return dispatch.in_groups(mlps, rows, expert, w_up.shape[0])
 
 
 class Block(eqx.Module):
