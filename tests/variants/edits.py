@@ -143,8 +143,8 @@ VALUES_FAULTS = {
                 "w_o, out_sharding=P(BATCH, None, None)), jnp.roll(v, -1, 1)\n",
             ),
             Edit(
-                "        y = jax.shard_map(self.attend",
-                "        v += values\n        y = jax.shard_map(self.attend",
+                "        y = self.attend(",
+                "        v += values\n        y = self.attend(",
             ),
         ),
         "test_model.py::test_no_gradient_comes_from_the_future",

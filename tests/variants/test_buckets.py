@@ -31,6 +31,13 @@ def test_an_edit_is_as_short_as_the_recipe_says(name: str, tmp_path: Path) -> No
     assert re.search(row, RECIPE.read_text(), re.MULTILINE), f"{RECIPE} has no line like {row}"
 
 
+@pytest.mark.parametrize("name, wrong", FAULTS)
+def test_the_edits_of_a_fault_apply(name: str, wrong: str, tmp_path: Path) -> None:
+    """What takes minutes to try below is known here in a second."""
+    change = CHANGES[name]
+    make_copy(tmp_path, name, (*change.edits, *change.faults[wrong].edits))  # fails if one does not
+
+
 def test_each_change_is_held_to_the_whole_contract() -> None:
     named = set(re.findall(r"GRUG_CHANGE=(\w+)", SLOW.read_text()))
     assert named == set(CHANGES), f"name the changes of edits.py in {SLOW}"
