@@ -1,7 +1,5 @@
 """The diff report as a reader uses it: alone, and as a part of the page of an experiment."""
 
-import re
-
 import pytest
 from playwright.sync_api import expect
 
@@ -121,11 +119,6 @@ def test_a_printed_report_is_black_on_white(report, visit):
     colours = "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
     assert page.locator(".gd").evaluate(colours) == ["rgb(31, 35, 40)", "rgb(255, 255, 255)"]
     expect(page.get_by_role("navigation", name="Changed files")).not_to_be_visible()
-
-
-def test_a_printed_experiment_is_no_book(variant, visit):
-    printed = visit(variant).pdf(format="A4")
-    assert 1 <= len(re.findall(rb"/Type /Page\b", printed)) < 40
 
 
 @pytest.mark.parametrize("width, columns", [(1440, 2), (768, 2), (754, 2), (750, 1), (375, 1)])
