@@ -192,5 +192,5 @@ def test_on_paper_a_report_is_black_on_white_and_not_endless(variant, visit):
     rows = page.evaluate(shown)
     pages = len(re.findall(rb"/Type\s*/Page[^s]", page.pdf(format="A4")))
     assert rows > 100
-    # However large the variant's difference is: a page holds some 43 rows of it.
-    assert 1 < pages < 5 + rows / 35, rows
+    # However large the difference is: beside five pages, one holds some 49 rows of it.
+    assert 1 < pages < 5 + rows / 45, rows
