@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.grug.base import train
-from experiments.grug.base.model import BATCH, MESH_AXES, ModelConfig
+from experiments.grug.base.model import BATCH, ModelConfig
 from experiments.grug.base.planning.hlo import count
 from experiments.grug.base.plumbing.data import Batch
 from experiments.grug.base.train import TrainConfig
@@ -29,10 +29,9 @@ def small_config(**sizes: Any) -> TrainConfig:
 
 
 def compiled_step(cfg: TrainConfig, shape: tuple[int, int, int]) -> Any:
-    """The template's step compiled for a mesh of `shape`, from shapes alone."""
-    explicit = (jax.sharding.AxisType.Explicit,) * len(MESH_AXES)
+    """The template's step compiled for a mesh of (replica, data, model), from shapes alone."""
     devices = jax.devices()[: int(np.prod(shape))]
-    mesh = jax.make_mesh(shape, MESH_AXES, axis_types=explicit, devices=devices)
+    mesh = train.make_mesh(dataclasses.replace(cfg, mesh=shape), devices)
     by_row = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(BATCH, None))
     size = (cfg.batch_size, cfg.sequence_length)
     rows: list[Any] = [

@@ -5,9 +5,12 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +28,12 @@ ENVIRONMENT = {
     # For all alike, as ./pants run launch does for the template: a huge page is one fault for 512.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+ROOT = Path(__file__).parents[2]
+NO_PACKAGES = {"PYTHONPATH": str(ROOT)}
+"""Variables of a process that imports tests/ and what its interpreter has, but nothing of ours."""
+FAILURE = re.compile(r"[\w.]+(Error|Exception|Exit): ")
+SHOWN = 300  # characters of a worker's last words
+AT_ONCE = 1.0  # seconds
 
 
 class NotMeasured(Exception):
@@ -42,6 +51,8 @@ class Worker:
     steps: int = 0
     answer: dict = dataclasses.field(default_factory=dict)
     """The newest."""
+    until: float = math.inf
+    """time.monotonic() until which it must answer; else it is killed."""
 
     def ask(self, count: int) -> None:
         """Has it do its next `count` steps; `read` waits for them."""
@@ -54,12 +65,21 @@ class Worker:
     def read(self) -> dict:
         """Its next answer. Raises NotMeasured, with its last words, if it ended instead."""
         assert self.process.stdout
-        if line := self.process.stdout.readline():
+        # What it has answered already is at once there to read, however late it is.
+        left = max(AT_ONCE, self.until - time.monotonic())
+        timer = threading.Timer(min(left, threading.TIMEOUT_MAX), self.process.kill)
+        timer.daemon = True
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        if line:
             self.answer = json.loads(line)
             return self.answer
-        lines = self.log.read_text(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line and not line.startswith(" ")]
-        raise NotMeasured(f"exit {self.process.wait()}: {said[-1] if said else 'no message'}")
+        if time.monotonic() > self.until:
+            raise NotMeasured("it was not ready in time")
+        code, text = self.process.wait(), self.log.read_text(errors="replace")
+        print(f"{self.name}: exit {code}:\n{text[-5000:]}", file=sys.stderr)
+        raise NotMeasured(f"exit {code}: {last_words(text)}")
 
     def run(self, count: int) -> dict:
         self.ask(count)
@@ -75,11 +95,18 @@ class Worker:
         return self.run(count)["seconds"]
 
 
+def last_words(log: str) -> str:
+    """The line of a log that says why its process ended: the last exception's, else the last."""
+    said = [line.strip() for line in log.split("\n") if line and not line.startswith(" ")]
+    failures = [line for line in said if FAILURE.match(line)]
+    return (failures or said or ["no message"])[-1][:SHOWN]
+
+
 def child_environment(*, own: bool = True) -> dict[str, str]:
     """Variables of a Python that imports what this one does, or (not `own`) tests/ alone."""
-    path = [p for p in sys.path if p] if own else [str(Path(__file__).parents[2])]
+    path = os.pathsep.join(p for p in sys.path if p)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PEX_", "PYTHON"))}
-    return {**ENVIRONMENT, **inherited, "PYTHONPATH": os.pathsep.join(path)}
+    return {**ENVIRONMENT, **inherited, **({"PYTHONPATH": path} if own else NO_PACKAGES)}
 
 
 def start(
@@ -114,10 +141,11 @@ def start(
     return worker
 
 
-def check_agreement(ours: Worker, peer: Worker, dtype: str) -> None:
+def check_agreement(ours: Worker, peer: Worker, dtype: str, steps: int = CHECKED_STEPS) -> None:
     """Raises BenchmarkError unless their first steps show one model and one update."""
     for name, tolerance in zip(("losses", "grad_norms"), TOLERANCES[dtype], strict=True):
-        for step, (a, b) in enumerate(zip(ours.answer[name], peer.answer[name], strict=True), 1):
+        pairs = list(zip(ours.answer[name], peer.answer[name], strict=True))[:steps]
+        for step, (a, b) in enumerate(pairs, 1):
             if not math.isclose(a, b, rel_tol=tolerance):
                 raise BenchmarkError(
                     f"step {step}: {name} of {ours.name} {a:.6f}, of {peer.name} {b:.6f}; they "
@@ -144,9 +172,10 @@ def torch_python(named: Path | None) -> str:
     Raises:
         NotMeasured: the named one lacks it, or pip finds no build of it for this machine.
     """
+    has_torch = "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torch'))"
+    if named and not works(str(named), "-c", has_torch):
+        raise NotMeasured("the interpreter that --torch-python names has no torch")
     probe = f"import torch; assert torch.__version__.split('+')[0] == '{TORCH}'"
-    if named and not works(str(named), "-c", probe):
-        raise NotMeasured(f"the interpreter that --torch-python names lacks torch {TORCH}")
     return str(named or environment("torch", [f"torch=={TORCH}", "numpy"], probe))
 
 
@@ -163,12 +192,10 @@ def environment(name: str, requirements: Sequence[str], probe: str) -> Path:
         return python
     if not works(sys.executable, "-c", "import venv, ensurepip"):
         raise NotMeasured(f"{sys.executable} cannot make an environment: it has no venv or no pip")
-    print(f"installing {' '.join(requirements)}, once", file=sys.stderr)
+    print(f"making an environment: {name} {' '.join(requirements)}", file=sys.stderr)
     shutil.rmtree(home, ignore_errors=True)
-    for command in (
-        [sys.executable, "-m", "venv", str(home)],
-        [str(python), "-m", "pip", "install", "--quiet", *requirements],
-    ):
+    install = [str(python), "-m", "pip", "install", "--quiet", *requirements]
+    for command in ([sys.executable, "-m", "venv", str(home)], *[install] * bool(requirements)):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines() or ["no message"]

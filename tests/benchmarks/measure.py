@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import math
 import os
 import platform
 import subprocess
@@ -95,7 +96,14 @@ class Report:
 
     def to_json(self) -> str:
         content = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
-        return json.dumps(content, indent=1, sort_keys=True) + "\n"
+        return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """All of it or nothing, whenever this process is killed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(self.to_json())
+        part.replace(path)
 
     @staticmethod
     def read(path: Path) -> "Report":
@@ -148,12 +156,24 @@ def against_best(table: Table, case: str, what: str, bound: float) -> Aim:
 
 
 def interleave(
-    contestants: Mapping[Any, Callable[[], float]], rounds: int, *, pause: float = PAUSE
+    contestants: Mapping[Any, Callable[[], float]],
+    rounds: int,
+    *,
+    pause: float = PAUSE,
+    until: float = math.inf,
 ) -> dict[Any, tuple[float, ...]]:
-    """Asks all in turn, `rounds` times; each round begins with another. What they returned."""
+    """Asks all in turn, `rounds` times; each round begins with another. What they returned.
+
+    Of the rounds after the first, only those that would end before time.monotonic() is `until`, if
+    they take as long as the one before.
+    """
     found: dict[Any, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
+    began = before = time.monotonic()
     for number in range(rounds):
+        before, began = began, time.monotonic()
+        if number and began + (began - before) > until:
+            break
         first = number % len(names)
         for name in names[first:] + names[:first]:
             time.sleep(pause)
@@ -195,13 +215,18 @@ def machine(accelerator: str = "") -> dict[str, float | str]:
     return described
 
 
-def commit() -> str:
-    """Of the working directory, which under ./pants run is the workspace; "unknown" without git."""
+def commit(besides: Path | None = None) -> str:
+    """Of the working directory, which under ./pants run is the workspace; "unknown" without git.
+
+    A + says that files differ from it, but the one at `besides`.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
 
-    return (git("rev-parse", "HEAD")[:12] or "unknown") + ("+" if git("status", "--short") else "")
+    others = [".", f":(exclude){besides}"] if besides and not besides.is_absolute() else []
+    changed = git("status", "--short", "--", *others)
+    return (git("rev-parse", "HEAD")[:12] or "unknown") + ("+" if changed else "")
 
 
 def positive(text: str) -> int:
@@ -219,7 +244,7 @@ def flags_of(name: str, doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def finish(
+def report_of(
     flags: argparse.Namespace,
     tables: Sequence[Table],
     *,
@@ -228,12 +253,12 @@ def finish(
     versions: Mapping[str, str] | None = None,
     missing: Mapping[str, str] | None = None,
     accelerator: str = "",
-) -> None:
-    """Prints the tables and the aims, and writes the report where --json says."""
-    report = Report(
+) -> Report:
+    """The report of what was found here, now."""
+    return Report(
         benchmark=flags.benchmark,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        commit=commit(),
+        commit=commit(besides=flags.json),
         machine=machine(accelerator),
         load=load,
         versions={"python": platform.python_version(), **(versions or {})},
@@ -247,18 +272,32 @@ def finish(
         aims=tuple(aims),
         missing=missing or {},
     )
+
+
+def show(report: Report) -> None:
+    """Prints the tables, the aims, and what is missing."""
     from tests.benchmarks.page import overview_rows, render_table  # the page reads reports
 
-    for table in tables:
+    for table in report.tables:
         print(f"\n{table.title}\n\n{render_table(table)}")
     print()
     for row in overview_rows(report):
         print(" ".join(row))
     for name, why in report.missing.items():
         print(f"not measured: {name}: {why}")
+
+
+def keep(flags: argparse.Namespace, report: Report) -> None:
+    """Writes the report where --json says."""
     if flags.json:
-        flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_text(report.to_json())
+        report.write(flags.json)
+
+
+def finish(flags: argparse.Namespace, tables: Sequence[Table], **facts: Any) -> None:
+    """Prints the tables and the aims, and writes the report: `facts` are those of report_of."""
+    report = report_of(flags, tables, **facts)
+    show(report)
+    keep(flags, report)
 
 
 def run(

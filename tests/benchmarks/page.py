@@ -4,12 +4,13 @@
 
 page.md holds the text; `@overview@` in it gives way to the aims of all benchmarks, `@NAME@` to the
 tables of results/NAME.json and the note results/NAME.md. A report that misses an aim must have a
-note that says why.
+note that says why. Where results/NAME_before.json holds an earlier report, its numbers stand in
+brackets behind those that have changed.
 """
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmarks.measure import (
@@ -25,6 +26,7 @@ from tests.benchmarks.measure import (
 TEMPLATE = Path("tests/benchmarks/page.md")
 RESULTS = Path("tests/benchmarks/results")
 PAGE = Path("docs/benchmarks.md")
+BEFORE = "_before"
 WARNING = (
     "<!-- Written by `./pants run tests/benchmarks:page` from tests/benchmarks/page.md and "
     "tests/benchmarks/results: edits are lost. -->\n\n"
@@ -48,25 +50,47 @@ def unsearched(text: str) -> str:
     return f"<div data-search-exclude markdown>\n\n{text}\n\n</div>"
 
 
-def render_table(table: Table) -> str:
-    """One row a series, with our advantage over it in the same case and its facts."""
+def render_table(table: Table, before: Sequence[Table] = ()) -> str:
+    """One row a series, with our advantage over it in the same case and its facts.
+
+    `before` are an earlier report's tables.
+    """
+    earlier = {
+        (one.case, one.name): one
+        for old in before
+        if old.title == table.title
+        for one in old.series
+    }
     facts = list(dict.fromkeys(name for one in table.series for name in one.facts))
     cases = list(dict.fromkeys(one.case for one in table.series))
     compared = any(len(table.case(case)) > 1 for case in cases)
-    header = ["contestant" if compared else "case", f"{table.unit}, median (least–most)"]
+    spread_out = any(len(one.values) > 1 for one in table.series)
+    header = ["contestant" if compared else "case"]
+    header.append(f"{table.unit}, median (least–most)" if spread_out else table.unit)
     header += ["ours is better by"] * compared + facts
     rows = []
     for one in table.series:
         ours = table.case(one.case)[0]
         name = f"{one.case}: {one.name}" if compared and one.case else one.case or one.name
-        row = [name, values(one)]
+        old = earlier.get((one.case, one.name))
+        row = [name, changed(values(one), values(old) if old else "")]
         if compared:
             row.append("" if one is ours else versus(ours, one, table.better))
-        rows.append(row + [cell(one.facts.get(name, "")) for name in facts])
+        for fact in facts:
+            was = cell(old.facts.get(fact, "")) if old else ""
+            row.append(changed(cell(one.facts.get(fact, "")), was))
+        rows.append(row)
     return markdown(header, rows)
 
 
+def changed(now: str, before: str) -> str:
+    """A cell, with what it was before in brackets where that was something else."""
+    return f"{now} ({before})".strip() if before not in ("", now) else now
+
+
 def values(series: Series) -> str:
+    if not series.values:
+        return ""
     middle = number(spread(series.values).median)
     if len(series.values) == 1:
         return middle
@@ -105,7 +129,7 @@ def overview(names: list[str], reports: Mapping[str, Report]) -> str:
     return unsearched(markdown(header, rows))
 
 
-def section(report: Report, note: str) -> str:
+def section(report: Report, note: str, before: Report | None = None) -> str:
     """Tables, the note, and what the numbers depend on."""
     behind = [aim.what for aim in report.aims if not aim.reached]
     if behind and not note:
@@ -113,7 +137,13 @@ def section(report: Report, note: str) -> str:
             f"{report.benchmark}: behind in {'; '.join(behind)}: write why into "
             f"{RESULTS / report.benchmark}.md"
         )
-    parts = [f"**{table.title}**\n\n{unsearched(render_table(table))}" for table in report.tables]
+    earlier = before.tables if before else ()
+    parts = [
+        f"**{table.title}**\n\n{unsearched(render_table(table, earlier))}"
+        for table in report.tables
+    ]
+    if before:
+        parts.append(f"In brackets: before, {before.date}, commit {before.commit}.")
     parts += [f"Not measured: {name}: {why}." for name, why in sorted(report.missing.items())]
     parts += [note] if note else []
     where = report.machine
@@ -132,12 +162,15 @@ def render(template: str, reports: Mapping[str, Report], notes: Mapping[str, str
     """The page. Raises BenchmarkError for results without a place, or a miss without its why."""
     names = re.findall(r"^@(\w+)@$", template, re.MULTILINE)
     names.remove("overview")
-    if lost := sorted((reports.keys() | notes.keys()) - set(names)):
+    placed = {name.removesuffix(BEFORE) for name in reports.keys() | notes.keys()}
+    if lost := sorted(placed - set(names)):
         raise BenchmarkError(f"{TEMPLATE} has no place for {', '.join(lost)}: add a line @NAME@")
     page = template.replace("@overview@", overview(names, reports))
     for name in names:
         note = notes.get(name, "")
-        text = section(reports[name], note) if name in reports else f"Not measured yet.\n\n{note}"
+        text = f"Not measured yet.\n\n{note}"
+        if name in reports:
+            text = section(reports[name], note, reports.get(f"{name}{BEFORE}"))
         page = page.replace(f"@{name}@", text.rstrip())
     return WARNING + page
 

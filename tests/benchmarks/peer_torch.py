@@ -1,18 +1,25 @@
 """The same model and training step in PyTorch, eager or compiled, on the CPU or a GPU.
 
-Runs under the interpreter of an environment of its own: no lock holds torch.
+python -m tests.benchmarks.peer_torch JOB [--gpu] [--compile] [--flex]
+
+Runs under the interpreter of an environment of its own: no lock holds torch. Attention is
+`scaled_dot_product_attention`, or with --flex `flex_attention`, whose kernel skips what a mask of
+documents leaves out (pytorch.org/blog/flexattention).
 """
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch  # pants: no-infer-dep  # ty: ignore[import-not-found]
+import torch.nn.attention.flex_attention as fa  # pants: no-infer-dep  # ty: ignore[import-not-found]
 import torch.nn.functional as F  # pants: no-infer-dep  # ty: ignore[import-not-found]
 from torch import Tensor, nn  # pants: no-infer-dep  # ty: ignore[import-not-found]
 
 from tests.benchmarks.worker import Job, Step, cores, peak_bytes, serve
 
 Rope = tuple[Tensor, Tensor]
+Mask = Tensor | fa.BlockMask | None
 
 
 def rope_angles(positions: Tensor, head_dim: int, theta: float) -> Rope:
@@ -26,6 +33,29 @@ def rotate(x: Tensor, rope: Rope) -> Tensor:
     cos, sin = rope
     left, right = x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
+    """Causal attention, of heads (B, heads, S, head_dim), where there is no mask."""
+    if isinstance(mask, fa.BlockMask):  # which autocast does not know
+        return fa.flex_attention(q.to(v.dtype), k.to(v.dtype), v, block_mask=mask, enable_gqa=True)
+    causal = mask is None
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True
+    )
+
+
+def document_blocks(segment_ids: Tensor, create: Callable[..., fa.BlockMask]) -> fa.BlockMask:
+    """Which blocks of queries and keys share a document, from (B, S) segment ids.
+
+    `create` is `create_block_mask`, compiled or not.
+    """
+
+    def same_document(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (segment_ids[row, query] == segment_ids[row, key])
+
+    rows, length = segment_ids.shape
+    return create(same_document, rows, None, length, length, segment_ids.device)
 
 
 class Attention(nn.Module):
@@ -42,7 +72,7 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(self.head_dim, eps=1e-6)
         self.k_norm = nn.RMSNorm(self.head_dim, eps=1e-6)
 
-    def forward(self, x: Tensor, rope: Rope, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, mask: Mask) -> Tensor:
         rows, length, _ = x.shape
         q, k, v = (
             linear(x).view(rows, length, heads, self.head_dim).transpose(1, 2)
@@ -53,10 +83,7 @@ class Attention(nn.Module):
             )
         )
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
-        causal = mask is None
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True
-        )
+        y = attend(q, k, v, mask)
         return self.o(y.transpose(1, 2).reshape(rows, length, -1))
 
 
@@ -70,14 +97,14 @@ class Block(nn.Module):
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Tensor, rope: Rope, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, mask: Mask) -> Tensor:
         x = x + self.attn(self.attn_norm(x), rope, mask)
         return x + self.down(F.relu(self.up(self.mlp_norm(x))).square())
 
 
 class Transformer(nn.Module):
     def __init__(self, model: dict, z_loss: float, *, packed: bool):
-        """Without `packed` every row is one document: no mask, which is the fastest attention."""
+        """Without `packed` every row is one document: it needs no mask, and so no --flex."""
         super().__init__()
         self.head_dim, self.rope_theta = model["head_dim"], model["rope_theta"]
         self.z_loss, self.packed = z_loss, packed
@@ -94,10 +121,10 @@ class Transformer(nn.Module):
         segment_ids: Tensor,
         positions: Tensor,
         loss_weights: Tensor,
+        mask: Mask = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss and the cross-entropy in it, means over the real targets."""
-        mask = None
-        if self.packed:
+        if mask is None and self.packed:
             length = tokens.shape[1]
             causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
             mask = causal & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
@@ -178,13 +205,18 @@ def build(job: Job) -> Step:
         }
         for batch in host_batches
     ]
-    forward = torch.compile(model) if "--compile" in sys.argv else model
+    forward, create = model, fa.create_block_mask
+    if "--compile" in sys.argv:
+        forward, create = torch.compile(model), torch.compile(fa.create_block_mask)
     half = config["model"]["compute_dtype"] == "bfloat16"
 
     def step(index: int) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
+        batch = batches[index % len(batches)]
+        is_flex = "--flex" in sys.argv
+        mask = document_blocks(batch["segment_ids"], create) if is_flex else None
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            loss, cross_entropy = forward(**batches[index % len(batches)])
+            loss, cross_entropy = forward(**batch, mask=mask)
         loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config["grad_clip"])
         optimizer.step()

@@ -6,13 +6,16 @@
 import argparse
 import contextlib
 import dataclasses
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 from tests.benchmarks.contest import (
     CHECKED_STEPS,
+    NO_PACKAGES,
     NotMeasured,
     Worker,
     check_agreement,
@@ -61,6 +64,16 @@ class Setup:
     torch: Path | None = None
     python: Path = Path(sys.executable)
     """What runs all but PyTorch."""
+    products: int = CHECKED_STEPS
+    """Matrix products in each round."""
+    agreeing: int = CHECKED_STEPS
+    """First steps in which a peer must agree with ours."""
+    lenient: bool = False
+    """Whether a peer that doesn't is left out; else there is no result."""
+    side_by_side: bool = False
+    """Whether all compile at the same time, which takes many cores."""
+    ready_by: float = math.inf
+    """time.monotonic() until which others than ours must be ready; else they are left out."""
 
 
 def start_all(
@@ -75,44 +88,92 @@ def start_all(
 
     def begin(name: str, module: str, *words: str) -> list[Worker]:
         print(f"starting {name}", file=sys.stderr)
+        is_torch = "torch" in (module.rpartition("_")[2], words[0] if words else "")
+        env = NO_PACKAGES if is_torch else None
         try:
-            torch = "torch" in (module.rpartition("_")[2], words[0] if words else "")
-            python = torch_python(setup.torch) if torch else str(setup.python)
-            worker = start(name, module, job, keep, *words, python=python)
-            worker.run(CHECKED_STEPS)  # this compiles, too
-            return [worker]
+            python = torch_python(setup.torch) if is_torch else str(setup.python)
+            worker = start(name, module, job, keep, *words, python=python, env=env, wait=False)
+            if module == OURS:  # it writes what the others read
+                worker.versions = worker.read()["versions"]
+            else:
+                worker.until = setup.ready_by
+            worker.ask(CHECKED_STEPS)  # this compiles, too
+            return [worker] if setup.side_by_side else ready([worker], missing)
         except NotMeasured as why:
             missing[name] = str(why)
             return []
 
-    found = begin(setup.name, OURS, *setup.ours, *["--write"] * bool(peers))
-    if not found:
-        raise BenchmarkError(f"{setup.name}: {missing[setup.name]}")
-    for name, module, words in peers:
-        found += begin(name, module, *words, *setup.flags)
-    for peer in found[1:]:
-        check_agreement(found[0], peer, setup.dtype)
+    found = begin(setup.name, OURS, *["--write"] * bool(peers), *setup.ours)
+    begun: list[Worker] = []
     rulers: list[Worker] = []
-    for library in setup.rulers:
-        words = (library, str(setup.size), setup.dtype, *setup.flags)
-        rulers += begin(f"matmul by {library}", MATMUL, *words)
-    return found, rulers, missing
+    if found:
+        for name, module, words in peers:
+            begun += begin(name, module, *words, *setup.flags)
+        for library in setup.rulers:
+            words = (library, str(setup.size), setup.dtype, *setup.flags)
+            rulers += begin(f"matmul by {library}", MATMUL, *words)
+    if not (found := ready(found, missing)):
+        raise BenchmarkError(f"{setup.name}: {missing[setup.name]}")
+    begun, rulers = ready(begun, missing), ready(rulers, missing)
+    return found + same_models(setup, found[0], begun, missing), rulers, missing
+
+
+def ready(workers: Sequence[Worker], missing: dict[str, str]) -> list[Worker]:
+    """Those that have done their first steps; the others are put into `missing`."""
+    found = []
+    for worker in workers:
+        try:
+            worker.versions = worker.versions or worker.read()["versions"]
+            if "losses" not in worker.answer:
+                worker.read()
+            worker.until = math.inf
+            found.append(worker)
+        except NotMeasured as why:
+            missing[worker.name] = str(why)
+    return found
+
+
+def same_models(
+    setup: Setup, ours: Worker, peers: Sequence[Worker], missing: dict[str, str]
+) -> list[Worker]:
+    """The peers that agree with ours; see Setup about the others."""
+    found = []
+    for peer in peers:
+        try:
+            check_agreement(ours, peer, setup.dtype, setup.agreeing)
+            found.append(peer)
+        except BenchmarkError as differs:
+            if not setup.lenient:
+                raise
+            missing[peer.name] = str(differs)
+    return found
 
 
 def compete(
-    workers: Sequence[Worker], rulers: Sequence[Worker], rounds: int, steps: int, size: int
+    workers: Sequence[Worker],
+    rulers: Sequence[Worker],
+    rounds: int,
+    steps: int,
+    setup: Setup,
+    missing: dict[str, str],
+    until: float = math.inf,
 ) -> tuple[dict[str, tuple[float, ...]], list[float]]:
-    """Seconds of `steps` steps of each in every round, and the best product's FLOP/s in it."""
+    """Seconds of `steps` steps of each in every round, and the best product's FLOP/s in it.
+
+    Who ends in its first turn, such as for want of memory, is put into `missing`.
+    """
     asked: dict[str, Callable[[], float]] = {w.name: lambda w=w: w.seconds(steps) for w in workers}
-    asked |= {w.name: lambda w=w: w.seconds(CHECKED_STEPS) for w in rulers}
-    for ask in asked.values():  # buffers and clocks settle
-        ask()
-    seconds = interleave(asked, rounds)
-    if not rulers:
-        return seconds, []
-    work = CHECKED_STEPS * 2 * size**3
-    peak = [work / min(ts) for ts in zip(*(seconds.pop(w.name) for w in rulers), strict=True)]
-    return seconds, peak
+    asked |= {w.name: lambda w=w: w.seconds(setup.products) for w in rulers}
+    for name, ask in list(asked.items()):  # buffers and clocks settle
+        try:
+            ask()
+        except NotMeasured as why:
+            del asked[name]
+            missing[name] = str(why)
+    seconds = interleave(asked, rounds, until=until)
+    products = [seconds.pop(ruler.name) for ruler in rulers if ruler.name in seconds]
+    work = setup.products * 2 * setup.size**3
+    return seconds, [work / min(times) for times in zip(*products, strict=True)]
 
 
 def series_of(
@@ -136,15 +197,21 @@ def series_of(
 class Race:
     """What was found so far, over presets."""
 
+    TITLE: ClassVar[str] = "Training step"
+
     rounds: int
     steps: int
     series: list[Series] = dataclasses.field(default_factory=list)
     aims: list[Aim] = dataclasses.field(default_factory=list)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    peaks: list[float] = dataclasses.field(default_factory=list)
+    """FLOP/s of the best matrix product in each round of the newest case, if one was taken."""
+    until: float = math.inf
+    """No round is begun that would not end before time.monotonic() is this."""
 
     def table(self) -> Table:
-        return Table("Training step", "tokens/s", "more", tuple(self.series))
+        return Table(self.TITLE, "tokens/s", "more", tuple(self.series))
 
     def add(
         self,
@@ -155,13 +222,22 @@ class Race:
         ahead: float,
         share: float | None = None,
     ) -> None:
-        """Measures a case, which should be `ahead` times the best peer and reach that `share`."""
+        """Measures a case, which should be `ahead` times the best peer and reach that `share`.
+
+        Raises:
+            BenchmarkError: ours does not run, or a peer is not the same model.
+        """
         with contextlib.ExitStack() as keep:
             job = Job(Path(keep.enter_context(tempfile.TemporaryDirectory())))
             workers, rulers, missing = start_all(setup, peers, job, keep)
-            seconds, peak = compete(workers, rulers, self.rounds, self.steps, setup.size)
+            rounds = (self.rounds, self.steps, setup, missing, self.until)
+            seconds, peak = compete(workers, rulers, *rounds)
             config = job.config
+        if setup.name in missing:
+            raise BenchmarkError(f"{setup.name}: {missing[setup.name]}")
+        self.peaks = peak or self.peaks
         self.missing |= {f"{case}: {name}": why for name, why in missing.items()}
+        workers = [worker for worker in workers if worker.name in seconds]
         for worker in workers:
             a_step = [s / self.steps for s in seconds[worker.name]]
             one, shares = series_of(case, worker, a_step, peak, config)
@@ -173,16 +249,9 @@ class Race:
         if len(workers) > 1:
             self.aims.append(against_best(self.table(), case, f"{case}: tokens/s", ahead))
 
-    def finish(self, flags: argparse.Namespace, load: float, accelerator: str = "") -> None:
-        finish(
-            flags,
-            [self.table()],
-            load=load,
-            aims=self.aims,
-            versions=self.versions,
-            missing=self.missing,
-            accelerator=accelerator,
-        )
+    def found(self) -> dict[str, Any]:
+        """What a report has besides tables."""
+        return {"aims": self.aims, "versions": self.versions, "missing": self.missing}
 
 
 def main(flags: argparse.Namespace, load: float) -> None:
@@ -199,7 +268,7 @@ def main(flags: argparse.Namespace, load: float) -> None:
             case = preset if dtype == "float32" else f"{preset}, {dtype}"
             peers = [PEERS[name] for name in flags.peers if (name, dtype) not in LACKING]
             race.add(case, setup, peers, ahead=AHEAD, share=SHARE)
-    race.finish(flags, load)
+    finish(flags, [race.table()], load=load, **race.found())
 
 
 def add_torch_flag(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -69,6 +70,12 @@ def test_rounds_ask_all_and_begin_with_another():
     assert found == {"a": (1, 6), "b": (2, 4), "c": (3, 5)}
 
 
+def test_no_round_begins_that_would_end_too_late():
+    slow = {"a": lambda: time.sleep(0.2) or 1.0}
+    assert len(interleave(slow, 50, pause=0, until=time.monotonic() + 1)["a"]) in range(2, 6)
+    assert len(interleave(slow, 50, pause=0, until=0)["a"]) == 1
+
+
 def test_numbers_keep_three_digits():
     shown = [number(x) for x in (0, 12345.6, 123.4, 12.34, 1.234, 0.1234, 0.01234)]
     assert shown == ["0", "12,346", "123", "12.3", "1.23", "0.12", "0.012"]
@@ -93,6 +100,14 @@ def test_a_report_survives_its_json(tmp_path):
     path = tmp_path / "step.json"
     path.write_text(report().to_json())
     assert Report.read(path) == report()
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "step.json"
+    report().write(path)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dataclasses.replace(report(), load=float("nan")).write(path)
+    assert Report.read(path) == report() and [path] == list(path.parent.iterdir())
 
 
 @pytest.mark.parametrize(

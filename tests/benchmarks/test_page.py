@@ -48,7 +48,28 @@ def test_a_table_compares_with_ours_and_shows_facts():
 
 def test_a_table_without_peers_compares_nothing():
     alone = dataclasses.replace(FOUND, series=(Series("4 layers", "ours", (0.5,)),))
-    assert page.render_table(alone).splitlines()[2:] == ["| 4 layers | 0.50 |"]
+    assert page.render_table(alone).splitlines() == [
+        "| case | tokens/s |",
+        "| --- | ---: |",
+        "| 4 layers | 0.50 |",
+    ]
+
+
+def test_a_table_shows_what_was_before():
+    """In brackets, where it was something else; a row may have no value."""
+    series = (Series("a", "g", (0.5,), {"fits": "yes", "GB": 2.0}), Series("b", "g", ()))
+    now = dataclasses.replace(FOUND, series=series)
+    series = (Series("a", "g", (0.75,), {"fits": "yes", "GB": 3.0}), Series("b", "g", (1.0,)))
+    old = dataclasses.replace(FOUND, series=series)
+    assert page.render_table(now, (old,)).splitlines()[2:] == [
+        "| a | 0.50 (0.75) | yes | 2.00 (3.00) |",
+        "| b | (1.00) |  |  |",
+    ]
+    reports = {"step": dataclasses.replace(REPORT, tables=(now,))}
+    reports["step_before"] = dataclasses.replace(REPORT, tables=(old,), commit="old")
+    text = page.render(TEMPLATE, reports, {})
+    assert "| a | 0.50 (0.75) |" in text
+    assert "In brackets: before, 2026-01-02, commit old." in text
 
 
 def test_the_page_tells_what_is_reached_missing_and_not_measured():

@@ -23,10 +23,11 @@ from tools.common.sources import is_source
 
 EDITED = ("model", "train", "launch")
 # What a copy does not edit, by directory. The workspace's other tests and tools use these.
-PLUMBING = ("arrays", "branch", "checkpoint", "cluster", "data", "listeners", "packing")
-PLUMBING += ("processes", "ranges", "record", "rundir", "runlog", "signals", "splash", "storage")
-PLUMBING += ("terminal",)
-PLANNING = ("hlo", "plan", "rule", "topology")
+PLUMBING = ("arrays", "branch", "checkpoint", "cluster", "cudnn", "data", "kernels")
+PLUMBING += ("listeners", "packing")
+PLUMBING += ("processes", "profile", "ranges", "record", "rundir", "runlog", "signals", "splash")
+PLUMBING += ("storage", "terminal", "watch")
+PLANNING = ("compiled", "hlo", "plan", "roofline", "rule", "topology", "traffic", "wire")
 PATHS = {
     **{name: f"{name}.py" for name in EDITED},
     **{name: f"plumbing/{name}.py" for name in PLUMBING},
@@ -102,6 +103,15 @@ def mesh_sizes(variant: Variant, sizes: dict[str, int]) -> tuple[int, ...]:
     """Devices along each of the variant's axes: those given, 1 along the others."""
     assert sizes.keys() <= set(variant.model.MESH_AXES), f"no such axes: {sizes}"
     return tuple(sizes.get(axis, 1) for axis in variant.model.MESH_AXES)
+
+
+def mesh_fields(variant: Variant, sizes: dict[str, int]) -> dict[str, Any]:
+    """The fields of a run's config for these devices along the axes: `mesh` has no context."""
+    axes = zip(variant.model.MESH_AXES, mesh_sizes(variant, sizes), strict=True)
+    return {
+        "mesh": tuple(size for axis, size in axes if axis != "context"),
+        "context": sizes.get("context", 1),
+    }
 
 
 def make_mesh(variant: Variant, **sizes: int) -> jax.sharding.Mesh:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import jax
 import pytest
 
-from tests.contract.harness import Variant, mesh_sizes, rows, small_run
+from tests.contract.harness import Variant, mesh_fields, rows, small_run
 
 # Fields of the template's configs. A variant may add to them, with a docstring each. Change these
 # lists only together with base: every copy carries every field and every reader must know it.
@@ -21,7 +21,7 @@ TRAIN_FIELDS = (
     "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
     "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 grad_clip "
     "skip_above z_loss ema_decay eval_every eval_tokens checkpoint_every keep_checkpoints mesh "
-    "tensorboard wandb"
+    "context tensorboard wandb watch_every profile"
 ).split()
 PRESETS = ["tiny", "130m", "350m", "1b"]
 
@@ -75,7 +75,11 @@ def test_every_preset_resolves(variant):
         assert isinstance(preset, variant.train.TrainConfig), name
         resolved = variant.launch.resolve(preset)
         assert resolved.model.compute_dtype in ("float32", "bfloat16"), name
-        kept = dataclasses.replace(preset.model, compute_dtype=resolved.model.compute_dtype)
+        chosen = {
+            k: v for k, v in vars(resolved.model).items() if getattr(preset.model, k) == "auto"
+        }
+        assert "auto" not in chosen.values(), name
+        kept = dataclasses.replace(preset.model, **chosen)
         assert resolved == dataclasses.replace(preset, model=kept), name
         assert variant.launch.resolve(resolved) == resolved, name
         devices = jax.device_count()
@@ -164,14 +168,14 @@ def test_microbatches_that_do_not_divide_the_batch_are_named(variant):
 
 
 @pytest.mark.contract("config")
-@pytest.mark.parametrize("axis", ["replica", "data", "model"])
+@pytest.mark.parametrize("axis", ["replica", "data", "context", "model"])
 def test_a_mesh_that_does_not_fit_is_named(variant, axis):
     """7 devices divide no size of this config."""
     preset = variant.presets()[0]
     model = dataclasses.replace(preset.model, vocab_size=320, loss_chunk=8)
-    mesh = mesh_sizes(variant, {axis: 7})
-    cfg = dataclasses.replace(preset, model=model, batch_size=8, sequence_length=8, mesh=mesh)
+    mesh = mesh_fields(variant, {axis: 7})
+    cfg = dataclasses.replace(preset, model=model, batch_size=8, sequence_length=8, **mesh)
     with pytest.raises(ValueError, match=r"\w=\d+.*\b7\b"):
         variant.train.mesh_shape(cfg, 7)
-    with pytest.raises(ValueError, match="mesh="):
-        variant.train.mesh_shape(dataclasses.replace(cfg, mesh=mesh_sizes(variant, {axis: 0})), 7)
+    with pytest.raises(ValueError, match="context=" if axis == "context" else "mesh="):
+        variant.train.mesh_shape(dataclasses.replace(cfg, **mesh_fields(variant, {axis: 0})), 7)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.contract.harness import make_init, make_mesh, mesh_sizes, small_run
+from tests.contract.harness import make_init, make_mesh, mesh_fields, small_run
 
 pytestmark = pytest.mark.contract("metrics")
 
@@ -74,8 +74,8 @@ def test_no_more_targets_than_there_are(variant, store, evaluated):
 
 def test_every_program_of_a_run_is_planned(variant, store, tmp_path):
     """And an evaluation of a batch in many parts needs no more than its step."""
-    mesh = mesh_sizes(variant, {"data": 2})
-    cfg = small_run(variant, store, tmp_path, mesh=mesh, batch_size=64, microbatches=16)
+    mesh = mesh_fields(variant, {"data": 2})
+    cfg = small_run(variant, store, tmp_path, **mesh, batch_size=64, microbatches=16)
     make_sampler = variant.launch.make_sampler
     programs = variant.topology.compile_programs(cfg, jax.devices()[:2], make_sampler)
     peaks = {name: p.memory_analysis().peak_memory_in_bytes for name, p in programs}

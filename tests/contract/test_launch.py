@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 
-from tests.contract.harness import make_abstract_mesh, make_init, mesh_sizes
+from tests.contract.harness import make_abstract_mesh, make_init, mesh_fields, mesh_sizes
 
 
 @pytest.mark.contract("help")
@@ -26,10 +26,11 @@ def test_help_names_every_flag(variant, capsys):
 def test_plan_tells_sizes_and_allocates_nothing(variant, capsys):
     cfg = variant.presets()[-1]
     name = next(name for name, preset in variant.launch.PRESETS.items() if preset is cfg)
-    shape = mesh_sizes(variant, {"replica": 2, "data": 8})
+    sizes = {"replica": 2, "data": 4, "context": 2}
+    shape, fields = mesh_sizes(variant, sizes), mesh_fields(variant, sizes)
     held = jax.live_arrays()  # held, so that none of them goes and makes room for another
     before = len(held)
-    mesh = ["--mesh", *map(str, shape)]
+    mesh = ["--mesh", *map(str, fields["mesh"]), "--context", str(fields["context"])]
     assert variant.launch.main(["--plan", "--preset", name, *mesh]) == 0
     now = len(jax.live_arrays())
     assert now == before, "the plan has allocated arrays"

@@ -24,17 +24,17 @@ def one_device(variant):
         yield
 
 
-@pytest.fixture(scope="module", params=["chunks", "splash"])
+@pytest.fixture(scope="module", params=["chunks", "cudnn", "splash"])
 def model(request, variant, one_device):
-    """With attention in each way that can run here; a kernel is interpreted."""
+    """With attention in each way: a kernel is interpreted, or XLA runs what it must equal."""
     cfg = small_model(variant, vocab_size=VOCAB)
     if hasattr(cfg, "attention"):
         cfg = dataclasses.replace(cfg, attention=request.param)
     elif request.param != "chunks":
         pytest.skip("this variant has attention of one kind")
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "splash":
-            patch.setattr(variant.splash, "INTERPRET", True)
+        patch.setattr(variant.splash, "INTERPRET", True)
+        patch.setattr(variant.cudnn, "IMPLEMENTATION", "xla")
         yield jax.jit(lambda: variant.model.Transformer.init(cfg, key=jax.random.PRNGKey(0)))()
 
 

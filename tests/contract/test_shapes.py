@@ -22,6 +22,7 @@ from tests.contract.harness import (
     make_abstract_mesh,
     make_init,
     make_step,
+    mesh_fields,
     mesh_sizes,
 )
 from tests.contract.products import inner_jaxprs
@@ -35,9 +36,10 @@ def fitting_mesh(variant, cfg, axis: str) -> tuple[int, ...]:
     """As many of the devices as fit along `axis`, the others along `data`."""
     for size in (8, 4, 2):
         rest = {"data": DEVICES // size} if size < DEVICES else {}
-        shape = mesh_sizes(variant, {**rest, axis: size})
+        asked = {**rest, axis: size}
+        shape, fields = mesh_sizes(variant, asked), mesh_fields(variant, asked)
         try:
-            if variant.train.mesh_shape(dataclasses.replace(cfg, mesh=shape), DEVICES) == shape:
+            if variant.train.mesh_shape(dataclasses.replace(cfg, **fields), DEVICES) == shape:
                 return shape
         except ValueError:
             continue
@@ -94,17 +96,22 @@ def assert_a_step_keeps_its_state(variant, traced, axis: str) -> None:
     for name, (shape, dtype, _) in describe(metrics).items():
         assert shape == () and dtype in ("float32", "int32"), f"{name}: {dtype}{shape}"
     rows = math.prod(mesh.shape[axis] for axis in variant.model.BATCH)
-    assert hidden.sharding.shard_shape(hidden.shape)[0] * rows == hidden.shape[0]
+    own, parts = hidden.sharding.shard_shape(hidden.shape), mesh.shape["context"]
+    assert (own[0] * rows, own[1] * parts) == hidden.shape[:2]
+
+
+def assert_every_device_has_the_state(variant, traced, axis: str) -> None:
+    assert_a_step_keeps_its_state(variant, traced, axis)
+    mesh, state, *_ = traced(axis)
+    assert mesh.shape[axis] == DEVICES
+    one, together = sizes(state)
+    assert one == together
+    assert together > 2**32, "too small to prove that nothing is allocated"
 
 
 @pytest.mark.contract("abstract-meshes")
 def test_data_parallel(variant, traced):
-    assert_a_step_keeps_its_state(variant, traced, "replica")
-    mesh, state, *_ = traced("replica")
-    assert mesh.shape["replica"] == DEVICES
-    one, together = sizes(state)
-    assert one == together
-    assert together > 2**32, "too small to prove that nothing is allocated"
+    assert_every_device_has_the_state(variant, traced, "replica")
 
 
 @pytest.mark.contract("abstract-meshes")
@@ -122,6 +129,12 @@ def test_tensor_parallel(variant, traced):
     _, state, *_ = traced("model")
     one, together = sizes(state)
     assert one <= (1 + WHOLE) * together / DEVICES, "more than a share of it is on every device"
+
+
+@pytest.mark.contract("context")
+def test_rows_split_over_a_context(variant, traced):
+    """A device has an eighth of each row's hidden states, and the whole state."""
+    assert_every_device_has_the_state(variant, traced, "context")
 
 
 def sums_over(jaxpr: Any, axes: set[str]) -> Iterator[tuple[str, Any]]:
@@ -144,12 +157,13 @@ def test_gradients_are_summed_over_devices_in_float32(variant):
     """In bfloat16 a sum over many devices loses what is small beside what it already holds."""
     cfg = variant.launch.resolve(variant.presets()[-1], "v5e:4x4")
     assert cfg.model.compute_dtype == "bfloat16"
-    batch_axes = set(variant.model.BATCH)
-    mesh = make_abstract_mesh(variant, mesh_sizes(variant, {"replica": 2, "data": 4}))
+    token_axes = {*variant.model.BATCH, "context"}
+    asked = {"replica": 2, "data": 2, "context": 2}
+    mesh = make_abstract_mesh(variant, mesh_sizes(variant, asked))
     with jax.sharding.use_abstract_mesh(mesh):
         state = jax.eval_shape(make_init(variant, cfg))
         step = jax.make_jaxpr(make_step(variant, cfg))(state, abstract_batch(variant, cfg, mesh))
-    sums = [(name, x) for name, x in sums_over(step.jaxpr, batch_axes) if x.size > 1]
+    sums = [(name, x) for name, x in sums_over(step.jaxpr, token_axes) if x.size > 1]
     assert len(sums) >= 8, "too few to be those of all weights"
     rounded = [f"{name} of {x}" for name, x in sums if x.dtype == jnp.bfloat16]
     assert not rounded, "cast to float32 before these sums over devices: " + "; ".join(rounded)
@@ -157,7 +171,7 @@ def test_gradients_are_summed_over_devices_in_float32(variant):
 
 @pytest.mark.contract("abstract-meshes")
 def test_every_other_axis(variant, traced):
-    for axis in set(variant.model.MESH_AXES) - {"replica", "data", "model"}:
+    for axis in set(variant.model.MESH_AXES) - {"replica", "data", "context", "model"}:
         assert_a_step_keeps_its_state(variant, traced, axis)
         _, state, *_ = traced(axis)
         one, together = sizes(state)

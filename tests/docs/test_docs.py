@@ -14,6 +14,7 @@ from tools.corpus import cli
 from tools.isolation.exemptions import CHECKS
 from tools.launch import remote
 from tools.launch.main import choose, find_variants
+from tools.launch.plans import take_flag
 from tools.ledger.ledger import load_ledger
 from tools.reference import pages
 
@@ -107,7 +108,8 @@ def check(command: str, own: Collection[str] = ("NAME", "VARIANT")) -> None:
     """`own` are names of variants that are the reader's, and a copy of base for all we know."""
     names = "|".join(sorted(own))
     words = [re.sub(rf"\b({names})\b", "base", word) for word in shlex.split(command)]
-    if "--on" not in words:  # flags of two programs: check_flags asks both
+    of_two = "--on" in words or {"launch", "--against"} <= set(words)
+    if not of_two:  # else they are flags of two programs: check_flags asks both
         check_tool(words, command)
     if words.pop(0) != "./pants":
         return
@@ -149,7 +151,9 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         if target == "launch" and "--on" in flags:
             launch.parse(remote.parse(*choose(flags, find_variants(ROOT))).flags)
         elif target == "launch" and flags not in (["--list"], ["--version"]):
-            launch.parse(choose(flags, find_variants(ROOT))[1])
+            other, own = take_flag("--against", flags)
+            assert not other or other in find_variants(ROOT), command
+            launch.parse(choose(own, find_variants(ROOT))[1])
         elif target == "experiments/grug/base/launch.py":
             launch.parse(flags)
         elif target == "corpus":
@@ -166,6 +170,7 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
         "./pants test experiments/grug/nowhere::",
         "./pants run launch -- base --no-such-flag",
         "./pants run launch -- base --steps many",
+        "./pants run launch -- base --plan --against base --no-such-flag",
         "./pants run launch -- base --on cloud",
         "./pants run launch -- base --on slurm --time-limits 1",
         "./pants run corpus -- bake text",

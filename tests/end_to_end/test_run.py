@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import experiments.grug.base.launch
 import tools.launch.main
+import tools.runs.profile
 from tests.tools.launch.terminal import on_a_terminal
 from tools.corpus.default import prepare_default
 
@@ -120,6 +122,34 @@ def test_sigterm_saves_and_exits_143(store, tmp_path):
     last = rows(tmp_path)[-1]["step"]
     assert f"preempted at step {last}" in err and "--resume goes on" in err
     assert (tmp_path / "checkpoints" / f"step-{last:08d}" / "COMMIT").exists()
+
+
+def test_a_trace_tells_where_the_time_went(store, tmp_path):
+    """Of a real run: the shares add up, and the parts of the model are in sight."""
+    finish(start(store, tmp_path, "--steps", "6", "--profile", "3:2"))
+    command = [sys.executable, "-m", tools.runs.profile.__name__, str(tmp_path), "--depth", "1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.startswith(f"{tmp_path}: steps 3 to 4, ")
+    _, devices, host = done.stdout.split("\n\n")
+    for table in (devices, host):
+        shares = dict(re.findall(r"^(\w+) .*?([\d.]+)%", table, re.MULTILINE))
+        assert shares.pop("total") == "100.0"
+        assert sum(map(float, shares.values())) == pytest.approx(100, abs=0.05 * len(shares) + 0.2)
+    parts = dict(re.findall(r"^(\w+) .*?([\d.]+)%", devices, re.MULTILINE))
+    for part in ("attention", "mlp", "loss", "optimizer"):
+        assert float(parts[part]) > 1, devices
+    assert float(parts["other"]) < 20, devices
+
+
+def test_steps_that_cannot_be_traced_are_refused_before_anything_starts(store, tmp_path):
+    for text in ("5", "a:b", "0:3", "3:0", "5:9"):
+        process = start(store, tmp_path / "run", "--steps", "6", "--profile", text)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 2 and out == ""
+        assert err.startswith(f"base: profile={text}: ") and err.count("\n") == 1
+        assert not (tmp_path / "run").exists()
 
 
 def test_no_escape_codes_where_no_color_is_set(store, tmp_path):

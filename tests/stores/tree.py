@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-AXES = ("replica", "data", "model")
+AXES = ("replica", "data", "context", "model")  # those of base
 CONFIG = {"steps": 10}
 SPECS = {
     "split": P("data", "model"),
@@ -19,9 +19,10 @@ SPECS = {
 }
 
 
-def make_mesh(*shape: int) -> jax.sharding.Mesh:
+def make_mesh(replica: int, data: int, model: int) -> jax.sharding.Mesh:
+    shape = (replica, data, 1, model)
     devices = jax.devices()[: int(np.prod(shape))]
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Explicit,) * 3, devices=devices)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Explicit,) * 4, devices=devices)
 
 
 def values(seed: int) -> dict[str, np.ndarray]:

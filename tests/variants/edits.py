@@ -107,8 +107,8 @@ VALUES = (
         "        v += values\n",
     ),
     Edit(
-        "y, w_o, out_sharding=P(BATCH, None, None))",
-        "y, w_o, out_sharding=P(BATCH, None, None)), v",
+        "y, w_o, out_sharding=by_token(None))",
+        "y, w_o, out_sharding=by_token(None)), v",
     ),
     Edit(
         '        self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]\n'
@@ -130,7 +130,7 @@ VALUES = (
         "            return block(*carry, rope, segment_ids)\n"
         "\n"
         "        shape = (*x.shape[:2], cfg.n_kv_heads, cfg.head_dim)\n"
-        '        none = jnp.zeros(shape, dtype, out_sharding=P(BATCH, None, "model", None))\n'
+        '        none = jnp.zeros(shape, dtype, out_sharding=by_token("model", None))\n'
         "        return self.final_norm(scan_layers(layer, (x, none), self.blocks, cfg)[0])\n",
     ),
 )
@@ -139,8 +139,8 @@ VALUES_FAULTS = {
         (
             Edit("        v += values\n", ""),
             Edit(
-                "w_o, out_sharding=P(BATCH, None, None)), v\n",
-                "w_o, out_sharding=P(BATCH, None, None)), jnp.roll(v, -1, 1)\n",
+                "w_o, out_sharding=by_token(None)), v\n",
+                "w_o, out_sharding=by_token(None)), jnp.roll(v, -1, 1)\n",
             ),
             Edit(
                 "        y = self.attend(",
@@ -165,7 +165,8 @@ SWIGLU = (
         '    SPLIT = {"d_model": "data", "n_kv_heads": "model", "d_hidden": "model", ',
     ),
     Edit("mlp = 2 * self.d_model * self.d_ff\n", "mlp = 3 * self.d_model * self.d_hidden\n"),
-    Edit("(heads + 2 * self.d_ff) / split", "(heads + 6 * self.d_hidden) / split"),
+    Edit("(heads + self.d_ff) / split", "(heads + 2 * self.d_hidden) / split"),
+    Edit("self.head_dim + 2 * self.d_ff\n", "self.head_dim + 3 * self.d_hidden\n"),
     Edit(
         '    """Two matrices around a squared ReLU (Primer, arXiv:2109.08668)."""\n\n',
         '    """SwiGLU (arXiv:2002.05202): a gate and a value, multiplied."""\n\n'
@@ -309,7 +310,7 @@ CHANGES = {
     "swiglu": Change(
         "MLP/activation",
         SWIGLU,
-        (16, 8),
+        (17, 9),
         ("test_flops.py", "test_model.py", LEARNS),
         frozenset({GOLDEN}),
         SWIGLU_FAULTS,

@@ -21,6 +21,7 @@ CHECKS: dict[str, str] = {
     "checkpoint": "A checkpoint gives the training state back bit for bit, on any mesh.",
     "config": "Configs and presets construct and resolve; a bad value is named.",
     "config-fields": "Every config field of base is there; an added one has a docstring.",
+    "context": "Steps are the same where devices share the positions of each row.",
     "document-isolation": "Packed documents do not see each other.",
     "ema": "The EMA is the running average of the weights and changes no loss.",
     "files": "The files of base are there, within their bounds of length.",
@@ -31,10 +32,12 @@ CHECKS: dict[str, str] = {
     "loss": "The loss is that of the logits, and its gradient its own.",
     "loss-falls": "The loss falls on real text, below what token frequencies alone give.",
     "metrics": "A run writes one line per step with every metric that base promises.",
+    "parts": "The compiled program names each part of the model; without names it is the same.",
     "plan": "The plan compiles the step that runs, and says whether it fits.",
     "presets": "The presets are tiny, 130m, 350m and 1b.",
     "record": "A run's record holds its sources, config, lock and versions.",
     "resume": "An interrupted and resumed run is the uninterrupted one bit for bit.",
+    "watch": "Watched norms are those of the step, on any mesh, and change no number.",
     "weights-learn": "Every array of the model changes in training by more than its decay.",
 }
 """Each check by name, with one line on what must hold."""

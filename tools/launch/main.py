@@ -10,9 +10,10 @@ from typing import NoReturn
 from tools.bundle.worker.start import FOREIGN
 from tools.common.errors import ToolError
 from tools.corpus.default import ELSEWHERE, default_cache_dir, is_prepared, prepare_default
-from tools.launch import remote
+from tools.launch import plans, remote
 from tools.launch.hardware import check_imports, python_for
 from tools.launch.version import version
+from tools.runs.run_summary import load_all
 from tools.start.handover import leave_pants
 
 USAGE = """\
@@ -25,6 +26,7 @@ first launch prepares the default corpus; later ones find it.
   ./pants run launch -- base --steps 50       with one field of the config changed
   ./pants run launch -- base --preset 1b --plan
   ./pants run launch -- base --preset 1b --plan --topology v5e:4x4
+  ./pants run launch -- VARIANT --plan --against base   both plans in one table
   ./pants run launch -- --list                the variants
   ./pants run launch -- --version             the workspace's commit and the locked JAX
   ./pants run launch -- VARIANT --help        the variant's flags
@@ -109,7 +111,7 @@ def start(arguments: list[str], root: Path) -> int:
     """Starts what the command line asks for.
 
     Raises:
-        ValueError: there is no such variant.
+        ValueError: there is no such variant, or --against lacks one.
         ToolError: an expected failure.
         OSError: the directory of caches cannot be used.
     """
@@ -124,6 +126,9 @@ def start(arguments: list[str], root: Path) -> int:
         print(version(Path.cwd()))  # `root` is a copy of the sources, without git and locks
         return 0
     variant, flags = choose(arguments, variants)
+    other, flags = plans.take_flag("--against", flags)
+    if other:
+        return compare_plans(variant, choose([other], variants)[0], flags, root)
     if any(flag.partition("=")[0] == "--on" for flag in flags):
         return remote.main(variant, flags)
     if needs_data(flags):
@@ -131,13 +136,44 @@ def start(arguments: list[str], root: Path) -> int:
         if not is_prepared() and (code := check_flags(variant, flags, root)):
             return code
         flags = [*flags, "--data", str(prepare_default())]
-    # The compilers for other hardware are in other locks.
+    become(module_of(variant), flags, python_of(variant, flags, root), root)
+
+
+def python_of(variant: str, flags: list[str], root: Path) -> Path:
+    """The Python to run a variant in: the compilers for other hardware are in other locks."""
     topology = planned_topology(flags)
-    python = Path(sys.executable)
-    if topology:
-        python = python_for(topology, Path.cwd())
-        check_imports(python, root, f"{VARIANTS}/{variant}", topology)
-    become(module_of(variant), flags, python, root)
+    if not topology:
+        return Path(sys.executable)
+    python = python_for(topology, Path.cwd())
+    check_imports(python, root, f"{VARIANTS}/{variant}", topology)
+    return python
+
+
+def compare_plans(variant: str, other: str, flags: list[str], root: Path) -> int:
+    """Prints the plans of two variants in one table; 1 if one does not fit, else 0.
+
+    Raises:
+        ValueError: these flags ask for no two plans.
+        ToolError: a variant has no plan for them.
+    """
+    if "--plan" not in flags:
+        raise ValueError("--against compares plans: add --plan, or remove it")
+    if "--json" in flags:
+        raise ValueError("--against prints a table: remove --json")
+    if other == variant:
+        raise ValueError(f"--against {other}: is the variant itself; name another")
+
+    def start(name: str) -> subprocess.CompletedProcess[str]:
+        command = [str(python_of(name, flags, root)), "-sP", "-m", module_of(name)]
+        return subprocess.run(
+            [*command, *flags, "--json"],
+            env=environment_of(root),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return plans.compare([variant, other], start, load_all(Path.cwd())[0])
 
 
 def check_flags(variant: str, flags: list[str], root: Path) -> int:

@@ -31,12 +31,12 @@ def compile_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mesh():
-    """`mesh(1, 4, 2)` makes a mesh of that shape from the first devices."""
+    """`mesh(1, 2, 2, context=2)` makes a mesh of (replica, data, model) from the first devices."""
 
-    def make(*shape: int) -> jax.sharding.Mesh:
+    def make(replica: int, data: int, model: int, *, context: int = 1) -> jax.sharding.Mesh:
+        shape, axes = (replica, data, context, model), ("replica", "data", "context", "model")
         devices = jax.devices()[: int(np.prod(shape))]
-        explicit = (jax.sharding.AxisType.Explicit,) * 3
-        axes = ("replica", "data", "model")
+        explicit = (jax.sharding.AxisType.Explicit,) * len(axes)
         return jax.make_mesh(shape, axes, axis_types=explicit, devices=devices)
 
     return make

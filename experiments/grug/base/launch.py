@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -19,10 +18,11 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from .model import BATCH, ModelConfig, Transformer
-from .planning.plan import estimate, plan
+from .planning.plan import check_flags, plan
 from .planning.topology import leave_hardware_alone, platform_of
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import DataError, TokenStore
+from .plumbing.kernels import kernel_for
 from .plumbing.processes import meet, run
 from .plumbing.record import VARIANT, loss_curve
 from .plumbing.rundir import claimed
@@ -40,7 +40,14 @@ PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(model=ModelConfig(scan_unroll=4, query_chunk=64)),
     "130m": TrainConfig(
         model=ModelConfig(
-            vocab_size=32_768, d_model=768, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=3072
+            vocab_size=32_768,
+            d_model=768,
+            n_layers=12,
+            n_heads=6,
+            n_kv_heads=2,
+            head_dim=128,
+            d_ff=3072,
+            loss_chunk=4096,
         ),
         steps=19_200,
         batch_size=64,
@@ -53,7 +60,14 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "350m": TrainConfig(
         model=ModelConfig(
-            vocab_size=32_768, d_model=1024, n_layers=24, n_heads=16, n_kv_heads=4, d_ff=4096
+            vocab_size=32_768,
+            d_model=1024,
+            n_layers=24,
+            n_heads=8,
+            n_kv_heads=2,
+            head_dim=128,
+            d_ff=4096,
+            loss_chunk=4096,
         ),
         steps=25_300,
         batch_size=128,
@@ -73,11 +87,12 @@ PRESETS: dict[str, TrainConfig] = {
             n_kv_heads=4,
             head_dim=128,
             d_ff=8192,
-            remat_layers=24,
+            loss_chunk=4096,
         ),
         steps=45_400,
         batch_size=128,
         sequence_length=4096,
+        microbatches=2,
         learning_rate=1e-3,
         warmup_steps=2_000,
         eval_every=1_000,
@@ -97,15 +112,14 @@ class Command:
     plan: bool = False
     """Print sizes, FLOPs, memory and shardings, and stop; nothing is allocated or read."""
     json: bool = False
-    """Print the plan as one JSON object; with --plan and without --topology."""
+    """Print the plan as one JSON object."""
     topology: str = ""
     """Hardware that --plan compiles for, present or not: v5e:4x4, 2xv6e:4x4, 8xh100, 2x8xh100."""
+    price: float = 0.0
+    """Dollars per hour of one device of --topology: --plan tells what the run costs at least."""
 
     def __post_init__(self) -> None:
-        if self.json and (self.topology or not self.plan):
-            raise ValueError("--json is a form of --plan without --topology: add or remove these")
-        if self.topology and not self.plan:
-            raise ValueError("--topology is what --plan compiles for: add --plan, or remove it")
+        check_flags(self.plan, self.json, self.topology, self.price)
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -134,7 +148,7 @@ def chosen_preset(argv: Sequence[str]) -> Preset:
 
 
 def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
-    """Fills in what depends on the machine (compute_dtype), so that run.json has it.
+    """Fills in what depends on the machine (each `auto`), so that run.json has it.
 
     Raises:
         ValueError: the machine cannot run what the config asks for.
@@ -144,10 +158,7 @@ def resolve(cfg: TrainConfig, topology: str = "") -> TrainConfig:
         # A CPU has no bfloat16 matrix units that XLA uses: float32 is as fast and exact.
         dtype = "float32" if platform == "cpu" else "bfloat16"
         model = dataclasses.replace(model, compute_dtype=dtype)
-    if model.attention == "splash" and platform != "tpu":
-        raise ValueError(
-            f"model.attention=splash runs on TPUs, not on {platform}: use chunks, or --topology"
-        )
+    model = dataclasses.replace(model, attention=kernel_for(model.attention, platform))
     return dataclasses.replace(cfg, model=model)
 
 
@@ -157,8 +168,10 @@ def make_sampler(cfg: TrainConfig) -> tuple[Callable[..., Array], tuple[int, int
     (model, token ids, length of the prompt) -> token ids, all after the prompt drawn with a fixed
     key. Runs the whole window for every token: enough to look at a model, too slow to serve one.
     """
-    rows = math.prod(jax.sharding.get_mesh().shape[a] for a in BATCH)  # every shard needs a row
-    window, temperature = min(208, cfg.sequence_length), 0.7
+    mesh, temperature = jax.sharding.get_mesh().shape, 0.7
+    rows = math.prod(mesh[axis] for axis in BATCH)  # every shard needs a row
+    parts = mesh["context"]  # of 128 positions each, as the splash kernel takes them
+    window = min(128 * parts if parts > 1 else 208, cfg.sequence_length)
     by_row = P(BATCH, None)
 
     def grow(
@@ -171,7 +184,8 @@ def make_sampler(cfg: TrainConfig) -> tuple[Callable[..., Array], tuple[int, int
             index: Int[Array, ""], tokens: Int[Array, "rows window"]
         ) -> Int[Array, "rows window"]:
             hidden = model(tokens, jnp.zeros_like(positions), positions)
-            last = jax.lax.dynamic_slice_in_dim(hidden, index - 1, 1, axis=1)
+            whole = jax.reshard(hidden, P(BATCH, None, None))
+            last = jax.lax.dynamic_slice_in_dim(whole, index - 1, 1, axis=1)
             logits = jax.reshard(model.logits(last), P(None, None, None))[0, 0] / temperature
             token = jax.random.categorical(jax.random.fold_in(key, index), logits)
             return jnp.where(jnp.arange(window)[None] == index, token, tokens)
@@ -226,10 +240,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         cfg = command.train
-        if command.json:
-            return 1 - say(json.dumps(dataclasses.asdict(estimate(cfg)), sort_keys=True))
         if command.plan:
-            return 1 - all(map(say, plan(cfg, command.topology, make_sampler)))
+            told = plan(cfg, command.topology, make_sampler, command.price, as_json=command.json)
+            return 1 - all(map(say, told))
         if not cfg.data:
             raise DataError(
                 "--data names no token store; make one with ./pants run corpus -- build "

@@ -119,8 +119,9 @@ def test_microbatches_change_nothing(store, one_microbatch, microbatches):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
-def test_a_sharded_step_is_the_same_step(store, mesh, one_microbatch):
-    with jax.set_mesh(mesh(2, 2, 2)):
+@pytest.mark.parametrize("shape, context", [((2, 2, 2), 1), ((1, 2, 2), 2)])
+def test_a_sharded_step_is_the_same_step(store, mesh, one_microbatch, shape, context):
+    with jax.set_mesh(mesh(*shape, context=context)):
         losses, _ = five_steps(store, microbatches=2)
     np.testing.assert_allclose(losses, one_microbatch[0], rtol=1e-5)
 
@@ -571,22 +572,26 @@ def test_a_store_with_more_token_ids_than_the_model(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape, message",
+    "shape, context, message",
     [
-        ((1, 2, 1), r"mesh=\(1, 2, 1\) takes 2 of the 8 devices"),
-        ((1, -1, -1), "one of them may be -1"),
-        ((16, 1, 1), "batch_size / microbatches=8 cannot be split over 16 devices"),
-        ((1, 2, 4), "model.n_kv_heads=2 cannot be split over 4 devices"),
+        ((1, 2, 1), 1, r"mesh=\(1, 2, 1\) and context=1 take 2 of the 8 devices"),
+        ((1, 2, 1), 2, r"mesh=\(1, 2, 1\) and context=2 take 4 of the 8 devices"),
+        ((1, -1, -1), 1, "one of them may be -1"),
+        ((16, 1, 1), 1, "batch_size / microbatches=8 cannot be split over 16 devices"),
+        ((1, 2, 4), 1, "model.n_kv_heads=2 cannot be split over 4 devices"),
+        ((1, -1, 1), 3, "sequence_length=32 cannot be split over 3 devices.*mesh or context"),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_named(shape, message):
+def test_a_mesh_that_does_not_fit_is_named(shape, context, message):
     with pytest.raises(ValueError, match=message):
-        make_mesh(dataclasses.replace(CFG, mesh=shape))
+        make_mesh(dataclasses.replace(CFG, mesh=shape, context=context))
 
 
 def test_mesh_takes_the_devices_that_are_left():
     mesh = make_mesh(dataclasses.replace(CFG, mesh=(2, -1, 2)))
-    assert dict(mesh.shape) == {"replica": 2, "data": 2, "model": 2}
+    assert dict(mesh.shape) == {"replica": 2, "data": 2, "context": 1, "model": 2}
+    mesh = make_mesh(dataclasses.replace(CFG, mesh=(1, -1, 2), context=2))
+    assert dict(mesh.shape) == {"replica": 1, "data": 2, "context": 2, "model": 2}
 
 
 @pytest.mark.parametrize(

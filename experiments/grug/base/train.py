@@ -27,6 +27,7 @@ from .plumbing.data import Batch, TokenStore
 from .plumbing.listeners import import_wandb
 from .plumbing.packing import PackedRows, every_row, loader, to_devices
 from .plumbing.processes import mesh_of
+from .plumbing.profile import Profile, named, steps_of
 from .plumbing.ranges import (
     Count,
     CountOrZero,
@@ -41,6 +42,7 @@ from .plumbing.record import read_metrics, write_record
 from .plumbing.rundir import open_run
 from .plumbing.runlog import RunLog, StepMeter
 from .plumbing.signals import Preempted, StopSignal
+from .plumbing.watch import Watch, make_norms
 
 
 class TrainError(Exception):
@@ -122,10 +124,16 @@ class TrainConfig:
     """Number of newest checkpoints to keep."""
     mesh: tuple[int, int, int] = role("cadence", (1, -1, 1))
     """Devices along (replica, data, model); one -1 takes all that are left."""
+    context: Count = role("cadence", 1)
+    """Devices along `context`, which share the positions of each row."""
     tensorboard: bool = role("place", True)
     """Write TensorBoard events into --run-dir."""
     wandb: bool = role("place", False)
     """Log to Weights & Biases; the package wandb must be installed."""
+    watch_every: CountOrZero = role("cadence", 0)
+    """Steps between norms of each layer, written beside the metrics; 0: none."""
+    profile: str = role("place", "")
+    """START:STEPS: write a trace of so many steps, from step START on, into --run-dir."""
 
     def __post_init__(self):
         check_ranges(self)
@@ -143,6 +151,7 @@ class TrainConfig:
         step = branch_point(self.branch_from)[1]
         if step is not None and step >= self.steps:
             raise ValueError(f"steps={self.steps}: a branch from step {step} needs more --steps")
+        steps_of(self.profile, self.steps)
 
     @classmethod
     def roles(cls) -> dict[str, str]:
@@ -165,31 +174,36 @@ class TrainConfig:
 
 
 def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, ...]:
-    """cfg.mesh with its -1 filled in. Raises ValueError if the run cannot be split that way."""
-    fixed = math.prod(n for n in cfg.mesh if n != -1)
+    """Devices along MESH_AXES. Raises ValueError if the run cannot be split that way."""
+    fixed = math.prod(n for n in cfg.mesh if n != -1) * cfg.context
     if cfg.mesh.count(-1) > 1 or fixed < 1:
         raise ValueError(f"mesh={cfg.mesh}: sizes are at least 1, and one of them may be -1")
-    shape = tuple(max(1, devices // fixed) if n == -1 else n for n in cfg.mesh)
+    *outer, model = (max(1, devices // fixed) if n == -1 else n for n in cfg.mesh)
+    shape = (*outer, cfg.context, model)
     axes = dict(zip(MESH_AXES, shape, strict=True))
     rows = cfg.batch_size // cfg.microbatches
     sizes = [("batch_size / microbatches", rows, math.prod(axes[axis] for axis in BATCH))]
+    sizes.append(("sequence_length", cfg.sequence_length, cfg.context))
     for name, axis in cfg.model.SPLIT.items():
         sizes.append((f"model.{name}", getattr(cfg.model, name), axes[axis]))
     for name, size, parts in sizes:
         if size % parts:
             raise ValueError(
-                f"{name}={size} cannot be split over {parts} devices: change it or "
-                f"mesh={shape} ({', '.join(MESH_AXES)})"
+                f"{name}={size} cannot be split over {parts} devices: change it, mesh or "
+                f"context, which give {axes}"
             )
     return shape
 
 
 def make_mesh(cfg: TrainConfig, devices: Sequence[Any] = ()) -> jax.sharding.Mesh:
-    """A mesh of all devices. Raises ValueError when cfg.mesh does not take them all."""
+    """A mesh of all devices. Raises ValueError when the config does not take them all."""
     devices = devices or jax.devices()
     shape = mesh_shape(cfg, len(devices))
     if math.prod(shape) != len(devices):
-        raise ValueError(f"mesh={shape} takes {math.prod(shape)} of the {len(devices)} devices")
+        raise ValueError(
+            f"mesh={cfg.mesh} and context={cfg.context} take {math.prod(shape)} of the "
+            f"{len(devices)} devices"
+        )
     return mesh_of(shape, MESH_AXES, devices)
 
 
@@ -273,15 +287,16 @@ def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
     }
 
     def of_group(group: Group) -> optax.GradientTransformation:
-        return optax.chain(
+        parts = optax.chain(
             optimizers[group.optimizer],
             optax.add_decayed_weights(group.decay * cfg.weight_decay),
             optax.scale_by_learning_rate(lambda step: group.rate * schedule(step)),
         )
+        return named(group.optimizer, parts)
 
     groups = {name: of_group(group) for name, group in GROUPS.items()}
     return optax.chain(
-        optax.clip_by_global_norm(cfg.grad_clip),
+        named("clip", optax.clip_by_global_norm(cfg.grad_clip)),
         optax.partition(groups, partial(jax.tree.map_with_path, group_of)),
     )
 
@@ -412,13 +427,14 @@ def make_train_step(
 
             zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.model))
             (loss, grads), _ = jax.lax.scan(accumulate, zeros, split_rows(batch, cfg.microbatches))
-        updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
-        model = optax.apply_updates(state.model, updates)
+        with jax.named_scope("optimizer"):
+            norm = optax.tree.norm(grads)
+            updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
+            model = optax.apply_updates(state.model, updates)
         # A short average at first, so that the random start is soon forgotten: at step t, from 0,
         # the decay is (1 + t) / (10 + t) at most.
         decay = jnp.minimum(cfg.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(model, state.ema, 1 - decay) if state.ema else None
-        norm = optax.tree.norm(grads)
         metrics = {
             "train/loss": loss,
             "train/grad_norm": norm,
@@ -477,6 +493,7 @@ class Evaluator:
         self.token_bytes = jax.device_put(store.token_bytes(), P(None))
         self.sums = make_eval_step()
 
+    @partial(jax.profiler.annotate_function, name="run/evaluation")
     def __call__(self, state: TrainState) -> dict[str, float]:
         """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets`, of which `eval/ends`
         are ends of documents, and `eval/bytes`.
@@ -505,6 +522,7 @@ def make_eval_step() -> Callable[[Transformer, Batch, Array], Array]:
     """(model, batch, bytes of each token id) -> sums of (nats, targets, bytes of the targets)."""
 
     @jax.jit
+    @jax.named_scope("evaluation")
     def sums(model: Transformer, batch: Batch, token_bytes: Array) -> Array:
         _, cross_entropy = loss_sums(model, batch, 0.0)
         sizes = token_bytes.at[batch.targets].get(out_sharding=P(BATCH, None))
@@ -610,29 +628,36 @@ def train(cfg: TrainConfig) -> TrainResult:
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
     )
+    norms_of = make_norms(cfg, make_train_step, optimizer, split_rows)
+    watch = Watch(cfg.watch_every, norms_of, meter.skip)
     pending: tuple[int, Metrics, float] | None = None  # the step whose metrics are not read yet
     step, stopped = start, False
-    with log, StopSignal() as stop, last_good(checkpoints):
+    profile = Profile(cfg.run_dir, steps_of(cfg.profile, cfg.steps), start)
+    with log, StopSignal() as stop, last_good(checkpoints), profile:
         while step < cfg.steps and not stopped:
             load_start = time.perf_counter()
             batch = to_devices(next(batches), BATCH)
             loading_time = time.perf_counter() - load_start
-            state, metrics = train_step(state, batch)
             step += 1
+            norms = watch(step, state, batch)
+            with jax.profiler.StepTraceAnnotation("run/step", step_num=step):
+                state, metrics = train_step(state, batch)
             stopped = stop.now()
             if pending:  # read one step late: the device computes this step meanwhile
                 log.write(meter.row(*pending))
-            pending = (step, metrics, loading_time)
+            pending = (step, metrics | norms, loading_time)
 
             is_last = step == cfg.steps
             eval_due = is_last or (cfg.eval_every > 0 and step % cfg.eval_every == 0)
             save_due = is_last or step % cfg.checkpoint_every == 0 or stopped
-            if eval_due or save_due:
+            if eval_due or save_due or profile.due(step):
                 row, pending = meter.row(*pending), None
+                profile.end(step)
                 log.write(row | evaluate(state) if eval_due else row)
                 if save_due:
                     meta = {"config": identity, "data_position": batches.get_state()}
                     checkpoints.save(step, state, meta, before_commit=log.flush)
+                profile.begin(step)
                 meter.restart()
             checkpoints.poll()
         checkpoints.wait()

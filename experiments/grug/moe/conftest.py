@@ -31,12 +31,13 @@ def compile_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mesh():
-    """`mesh(1, 4, 1, 2)` makes a mesh of that shape from the first devices."""
+    """`mesh(1, 2, 1, 2, context=2)`: (replica, data, expert, model) of the first devices."""
+    axes = ("replica", "data", "expert", "context", "model")
 
-    def make(*shape: int) -> jax.sharding.Mesh:
+    def make(*sizes: int, context: int = 1) -> jax.sharding.Mesh:
+        shape = (*sizes[:3], context, *sizes[3:])
         devices = jax.devices()[: int(np.prod(shape))]
-        explicit = (jax.sharding.AxisType.Explicit,) * 4
-        axes = ("replica", "data", "expert", "model")
+        explicit = (jax.sharding.AxisType.Explicit,) * len(axes)
         return jax.make_mesh(shape, axes, axis_types=explicit, devices=devices)
 
     return make

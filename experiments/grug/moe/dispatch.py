@@ -1,19 +1,25 @@
 """Moves rows to their experts and back: between devices, and into groups for matrix products.
 
-Letters as in model.py: M rows of a buffer, E experts. Called by model.py, whose length it spares.
+Also the experts themselves. Letters as in model.py, and M rows of a buffer, each one token on its
+way to one expert. Called by model.py, whose length it spares.
 """
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
+# The name of what a layer keeps for the backward pass beside the results of its matrix products.
+KEPT = "kept"
 ROOM = 1.25  # a device's places in another's buffer per round, over an even share of its rows
 BLOCK = 64  # rows multiplied together by one expert; the fastest of 32 to 256 on two CPU cores
+BLOCKS = 8  # of each expert, about, where it costs memory that each block has a copy of its weights
 
 
 Rows = Float[Array, "M D"]
@@ -59,6 +65,7 @@ def room(rows: int, devices: int) -> int:
     return math.ceil(ROOM * rows / devices)
 
 
+@jax.named_scope("exchange")
 def exchange(
     compute: Compute, turn: Int[Array, ""], inputs: Inputs, route: Route
 ) -> tuple[Rows, Load]:
@@ -120,6 +127,24 @@ def _later_rounds_backward(
 later_rounds.defvjp(_later_rounds_forward, _later_rounds_backward)
 
 
+def expert_mlps(
+    rows: Float[Array, "M D"],
+    expert: Int[Array, "M"],
+    w_up: Float[Array, "local_E D local_G"],
+    w_down: Float[Array, "local_E local_G D"],
+) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
+    """Each row's output from its expert on this device; 0 if `expert` is the number of experts.
+
+    Also counts the rows that each expert computed.
+    """
+
+    def mlps(rows: Array, product: Callable[[Array, Array], Array]) -> Array:
+        up = checkpoint_name(product(checkpoint_name(rows, KEPT), w_up), KEPT)
+        return product(jnp.square(jax.nn.relu(up)), w_down)
+
+    return in_groups(mlps, rows, expert, w_up.shape[0])
+
+
 def in_groups(
     compute: Callable[[Rows, Callable[[Array, Array], Array]], Rows],
     rows: Rows,
@@ -132,53 +157,76 @@ def in_groups(
     block. Also counts, per expert, the rows that have a place in a block. The output of a row whose
     expert is the number of experts is 0.
     """
+    block, multiply = method(hardware(), rows, experts)
     rank, sizes = rank_in_group(expert, experts)
-    blocks = -(-sizes // BLOCK)
+    blocks = -(-sizes // block)
     ends = jnp.cumsum(blocks)
-    starts = BLOCK * (ends - blocks)
-    capacity = worst_case_blocks(rows.shape[0], experts)
+    starts = block * (ends - blocks)
+    capacity = worst_case_blocks(rows.shape[0], experts, block)
     first = starts[jnp.minimum(expert, experts - 1)]
-    slot = slots(expert < experts, first + rank, capacity * BLOCK)
+    slot = slots(expert < experts, first + rank, capacity * block)
     owner = jnp.searchsorted(ends, jnp.arange(capacity), side="right")  # experts: an unused block
-    product = partial(grouped_matmul, blocks=blocks, owner=owner)
-    out = take(compute(put(rows, slot, capacity * BLOCK), product), slot)
-    placed = put(jnp.ones_like(expert), slot, capacity * BLOCK)
-    per_block = jnp.sum(placed.reshape(capacity, BLOCK), axis=1)
+    product = jax.named_scope("products")(partial(multiply, blocks=blocks, owner=owner))
+    out = take(compute(put(rows, slot, capacity * block), product), slot)
+    placed = put(jnp.ones_like(expert), slot, capacity * block)
+    per_block = jnp.sum(placed.reshape(capacity, block), axis=1)
     is_owner = owner[:, None] == jnp.arange(experts)[None]
     return out, jnp.sum(jnp.where(is_owner, per_block[:, None], 0), axis=0)
 
 
-def worst_case_blocks(rows: int, experts: int) -> int:
+def worst_case_blocks(rows: int, experts: int, block: int) -> int:
     """Number of blocks that hold `rows` rows, however these are spread over the experts."""
-    return (rows + experts * (BLOCK - 1)) // BLOCK
+    return (rows + experts * (block - 1)) // block
 
 
-def grouped_matmul(
-    rows: Float[Array, "M inner"],
-    weights: Float[Array, "local_E inner outer"],
-    blocks: Int[Array, "local_E"],
-    owner: Int[Array, "n_blocks"],
-) -> Float[Array, "M outer"]:
-    """Every block of rows times its owner's weights; rows of unused blocks are undefined.
+def hardware() -> str:
+    """Kind of the devices a program is for: "cpu", "TPU v5 lite", "NVIDIA H100 80GB HBM3"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return (device or jax.devices()[0]).device_kind
 
-    `blocks` counts each expert's blocks, `owner` names each block's expert. The implementation
-    depends on the platform: on a CPU, XLA turns ragged_dot into a dense product of every row with
-    every expert.
+
+Product = Callable[..., Float[Array, "M outer"]]
+"""(rows, weights, blocks, owner) -> every block of rows times its owner's weights. Rows of unused
+blocks are undefined. `blocks` counts each expert's blocks, `owner` names each block's expert."""
+
+
+class Method(NamedTuple):
+    """How rows are multiplied with their experts' weights."""
+
+    block: int
+    """Rows that one expert multiplies together."""
+    product: Product
+
+
+def method(kind: str, rows: Rows, experts: int) -> Method:
+    """The method for a kind of device. All compute little more than the model does.
+
+    XLA has kernels for ragged_dot and its gradients on TPUs. Elsewhere it would multiply every row
+    with every expert.
     """
-    args = (rows, weights, blocks, owner)
-    return jax.lax.platform_dependent(*args, cpu=block_matmul, default=ragged_matmul)
+    if kind.startswith("TPU"):
+        return Method(BLOCK, ragged_matmul)
+    if kind == "cpu":
+        return Method(BLOCK, block_matmul)
+    if re.search(r"\bG?H[12]00\b", kind) and rows.dtype != jnp.float32:
+        from . import hopper  # here, since its import takes long and few runs need it
+
+        return Method(hopper.BLOCK, hopper.grouped_matmul)
+    return Method(BLOCK * max(1, rows.shape[0] // (BLOCKS * experts * BLOCK)), block_matmul)
 
 
 def block_matmul(rows: Array, weights: Array, blocks: Array, owner: Array) -> Array:
-    """`grouped_matmul` as one batched product; gathers a copy of the weights per block."""
-    blocked = rows.reshape(owner.shape[0], BLOCK, -1)
-    own = weights[jnp.minimum(owner, weights.shape[0] - 1)]
-    return jnp.einsum("nbi,nio->nbo", blocked, own).reshape(rows.shape[0], -1)
+    """A `Product` as one batched product; gathers a copy of the weights per block."""
+    blocked = rows.reshape(owner.shape[0], -1, rows.shape[1])
+    # Gathered as float32, so that the gradients of an expert's blocks are added in it.
+    own = weights.astype(jnp.float32)[jnp.minimum(owner, weights.shape[0] - 1)]
+    y = jnp.einsum("nbi,nio->nbo", blocked, own.astype(rows.dtype))
+    return y.reshape(rows.shape[0], -1)
 
 
 def ragged_matmul(rows: Array, weights: Array, blocks: Array, owner: Array) -> Array:
-    """`grouped_matmul` as one ragged product."""
-    return jax.lax.ragged_dot(rows, weights, blocks * BLOCK)
+    """A `Product` as one ragged product."""
+    return jax.lax.ragged_dot(rows, weights, blocks * (rows.shape[0] // owner.shape[0]))
 
 
 def rank_in_group(group: Int[Array, "M"], n: int) -> tuple[Int[Array, "M"], Int[Array, "n"]]:

@@ -7,13 +7,13 @@ Dimension letters; an einsum uses the same ones in lower case:
     B batch rows      S sequence positions   D model width   N query heads   K key/value heads
     H head width      F shared MLP width     V vocabulary    L layers   R = H / 2 rotary pairs
     E experts         G width of an expert   T tokens        C experts chosen per token
-    M rows of a buffer, each one token on its way to one expert
 
 Mesh axes; the shape of the mesh alone chooses the parallelism (every function here runs under
 `jax.set_mesh`):
     replica  whole copies of the weights: plain data parallelism
     data     batch rows, and a shard of every weight: FSDP
     expert   batch rows, and whole experts: expert parallelism. Other weights are sharded as by data
+    context  positions of each row; attention gathers the row's keys and values
     model    heads, MLP and expert columns, vocabulary entries: tensor parallelism
 
 Words of JAX's explicit sharding (docs.jax.dev/en/latest/notebooks/explicit-sharding.html):
@@ -31,20 +31,24 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from . import dispatch
+from .dispatch import KEPT
+from .plumbing.kernels import KERNELS, to_whole_rows
 from .plumbing.ranges import Count, CountOrZero, NonNegative, Positive, check_ranges
-from .plumbing.splash import splash
+from .plumbing.watch import watchable_scan
+from .routing import Routing
 
-MESH_AXES = ("replica", "data", "expert", "model")
+MESH_AXES = ("replica", "data", "expert", "context", "model")
 BATCH = ("replica", "data", "expert")  # the mesh axes that split batch rows
 FSDP = ("data", "expert")  # the mesh axes that shard weights; an expert's own have "data" alone
 # Layers repeat after this many. A copy whose layers differ (a window in three of four, say) sets it
@@ -89,9 +93,9 @@ class ModelConfig:
     scan_unroll: Count = 1
     """Layers, or loss chunks, unrolled per scan step: 1 compiles fastest, more may run faster."""
     remat_layers: CountOrZero = 0
-    """Leading layers that recompute activations in the backward pass: less memory, more time."""
-    attention: Literal["chunks", "splash"] = "chunks"
-    """How attention is computed: in chunks of queries, or by the splash kernel of TPUs."""
+    """Leading layers that recompute everything in the backward pass: less memory, more time."""
+    attention: Literal["auto", "chunks", "splash", "cudnn"] = "auto"
+    """In chunks of queries, or by a kernel of TPUs or GPUs. auto: splash on a TPU, else chunks."""
     query_chunk: Count = 512
     """Positions per row whose attention scores are in memory at a time, in chunks of queries."""
     loss_chunk: Count = 1024
@@ -159,28 +163,45 @@ class ModelConfig:
         return self.n_layers * idle * 2 * self.d_model * self.d_expert
 
     def activation_bytes(self, rows: float, sequence_length: int, mesh: Mapping[str, int]) -> float:
-        """Estimated bytes of activations on a device with `rows` rows.
+        """Estimated bytes of activations and gathered weights on a device with `rows` rows.
 
-        Counts what each layer saves for the backward pass (inputs, norms, projections, MLP,
-        experts). A recomputed layer saves its input alone, and one of them is recomputed at a time.
-        Added to this is one chunk's scores or logits, whichever take more; splash attention has no
-        scores.
+        Each layer keeps its input, the results of its products, attention's, experts' rows, and the
+        weights that it gathered or cast. Recomputed layers keep inputs alone, but for one. Added to
+        this are the gathered embedding, and the larger of two: the loss (the gathered head, its
+        gradient and a chunk's logits) or a chunk's scores.
         """
-        split, positions = mesh["model"], rows * sequence_length
+        split, queries = mesh["model"], sequence_length / mesh["context"]
+        positions = rows * queries
         width = 2 if self.compute_dtype == "bfloat16" else 4
-        heads = (2 * self.n_heads + 2 * self.n_kv_heads) * self.head_dim
-        copies = self.top_k
-        if mesh["expert"] > 1:  # room of one round of dispatch.through_experts
-            copies *= dispatch.ROOM
-        layer = positions * width * (4 * self.d_model + (heads + 2 * self.d_ff) / split)
-        layer += positions * width * copies * (2 * self.d_model + 2 * self.d_expert / split)
-        recomputed = self.remat_layers * positions * width * self.d_model
+        lanes = 128 if self.attention == "splash" else 1  # of a TPU, which fills heads up to them
+        heads = 2 * (self.n_heads + self.n_kv_heads) * max(self.head_dim, lanes)
+        copies = self.top_k * (dispatch.ROOM if mesh["expert"] > 1 else 1)
+        experts = copies * (2 * self.d_model + self.d_expert / split)
+        layer = positions * width * (2 * self.d_model + (heads + self.d_ff) / split + experts)
+        outer = self.d_model * self.vocab_size
+        embedding = gathered = 0.0
+        if mesh["data"] * mesh["expert"] > 1 or width == 2:
+            weights = 2 * (self.n_heads + self.n_kv_heads) * self.head_dim + 2 * self.d_ff
+            weights += 2 * self.n_experts / mesh["expert"] * self.d_expert
+            gathered, embedding = width * self.d_model * weights / split, 4 * outer
+        kept = (self.n_layers - self.remat_layers) * (layer + gathered)
         if self.remat_layers:
-            recomputed += layer
-        chunk = min(self.query_chunk, sequence_length) if self.attention == "chunks" else 0
-        scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads / split
-        logits = 2 * 4 * min(self.loss_chunk, positions) * self.vocab_size / split
-        return (self.n_layers - self.remat_layers) * layer + recomputed + max(scores, logits)
+            kept += self.remat_layers * positions * width * self.d_model + layer + gathered
+        logits = 4 * min(self.loss_chunk, positions) * self.vocab_size
+        chunk = 0 if self.attention in KERNELS else min(self.query_chunk, queries)
+        scores = 3 * 4 * rows * chunk * sequence_length * self.n_heads
+        mask = 2 * positions * sequence_length if self.attention == "cudnn" else 0
+        return kept + embedding + mask + max((4 + width) * outer + logits, scores) / split
+
+
+def token_axes() -> tuple[str, ...]:
+    """The mesh axes that split tokens: those of BATCH, and `context` if it has several devices."""
+    return (*BATCH, "context") if jax.sharding.get_abstract_mesh().shape["context"] > 1 else BATCH
+
+
+def by_token(*rest: str | None) -> P:
+    """How an array of a value per token is split. Token ids are not: a device has whole rows."""
+    return P(BATCH, "context" if "context" in token_axes() else None, *rest)
 
 
 def truncated_normal(key: PRNGKeyArray, shape: tuple[int, ...], std: float, spec: P) -> Array:
@@ -206,28 +227,29 @@ def gather(weight: Array, spec: P, dtype: jnp.dtype) -> Array:
         return transpose(gradient.astype(shards.dtype))
 
     gathered.defvjp(lambda weight: (gathered(weight), None), backward)
-    return gathered(weight)
+    return checkpoint_name(gathered(weight), KEPT)
 
 
 def gather_shards(weight: Array, spec: P) -> Array:
     """All-gathers a weight's FSDP shards. Linear: its transpose sums and scatters a gradient.
 
-    The result is `reduced` over the batch axes: each device keeps the unsummed gradient of its own
-    rows. The transpose of all_gather sums it over the axes of the shards and scatters it in one
-    step, and only shards are left to be summed over `replica`, which holds copies.
+    The result is `reduced` over token_axes: each device keeps its own tokens' unsummed gradient.
+    The transpose of all_gather sums it over the axes of the shards and scatters it in one step, and
+    only shards are left to be summed over the axes that hold copies.
     """
     shards = jax.typeof(weight).sharding.spec
     axes = FSDP if FSDP in shards else ("data",)
-    unsummed = P(*spec, reduced={"replica", *axes})
+    copy_axes = tuple(axis for axis in token_axes() if axis not in FSDP)
+    unsummed = P(*spec, reduced={*copy_axes, *axes})
     mesh = jax.sharding.get_abstract_mesh().shape
-    if math.prod(mesh[axis] for axis in BATCH) == 1:  # one device has all rows: nothing to sum
+    if math.prod(mesh[axis] for axis in token_axes()) == 1:  # nothing to sum
         return jax.reshard(weight, spec)
     if math.prod(mesh[axis] for axis in axes) == 1:  # there is one shard only
         return jax.reshard(weight, unsummed)
     dimension = shards.index(FSDP if FSDP in shards else "data")
 
     def local(shard: Array) -> Array:
-        shard = jax.lax.pcast(shard, "replica", to="reduced")
+        shard = jax.lax.pcast(shard, copy_axes, to="reduced")
         # Without dimensions of 1 (one key/value head): of these, libtpu cannot compile the sum.
         single = [i for i, size in enumerate(shard.shape) if size == 1 and i != dimension]
         axis = dimension - sum(i < dimension for i in single)
@@ -235,7 +257,7 @@ def gather_shards(weight: Array, spec: P) -> Array:
         whole = jax.lax.all_gather(shard, axes, axis=axis, tiled=True, to="reduced")
         return jnp.expand_dims(whole, single)
 
-    whole = P(*shards[:dimension], None, *shards[dimension + 1 :], reduced={"replica", *axes})
+    whole = P(*shards[:dimension], None, *shards[dimension + 1 :], reduced={*copy_axes, *axes})
     return jax.reshard(jax.shard_map(local, out_specs=whole)(weight), unsummed)
 
 
@@ -245,7 +267,7 @@ def for_products(x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
     Each product's gradient of x is a sum over `model`. Declared `reduced`, the gradients of all
     products are added first, and only their sum crosses `model`.
     """
-    return jax.reshard(x, P(BATCH, None, None, reduced={"model"}))
+    return jax.reshard(x, P(*by_token(None), reduced={"model"}))
 
 
 class RMSNorm(eqx.Module):
@@ -257,6 +279,7 @@ class RMSNorm(eqx.Module):
     def init(width: int) -> "RMSNorm":
         return RMSNorm(jnp.ones(width, out_sharding=P(None)))
 
+    @jax.named_scope("norm")
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         x32 = x.astype(jnp.float32)
         x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)
@@ -266,6 +289,7 @@ class RMSNorm(eqx.Module):
 Rope = tuple[Float[Array, "B S 1 R"], Float[Array, "B S 1 R"]]
 
 
+@jax.named_scope("attention/rotary")
 def rope_angles(positions: Int[Array, "B S"], head_dim: int, theta: float) -> Rope:
     """Cosine and sine of each position's rotation (RoFormer, arXiv:2104.09864), in float32."""
     exponents = jnp.arange(head_dim // 2, dtype=jnp.float32) / (head_dim // 2)
@@ -273,6 +297,7 @@ def rope_angles(positions: Int[Array, "B S"], head_dim: int, theta: float) -> Ro
     return jnp.cos(angles), jnp.sin(angles)
 
 
+@jax.named_scope("rotary")
 def rotate(x: Float[Array, "B S heads H"], rope: Rope) -> Float[Array, "B S heads H"]:
     """Turns the pair (x[i], x[i + H/2]) of every head by its position's angle."""
     cos, sin = rope
@@ -311,6 +336,7 @@ class Attention(eqx.Module):
             query_chunk=cfg.query_chunk,
         )
 
+    @jax.named_scope("attention")
     def __call__(
         self, x: Float[Array, "B S D"], rope: Rope, segment_ids: Int[Array, "B S"]
     ) -> Float[Array, "B S D"]:
@@ -322,12 +348,13 @@ class Attention(eqx.Module):
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
         y = self.attend(q, k, v, segment_ids)
         w_o = gather(self.w_o, P("model", None, None), x.dtype)
-        return jnp.einsum("bsnh,nhd->bsd", y, w_o, out_sharding=P(BATCH, None, None))
+        return jnp.einsum("bsnh,nhd->bsd", y, w_o, out_sharding=by_token(None))
 
     def sees(self, query: Array | np.ndarray, key: Array | np.ndarray) -> Array | np.ndarray:
         """Whether queries see keys of the same document, by the positions of both in the row."""
         return query >= key
 
+    @jax.named_scope("scores")
     def attend(
         self,
         q: Float[Array, "B S N H"],
@@ -336,32 +363,40 @@ class Attention(eqx.Module):
         segment_ids: Int[Array, "B S"],
     ) -> Float[Array, "B S N H"]:
         """softmax(q k / sqrt(H)) v over the keys of the same document that `sees` admits."""
-        is_splash = self.kernel == "splash"
-        local = partial(splash, sees=self.sees) if is_splash else self.attend_chunks
-        # Nothing of another row or head is needed: each device attends over its own. Of what a
-        # kernel returns, JAX cannot tell that it varies.
-        heads = P(BATCH, None, "model", None)
-        return jax.shard_map(local, out_specs=heads, check_vma=not is_splash)(q, k, v, segment_ids)
+        kernel = KERNELS.get(self.kernel)
+        attend = partial(kernel, sees=self.sees, kept=KEPT) if kernel else self.attend_chunks
+        # Nothing of another row or head is needed: each device attends over its own, from its part
+        # of a row to all of it. Of what a kernel returns, JAX cannot tell that it varies.
+        local, heads = to_whole_rows(attend, "context"), by_token("model", None)
+        return jax.shard_map(local, out_specs=heads, check_vma=not kernel)(q, k, v, segment_ids)
 
     def attend_chunks(
         self,
-        q: Float[Array, "B S N H"],
+        q: Float[Array, "B Q N H"],
         k: Float[Array, "B S K H"],
         v: Float[Array, "B S K H"],
         segment_ids: Int[Array, "B S"],
-    ) -> Float[Array, "B S N H"]:
-        """Attends `query_chunk` queries at a time, to all keys from the first to the last seen."""
+        part: int | Int[Array, ""] = 0,
+    ) -> Float[Array, "B Q N H"]:
+        """Attends `query_chunk` queries at a time, to all keys from the first to the last seen.
+
+        `part` says which of the row's S / Q parts the queries are, from 0.
+        """
         # Recomputed in the backward pass: only one chunk's scores are in memory at a time.
         attend = jax.checkpoint(jax.nn.dot_product_attention)
-        positions, numbers, outputs = np.arange(q.shape[1]), jnp.arange(q.shape[1]), []
-        for start in range(0, q.shape[1], self.query_chunk):
+        size, outputs = q.shape[1], []
+        positions, numbers = np.arange(k.shape[1]), jnp.arange(k.shape[1])
+        own = part * size + numbers[:size]
+        segments = jax.lax.dynamic_slice_in_dim(segment_ids, part * size, size, axis=1)
+        for start in range(0, size, self.query_chunk):
             queries = slice(start, start + self.query_chunk)
-            seen = np.flatnonzero(self.sees(positions[queries, None], positions[None]).any(axis=0))
+            anywhere = positions.reshape(-1, size)[:, queries].reshape(-1, 1)  # in every part
+            seen = np.flatnonzero(self.sees(anywhere, positions[None]).any(axis=0))
             keys = slice(seen[0], seen[-1] + 1)
-            mask = segment_ids[:, None, queries, None] == segment_ids[:, None, None, keys]
-            mask &= self.sees(numbers[queries, None], numbers[None, keys])[None, None]
+            mask = segments[:, None, queries, None] == segment_ids[:, None, None, keys]
+            mask &= self.sees(own[queries, None], numbers[None, keys])[None, None]
             outputs.append(attend(q[:, queries], k[:, keys], v[:, keys], mask=mask))
-        return jnp.concatenate(outputs, axis=1)
+        return checkpoint_name(jnp.concatenate(outputs, axis=1), KEPT)
 
 
 class MLP(eqx.Module):
@@ -380,20 +415,13 @@ class MLP(eqx.Module):
             w_down=truncated_normal(k_down, (f, d), out_std, P("model", FSDP)),
         )
 
+    @jax.named_scope("mlp")
     def __call__(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         x = for_products(x)
         up = jnp.einsum("bsd,df->bsf", x, gather(self.w_up, P(None, "model"), x.dtype))
         w_down = gather(self.w_down, P("model", None), x.dtype)
         hidden = jnp.square(jax.nn.relu(up))
-        return jnp.einsum("bsf,fd->bsd", hidden, w_down, out_sharding=P(BATCH, None, None))
-
-
-class Routing(NamedTuple):
-    """Counts of what routers did with real tokens, not padding; they add up over microbatches."""
-
-    load: Int[Array, "*L E"]  # tokens that each expert computed, counted where it computes
-    assigned: Int[Array, "*L"]  # (token, expert) pairs to compute: top_k per token
-    z: Float[Array, "*L"]  # sum over tokens of the router's squared log normaliser
+        return jnp.einsum("bsf,fd->bsd", hidden, w_down, out_sharding=by_token(None))
 
 
 class MoE(eqx.Module):
@@ -428,9 +456,11 @@ class MoE(eqx.Module):
             top_k=cfg.top_k,
         )
 
+    @jax.named_scope("experts")
     def __call__(
         self, x: Float[Array, "B S D"], real: Bool[Array, "B S"]
     ) -> tuple[Float[Array, "B S D"], Routing]:
+        real = jax.reshard(real, by_token())
         # In float32 throughout, since a rounded score could choose another expert (Switch
         # Transformer, arXiv:2101.03961, section 2.4).
         w_router = gather(self.w_router, P(None, None), jnp.dtype(jnp.float32))
@@ -465,6 +495,7 @@ def route(
 
     Each device routes its own tokens and computes its own experts (shard_map).
     """
+    copy_axes = tuple(axis for axis in token_axes() if axis != "expert")  # with all experts
 
     def local(
         x: Float[Array, "b S D"],
@@ -474,7 +505,7 @@ def route(
         w_up: Float[Array, "e D G"],
         w_down: Float[Array, "e G D"],
     ) -> tuple[Float[Array, "b S D"], Int[Array, "e"]]:
-        w_up, w_down = jax.lax.pcast((w_up, w_down), ("replica", "data"), to="varying")
+        w_up, w_down = jax.lax.pcast((w_up, w_down), copy_axes, to="varying")
         scores = jax.nn.sigmoid(logits.reshape(-1, logits.shape[-1]))
         _, chosen = jax.lax.top_k(jax.lax.stop_gradient(scores) + bias[None], top_k)
         gates = jnp.take_along_axis(scores, chosen, axis=1)
@@ -482,32 +513,15 @@ def route(
         rows = jnp.repeat(x.reshape(-1, x.shape[-1]), top_k, axis=0)
         real = jnp.repeat(real.reshape(-1), top_k)
         rows, load = dispatch.through_experts(
-            expert_mlps, rows, chosen.reshape(-1), real, (w_up, w_down)
+            dispatch.expert_mlps, rows, chosen.reshape(-1), real, (w_up, w_down)
         )
-        rows = rows.reshape(*chosen.shape, x.shape[-1])
+        rows = checkpoint_name(rows.reshape(*chosen.shape, x.shape[-1]), KEPT)
         y = jax.lax.psum(jnp.einsum("tc,tcd->td", gates.astype(x.dtype), rows), "model")
-        return y.reshape(x.shape), jax.lax.psum(load, ("replica", "data"))
+        return y.reshape(x.shape), jax.lax.psum(load, copy_axes)
 
-    out_specs = (P(BATCH, None, None), P("expert"))
+    out_specs = (by_token(None), P("expert"))
     y, load = jax.shard_map(local, out_specs=out_specs)(x, logits, real, bias, w_up, w_down)
     return y, jax.reshard(load, P(None))
-
-
-def expert_mlps(
-    rows: Float[Array, "M D"],
-    expert: Int[Array, "M"],
-    w_up: Float[Array, "local_E D local_G"],
-    w_down: Float[Array, "local_E local_G D"],
-) -> tuple[Float[Array, "M D"], Int[Array, "local_E"]]:
-    """Each row's output from its expert on this device; 0 if `expert` is the number of experts.
-
-    Also counts the rows that each expert computed.
-    """
-
-    def mlps(rows: Array, product: Callable[[Array, Array], Array]) -> Array:
-        return product(jnp.square(jax.nn.relu(product(rows, w_up))), w_down)
-
-    return dispatch.in_groups(mlps, rows, expert, w_up.shape[0])
 
 
 class Block(eqx.Module):
@@ -591,10 +605,12 @@ class Transformer(eqx.Module):
         """
         cfg = self.cfg
         dtype = jnp.dtype(cfg.compute_dtype)
+        tokens, positions = (jax.reshard(x, by_token()) for x in (tokens, positions))
         rope = rope_angles(positions, cfg.head_dim, cfg.rope_theta)
-        # In float32: the gradient of a frequent token's row is a sum over thousands of positions.
-        embed = gather(self.embed, P(None, None), jnp.dtype(jnp.float32))
-        x = embed.at[tokens].get(out_sharding=P(BATCH, None, None))
+        with jax.named_scope("embedding"):
+            # In float32: a frequent token's gradient is a sum over thousands of positions.
+            embed = gather(self.embed, P(None, None), jnp.dtype(jnp.float32))
+            x = embed.at[tokens].get(out_sharding=by_token(None))
         x = self.embed_norm(x).astype(dtype)
 
         def layer(x: Array, block: Block) -> tuple[Array, Routing]:
@@ -620,6 +636,7 @@ class Transformer(eqx.Module):
         products = jnp.einsum("bsd,dv->bsv", hidden, head, preferred_element_type=jnp.float32)
         return logits_of(products)
 
+    @jax.named_scope("loss")
     def loss_sums(
         self,
         hidden: Float[Array, "B S D"],
@@ -667,14 +684,20 @@ def scan_layers[Carry](
                 routings.append(routing)
             return carry, jax.tree.map(lambda *each: jnp.stack(each), *routings)
 
-        carry, grouped = jax.lax.scan(group, carry, part, unroll=min(cfg.scan_unroll, count))
+        carry, grouped = watchable_scan(group, carry, part, unroll=min(cfg.scan_unroll, count))
         parts.append(jax.tree.map(lambda each: each.reshape(-1, *each.shape[2:]), grouped))
         return carry
 
     # The first layers are the ones to recompute: their activations live longest.
     split = cfg.remat_layers // PERIOD
     carry = scan(jax.checkpoint(layer), carry, slice(0, split))
-    carry = scan(layer, carry, slice(split, None))
+    # The others compute again what is cheap: norms, rotations, activation functions.
+    kept = jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(KEPT),
+    )
+    cheap = jax.checkpoint(layer, policy=kept, prevent_cse=False)
+    carry = scan(cheap, carry, slice(split, None))
     return carry, jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
 
 
@@ -744,23 +767,25 @@ def loss_and_gradients(
             return d_head, (jnp.stack([loss, cross_entropy]), d_hidden)
 
         zeros = jnp.zeros(head.shape if differentiate else (), jnp.float32)
-        d_head = jax.lax.pcast(zeros, MESH_AXES, to="varying")  # each device adds up its own
+        # Each device adds up its own.
+        d_head = jax.lax.pcast(zeros, (*token_axes(), "model"), to="varying")
         inputs = (by_chunk(hidden), by_chunk(targets), by_chunk(weights))
         d_head, (sums, d_hidden) = jax.lax.scan(add_chunk, d_head, inputs, unroll=unroll)
-        loss, cross_entropy = jax.lax.psum(jnp.sum(sums, axis=0), BATCH)
+        loss, cross_entropy = jax.lax.psum(jnp.sum(sums, axis=0), token_axes())
         if not differentiate:
             return (loss, cross_entropy), None
         d_hidden = jax.lax.psum(d_hidden, "model").reshape(-1, hidden.shape[-1])
         d_hidden = d_hidden[: targets.size].reshape(hidden.shape)
         d_head = jax.lax.psum_scatter(d_head, FSDP, scatter_dimension=0, tiled=True)
-        d_head = jax.lax.psum(d_head, "replica")
+        d_head = jax.lax.psum(d_head, tuple(axis for axis in token_axes() if axis not in FSDP))
         return (loss, cross_entropy), (d_hidden, d_head)
 
-    by_row, shard = P(BATCH, None, None), P(FSDP, "model")
+    shard, stream = P(FSDP, "model"), by_token(None)
+    targets, weights = (jax.reshard(x, by_token()) for x in (targets, weights))
     return jax.shard_map(
         local,
-        in_specs=(by_row, shard, P(BATCH, None), P(BATCH, None)),
-        out_specs=((P(), P()), (by_row, shard) if differentiate else None),
+        in_specs=(stream, shard, by_token(), by_token()),
+        out_specs=((P(), P()), (stream, shard) if differentiate else None),
     )(hidden, head, targets, weights)
 
 

@@ -10,10 +10,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from . import dispatch
-from . import model as moe
-from .model import BATCH, MLP, ModelConfig, MoE, Transformer
+from .model import BATCH, MLP, ModelConfig, MoE, Transformer, by_token
 from .planning import hlo
-from .train import routing_metrics
+from .routing import Routing, routing_metrics
 
 CFG = ModelConfig(
     vocab_size=64,
@@ -51,7 +50,7 @@ def make_inputs() -> tuple[jax.Array, jax.Array]:
     """Hidden states, and a mask that calls a fifth of them padding."""
     x = jax.random.normal(jax.random.PRNGKey(1), (ROWS, LENGTH, CFG.d_model))
     real = np.random.default_rng(0).random((ROWS, LENGTH)) < 0.8
-    return jax.device_put(x, P(BATCH, None, None)), jax.device_put(real, P(BATCH, None))
+    return jax.device_put(x, by_token(None)), jax.device_put(real, P(BATCH, None))
 
 
 def run(call, bias: np.ndarray = EVEN):
@@ -103,18 +102,28 @@ def test_nothing_is_dropped(bias):
 
 
 @pytest.mark.parametrize("bias", [EVEN, SKEWED], ids=["even", "skewed"])
-def test_both_grouped_products_are_the_same(bias, monkeypatch):
-    """What a CPU runs, against the ragged_dot of other platforms."""
-    blocked = run(routed, bias)
+@pytest.mark.parametrize("kind", ["TPU v5 lite", "NVIDIA A100-SXM4-80GB"])
+def test_other_devices_multiply_the_same(kind, bias, monkeypatch):
+    """What a CPU runs, against the ragged product of TPUs and the blocks of most GPUs."""
+    on_cpu = run(routed, bias)
     used = []
 
-    def ragged(*args):
-        used.append(args)
-        return dispatch.ragged_matmul(*args)
+    def spy(chosen):
+        def method(*args):
+            used.append(chosen(*args))
+            return used[-1]
 
-    monkeypatch.setattr(dispatch, "block_matmul", ragged)
-    assert_same(run(routed, bias), blocked)
-    assert used
+        return method
+
+    monkeypatch.setattr(dispatch, "hardware", lambda: kind)
+    monkeypatch.setattr(dispatch, "BLOCK", 16)
+    monkeypatch.setattr(dispatch, "BLOCKS", 1)
+    monkeypatch.setattr(dispatch, "method", spy(dispatch.method))
+    assert_same(run(routed, bias), on_cpu)
+    products = {(method.block, method.product) for method in used}
+    # An even share of the rows is 96 per expert.
+    expected = (16, dispatch.ragged_matmul) if "TPU" in kind else (96, dispatch.block_matmul)
+    assert products == {expected}
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +134,13 @@ def alone(mesh):
 
 
 @pytest.mark.parametrize("bias", [EVEN, SKEWED], ids=["even", "skewed"])
-@pytest.mark.parametrize("shape", [(1, 1, 8, 1), (1, 2, 2, 2), (2, 1, 4, 1)])
-def test_experts_on_many_devices_are_the_experts_on_one(mesh, alone, shape, bias):
+@pytest.mark.parametrize(
+    "shape, context",
+    [((1, 1, 8, 1), 1), ((1, 2, 2, 2), 1), ((2, 1, 4, 1), 1), ((1, 1, 2, 1), 4)],
+)
+def test_experts_on_many_devices_are_the_experts_on_one(mesh, alone, shape, context, bias):
     expected = alone[id(bias)]
-    with jax.set_mesh(mesh(*shape)):
+    with jax.set_mesh(mesh(*shape, context=context)):
         ours = run(routed, bias)
     assert_same(ours, expected)
     for a, b in zip(ours[1][:2], expected[1][:2], strict=True):
@@ -145,7 +157,7 @@ def test_the_drop_rate_can_fail(mesh, monkeypatch):
     """With too little room in a device's blocks, or on the way to it, the rate counts lost rows."""
     assert dropped(run(routed, SKEWED)) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(dispatch, "worst_case_blocks", lambda rows, experts: 4)
+        patch.setattr(dispatch, "worst_case_blocks", lambda *_: 4)
         lost = run(routed, SKEWED)
     real = CFG.top_k * int(make_inputs()[1].sum())
     assert dropped(lost) == pytest.approx(1 - 4 * dispatch.BLOCK / real)
@@ -209,7 +221,7 @@ def test_the_bias_chooses_but_does_not_gate():
 
 def test_an_even_and_a_skewed_load():
     load = jnp.array([[5, 5, 5, 5], [0, 20, 0, 0]], jnp.int32)
-    routing = moe.Routing(load, jnp.array([20, 20], jnp.int32), jnp.array([30.0, 10.0]))
+    routing = Routing(load, jnp.array([20, 20], jnp.int32), jnp.array([30.0, 10.0]))
     metrics = {name: float(value) for name, value in routing_metrics(routing, 2).items()}
     expected = {"load_entropy": 0.5, "max_load": 4.0, "drop_rate": 0.0, "router_z": 2.0}
     assert metrics == pytest.approx({f"moe/{name}": value for name, value in expected.items()})

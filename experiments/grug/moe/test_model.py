@@ -137,11 +137,24 @@ def expected(mesh):
 
 
 @pytest.mark.parametrize(
-    "shape", [(8, 1, 1, 1), (1, 8, 1, 1), (1, 2, 1, 4), (2, 2, 1, 2), (1, 1, 8, 1), (1, 2, 2, 2)]
+    "shape, context",
+    [
+        ((8, 1, 1, 1), 1),
+        ((1, 8, 1, 1), 1),
+        ((1, 2, 1, 4), 1),
+        ((2, 2, 1, 2), 1),
+        ((1, 1, 8, 1), 1),
+        ((1, 2, 2, 2), 1),
+        ((1, 1, 1, 1), 8),
+        ((1, 1, 2, 2), 2),
+    ],
 )
-def test_sharding_changes_nothing(mesh, shape, expected):
-    """Data parallel, FSDP, FSDP with tensor parallel, all three; experts, with FSDP and tensor."""
-    with jax.set_mesh(mesh(*shape)):
+def test_sharding_changes_nothing(mesh, shape, context, expected):
+    """Data parallel, FSDP, FSDP with tensor parallel, all three; experts, with FSDP and tensor.
+
+    Rows that are split, alone and with experts and tensor parallel.
+    """
+    with jax.set_mesh(mesh(*shape, context=context)):
         assert_same(expected, value_and_gradient())
 
 

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from . import train as loop
 from .model import BATCH, FSDP, PERIOD, ModelConfig
+from .muon import orthogonal_updates, orthogonalize
 from .plumbing.branch import BranchError
 from .plumbing.checkpoint import CheckpointError
 from .plumbing.data import TokenStore
@@ -36,8 +37,6 @@ from .train import (
     make_optimizer,
     make_schedule,
     make_train_step,
-    orthogonal_updates,
-    orthogonalize,
     scale_by_muon,
     train,
 )
@@ -148,9 +147,11 @@ def one_step(store: str, microbatches: int):
     return step(state, to_devices(batch, BATCH))
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 1, 2), (1, 1, 4, 2)])
-def test_a_sharded_step_is_the_same_step(store, mesh, one_microbatch, shape):
-    with jax.set_mesh(mesh(*shape)):
+@pytest.mark.parametrize(
+    "shape, context", [((2, 2, 1, 2), 1), ((1, 1, 4, 2), 1), ((1, 1, 2, 2), 2)]
+)
+def test_a_sharded_step_is_the_same_step(store, mesh, one_microbatch, shape, context):
+    with jax.set_mesh(mesh(*shape, context=context)):
         losses, state = five_steps(store, microbatches=2)
     np.testing.assert_allclose(losses, one_microbatch[0], rtol=1e-5)
     ours, expected = (np.asarray(s.model.blocks[0].mlp.bias) for s in (state, one_microbatch[1]))
@@ -627,19 +628,21 @@ def test_a_store_with_more_token_ids_than_the_model(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape, message",
+    "shape, context, message",
     [
-        ((1, 2, 1, 1), r"mesh=\(1, 2, 1, 1\) takes 2 of the 8 devices"),
-        ((1, -1, 1, -1), "one of them may be -1"),
-        ((16, 1, 1, 1), "batch_size / microbatches=8 cannot be split over 16 devices"),
-        ((2, 1, 8, 1), "batch_size / microbatches=8 cannot be split over 16 devices"),
-        ((1, 2, 1, 4), "model.n_kv_heads=2 cannot be split over 4 devices"),
-        ((1, 1, 8, 1), "model.n_experts=4 cannot be split over 8 devices"),
+        ((1, 2, 1, 1), 1, r"mesh=\(1, 2, 1, 1\) and context=1 take 2 of the 8 devices"),
+        ((1, 2, 1, 1), 2, r"mesh=\(1, 2, 1, 1\) and context=2 take 4 of the 8 devices"),
+        ((1, -1, 1, -1), 1, "one of them may be -1"),
+        ((16, 1, 1, 1), 1, "batch_size / microbatches=8 cannot be split over 16 devices"),
+        ((2, 1, 8, 1), 1, "batch_size / microbatches=8 cannot be split over 16 devices"),
+        ((1, 2, 1, 4), 1, "model.n_kv_heads=2 cannot be split over 4 devices"),
+        ((1, 1, 8, 1), 1, "model.n_experts=4 cannot be split over 8 devices"),
+        ((1, -1, 1, 1), 3, "sequence_length=32 cannot be split over 3 devices.*mesh or context"),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_named(shape, message):
+def test_a_mesh_that_does_not_fit_is_named(shape, context, message):
     with pytest.raises(ValueError, match=message):
-        make_mesh(dataclasses.replace(CFG, mesh=shape))
+        make_mesh(dataclasses.replace(CFG, mesh=shape, context=context))
 
 
 def test_the_width_is_split_over_data_and_expert():
@@ -650,7 +653,9 @@ def test_the_width_is_split_over_data_and_expert():
 
 def test_mesh_takes_the_devices_that_are_left():
     mesh = make_mesh(dataclasses.replace(CFG, mesh=(2, -1, 1, 2)))
-    assert dict(mesh.shape) == {"replica": 2, "data": 2, "expert": 1, "model": 2}
+    assert dict(mesh.shape) == {"replica": 2, "data": 2, "expert": 1, "context": 1, "model": 2}
+    mesh = make_mesh(dataclasses.replace(CFG, mesh=(1, -1, 2, 1), context=2))
+    assert dict(mesh.shape) == {"replica": 1, "data": 2, "expert": 2, "context": 2, "model": 1}
 
 
 @pytest.mark.parametrize(

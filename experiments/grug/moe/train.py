@@ -20,13 +20,15 @@ import optax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from .model import BATCH, FSDP, MESH_AXES, ModelConfig, Routing, Transformer
+from .model import BATCH, MESH_AXES, ModelConfig, Transformer
+from .muon import orthogonal_updates
 from .plumbing.branch import branch_point, open_branch
 from .plumbing.checkpoint import Checkpoints
 from .plumbing.data import Batch, TokenStore
 from .plumbing.listeners import import_wandb
 from .plumbing.packing import PackedRows, every_row, loader, to_devices
 from .plumbing.processes import mesh_of
+from .plumbing.profile import Profile, named, steps_of
 from .plumbing.ranges import (
     Count,
     CountOrZero,
@@ -41,6 +43,8 @@ from .plumbing.record import read_metrics, write_record
 from .plumbing.rundir import open_run
 from .plumbing.runlog import RunLog, StepMeter
 from .plumbing.signals import Preempted, StopSignal
+from .plumbing.watch import Watch, make_norms
+from .routing import Routing, routing_metrics
 
 
 class TrainError(Exception):
@@ -122,10 +126,16 @@ class TrainConfig:
     """Number of newest checkpoints to keep."""
     mesh: tuple[int, int, int, int] = role("cadence", (1, -1, 1, 1))
     """Devices along (replica, data, expert, model); one -1 takes all that are left."""
+    context: Count = role("cadence", 1)
+    """Devices along `context`, which share the positions of each row."""
     tensorboard: bool = role("place", True)
     """Write TensorBoard events into --run-dir."""
     wandb: bool = role("place", False)
     """Log to Weights & Biases; the package wandb must be installed."""
+    watch_every: CountOrZero = role("cadence", 0)
+    """Steps between norms of each layer, written beside the metrics; 0: none."""
+    profile: str = role("place", "")
+    """START:STEPS: write a trace of so many steps, from step START on, into --run-dir."""
 
     def __post_init__(self):
         check_ranges(self)
@@ -143,6 +153,7 @@ class TrainConfig:
         step = branch_point(self.branch_from)[1]
         if step is not None and step >= self.steps:
             raise ValueError(f"steps={self.steps}: a branch from step {step} needs more --steps")
+        steps_of(self.profile, self.steps)
 
     @classmethod
     def roles(cls) -> dict[str, str]:
@@ -165,32 +176,37 @@ class TrainConfig:
 
 
 def mesh_shape(cfg: TrainConfig, devices: int) -> tuple[int, ...]:
-    """cfg.mesh with its -1 filled in. Raises ValueError if the run cannot be split that way."""
-    fixed = math.prod(n for n in cfg.mesh if n != -1)
+    """Devices along MESH_AXES. Raises ValueError if the run cannot be split that way."""
+    fixed = math.prod(n for n in cfg.mesh if n != -1) * cfg.context
     if cfg.mesh.count(-1) > 1 or fixed < 1:
         raise ValueError(f"mesh={cfg.mesh}: sizes are at least 1, and one of them may be -1")
-    shape = tuple(max(1, devices // fixed) if n == -1 else n for n in cfg.mesh)
+    *outer, model = (max(1, devices // fixed) if n == -1 else n for n in cfg.mesh)
+    shape = (*outer, cfg.context, model)
     axes = dict(zip(MESH_AXES, shape, strict=True))
     rows = cfg.batch_size // cfg.microbatches
     sizes = [("batch_size / microbatches", rows, math.prod(axes[axis] for axis in BATCH))]
+    sizes.append(("sequence_length", cfg.sequence_length, cfg.context))
     for name, split in cfg.model.SPLIT.items():
         parts = math.prod(axes[axis] for axis in split)
         sizes.append((f"model.{name}", getattr(cfg.model, name), parts))
     for name, size, parts in sizes:
         if size % parts:
             raise ValueError(
-                f"{name}={size} cannot be split over {parts} devices: change it or "
-                f"mesh={shape} ({', '.join(MESH_AXES)})"
+                f"{name}={size} cannot be split over {parts} devices: change it, mesh or "
+                f"context, which give {axes}"
             )
     return shape
 
 
 def make_mesh(cfg: TrainConfig, devices: Sequence[Any] = ()) -> jax.sharding.Mesh:
-    """A mesh of all devices. Raises ValueError when cfg.mesh does not take them all."""
+    """A mesh of all devices. Raises ValueError when the config does not take them all."""
     devices = devices or jax.devices()
     shape = mesh_shape(cfg, len(devices))
     if math.prod(shape) != len(devices):
-        raise ValueError(f"mesh={shape} takes {math.prod(shape)} of the {len(devices)} devices")
+        raise ValueError(
+            f"mesh={cfg.mesh} and context={cfg.context} take {math.prod(shape)} of the "
+            f"{len(devices)} devices"
+        )
     return mesh_of(shape, MESH_AXES, devices)
 
 
@@ -275,15 +291,16 @@ def make_optimizer(cfg: TrainConfig) -> optax.GradientTransformation:
     }
 
     def of_group(group: Group) -> optax.GradientTransformation:
-        return optax.chain(
+        parts = optax.chain(
             optimizers[group.optimizer],
             optax.add_decayed_weights(group.decay * cfg.weight_decay),
             optax.scale_by_learning_rate(lambda step: group.rate * schedule(step)),
         )
+        return named(group.optimizer, parts)
 
     groups = {name: of_group(group) for name, group in GROUPS.items()}
     return optax.chain(
-        optax.clip_by_global_norm(cfg.grad_clip),
+        named("clip", optax.clip_by_global_norm(cfg.grad_clip)),
         optax.partition(groups, partial(jax.tree.map_with_path, group_of)),
     )
 
@@ -302,58 +319,6 @@ def scale_by_muon(momentum: float, dtype: str) -> optax.GradientTransformation:
         return jax.tree.map_with_path(orthogonal, updates), state
 
     return optax.GradientTransformation(trace.init, update)
-
-
-def orthogonal_updates(updates: Float[Array, "L *rest"], dtype: str) -> Float[Array, "L *rest"]:
-    """The updates of a weight in all layers, each made orthogonal as one matrix: D by all else.
-
-    Experts have a matrix each. Their entries have a root mean square of about 0.2, as AdamW's do,
-    so that both can share a learning rate and a decay (Moonlight, arXiv:2502.16982, section 2.2).
-
-    Layers are dealt out over the devices that have shards of them, one dimension of the weight
-    after another (all-to-alls), and computed whole, so that none is computed twice, except by
-    replicas. Experts stay where they are.
-    """
-    spec = jax.typeof(updates).sharding.spec
-    batch = 2 if spec[1] == "expert" else 1  # leading dimensions: layers, and experts
-    entries = [entry for entry in spec[batch:] if entry]  # a mesh axis each, or several
-    dealt = []  # the first so many entries divide layers, the others what they divide in the weight
-    for count in range(len(entries) + 1):
-        names = [entry if isinstance(entry, tuple) else (entry,) for entry in entries[:count]]
-        axes = sum(names, ())
-        rest = [None if entry in entries[:count] else entry for entry in spec[batch:]]
-        dealt.append(P(axes, *spec[1:batch], *rest))
-    mesh = jax.sharding.get_abstract_mesh().shape
-    layers, *shape = updates.shape
-    padding = -layers % math.prod(mesh[axis] for axis in axes)
-    x = jnp.pad(updates.astype(dtype), [(0, padding), *[(0, 0)] * len(shape)])
-    for sharding in dealt[1:]:
-        x = jax.reshard(x, sharding)
-    sizes = shape[batch - 1 :]
-    rows = sizes[0] if spec[batch] in ("data", FSDP) else math.prod(sizes[:-1])
-    by_layer = P(axes, *spec[1:batch], None, None)
-    matrices = jnp.reshape(x, (*x.shape[:batch], rows, -1), out_sharding=by_layer)
-    matrices = 0.2 * max(matrices.shape[-2:]) ** 0.5 * orthogonalize(matrices)
-    x = jnp.reshape(matrices, x.shape, out_sharding=dealt[-1])
-    for sharding in reversed(dealt[:-1]):
-        x = jax.reshard(x, sharding)
-    return x[:layers].astype(updates.dtype)
-
-
-def orthogonalize(x: Float[Array, "*batch M N"]) -> Float[Array, "*batch M N"]:
-    """Matrices with the same singular vectors, and all singular values between about 0.7 and 1.2.
-
-    Five Newton-Schulz iterations with the coefficients of Muon's author, which are tuned to lift
-    small singular values fast (kellerjordan.github.io/posts/muon).
-    """
-    if x.shape[-2] > x.shape[-1]:
-        return jnp.swapaxes(orthogonalize(jnp.swapaxes(x, -1, -2)), -1, -2)
-    norms = jnp.linalg.norm(x.astype(jnp.float32), axis=(-1, -2), keepdims=True)
-    x = (x / jnp.maximum(norms, 1e-7)).astype(x.dtype)
-    for _ in range(5):
-        gram = jnp.einsum("...mn,...kn->...mk", x, x)
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x
 
 
 class TrainState(eqx.Module):
@@ -399,26 +364,6 @@ def loss_sums_and_routing(
 Metrics = dict[str, Float[Array, ""]]
 
 
-def routing_metrics(routing: Routing, top_k: int) -> Metrics:
-    """How evenly and how completely a batch was routed, over all layers."""
-    load, experts = routing.load.astype(jnp.float32), routing.load.shape[1]
-    computed = jnp.maximum(jnp.sum(load, axis=1, keepdims=True), 1.0)
-    assigned = jnp.maximum(jnp.sum(routing.assigned), 1).astype(jnp.float32)
-    dropped = jnp.sum(routing.assigned) - jnp.sum(routing.load)  # integers: exact
-    share = load / computed
-    entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), axis=1)
-    return {
-        # Mean over layers; 1 is an even load.
-        "moe/load_entropy": jnp.mean(entropy) / math.log(experts) if experts > 1 else jnp.ones(()),
-        # Load of the busiest expert of any layer; 1 is an even share.
-        "moe/max_load": jnp.max(share) * experts,
-        # Share of (token, expert) pairs that no expert computed; anything but 0 is a bug.
-        "moe/drop_rate": dropped.astype(jnp.float32) / assigned,
-        # Mean over layers and tokens.
-        "moe/router_z": jnp.sum(routing.z) * top_k / assigned,
-    }
-
-
 def make_train_step(
     cfg: TrainConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
@@ -449,13 +394,14 @@ def make_train_step(
             parts = split_rows(batch, cfg.microbatches)
             (loss, grads), routings = jax.lax.scan(accumulate, zeros, parts)
             routing = jax.tree.map(lambda x: jnp.sum(x, axis=0), routings)
-        updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
-        model = optax.apply_updates(state.model, updates).balanced(routing.load)
+        with jax.named_scope("optimizer"):
+            norm = optax.tree.norm(grads)
+            updates, opt_state = optimizer.update(grads, state.optimizer, state.model)
+            model = optax.apply_updates(state.model, updates).balanced(routing.load)
         # A short average at first, so that the random start is soon forgotten: at step t, from 0,
         # the decay is (1 + t) / (10 + t) at most.
         decay = jnp.minimum(cfg.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(model, state.ema, 1 - decay) if state.ema else None
-        norm = optax.tree.norm(grads)
         metrics = {
             "train/loss": loss,
             "train/grad_norm": norm,
@@ -515,6 +461,7 @@ class Evaluator:
         self.token_bytes = jax.device_put(store.token_bytes(), P(None))
         self.sums = make_eval_step()
 
+    @partial(jax.profiler.annotate_function, name="run/evaluation")
     def __call__(self, state: TrainState) -> dict[str, float]:
         """`eval/loss` and `eval/bpb`, and what they are over: `eval/targets`, of which `eval/ends`
         are ends of documents, and `eval/bytes`.
@@ -543,6 +490,7 @@ def make_eval_step() -> Callable[[Transformer, Batch, Array], Array]:
     """(model, batch, bytes of each token id) -> sums of (nats, targets, bytes of the targets)."""
 
     @jax.jit
+    @jax.named_scope("evaluation")
     def sums(model: Transformer, batch: Batch, token_bytes: Array) -> Array:
         _, cross_entropy = loss_sums(model, batch, 0.0)
         sizes = token_bytes.at[batch.targets].get(out_sharding=P(BATCH, None))
@@ -648,29 +596,36 @@ def train(cfg: TrainConfig) -> TrainResult:
         tokens_per_step=cfg.batch_size * cfg.sequence_length,
         flops_per_token=cfg.model.flops_per_token(cfg.sequence_length),
     )
+    norms_of = make_norms(cfg, make_train_step, optimizer, split_rows)
+    watch = Watch(cfg.watch_every, norms_of, meter.skip)
     pending: tuple[int, Metrics, float] | None = None  # the step whose metrics are not read yet
     step, stopped = start, False
-    with log, StopSignal() as stop, last_good(checkpoints):
+    profile = Profile(cfg.run_dir, steps_of(cfg.profile, cfg.steps), start)
+    with log, StopSignal() as stop, last_good(checkpoints), profile:
         while step < cfg.steps and not stopped:
             load_start = time.perf_counter()
             batch = to_devices(next(batches), BATCH)
             loading_time = time.perf_counter() - load_start
-            state, metrics = train_step(state, batch)
             step += 1
+            norms = watch(step, state, batch)
+            with jax.profiler.StepTraceAnnotation("run/step", step_num=step):
+                state, metrics = train_step(state, batch)
             stopped = stop.now()
             if pending:  # read one step late: the device computes this step meanwhile
                 log.write(meter.row(*pending))
-            pending = (step, metrics, loading_time)
+            pending = (step, metrics | norms, loading_time)
 
             is_last = step == cfg.steps
             eval_due = is_last or (cfg.eval_every > 0 and step % cfg.eval_every == 0)
             save_due = is_last or step % cfg.checkpoint_every == 0 or stopped
-            if eval_due or save_due:
+            if eval_due or save_due or profile.due(step):
                 row, pending = meter.row(*pending), None
+                profile.end(step)
                 log.write(row | evaluate(state) if eval_due else row)
                 if save_due:
                     meta = {"config": identity, "data_position": batches.get_state()}
                     checkpoints.save(step, state, meta, before_commit=log.flush)
+                profile.begin(step)
                 meter.restart()
             checkpoints.poll()
         checkpoints.wait()

@@ -37,7 +37,7 @@ def test_config_fields_are_frozen():
         "model data run_dir resume branch_from seed steps batch_size sequence_length microbatches "
         "learning_rate schedule warmup_steps decay_fraction weight_decay beta1 beta2 "
         "muon_momentum grad_clip skip_above z_loss ema_decay eval_every eval_tokens "
-        "checkpoint_every keep_checkpoints mesh tensorboard wandb"
+        "checkpoint_every keep_checkpoints mesh context tensorboard wandb watch_every profile"
     ).split()
 
 
@@ -104,8 +104,9 @@ def test_bad_command_lines_end_with_2(capsys):
     [
         ([], "--data names no token store"),
         (["--data", "/nowhere/at/all"], "no token store here"),
-        (["--model.attention", "splash"], "splash runs on TPUs, not on cpu: use chunks"),
-        (["--data", "x", "--mesh", "3", "1", "1", "--batch-size", "6"], "takes 3 of the 8 devices"),
+        (["--model.attention", "splash"], "splash runs on a tpu, not on a cpu: use chunks"),
+        (["--model.attention", "cudnn"], "cudnn runs on a gpu, not on a cpu: use chunks"),
+        (["--data", "x", "--mesh", "3", "1", "1", "--batch-size", "6"], "take 3 of the 8 devices"),
     ],
 )
 def test_expected_failures_are_one_line(flags, message, capsys, tmp_path):
@@ -149,7 +150,7 @@ def test_the_plan_shows_the_rule_beside_what_is_set(capsys):
 
 def test_the_plan_allocates_nothing(capsys):
     before = len(jax.live_arrays())
-    assert launch.main(["--plan", "--preset", "1b", "--mesh", "2", "64", "4"]) == 0
+    assert launch.main(["--plan", "--preset", "1b", "--mesh", "1", "64", "4"]) == 0
     assert len(jax.live_arrays()) == before
     text = capsys.readouterr().out
     cfg = launch.parse(["--preset", "1b"]).train
@@ -180,10 +181,13 @@ def test_the_plan_as_json_is_the_plan(capsys):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ("--json", "--json is a form of --plan"),
-        ("--plan --json --topology v5e:4x4", "--json is a form of --plan"),
-        ("--topology v5e:4x4 --steps 3", "--topology is what --plan compiles for"),
-        ("--topology nonsense", "--topology is what --plan compiles for"),
+        ("--json", "--json is a part of --plan: add --plan"),
+        ("--topology v5e:4x4 --steps 3", "--topology is a part of --plan"),
+        ("--topology nonsense", "--topology is a part of --plan"),
+        ("--price 2", "--price is a part of --plan"),
+        ("--plan --price 2", "--price is that of a device of --topology"),
+        ("--plan --topology v5e:4x4 --price -2", "price=-2.0: must be dollars"),
+        ("--plan --topology v5e:4x4 --price nan", "price=nan: must be dollars"),
         ("--seed -1", "seed=-1: must be at least 0"),
         ("--model.n-layers 0", "n_layers=0: must be at least 1"),
         ("--microbatches 3", "is not a multiple of microbatches=3"),

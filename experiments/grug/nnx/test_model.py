@@ -133,10 +133,20 @@ def expected(mesh):
         return value_and_gradient()
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (1, 2, 4), (2, 2, 2)])
-def test_sharding_changes_nothing(mesh, shape, expected):
-    """Data parallel, FSDP, FSDP with tensor parallel, all three."""
-    with jax.set_mesh(mesh(*shape)):
+@pytest.mark.parametrize(
+    "shape, context",
+    [
+        ((8, 1, 1), 1),
+        ((1, 8, 1), 1),
+        ((1, 2, 4), 1),
+        ((2, 2, 2), 1),
+        ((1, 1, 1), 8),
+        ((1, 2, 2), 2),
+    ],
+)
+def test_sharding_changes_nothing(mesh, shape, context, expected):
+    """Data parallel, FSDP, FSDP with tensor parallel, all three; the same with split rows."""
+    with jax.set_mesh(mesh(*shape, context=context)):
         assert_same(expected, value_and_gradient())
 
 

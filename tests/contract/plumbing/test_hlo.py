@@ -176,11 +176,20 @@ frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
         assert counts.collectives["all-reduce between slices"] == 8 * 4
 
 
-@pytest.mark.parametrize("cost, flops, kernels", [("", 0, 6), (', "flops":"40"', 6 * 40, 0)])
-def test_a_kernel_whose_flops_nobody_tells_is_told(cost, flops, kernels):
+@pytest.mark.parametrize(
+    "kernel, flops, kernels",
+    [
+        ('"tpu_custom_call"', 0, 6),
+        ('"tpu_custom_call", "flops":"40"', 6 * 40, 0),
+        ('"mosaic_gpu_v2"', 0, 6),
+        ('"__cudnn$fmhaScaleBiasSoftmaxBackward"', 0, 6),
+        ('"__cudnn$convForward"', 0, 0),
+    ],
+)
+def test_a_kernel_whose_flops_nobody_tells_is_told(kernel, flops, kernels):
     text = f"""%body (t: f32[8]) -> f32[8] {{
   %x = f32[8]{{0}} parameter(0)
-  ROOT %y = f32[8]{{0}} custom-call(%x), custom_call_target="tpu_custom_call"{cost}
+  ROOT %y = f32[8]{{0}} custom-call(%x), custom_call_target={kernel}
 }}
 
 ENTRY %main (a: f32[8]) -> f32[8] {{
@@ -191,3 +200,29 @@ backend_config={{"known_trip_count":{{"n":"6"}}}}
 }}"""
     counts = count(text)
     assert (counts.matrix_flops, counts.kernels) == (flops, kernels)
+
+
+def test_a_caller_tells_the_flops_of_its_kernels():
+    """By the part of the kernel's name; its metadata has lines of its own."""
+    text = """ENTRY %main (a: f32[8]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  %x = f32[8]{0} custom-call(%a), custom_call_target="tpu_custom_call", frontend_attributes={\
+flops_fwd="300",flops_dkv="700",kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 512}"
+}}, metadata={op_name="jit(step)/a_fwd_b/pallas_call"}
+  %y = f32[8]{0} custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={\
+flops_fwd="300",flops_dkv="700"}, metadata={op_name="jit(step)/a_dkv_b/pallas_call"}
+  ROOT %z = f32[8]{0} custom-call(%y), custom_call_target="tpu_custom_call", \
+frontend_attributes={flops_fwd="300"}, metadata={op_name="jit(step)/another/pallas_call"}
+}"""
+    counts = count(text)
+    assert (counts.matrix_flops, counts.kernels) == (300 + 700, 1)
+
+
+@pytest.mark.parametrize("target", ["__cudnn$fmhaSoftmax", "mosaic_gpu_v2", "triton_kernel_call"])
+def test_kernels_on_gpus_are_told(target):
+    text = f"""ENTRY %main (a: f32[8]) -> f32[8] {{
+  %a = f32[8]{{0}} parameter(0)
+  ROOT %x = f32[8]{{0}} custom-call(%a), custom_call_target="{target}"
+}}"""
+    assert count(text).kernels == 1

@@ -75,3 +75,13 @@ def test_a_type_stays_what_it_is():
     segments = jax.ShapeDtypeStruct((ROWS, 64), jnp.int32)
     attend = jax.eval_shape(lambda *x: module.splash(*x, causal), *arrays, segments)
     assert (attend.shape, attend.dtype) == (shapes[0], jnp.bfloat16)
+
+
+def test_the_program_tells_its_flops():
+    """Of the blocks that are not skipped: with 1024 positions in blocks of 512, three of four."""
+    shapes = [(ROWS, 1024, n, WIDTH) for n in (HEADS, GROUPS, GROUPS)]
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
+    segments = jax.ShapeDtypeStruct((ROWS, 1024), jnp.int32)
+    text = jax.jit(lambda *x: module.splash(*x, causal)).lower(*arrays, segments).as_text()
+    product = 2 * ROWS * HEADS * 3 * 512 * 512 * WIDTH
+    assert f'flops_fwd = "{2 * product}"' in text and f'flops_dkv = "{5 * product}"' in text

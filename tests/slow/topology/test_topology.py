@@ -3,6 +3,7 @@
 GPUs are left out: their packages are 3.5 GB. `--plan --topology 8xh100` tries them by hand.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -63,6 +64,10 @@ def test_a_step_that_fits(tmp_path):
     # In bfloat16, a quarter of the weights on each device: gathered once forwards, once backwards.
     weights = 4 * number(text, "weights") / 2
     assert weights / 2 < number(text, "all-gather") < 2 * weights
+    # It takes some time to compute, less than the FLOPs of all would at a tenth of the peak.
+    compute = number(text, "compute", "least step time") / 1e3
+    assert compute == pytest.approx(number(text, "compiled", "FLOPs per step") / 197e12, rel=0.2)
+    assert re.search(r"(compute|memory|links) binds: at most [\d.]+% MFU", text)
     assert not list(tmp_path.iterdir())
 
 
@@ -74,10 +79,15 @@ def test_a_step_that_must_not_fit(python, tmp_path):
     assert line.startswith("base: does not fit on v5e:1x1: RESOURCE_EXHAUSTED")
     assert "15.75G" in line and "--microbatches" in line
     assert "FLOPs in total" in done.stdout
+    done = plan(python, tmp_path, "base", "--preset", "1b", "--topology", "v5e:1x1", "--json")
+    assert done.returncode == 1
+    values = json.loads(done.stdout)
+    assert values["parameters"] > 1e9 and values["compiled"]["step"] is None
+    assert values["compiled"]["fits"] is False and "15.75G" in values["compiled"]["error"]
 
 
 def test_slices_exchange_gradients_alone(python, tmp_path):
-    flags = "--topology 2xv6e:2x2 --mesh 2 -1 1 --model.n-layers 2".split()
+    flags = "--topology 2xv6e:2x2 --mesh 2 -1 1 --model.n-layers 2 --price 3".split()
     done = plan(python, tmp_path, "base", *flags)
     text = done.stdout
     assert done.returncode == 0, done.stderr
@@ -85,6 +95,10 @@ def test_slices_exchange_gradients_alone(python, tmp_path):
     between, gradients = number(text, "all-reduce between slices"), number(text, "gradients")
     assert gradients / 2 < between < 2 * gradients  # the shard that a device has of them
     assert number(text, "reduce-scatter") > 0 and number(text, "all-gather") > 0
+    # Over two slices, a ring sends each byte once: at 12.5 GB/s per chip.
+    network = number(text, "network", "least step time") / 1e3
+    assert network == pytest.approx(between * 2**20 / 12.5e9, rel=0.1)
+    assert "network binds" in text and "dollars at 3" in text
 
 
 @pytest.mark.parametrize(
@@ -103,10 +117,74 @@ def test_experts_exchange_tokens(python, tmp_path, topology, device, memory):
 @pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
 def test_splash_attention(python, tmp_path, topology):
     flags = "--model.attention splash --model.n-layers 2 --model.scan-unroll 1".split()
+    flags += "--sequence-length 1024 --json".split()
     done = plan(python, tmp_path, "base", "--topology", topology, *flags)
     assert done.returncode == 0, done.stderr
-    # Of each layer one forwards and one backwards.
-    assert "and those of 4 calls of kernels" in done.stdout
+    values = json.loads(done.stdout)
+    step, model = values["compiled"]["step"], values["config"]["model"]
+    # Of 2 x 2 blocks of 512 positions, one is skipped. On 2 rows, in each of 2 layers: two products
+    # forwards and five backwards.
+    heads, width = model["n_heads"], model["head_dim"]
+    kernels = 2 * 7 * (2 * 2 * heads * 3 * 512**2 * width)
+    outside = step["flops"] - kernels
+    assert step["uncounted_kernels"] == 0
+    without = 6 * 2 * heads * width * model["n_layers"] * 513 / 2 * 2 * 1024
+    assert outside == pytest.approx(step["model_flops"] - 2 * without, rel=0.1)
+
+
+def test_devices_that_share_rows(python, tmp_path):
+    """One row for four chips: each has a quarter of its work, but of attention the last has most.
+
+    The row is long, so that the optimizer's products are few beside the model's.
+    """
+    flags = "--model.n-layers 2 --model.scan-unroll 1 --sequence-length 16384".split()
+    flags += ["--batch-size", "1"]
+    done = plan(
+        *(python, tmp_path, "base", "--topology", "v5e:2x2", *flags, "--json"),
+        *("--mesh", "1", "1", "1", "--context", "4"),
+    )
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    step, model = values["compiled"]["step"], values["config"]["model"]
+    assert values["mesh"] == {"replica": 1, "data": 1, "context": 4, "model": 1}
+    assert model["attention"] == "splash" and step["uncounted_kernels"] == 0
+    heads, width, layers = model["n_heads"], model["head_dim"], model["n_layers"]
+    blocks = sum(range(25, 33))  # the last 8 of 32 blocks of 512 queries see all keys before them
+    kernels = layers * 7 * (2 * heads * blocks * 512**2 * width)
+    without = 6 * 2 * heads * width * layers * 16385 / 2 * 4096  # scores, as the model counts them
+    assert step["flops"] - kernels == pytest.approx(step["model_flops"] - without, rel=0.1)
+    # Keys and values in bfloat16, gathered forwards and again backwards, of each layer.
+    whole = layers * 2 * 16384 * model["n_kv_heads"] * width * 2
+    assert whole < step["collectives"]["all-gather"] < 3 * whole
+
+
+TRAFFIC = """
+import jax, jax.numpy as jnp
+from experiments.grug.base.planning import topology, traffic
+topology.leave_hardware_alone(["--topology"])
+device = topology.Topology.named("v5e:1x1").devices[0]
+where = jax.sharding.SingleDeviceSharding(device)
+shapes = [(8192, 2048), (2048, 16384), (16384, 2048)]
+arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=where) for shape in shapes]
+
+def loss(x, up, down):
+    hidden = jnp.square(jax.nn.relu(x @ up))
+    return jnp.mean(jnp.square((x + hidden @ down).astype(jnp.float32)))
+
+program = jax.jit(jax.grad(loss, argnums=(1, 2))).lower(*arrays).compile()
+print(program.cost_analysis()["bytes accessed"], traffic.memory_traffic(program.as_text()))
+"""
+
+
+def test_the_traffic_is_near_the_compilers_where_there_is_no_loop(python, tmp_path):
+    """The compiler counts more: what stays in VMEM, and twice what a fusion uses twice."""
+    done = start(python, "-P", "-c", TRAFFIC, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    theirs, ours = map(float, done.stdout.split()[-2:])
+    assert 0.7 * theirs < ours < theirs
+    # At least: what goes in and comes out, and twice the hidden layer and its gradient.
+    arrays = 8192 * 2048 + 2 * 2 * 2048 * 16384
+    assert ours > 2 * (arrays + 4 * 8192 * 16384)
 
 
 PROGRAM = """

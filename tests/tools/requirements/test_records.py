@@ -47,7 +47,7 @@ def test_flags_give_the_recorded_settings_again(preset, changed):
     most = (
         len(words)
         - (2 if preset == "tiny" else 0)
-        + len("--model.compute-dtype x --run-dir x".split())
+        + len("--model.attention x --model.compute-dtype x --run-dir x".split())
     )
     assert len(given) <= most
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from statistics import fmean
 
 import pytest
@@ -87,6 +88,21 @@ def test_the_same_run_gives_the_same_bytes(workspace, tmp_path_factory):
     run.rename(elsewhere)
     record([elsewhere], workspace.root)
     assert (workspace.root / path).read_bytes() == first
+
+
+def test_norms_of_layers_are_not_recorded(workspace):
+    """They would be most of a summary."""
+    lines = rows(100)
+    run = workspace.write_run("base-1", lines)
+    path, *_ = record([run], workspace.root)
+    plain = (workspace.root / path).read_bytes()
+    for line in lines[9::10]:
+        for layer in range(40):
+            for kind in ("gradient", "weight", "update", "activation"):
+                line[f"watch/{kind}/layer_{layer:02d}"] = 1.0 + layer
+    shutil.rmtree(run)
+    record([workspace.write_run("base-1", lines)], workspace.root, replace=True)
+    assert (workspace.root / path).read_bytes() == plain
 
 
 def test_a_last_line_cut_short_is_left_out(workspace):

@@ -91,8 +91,9 @@ async def set_up_contract(
     directory = field_set.suite.value or grug.contract
     tests = await Get(Paths, PathGlobs([f"{directory}/test_*.py"]))
     suite = Address(directory)
-    # Pants adds up the timeouts of the files in one process.
-    total = field_set.timeout.value or test_subsystem.timeout_default
+    # A whole suite runs in one process, for which Pants adds up the files' timeouts.
+    longest = test_subsystem.timeout_maximum or test_subsystem.timeout_default
+    total = field_set.timeout.value or longest
     per_file = math.ceil(total / max(1, len(tests.files))) if total else None
     elements = tuple(
         PythonTestFieldSet(

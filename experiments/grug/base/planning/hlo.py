@@ -7,8 +7,11 @@ import collections
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
+
+from .wire import Wire, is_alone, sent
 
 COLLECTIVES = (
     "all-gather",
@@ -20,10 +23,12 @@ COLLECTIVES = (
     "reduce-scatter",
 )
 COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) .*\{$")
-INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\(([^)]*)\)?(.*)")
+INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\(([^)]*)\)?(.*)")
 SHAPE = re.compile(r"\b([a-z]+[\da-z]*)\[([\d,]*)\]")
-ALONE = re.compile(r"replica_groups=(\{\{\d+\}|\[\d+,1\]<=)")  # groups of one device
-GROUPS = re.compile(r"replica_groups=mesh\[([^]]*)\] \{([^}]*)\}")  # (axes' sizes, axes of a group)
+# Beginnings of the targets of custom calls that run a kernel: Pallas on a TPU, Pallas and Triton on
+# a GPU, and cuDNN's attention.
+KERNELS = ("tpu_custom_call", "mosaic_gpu", "__gpu$xla.gpu.triton", "triton_kernel", "__cudnn$fmha")
+CONTINUED = re.compile(r'\n(?="|\}\})')
 CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
 
 
@@ -36,6 +41,8 @@ class Instruction:
     inside: str
     """The text in its parentheses: the operands, or a constant's value."""
     attributes: str
+    is_root: bool = False
+    """Whether its value is that of its computation."""
 
     @property
     def operands(self) -> list[str]:
@@ -62,19 +69,26 @@ class Counts:
     )
     """Bytes by kind: a device's input or output, whichever is larger. A kind `... between slices`
     crosses the network from one TPU slice to another."""
+    wire: Wire = dataclasses.field(default_factory=Wire)
+    """Bytes that a device sends for these, by the usual ring algorithms."""
     endless: int = 0
     """Loops of unknown length."""
     kernels: int = 0
     """Calls of kernels whose FLOPs the compiler does not tell, so that they are not counted."""
 
 
-def count(text: str, turns_of_endless: int = 1) -> Counts:
+def count(text: str, turns_of_endless: int = 1, nodes: Sequence[int] = ()) -> Counts:
     """Counts a module given as `compiled.as_text()`; every branch of a conditional counts.
 
-    A loop of unknown length counts as `turns_of_endless` turns.
+    Args:
+        text: the module.
+        turns_of_endless: turns that a loop of unknown length counts as.
+        nodes: the TPU slice or the GPUs' node that each device is in; by default one for all.
     """
     computations, entry = parse(text)
     counts = Counts()
+    header = re.search(r"num_partitions=(\d+)", text.partition("\n")[0])
+    nodes = nodes or [0] * int(header[1] if header else 1)
 
     def walk(name: str, times: int, chains: set[str] | None = None) -> None:
         """Counts a computation that runs `times` times.
@@ -90,13 +104,12 @@ def count(text: str, turns_of_endless: int = 1) -> Counts:
             chain = "".join(re.findall(r'\bch(?:annel|ain)_id="?\d+', item.attributes))
             if kind and (chains is None or chain not in chains):
                 counts.collectives[kind] += times * size
+                counts.wire += sent(kind, size, item.attributes, nodes) * times
                 if chains is not None:
                     chains.add(chain)
-            turns = 1
-            if item.opcode == "while":
-                length = loop_length(item, computations)
-                turns = turns_of_endless if length is None else length
-                counts.endless += length is None
+            length = loop_length(item, computations)
+            turns = turns_of_endless if length is None else length
+            counts.endless += length is None
             for called in callees(item):
                 walk(called, times * turns, chains_inside if item.opcode == "fusion" else None)
 
@@ -107,9 +120,10 @@ def count(text: str, turns_of_endless: int = 1) -> Counts:
 def parse(text: str) -> tuple[dict[str, Computation], str]:
     """The computations of a module by name, and the name of its entry computation."""
     computations, entry, computation = {}, "", {}
-    for line in text.splitlines():
+    # A kernel's metadata has lines of its own, in the middle of the instruction that calls it.
+    for line in CONTINUED.sub(" ", text).splitlines():
         if match := INSTRUCTION.match(line):
-            computation[match[1]] = Instruction(*match.groups()[1:])
+            computation[match[2]] = Instruction(*match.groups()[2:], is_root=bool(match[1]))
         elif match := COMPUTATION.match(line):
             computation = computations[match[2]] = {}
             entry = match[2] if match[1] else entry
@@ -126,7 +140,12 @@ def callees(item: Instruction) -> list[str]:
 
 
 def loop_length(loop: Instruction, computations: dict[str, Computation]) -> int | None:
-    """Turns of a loop: as the compiler noted them, or the limit of its counter; None if unknown."""
+    """Turns of a loop: as the compiler noted them, or the limit of its counter; None if unknown.
+
+    Anything else runs what it calls once.
+    """
+    if loop.opcode != "while":
+        return 1
     if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
         return int(noted[1])
     condition = re.search(r"condition=%?([\w.-]+)", loop.attributes)
@@ -135,18 +154,10 @@ def loop_length(loop: Instruction, computations: dict[str, Computation]) -> int 
     return constants[0] if len(constants) == 1 else None
 
 
-def is_alone(item: Instruction) -> bool:
-    """Whether each group of a collective is one device, so that it moves nothing."""
-    if not (match := GROUPS.search(item.attributes)):
-        return bool(ALONE.search(item.attributes))
-    sizes = dict(re.findall(r"'([^']+)'=(\d+)", match[1]))
-    return all(sizes[axis] == "1" for axis in re.findall(r"'([^']+)'", match[2]))
-
-
 def collective(item: Instruction, computation: Computation, name: str) -> tuple[str, float]:
     """Kind and bytes of a collective, ("", 0) for anything else."""
     kind = item.opcode.removesuffix("-start")
-    if kind in COLLECTIVES and not is_alone(item):
+    if kind in COLLECTIVES and not is_alone(item.attributes):
         operand_bytes = sum(size_of(computation[operand].shape) for operand in item.operands)
         if kind == "all-gather":
             is_start = item.opcode != kind  # its result holds the operands too
@@ -183,8 +194,8 @@ def matrix_flops(item: Instruction, computation: Computation) -> float:
         return convolution_flops(item, computation)
     contracted = item.sizes("lhs_contracting_dims")
     if item.opcode == "custom-call":
-        if estimate := item.sizes("flops"):  # a TPU kernel's own, such as that of ragged_dot
-            return estimate[0]
+        if estimate := told_flops(item):
+            return estimate
         contracted = item.sizes("lhs_contracting_dimensions") if "gemm" in item.attributes else []
     elif item.opcode != "dot":
         return 0
@@ -194,9 +205,24 @@ def matrix_flops(item: Instruction, computation: Computation) -> float:
     return 2.0 * math.prod(extents(item.shape)) * math.prod(lhs[i] for i in contracted)
 
 
+def told_flops(item: Instruction) -> float:
+    """FLOPs that a kernel's caller or author tells, else 0.
+
+    An author does by a cost estimate, as of ragged_dot. A caller does by the frontend attribute
+    flops_PART, which holds for those of its kernels that have _PART_ in their name.
+    """
+    if estimate := item.sizes("flops"):
+        return float(estimate[0])
+    name = re.search(r'op_name="([^"]*)"', item.attributes)
+    for part, flops in re.findall(r'\bflops_(\w+)="(\d+)"', item.attributes):
+        if name and f"_{part}_" in name[1]:
+            return float(flops)
+    return 0.0
+
+
 def is_opaque(item: Instruction) -> bool:
-    """Whether it is a TPU kernel of the program's own, without an estimate of its FLOPs."""
-    return '"tpu_custom_call"' in item.attributes and not item.sizes("flops")
+    """Whether it is a kernel whose FLOPs nobody tells."""
+    return any(f'"{name}' in item.attributes for name in KERNELS) and not told_flops(item)
 
 
 def convolution_flops(item: Instruction, computation: Computation) -> float:

@@ -1,6 +1,8 @@
 """A run's sizes, FLOPs, memory and shardings, from shapes alone: `--plan`."""
 
+import collections
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -10,29 +12,85 @@ import jax
 
 from ..model import BATCH, MESH_AXES
 from ..plumbing.branch import branch_point
-from ..train import TrainConfig, TrainState, group_of, make_optimizer, mesh_shape
+from ..plumbing.record import VARIANT
+from ..train import (
+    TrainConfig,
+    TrainError,
+    TrainState,
+    group_of,
+    make_optimizer,
+    mesh_shape,
+)
+from .compiled import Compiled, compiled, verdict
 from .rule import Rule, rule
-from .topology import Samplers, Topology, compiled, verdict
+from .topology import Samplers, Topology
+
+PLAN_SCHEMA = 1
 
 
-def plan(cfg: TrainConfig, topology: str, make_sampler: Samplers) -> Iterator[str]:
+def plan(
+    cfg: TrainConfig,
+    topology: str,
+    make_sampler: Samplers,
+    price: float = 0.0,
+    *,
+    as_json: bool = False,
+) -> Iterator[str]:
     """Text, in parts: the estimate for this machine; with a topology, also what it compiles to.
 
     Args:
         cfg: the run.
         topology: the hardware, as in `v5e:4x4`; empty for none.
         make_sampler: launch.make_sampler.
+        price: dollars per device and hour; 0 if it is not known.
+        as_json: the same as one JSON object, in one part.
 
     Raises:
         ValueError: there is no such topology, or nothing is installed that compiles for it.
-        TrainError: a program of the run does not fit on it.
+        TrainError: a program of the run does not fit on it; the text or JSON says so, too.
     """
-    if not topology:
-        yield estimate(cfg).text()
+    hardware = Topology.named(topology) if topology else None
+    guess, found = estimate(cfg, hardware), None
+    if hardware:
+        found = Compiled(len(hardware.devices), hardware.devices[0].device_kind, hardware.memory)
+    lines = compiled(cfg, hardware, make_sampler, found, price) if hardware and found else iter(())
+    if not as_json:
+        yield guess.text()
+        yield from lines
         return
-    hardware = Topology.named(topology)
-    yield estimate(cfg, hardware).text()
-    yield from compiled(cfg, hardware, make_sampler)
+    failure = None
+    try:
+        collections.deque(lines, maxlen=0)
+    except TrainError as error:
+        failure = error
+    yield encoded(cfg, topology, guess, found)
+    if failure:
+        raise failure
+
+
+def encoded(cfg: TrainConfig, topology: str, guess: "Estimate", found: Compiled | None) -> str:
+    """The plan as one JSON object: the estimate's fields, what ran, and `compiled`."""
+    places = {name for name, role in cfg.roles().items() if role == "place"}
+    content = {
+        **dataclasses.asdict(guess),
+        "schema_version": PLAN_SCHEMA,
+        "variant": VARIANT,
+        "config": {k: v for k, v in dataclasses.asdict(cfg).items() if k not in places},
+        "topology": topology or None,
+        "compiled": found.asdict() if found else None,
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def check_flags(is_plan: bool, as_json: bool, topology: str, price: float) -> None:
+    """Raises ValueError for flags of --plan that no plan can have."""
+    for name, given in (("--json", as_json), ("--topology", topology), ("--price", price)):
+        if given and not is_plan:
+            raise ValueError(f"{name} is a part of --plan: add --plan, or remove it")
+    if price and not topology:
+        raise ValueError("--price is that of a device of --topology: add --topology, or remove it")
+    if not 0 <= price < math.inf:
+        raise ValueError(f"price={price}: must be dollars per device and hour, at least 0")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,16 +20,17 @@ from ..model import BATCH
 from ..plumbing.data import Batch
 from ..plumbing.packing import DTYPES
 from ..plumbing.record import VARIANT
+from ..plumbing.watch import make_norms
 from ..train import (
     TrainConfig,
-    TrainError,
     TrainState,
     make_eval_step,
     make_mesh,
     make_optimizer,
     make_train_step,
+    split_rows,
 )
-from .hlo import count
+from .roofline import CHIPS, Chip
 
 GIB = 2**30
 FORMS = "[SLICESx]TPU:SHAPE (v5e:4x4, 2xv6e:4x4) or [NODESx]GPUSxGPU (8xh100, 2x8xh100)"
@@ -56,9 +57,9 @@ AMPERE = {
     "shared_memory_per_block_optin": 163 * 1024,
 }
 GPUS = {
-    "a100": AMPERE | {"device_memory_size": 85_100_068_864, "memory_bandwidth": 2039 * 10**9},
-    "h100": HOPPER | {"device_memory_size": 84_942_979_072, "memory_bandwidth": 3352 * 10**9},
-    "h200": HOPPER | {"device_memory_size": 151_397_597_184, "memory_bandwidth": 4800 * 10**9},
+    "a100": AMPERE | {"device_memory_size": 85_100_068_864},
+    "h100": HOPPER | {"device_memory_size": 84_942_979_072},
+    "h200": HOPPER | {"device_memory_size": 151_397_597_184},
 }
 
 
@@ -74,6 +75,8 @@ class Topology:
     devices: Sequence[Any]
     memory: float
     """Bytes per device that a program may use."""
+    chip: Chip | None = None
+    """Peaks of a device, where they are published."""
 
     @staticmethod
     def named(name: str) -> "Topology":
@@ -81,11 +84,17 @@ class Topology:
         tpu = re.fullmatch(r"(?:([1-9]\d*)x)?(v\w+):([1-9]\d*(?:x[1-9]\d*)*)", name)
         gpu = re.fullmatch(r"(?:([1-9]\d*)x)?([1-9]\d*)x([a-z]\w*)", name)
         if tpu and tpu[2] in TPUS and tpu[3].count("x") + 1 == TPUS[tpu[2]][0]:
-            return Topology(name, *tpu_devices(int(tpu[1] or 1), tpu[2], tpu[3]))
+            return Topology(name, *tpu_devices(int(tpu[1] or 1), tpu[2], tpu[3]), CHIPS[tpu[2]])
         if gpu and gpu[3] in GPUS:
-            return Topology(name, *gpu_devices(int(gpu[1] or 1), int(gpu[2]), gpu[3]))
+            devices, memory = gpu_devices(int(gpu[1] or 1), int(gpu[2]), gpu[3])
+            return Topology(name, devices, memory, CHIPS[gpu[3]])
         kinds = f"TPU is one of {', '.join(TPUS)} (v4 and v5p have three sides), GPU of"
         raise ValueError(f"topology {name!r}: write {FORMS}; {kinds} {', '.join(GPUS)}")
+
+    def nodes(self, mesh: jax.sharding.Mesh) -> list[int]:
+        """The TPU slice or the GPUs' node of each device, in the order of a program's devices."""
+        name = "slice_index" if platform_of(self.name) == "tpu" else "process_index"
+        return [getattr(device, name, 0) for device in mesh.devices.flat]
 
 
 def platform_of(name: str) -> Literal["tpu", "gpu"]:
@@ -112,7 +121,7 @@ def tpu_devices(slices: int, kind: str, shape: str) -> tuple[Sequence[Any], floa
 def gpu_devices(nodes: int, each: int, kind: str) -> tuple[Sequence[Any], float]:
     """The GPUs of all nodes, and the bytes per GPU that JAX reserves."""
     need(f"{each}x{kind}", "gpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
-    facts = dict(GPUS[kind])
+    facts = GPUS[kind] | {"memory_bandwidth": int(CHIPS[kind].memory)}
     share = float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75"))
     device = "\n".join(f"  {k}: {v}" for k, v in facts.items() if k != "major")
     config = f"""gpu_device_info {{
@@ -168,6 +177,9 @@ def compile_programs(
         init = jax.jit(lambda: TrainState.init(cfg, optimizer))
         state = jax.eval_shape(init)
         yield "step", step.lower(state, batch(cfg.batch_size)).compile()
+        if cfg.watch_every:
+            norms: Any = make_norms(cfg, make_train_step, optimizer, split_rows)
+            yield "watch", norms.lower(state, batch(cfg.batch_size)).compile()
         part = batch(cfg.batch_size // cfg.microbatches)
         yield "evaluation", evaluation.lower(state.model, part, lengths).compile()
         sampler, shape = make_sampler(cfg)
@@ -176,88 +188,6 @@ def compile_programs(
         lowered: Any = jax.jit(sampler).lower(state.model, tokens, length)
         yield "sample", lowered.compile()
         yield "initialization", init.lower().compile()
-
-
-def compiled(cfg: TrainConfig, topology: Topology, make_sampler: Samplers) -> Iterator[str]:
-    """The memory of each compiled program, and the step's FLOPs and traffic, line by line.
-
-    Raises:
-        TrainError: one does not fit; with the compiler's own message if the compiler gave up.
-    """
-    remedy = "more --microbatches or --model.remat-layers take less memory, as do more devices"
-    devices = topology.devices
-    yield f"compiling for {len(devices)} x {devices[0].device_kind}, {topology.name} ..."
-    peaks: dict[str, float] = {}
-    state = 0
-    try:
-        for name, program in compile_programs(cfg, devices, make_sampler):
-            memory: Any = program.memory_analysis()
-            peaks[name] = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
-            if name == "step":
-                yield from memory_of_step(memory)
-                yield from work(cfg, program, len(devices))
-                yield "peak memory per device of each program"
-                state = memory.alias_size_in_bytes  # what the step updates in place
-            elif name != "initialization":
-                peaks[name] += max(0, state - memory.argument_size_in_bytes)
-            yield f"  {name:<24} {peaks[name] / 2**20:>12,.1f} MiB"
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        message = " ".join(str(error).split())
-        raise TrainError(f"does not fit on {topology.name}: {message} ({remedy})") from error
-    largest = max(peaks, key=peaks.__getitem__)
-    peak, limit = peaks[largest] / GIB, topology.memory / GIB
-    yield f"  the largest is the {largest}, of {limit:.2f} GiB: {verdict(peak <= limit)}"
-    if peak > limit:
-        excess = f"{peak:.1f} GiB at the peak of the {largest} exceed {limit:.1f} GiB"
-        raise TrainError(f"does not fit on {topology.name}: {excess} ({remedy})")
-
-
-def verdict(fits: bool) -> str:
-    """How a plan says whether a run fits."""
-    return "fits" if fits else "DOES NOT FIT"
-
-
-def memory_of_step(memory: Any) -> Iterator[str]:
-    """The parts of the step's memory, line by line."""
-    yield "memory per device, of the compiled step"
-    for name in ("argument", "output", "alias", "temp", "generated_code"):
-        size = getattr(memory, f"{name}_size_in_bytes")
-        yield f"  {MEMORY[name]:<24} {size / 2**20:>12,.1f} MiB"
-
-
-MEMORY = {
-    "argument": "arguments",
-    "output": "outputs",
-    "alias": "  in place of arguments",
-    "temp": "temporaries",
-    "generated_code": "generated code",
-}
-
-
-def work(cfg: TrainConfig, program: jax.stages.Compiled, devices: int) -> Iterator[str]:
-    """FLOPs and traffic of one compiled step, per device, line by line."""
-    text = program.as_text() or ""
-    counts = count(text, turns_of_endless=0)
-    tokens = cfg.batch_size * cfg.sequence_length
-    model = cfg.model.flops_per_token(cfg.sequence_length) * tokens / devices
-    yield "FLOPs per step and device"
-    yield f"  {'of the model':<24} {model:>12.4g}"
-    ratio = f"{counts.matrix_flops / model:.2f} x the model's"
-    yield f"  {'compiled':<24} {counts.matrix_flops:>12.4g}     {ratio}, matrix products alone"
-    if counts.kernels:
-        yield f"  and those of {counts.kernels} calls of kernels, which the compiler does not tell"
-    yield "collectives per step and device"
-    for kind, size in sorted(counts.collectives.items()):
-        yield f"  {kind:<24} {size / 2**20:>12,.1f} MiB"
-    if not counts.collectives:
-        yield "  none"
-    if counts.endless:
-        yield f"one turn of each of {counts.endless} loops of unknown length would add"
-        for kind, size in sorted(count(text).collectives.items()):
-            if more := size - counts.collectives.get(kind, 0):
-                yield f"  {kind:<24} {more / 2**20:>12,.1f} MiB"
 
 
 def leave_hardware_alone(argv: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ that split the rows of a batch.
 import bisect
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import grain
@@ -179,6 +180,7 @@ class Batches:
     def __iter__(self) -> "Batches":
         return self
 
+    @partial(jax.profiler.annotate_function, name="run/loading")
     def __next__(self) -> Batch:
         return next(self._iterator)
 
@@ -237,6 +239,7 @@ def every_row(rows: PackedRows, batch_size: int, axes: tuple[str, ...]) -> Any:
     return starts.map(lambda start: rows.batch(start + own)).to_iter_dataset(AHEAD)
 
 
+@partial(jax.profiler.annotate_function, name="run/loading")
 def to_devices(batch: Batch, axes: tuple[str, ...]) -> Batch:
     """This process's rows as global arrays, split over `axes` of the current mesh."""
     sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), P(axes, None))

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ class Checkpoints:
         step = from_first(newest)
         return None if step < 0 else step
 
+    @partial(jax.profiler.annotate_function, name="run/saving")
     def save(
         self,
         step: int,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ class StepMeter:
         """Starts timing anew, so that an evaluation or a save does not count as step time."""
         self.last = time.perf_counter()
 
+    def skip(self, seconds: float) -> None:
+        """Leaves the last seconds out of the step's time."""
+        self.last += seconds
+
+    @partial(jax.profiler.annotate_function, name="run/waiting")
     def row(self, step: int, metrics: Mapping[str, Any], loading_time: float) -> dict[str, float]:
         """Waits for the step's metrics and returns them with throughput; times are in seconds.
 
@@ -235,6 +241,7 @@ class RunLog:
         opening["progress"] = progress.open
         self._listeners = [Listener(name, opened) for name, opened in opening.items()]
 
+    @partial(jax.profiler.annotate_function, name="run/logging")
     def write(self, row: dict[str, float]) -> None:
         """Adds the row of one step, `row["step"]`.
 

@@ -52,9 +52,14 @@ PEAK_FLOPS = {
 
 def peak_flops() -> float | None:
     """Peak FLOP/s of all devices together; None where no data sheet states it (a CPU)."""
-    kind = jax.devices()[0].device_kind
-    peaks = [peak for prefix, peak in PEAK_FLOPS.items() if kind.startswith(prefix)]
-    return peaks[0] * jax.device_count() if peaks else None
+    peak = peak_flops_of(jax.devices()[0].device_kind)
+    return peak * jax.device_count() if peak else None
+
+
+def peak_flops_of(kind: str) -> float | None:
+    """Peak FLOP/s of one device of a kind, as JAX names it; None where no data sheet states it."""
+    peaks = (peak for prefix, peak in PEAK_FLOPS.items() if kind.startswith(prefix))
+    return next(peaks, None)
 
 
 def code_state(sources: Sources) -> dict[str, Any]:
