@@ -3,31 +3,17 @@
 cuDNN itself needs a GPU. Both take the same arguments of jax.nn.dot_product_attention.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.contract.attention import HEADS, attended, causal, one_of_the_future, plain, window
 from tests.contract.harness import under_test
 
 module, kernels = under_test().cudnn, under_test().kernels
-ROWS, HEADS, GROUPS, WIDTH, LENGTH = 2, 4, 2, 8, 200
-Sees = Callable[[Any, Any], Any]
-
-
-def causal(query: Any, key: Any) -> Any:
-    return query >= key
-
-
-def window(query: Any, key: Any) -> Any:
-    return (query >= key) & (query - key < 20)
-
-
-def one_of_the_future(query: Any, key: Any) -> Any:
-    return (query >= key) | ((query == 7) & (key == 9))
+LENGTH = 200
 
 
 def late(query: Any, key: Any) -> Any:
@@ -39,39 +25,16 @@ def on_cpu(monkeypatch):
     monkeypatch.setattr(module, "IMPLEMENTATION", "xla")
 
 
-def plain(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, sees: Sees) -> jax.Array:
-    """Softmax over the seen keys, written out; query heads share keys and values in order."""
-    at, shared = jnp.arange(q.shape[1]), q.shape[2] // k.shape[2]
-    mask = (segments[:, :, None] == segments[:, None]) & sees(at[:, None], at[None])[None]
-    k, v = (jnp.repeat(x, shared, axis=2) for x in (k, v))
-    scores = jnp.einsum("bqnh,bknh->bnqk", q, k) / np.sqrt(q.shape[3]).astype(np.float32)
-    scores = jnp.where(mask[:, None], scores, -jnp.inf)
-    return jnp.einsum("bnqk,bknh->bqnh", jax.nn.softmax(scores), v)
-
-
-def attended(attend: Callable[..., jax.Array], sees: Sees) -> list[np.ndarray]:
-    """Rows of several documents, and the gradients of their queries, keys and values."""
-    keys = jax.random.split(jax.random.PRNGKey(0), 4)
-    q, k, v, direction = (
-        jax.random.normal(key, (ROWS, LENGTH, n, WIDTH))
-        for key, n in zip(keys, (HEADS, GROUPS, GROUPS, HEADS), strict=True)
-    )
-    begins = np.random.default_rng(0).random((ROWS, LENGTH)) < 0.02
-    segments = jnp.asarray(1 + np.cumsum(begins, axis=1, dtype=np.int32))
-    y, pull_back = jax.vjp(lambda q, k, v: attend(q, k, v, segments, sees), q, k, v)
-    return [np.asarray(x) for x in (y, *pull_back(direction))]
-
-
 @pytest.mark.parametrize("sees", [causal, window, one_of_the_future])
 def test_it_asks_for_plain_attention(sees, on_cpu):
-    ours, expected = attended(module.cudnn, sees), attended(plain, sees)
+    ours, expected = (attended(f, LENGTH, sees) for f in (module.cudnn, plain))
     for a, b in zip(ours, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6)
 
 
 @pytest.mark.parametrize("sees", [window, one_of_the_future])
 def test_the_comparison_sees_another_mask(sees, on_cpu):
-    ours, expected = attended(module.cudnn, sees), attended(plain, causal)
+    ours, expected = attended(module.cudnn, LENGTH, sees), attended(plain, LENGTH, causal)
     assert np.abs(ours[0] - expected[0]).max() > 1e-3
 
 
@@ -90,9 +53,9 @@ def test_what_is_above_the_diagonal_is_left_out_where_nothing_sees_it(sees, expe
     ],
 )
 def test_what_it_cannot_do_is_one_line(dtype, width, length, message):
-    q = jnp.zeros((ROWS, length, HEADS, width), dtype)
+    q = jnp.zeros((2, length, HEADS, width), dtype)
     with pytest.raises(ValueError, match="^model.attention=cudnn .*, or use chunks$") as error:
-        module.cudnn(q, q, q, jnp.ones((ROWS, length), jnp.int32), causal)
+        module.cudnn(q, q, q, jnp.ones((2, length), jnp.int32), causal)
     assert message in str(error.value)
 
 

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from tests.contract.attention import (
+    GROUPS,
+    HEADS,
+    WIDTH,
+    attended,
+    causal,
+    plain,
+    random_rows,
+    window,
+)
 from tests.contract.harness import make_mesh, under_test
 
 variant = under_test()
 kernels = variant.kernels
-ROWS, LENGTH, HEADS, GROUPS, WIDTH = 2, 512, 4, 2, 8
-
-
-def causal(query: Any, key: Any) -> Any:
-    return query >= key
-
-
-def window(query: Any, key: Any) -> Any:
-    return (query >= key) & (query - key < 200)
+LENGTH = 512
 
 
 @pytest.fixture(autouse=True)
@@ -30,19 +32,14 @@ def anywhere(monkeypatch):
     monkeypatch.setattr(variant.cudnn, "IMPLEMENTATION", "xla")
 
 
-def attended(attend: Callable[..., jax.Array], context: int) -> list[np.ndarray]:
-    """Rows of several documents, and the gradients of their queries, keys and values."""
-    keys = jax.random.split(jax.random.PRNGKey(0), 4)
-    begins = np.random.default_rng(0).random((ROWS, LENGTH)) < 0.01
-    segments = 1 + np.cumsum(begins, axis=1, dtype=np.int32)
+def attended_in_parts(attend: Callable[..., jax.Array], context: int) -> list[np.ndarray]:
+    """As `attended`, with each row's positions split over devices."""
+    arrays, segments = random_rows(LENGTH)
     half = LENGTH // 2
     assert (segments[:, half - 1] == segments[:, half]).all()  # documents cross from part to part
     heads = P(None, "context", None, None)
     with jax.set_mesh(make_mesh(variant, context=context)):
-        q, k, v, direction = (
-            jax.device_put(jax.random.normal(key, (ROWS, LENGTH, n, WIDTH)), heads)
-            for key, n in zip(keys, (HEADS, GROUPS, GROUPS, HEADS), strict=True)
-        )
+        *qkv, direction = (jax.device_put(x, heads) for x in arrays)
         local = kernels.to_whole_rows(attend, "context")
         mapped = jax.shard_map(local, out_specs=heads, check_vma=False)
         whole = jax.device_put(segments, P(None, None))
@@ -52,7 +49,7 @@ def attended(attend: Callable[..., jax.Array], context: int) -> list[np.ndarray]
             y, pull_back = jax.vjp(lambda *qkv: mapped(*qkv, whole), *qkv)
             return y, *pull_back(direction)
 
-        return [np.asarray(x) for x in run(q, k, v)]
+        return [np.asarray(x) for x in run(*qkv)]
 
 
 @pytest.mark.parametrize("sees", [causal, window])
@@ -62,14 +59,14 @@ def test_parts_of_rows_are_whole_rows(name, sees, context):
     def attend(*arrays: Any, **part: Any) -> jax.Array:
         return kernels.KERNELS[name](*arrays, sees=sees, **part)
 
-    expected = attended(attend, 1)
-    for a, b in zip(attended(attend, context), expected, strict=True):
+    expected = attended(plain, LENGTH, sees)
+    for a, b in zip(attended_in_parts(attend, context), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=5e-6)
 
     def first_part(*arrays: Any, part: Any = 0) -> jax.Array:
         return attend(*arrays, part=0 * part)
 
-    assert np.abs(attended(first_part, context)[0] - expected[0]).max() > 1e-3
+    assert np.abs(attended_in_parts(first_part, context)[0] - expected[0]).max() > 1e-3
 
 
 def test_a_part_that_splash_cannot_take_is_one_line():

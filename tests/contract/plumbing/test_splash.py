@@ -3,55 +3,30 @@
 Whether it compiles is tried by tests/slow/topology.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.contract.attention import (
+    GROUPS,
+    HEADS,
+    WIDTH,
+    attended,
+    causal,
+    one_of_the_future,
+    plain,
+    window,
+)
 from tests.contract.harness import under_test
 
 module = under_test().splash
-ROWS, HEADS, GROUPS, WIDTH = 2, 4, 2, 8
-Sees = Callable[[Any, Any], Any]
-
-
-def causal(query: Any, key: Any) -> Any:
-    return query >= key
-
-
-def window(query: Any, key: Any) -> Any:
-    return (query >= key) & (query - key < 20)
-
-
-def one_of_the_future(query: Any, key: Any) -> Any:
-    return (query >= key) | ((query == 7) & (key == 9))
+ROWS = 2
 
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
     monkeypatch.setattr(module, "INTERPRET", True)
-
-
-def plain(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, sees: Sees) -> jax.Array:
-    at = jnp.arange(q.shape[1])
-    mask = (segments[:, :, None] == segments[:, None]) & sees(at[:, None], at[None])[None]
-    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None])
-
-
-def attended(attend: Callable[..., jax.Array], length: int, sees: Sees) -> list[np.ndarray]:
-    """Rows of several documents, and the gradients of their queries, keys and values."""
-    keys = jax.random.split(jax.random.PRNGKey(0), 4)
-    q, k, v, direction = (
-        jax.random.normal(key, (ROWS, length, n, WIDTH))
-        for key, n in zip(keys, (HEADS, GROUPS, GROUPS, HEADS), strict=True)
-    )
-    begins = np.random.default_rng(0).random((ROWS, length)) < 0.02
-    segments = jnp.asarray(1 + np.cumsum(begins, axis=1, dtype=np.int32))
-    y, pull_back = jax.vjp(lambda q, k, v: attend(q, k, v, segments, sees), q, k, v)
-    return [np.asarray(x) for x in (y, *pull_back(direction))]
 
 
 # 200 positions are filled up to 256, and 640 make five blocks.
