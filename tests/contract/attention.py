@@ -1,4 +1,4 @@
-"""Attention with all scores at hand, and the rows and masks that kernels are held against it with."""
+"""Attention with all scores at hand, and what kernels are held against it with: rows and masks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ def plain(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, sees: S
 
 
 def random_rows(length: int) -> tuple[list[jax.Array], np.ndarray]:
-    """Queries, keys, values and a direction of the outputs, and segment ids of several documents."""
+    """Queries, keys, values, a direction of the outputs, and segment ids of several documents."""
     keys = jax.random.split(jax.random.PRNGKey(0), 4)
     arrays = [
         jax.random.normal(key, (2, length, n, WIDTH))
