@@ -214,7 +214,8 @@ def test_the_real_variants(tmp_path, capsys, origin):
         if RUFF:
             for words in (["check", "-q"], ["format", "--check", "-q"]):
                 config = ["--no-cache", "--config", str(ROOT / "tools/ruff.toml")]
-                subprocess.run([RUFF, *words, *config, str(copy)], check=True)
+                # Where it stands, patterns of files in the config begin.
+                subprocess.run([RUFF, *words, *config, str(copy)], check=True, cwd=tmp_path)
     workspace.commit()
     assert workspace.faults() == []
 
