@@ -12,7 +12,7 @@ import tyro
 from experiments.grug.base import launch
 from tools.corpus import cli
 from tools.isolation.exemptions import CHECKS
-from tools.launch import remote
+from tools.launch import options
 from tools.launch.main import choose, find_variants
 from tools.launch.plans import take_flag
 from tools.ledger.ledger import load_ledger
@@ -149,8 +149,9 @@ def check_flags(target: str, flags: list[str], command: str) -> None:
     code: object = 0
     try:
         if target == "launch" and "--on" in flags:
-            launch.parse(remote.parse(*choose(flags, find_variants(ROOT))).flags)
-        elif target == "launch" and flags not in (["--list"], ["--version"]):
+            asked = options.parse(*choose(flags, find_variants(ROOT)), ROOT)
+            launch.parse(asked.flags)
+        elif target == "launch" and flags not in (["--list"], ["--version"], ["--jobs"]):
             other, own = take_flag("--against", flags)
             assert not other or other in find_variants(ROOT), command
             launch.parse(choose(own, find_variants(ROOT))[1])

@@ -18,6 +18,7 @@ from tools.bundle.imports import Import, check
 from tools.bundle.lock import MACHINES, Lock, Target, one_wheel_each
 from tools.bundle.manifest import Pythons, read_manifest
 from tools.bundle.pack import INSTALLER, JAX, WHEELS, Contents, bundle, jax_for, write
+from tools.bundle.settings import Settings
 from tools.bundle.topology import DEFAULTS, Topology
 from tools.common.errors import ToolError
 from tools.common.paths import local_path, local_text, location
@@ -53,10 +54,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     again.add_argument("--out", type=local_path, required=True)
     again.add_argument("--topology", default="")
     again.add_argument("--run-dir", type=location)
-    again.add_argument("--image", default=specs.Settings.image)
-    again.add_argument("--time-limit", default=specs.Settings.time_limit)
-    again.add_argument("--max-restarts", type=int, default=specs.Settings.max_restarts)
-    again.add_argument("--cpus", type=int, default=specs.Settings.cpus)
+    again.add_argument("--image", default=Settings.image)
+    again.add_argument("--time-limit", default=Settings.time_limit)
+    again.add_argument("--max-restarts", type=int, default=Settings.max_restarts)
+    again.add_argument("--cpus", type=int, default=Settings.cpus)
     wheels = commands.add_parser(
         "wheels", parents=[needs], help="write what to tell `pex3 download` for the wheels"
     )
@@ -170,15 +171,16 @@ def render_specs(options: argparse.Namespace) -> None:
     manifest = read_manifest(options.bundle)
     packed = Topology(**manifest["topology"])
     asked = options.topology
-    settings = specs.Settings(
+    settings = Settings(
         manifest["variant"],
         Topology.parse(packed.accelerator, asked) if asked else packed,
-        tuple(options.flags),
-        options.run_dir or "",
-        options.image,
-        options.time_limit,
-        options.max_restarts,
-        options.cpus,
+        args=tuple(options.flags),
+        run_dir=options.run_dir or "",
+        image=options.image,
+        pythons=Pythons(**manifest["python"]),
+        time_limit=options.time_limit,
+        max_restarts=options.max_restarts,
+        cpus=options.cpus,
     )
     options.out.mkdir(parents=True, exist_ok=True)
     for name, data in specs.render(settings).items():

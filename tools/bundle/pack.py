@@ -16,6 +16,7 @@ from typing import BinaryIO
 from tools.bundle import flags, specs
 from tools.bundle.lock import MACHINES, Lock, Pin, Target, machines_of, requirements_text
 from tools.bundle.manifest import VERSIONS, Manifest, Pythons
+from tools.bundle.settings import Settings
 from tools.bundle.topology import Topology
 from tools.common.errors import ToolError
 
@@ -118,7 +119,7 @@ def bundle(contents: Contents) -> dict[str, bytes]:
     if installer := contents.installer(targets):
         files["installer.txt"] = requirements_text(installer, targets).encode()
     files |= {f"{SAMPLE}/{name}": data for name, data in (contents.sample or {}).items()}
-    settings = specs.Settings(contents.variant, contents.topology)
+    settings = Settings(contents.variant, contents.topology, pythons=contents.pythons)
     files |= {f"launch/{name}": data for name, data in specs.render(settings).items()}
     files["bundle.json"] = manifest.render(files)
     return files
@@ -171,8 +172,8 @@ def _mode(path: str) -> int:
     return 0o755 if path in EXECUTABLE else 0o644
 
 
-def write(files: Mapping[str, bytes | Path], directory: Path) -> None:
-    """The directory and, beside it, DIRECTORY.tar.gz; both complete or as they were."""
+def write(files: Mapping[str, bytes | Path], directory: Path, *, archive: bool = True) -> None:
+    """The directory and, if asked for, DIRECTORY.tar.gz beside it; complete or as they were."""
     packed = directory.with_name(f"{directory.name}.tar.gz")
     fresh, fresh_packed = (p.with_name(f".{p.name}.partial") for p in (directory, packed))
     shutil.rmtree(fresh, ignore_errors=True)
@@ -185,11 +186,13 @@ def write(files: Mapping[str, bytes | Path], directory: Path) -> None:
             else:
                 target.write_bytes(data)
             target.chmod(_mode(path))
-        with fresh_packed.open("wb") as file:
-            tarball(files, directory.name, file)
+        if archive:
+            with fresh_packed.open("wb") as file:
+                tarball(files, directory.name, file)
         shutil.rmtree(directory, ignore_errors=True)
         fresh.rename(directory)
-        fresh_packed.replace(packed)
+        if archive:
+            fresh_packed.replace(packed)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh_packed.unlink(missing_ok=True)

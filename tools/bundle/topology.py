@@ -24,16 +24,22 @@ class TpuKind:
     runtime: str
     cores: int
     dimensions: int
+    memory: float  # GiB of a chip that a program may use, as libtpu's compiler says
     chips_per_host: int = 4
     single_host: int = 4  # the largest slice that one host holds
 
 
 TPUS = {
-    "v4": TpuKind("tpu-v4-podslice", "v4", "tpu-ubuntu2204-base", 2, 3),
-    "v5e": TpuKind("tpu-v5-lite-podslice", "v5litepod", "v2-alpha-tpuv5-lite", 1, 2, 4, 8),
-    "v5p": TpuKind("tpu-v5p-slice", "v5p", "v2-alpha-tpuv5", 2, 3),
-    "v6e": TpuKind("tpu-v6e-slice", "v6e", "v2-alpha-tpuv6e", 1, 2, 4, 8),
+    "v4": TpuKind("tpu-v4-podslice", "v4", "tpu-ubuntu2204-base", 2, 3, 30.75),
+    "v5e": TpuKind("tpu-v5-lite-podslice", "v5litepod", "v2-alpha-tpuv5-lite", 1, 2, 15.75, 4, 8),
+    "v5p": TpuKind("tpu-v5p-slice", "v5p", "v2-alpha-tpuv5", 2, 3, 95.74),
+    "v6e": TpuKind("tpu-v6e-slice", "v6e", "v2-alpha-tpuv6e", 1, 2, 31.25, 4, 8),
 }
+# Bytes of a GPU, from NVIDIA's data sheets and deviceQuery, and the share that JAX takes of them.
+GPU_MEMORY = {"a100": 85_100_068_864, "h100": 84_942_979_072, "h200": 151_397_597_184}
+GPU_SHARE = 0.75
+# What SkyPilot calls a GPU of that size: its A100 has 40 GB.
+GPU_NAMES = {"a100": "A100-80GB"}
 FORMS = "NODESxGPUSxKIND (2x8xh100), [SLICESx]KIND:SHAPE (v5e:4x4, 2xv6e:4x4) or NODES (cpu)"
 DEFAULTS = {"cpu": "1", "gpu": "8xh100", "tpu": "v6e:4x4"}
 
@@ -48,6 +54,27 @@ class Topology:
     devices_per_node: int
     shape: str = ""
     slices: int = 1
+
+    @property
+    def devices(self) -> int:
+        """The devices of all nodes. A node without accelerators is one."""
+        return self.nodes * self.devices_per_node
+
+    @property
+    def memory(self) -> float | None:
+        """Bytes of a device that a program may use; None if it is not known."""
+        if self.accelerator == "tpu":
+            return TPUS[self.kind].memory * 2**30
+        whole = GPU_MEMORY.get(self.kind) if self.accelerator == "gpu" else None
+        return whole and whole * GPU_SHARE
+
+    def __str__(self) -> str:
+        """The line that names it."""
+        if self.accelerator == "tpu":
+            slices = f"{self.slices}x" if self.slices > 1 else ""
+            return f"{slices}{self.kind}:{self.shape}"
+        nodes = f"{self.nodes}x" if self.nodes > 1 else ""
+        return f"{nodes}{self.devices_per_node}x{self.kind}" if self.kind else str(self.nodes)
 
     def as_dict(self) -> dict[str, Any]:
         """The topology as the manifest holds it."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tools.bundle.manifest import describe, identity, read_manifest
 from tools.bundle.pack import worker_files, write
-from tools.bundle.specs import Settings, render
+from tools.bundle.settings import Settings
+from tools.bundle.specs import render
 from tools.common.errors import ToolError
 from tools.common.git import Git
 from tools.common.jsonio import json_text
@@ -88,14 +89,40 @@ def adapted(bundle: Path, settings: Settings) -> dict[str, bytes]:
     return {**files, "bundle.json": manifest.encode()}
 
 
-def keep(files: dict[str, bytes], directory: Path, original: Path) -> None:
-    """Writes the bundle that a job will run and run again, whatever is packed in the meantime."""
-    if directory.is_dir():
-        return  # its name holds its id: the same files
+SHARED = ".files"  # beside the bundles of jobs: what several of them hold, by digest
+
+
+def keep(files: dict[str, bytes], directory: Path, original: Path, *, archive: bool) -> None:
+    """Writes the bundle that a job will run and run again, whatever is packed in the meantime.
+
+    Jobs differ in what they were told; the rest is on the disk once.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    write(files, directory)
+    write(files, directory, archive=archive)
     if (original / "wheels").is_dir():  # gigabytes: not copied where a link will do
         shutil.copytree(original / "wheels", directory / "wheels", copy_function=_link)
+    for name, data in files.items():
+        _share(directory / name, directory.parent / SHARED / hashlib.sha256(data).hexdigest())
+
+
+def remove(directory: Path) -> None:
+    """Removes the bundle of a job that was not sent."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.with_name(f"{directory.name}.tar.gz").unlink(missing_ok=True)
+
+
+def _share(file: Path, shared: Path) -> None:
+    """Makes both one file, where the disk can."""
+    partial = file.with_name(f".{file.name}.shared")
+    try:
+        if shared.is_file() and shared.stat().st_mode == file.stat().st_mode:
+            os.link(shared, partial)
+            partial.replace(file)
+        elif not shared.exists():
+            shared.parent.mkdir(exist_ok=True)
+            os.link(file, shared)
+    except OSError:  # a copy is as good
+        partial.unlink(missing_ok=True)
 
 
 def _link(source: str, target: str) -> None:

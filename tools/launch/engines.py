@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from tools.bundle.specs import Settings
+from tools.bundle.settings import Settings
+from tools.bundle.yaml_text import yaml_text
 from tools.common.errors import ToolError
 
 REMEDIES = {
@@ -27,27 +29,53 @@ PAUSE = 2.0  # seconds between two queries to an engine
 
 @dataclass(frozen=True)
 class Job:
-    """A run to send. `bundle` is the directory where it will be, `here` the workspace."""
+    """A run to send. `bundle` is the directory where it will be, `here` the workspace.
+
+    `options`: what a person told the engine's own program, KEY=VALUE or KEY each.
+    """
 
     bundle: Path
     here: Path
     settings: Settings
     hosts: tuple[str, ...] = ()
     follow: bool = True
+    options: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The options as GNU's long ones."""
+        return tuple(f"--{option}" for option in self.options)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A program to start: its words, its directory, and additions to its environment."""
+    """A program to start: its words, its directory, and additions to its environment.
+
+    `undo` takes back what it did if a later command fails. `secrets` are variables whose values it
+    reads from its input, where nobody else sees them, as `form` writes them.
+    """
 
     words: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    undo: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    form: Callable[[Mapping[str, str]], str] | None = None
 
     def __str__(self) -> str:
-        """The command as a line to paste into a shell."""
+        """The command as a line to paste into a shell, with what it reads above."""
         names = "".join(f"{name}={shlex.quote(value)} " for name, value in self.env.items())
-        return f"cd {shlex.quote(str(self.cwd))} && {names}{shlex.join(self.words)}"
+        line = f"cd {shlex.quote(str(self.cwd))} && {names}{shlex.join(self.words)}"
+        if not self.form:
+            return line
+        shown = self.form({name: f"${name}" for name in self.secrets})
+        head = "".join(f"#   {each}\n" for each in shown.splitlines())
+        return f"# The next command reads, with these variables' values:\n{head}{line}"
+
+    def input(self, environment: Mapping[str, str]) -> str:
+        """What the program reads from its input."""
+        values = {name: environment[name] for name in self.secrets}
+        return self.form(values) if self.form else ""
 
 
 @dataclass(frozen=True)
@@ -55,9 +83,10 @@ class Engine:
     """A cluster manager, or ssh.
 
     `spec` is its file in a bundle's launch/. `shared`: its nodes see this machine's disk. `flags`:
-    the spec leaves --run-dir and --resume to the program's flags. `follow` takes the job and the
-    output of the last command, and returns the job's exit code; the commands of an engine without
-    it follow the job themselves.
+    the spec leaves --run-dir and --resume to the program's flags. `archive`: it takes the bundle's
+    .tar.gz. `asks` are commands that fail where the engine would refuse the job. `follow` takes the
+    job and the output of the last command, and returns the job's exit code; the commands of an
+    engine without it follow the job themselves.
     """
 
     program: str
@@ -65,6 +94,8 @@ class Engine:
     commands: Callable[[Job], list[Command]]
     shared: bool = False
     flags: bool = False
+    archive: bool = False
+    asks: Callable[[Job], list[Command]] | None = None
     follow: Callable[[Job, str], int] | None = None
 
 
@@ -84,41 +115,75 @@ def slurm(job: Job) -> list[Command]:
 
     The job writes its log, and by default its run, below the directory in which it is started.
     """
-    words = (
-        "sbatch",
-        "--parsable",
-        "--output=runs/%x-%j.log",
-        str(job.bundle / "launch/job.sbatch"),
-    )
+    return [_sbatch(job, "--parsable")]
+
+
+def ask_slurm(job: Job) -> list[Command]:
+    """Whether there are such a partition, account, GPUs and so on for this user."""
+    return [_sbatch(job, "--test-only")]
+
+
+def _sbatch(job: Job, how: str) -> Command:
+    script = str(job.bundle / "launch/job.sbatch")
+    words = ("sbatch", how, "--output=runs/%x-%j.log", *job.flags, script)
     env = {"BUNDLE": str(job.bundle), "RUN_DIR": job.settings.run_dir}  # else the user's own
-    return [Command(words, job.here, env)]
+    return Command(words, job.here, env)
 
 
 def k8s(job: Job) -> list[Command]:
     """The commands that send the job to Kubernetes, as a JobSet."""
     name, packed = job.settings.name, f"../{job.bundle.name}.tar.gz"
-    create = ("kubectl", "create", "configmap", name, f"--from-file=bundle.tar.gz={packed}")
-    apply = ("kubectl", "apply", "-f", "launch/jobset.yaml")
-    return [Command(create, job.bundle), Command(apply, job.bundle)]
+    kubectl = ("kubectl", *job.flags)
+    create = (*kubectl, "create", "configmap", name, f"--from-file=bundle.tar.gz={packed}")
+    made = [Command(create, job.bundle, undo=(*kubectl, "delete", "configmap", name))]
+    if job.settings.secrets:
+        create, undo = (*kubectl, "create", "-f", "-"), (*kubectl, "delete", "secret", name)
+        given = job.settings.secrets, partial(_kubernetes_secret, name)
+        made.append(Command(create, job.bundle, {}, undo, *given))
+    return [*made, Command((*kubectl, "create", "-f", "launch/jobset.yaml"), job.bundle)]
+
+
+def _kubernetes_secret(name: str, values: Mapping[str, str]) -> str:
+    kind = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+    return yaml_text({**kind, "stringData": dict(values)})
+
+
+def ask_k8s(job: Job) -> list[Command]:
+    """Whether the cluster has JobSets, and would take this one into the namespace."""
+    dry = ("create", "--dry-run=server", "--output=name", "-f", "launch/jobset.yaml")
+    return [Command(("kubectl", *job.flags, *dry), job.bundle)]
 
 
 def sky(job: Job) -> list[Command]:
     """The command that sends the job to SkyPilot."""
     detach = () if job.follow else ("--detach-run",)
-    words = ("sky", "jobs", "launch", "--yes", *detach, "launch/sky.yaml")
+    secrets = tuple(word for name in job.settings.secrets for word in ("--secret", name))
+    words = ("sky", "jobs", "launch", "--yes", *detach, *secrets, "launch/sky.yaml")
     return [Command(words, job.bundle)]
 
 
 def ray(job: Job) -> list[Command]:
     """The command that sends the job to a Ray cluster."""
     wait = () if job.follow else ("--no-wait",)
+    secrets, form = job.settings.secrets, None
+    if secrets:
+        wait = (*wait, "--runtime-env=/dev/stdin")
+        form = _ray_environment
+    words = ("ray", "job", "submit", *wait, f"--submission-id={job.settings.name}", *job.flags)
     program = ("--", "python", "launch/ray_driver.py")
-    return [Command(("ray", "job", "submit", *wait, "--working-dir", ".", *program), job.bundle)]
+    words = (*words, "--working-dir", ".", *program)
+    return [Command(words, job.bundle, secrets=secrets, form=form)]
+
+
+def _ray_environment(values: Mapping[str, str]) -> str:
+    return yaml_text({"env_vars": dict(values)})
 
 
 def ssh(job: Job) -> list[Command]:
     """The command that starts the job on each host over ssh."""
-    return [Command(("launch/ssh.sh", *job.hosts), job.bundle)]
+    options = " ".join(f"-o {option}" for option in job.options)
+    env = {"SSH": f"ssh -o BatchMode=yes {options}"} if options else {}
+    return [Command(("launch/ssh.sh", *job.hosts), job.bundle, env)]
 
 
 SLURM_ENDS = {
@@ -173,21 +238,21 @@ def _show(log: Path, start: int) -> int:
 
 def follow_k8s(job: Job, printed: str) -> int:
     """Shows the pods' logs, and those of the pods that replace them after a restart."""
-    name = job.settings.name
-    tell(f"JobSet {name} goes on without this command; kubectl delete jobset,configmap {name}")
+    name, kubectl = job.settings.name, ("kubectl", *job.flags)
+    tell(f"JobSet {name} goes on without this command")
     ended = '{.status.conditions[?(@.status=="True")].type}'
     pods = f"--selector=jobset.sigs.k8s.io/jobset-name={name}"
     max_requests = f"--max-log-requests={job.settings.topology.nodes}"
     since, complaint = "1970-01-01T00:00:00Z", ""
     while True:
-        answer = run("kubectl", "get", "jobset", name, f"--output=jsonpath={ended}")
+        answer = run(*kubectl, "get", "jobset", name, f"--output=jsonpath={ended}")
         if "NotFound" in answer.stderr:
             raise ToolError(f"JobSet {name} was deleted")
         conditions = answer.stdout.split()
         if {"Completed", "Failed"} & set(conditions):
             return int("Completed" not in conditions)
         logs = (
-            "kubectl",
+            *kubectl,
             "logs",
             "--follow",
             "--prefix",
@@ -204,8 +269,10 @@ def follow_k8s(job: Job, printed: str) -> int:
 
 
 ENGINES = {
-    "slurm": Engine("sbatch", "job.sbatch", slurm, shared=True, follow=follow_slurm),
-    "k8s": Engine("kubectl", "jobset.yaml", k8s, follow=follow_k8s),
+    "slurm": Engine(
+        "sbatch", "job.sbatch", slurm, shared=True, asks=ask_slurm, follow=follow_slurm
+    ),
+    "k8s": Engine("kubectl", "jobset.yaml", k8s, archive=True, asks=ask_k8s, follow=follow_k8s),
     "sky": Engine("sky", "sky.yaml", sky),
     "ray": Engine("ray", "ray_driver.py", ray, flags=True),
     "ssh": Engine("ssh", "ssh.sh", ssh, flags=True),

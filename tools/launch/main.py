@@ -4,13 +4,15 @@ import difflib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from tools.bundle.worker.start import FOREIGN
 from tools.common.errors import ToolError
 from tools.corpus.default import ELSEWHERE, default_cache_dir, is_prepared, prepare_default
-from tools.launch import plans, remote
+from tools.launch import jobs, plans, remote
+from tools.launch.checks import Plan
 from tools.launch.hardware import check_imports, python_for
 from tools.launch.version import version
 from tools.runs.run_summary import load_all
@@ -28,6 +30,7 @@ first launch prepares the default corpus; later ones find it.
   ./pants run launch -- base --preset 1b --plan --topology v5e:4x4
   ./pants run launch -- VARIANT --plan --against base   both plans in one table
   ./pants run launch -- --list                the variants
+  ./pants run launch -- --jobs                what --on sent, and how it is going
   ./pants run launch -- --version             the workspace's commit and the locked JAX
   ./pants run launch -- VARIANT --help        the variant's flags
   ./pants run launch -- VARIANT --on slurm    sends its bundle to slurm, k8s, sky, ray or ssh
@@ -75,7 +78,7 @@ def needs_data(flags: list[str]) -> bool:
     return not names_data and not any(flag in NEEDS_NO_DATA for flag in flags)
 
 
-def planned_topology(flags: list[str]) -> str:
+def planned_topology(flags: Sequence[str]) -> str:
     """The value of --topology, if --plan is given too; else empty."""
     topology = ""
     for flag, following in zip(flags, [*flags, ""][1:], strict=True):
@@ -122,6 +125,9 @@ def start(arguments: list[str], root: Path) -> int:
     if arguments[:1] == ["--list"]:
         print("\n".join(variants))
         return 0
+    if arguments[:1] == ["--jobs"]:
+        print(jobs.table(Path.cwd()))
+        return 0
     if arguments[:1] == ["--version"]:
         print(version(Path.cwd()))  # `root` is a copy of the sources, without git and locks
         return 0
@@ -130,7 +136,7 @@ def start(arguments: list[str], root: Path) -> int:
     if other:
         return compare_plans(variant, choose([other], variants)[0], flags, root)
     if any(flag.partition("=")[0] == "--on" for flag in flags):
-        return remote.main(variant, flags)
+        return remote.main(variant, flags, planner(variant, root))
     if needs_data(flags):
         # A minute's work is no answer to a flag that is wrong.
         if not is_prepared() and (code := check_flags(variant, flags, root)):
@@ -139,7 +145,7 @@ def start(arguments: list[str], root: Path) -> int:
     become(module_of(variant), flags, python_of(variant, flags, root), root)
 
 
-def python_of(variant: str, flags: list[str], root: Path) -> Path:
+def python_of(variant: str, flags: Sequence[str], root: Path) -> Path:
     """The Python to run a variant in: the compilers for other hardware are in other locks."""
     topology = planned_topology(flags)
     if not topology:
@@ -164,16 +170,27 @@ def compare_plans(variant: str, other: str, flags: list[str], root: Path) -> int
         raise ValueError(f"--against {other}: is the variant itself; name another")
 
     def start(name: str) -> subprocess.CompletedProcess[str]:
-        command = [str(python_of(name, flags, root)), "-sP", "-m", module_of(name)]
+        return planner(name, root)([*flags, "--json"], {})
+
+    return plans.compare([variant, other], start, load_all(Path.cwd())[0])
+
+
+def planner(variant: str, root: Path) -> Plan:
+    """What plans a variant in a process of its own: (flags, variables) -> the ended process."""
+
+    def plan(
+        flags: Sequence[str], variables: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        python = python_of(variant, flags, root)
         return subprocess.run(
-            [*command, *flags, "--json"],
-            env=environment_of(root),
+            [str(python), "-sP", "-m", module_of(variant), *flags],
+            env={**environment_of(root), **variables},
             capture_output=True,
             text=True,
             check=False,
         )
 
-    return plans.compare([variant, other], start, load_all(Path.cwd())[0])
+    return plan
 
 
 def check_flags(variant: str, flags: list[str], root: Path) -> int:

@@ -3,85 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import secrets
+import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE
 
-from tools.bundle.manifest import read_manifest
-from tools.bundle.specs import Settings
-from tools.bundle.topology import FORMS, Topology
+from tools.bundle import yaml_text
+from tools.bundle.manifest import Pythons, read_manifest
+from tools.bundle.settings import Settings, job_name
+from tools.bundle.topology import Topology
 from tools.common.errors import ToolError
-from tools.common.paths import location
-from tools.launch import bundles
-from tools.launch.engines import ENGINES, REMEDIES, Engine, Job, check_place, tell
+from tools.common.files import MIB, read_text
+from tools.launch import bundles, checks
+from tools.launch.engines import ENGINES, REMEDIES, Command, Engine, Job, check_place, tell
+from tools.launch.jobs import Record
+from tools.launch.options import ACCELERATORS, parse, variables
 
-ACCELERATORS = ("cpu", "gpu", "tpu")
 DEFAULT_ACCELERATOR = "gpu"
-
-
-def parse(variant: str, arguments: Sequence[str]) -> argparse.Namespace:
-    """The launcher's options; all others are the program's, in `flags`. argparse ends the process
-    on --help and on bad values."""
-    parser = argparse.ArgumentParser(
-        prog=f"./pants run launch -- {variant}",
-        usage="%(prog)s --on ENGINE [OPTIONS] [FLAGS OF THE VARIANT]",
-        allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=100),
-    )
-    add = parser.add_argument
-    add("--on", choices=sorted(ENGINES), required=True, help="engine that runs the job")
-    add(
-        "--accelerator",
-        choices=ACCELERATORS,
-        help="accelerator of the bundle (default: the topology's, or gpu)",
-    )
-    add("--topology", default="", help=f"{FORMS} (default: the bundle's)")
-    add("--data", type=location, help="token store (default: the sample in the bundle)")
-    add(
-        "--run-dir",
-        type=location,
-        help="directory or URL of the run (Slurm's default: runs/NAME-JOB)",
-    )
-    add("--branch-from", type=location, metavar="RUN@STEP", help="checkpoint to begin with")
-    add(
-        "--host",
-        action="append",
-        default=[],
-        help="host to start on over ssh; repeat for each host",
-    )
-    add("--time-limit", default=Settings.time_limit, help="time limit of a Slurm job (%(default)s)")
-    add(
-        "--cpus",
-        type=int,
-        default=Settings.cpus,
-        help="CPUs of a node without GPU or TPU (%(default)s)",
-    )
-    add("--image", default=Settings.image, help="image of a pod (%(default)s)")
-    add(
-        "--max-restarts",
-        type=int,
-        default=Settings.max_restarts,
-        help="restarts after a killed process; preemptions do not count (%(default)s)",
-    )
-    add("--follow", action=argparse.BooleanOptionalAction, default=True, help="show the job's log")
-    add("--dry-run", action="store_true", help="print what would be sent, and send nothing")
-    add("--resume", action="store_true", help=argparse.SUPPRESS)  # always
-    options, flags = parser.parse_known_args(arguments)
-    options.flags = tuple(flags)
-    for name in ("data", "run_dir", "branch_from"):
-        setattr(options, name, getattr(options, name) or "")
-    return options
+# Of an allocation in which the launcher itself runs: for the new job they would be wrong. What
+# says where a user's jobs go stays.
+KEPT = {f"SBATCH_{name}" for name in ("ACCOUNT", "PARTITION", "QOS", "RESERVATION", "CONSTRAINT")}
+KEPT |= {"SBATCH_CLUSTERS", "SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT"}
 
 
 @dataclass(frozen=True)
 class Sending:
     """A job with its bundle and the engine that it is sent to."""
 
+    name: str  # of the engine
     engine: Engine
     job: Job
     files: dict[str, bytes]  # of the bundle that is sent
@@ -102,23 +56,64 @@ def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
     asked = find_topology(options.topology, options.accelerator)
     accelerator = options.accelerator or (asked.accelerator if asked else DEFAULT_ACCELERATOR)
     original = bundles.find(root, variant, accelerator)
+    manifest = read_manifest(original)
+    topology = asked or Topology(**manifest["topology"])
+    checks.check_engine(options.on, topology, options.spot, str(options.spec or ""))
+    settings = settings_of(variant, topology, Pythons(**manifest["python"]), options)
+    files = bundles.adapted(original, settings)
+    own = () if settings.changes else tuple(options.engine_arg)
+    if options.on == "k8s":
+        own = tuple(text for text in options.engine_arg if is_kubectls(text))
+    bundle = root / "runs/bundles" / settings.name
+    if bundle.exists():
+        place = bundle.relative_to(root)
+        raise ToolError(f"--name {settings.name}: {place}/ is an earlier job's; choose another")
+    job = Job(bundle, root, settings, tuple(options.host), options.follow, own)
+    return Sending(options.on, engine, job, files, original)
+
+
+def settings_of(
+    variant: str, topology: Topology, pythons: Pythons, options: argparse.Namespace
+) -> Settings:
+    """What the specs of a sending are written from. Raises ToolError."""
+    job = options.name or job_name(
+        variant, topology.accelerator, options.run_dir, secrets.token_hex(3)
+    )
+    run_dir = options.run_dir.replace("{name}", job)
     data = ("--data", options.data) if options.data else ()
     branch = ("--branch-from", options.branch_from) if options.branch_from else ()
-    kept = ("--run-dir", options.run_dir, "--resume") if engine.flags else ()
-    settings = Settings(
+    kept = ("--run-dir", run_dir, "--resume") if ENGINES[options.on].flags else ()
+    in_yaml = options.on in ("k8s", "sky")
+    changes = [text for text in options.engine_arg if in_yaml and not is_kubectls(text)]
+    if wrong := [text for text in changes if "=" not in text]:
+        raise ToolError(f"--engine-arg {wrong[0]}: write KEY=VALUE")
+    spec = read_text(options.spec, MIB) if options.spec else ""
+    template = (yaml_text.parse(spec, str(options.spec)) or {}) if spec and in_yaml else {}
+    if not isinstance(template, Mapping):
+        raise ToolError(f"{options.spec}: write a mapping, as {ENGINES[options.on].spec} is")
+    return Settings(
         variant,
-        asked or Topology(**read_manifest(original)["topology"]),
-        (*options.flags, *data, *branch, *kept),
-        options.run_dir,
-        options.image,
-        options.time_limit,
-        options.max_restarts,
-        options.cpus,
+        topology,
+        args=(*options.flags, *data, *branch, *kept),
+        run_dir=run_dir,
+        image=options.image,
+        pythons=pythons,
+        time_limit=options.time_limit,
+        max_restarts=options.max_restarts,
+        cpus=options.cpus,
+        job=job,
+        env=variables(options.env, own_environment()),
+        secrets=tuple(options.secret),
+        spot=options.spot,
+        changes=tuple((path, value) for path, _, value in (c.partition("=") for c in changes)),
+        template=template,
+        prologue="" if in_yaml else spec,
     )
-    files = bundles.adapted(original, settings)
-    name = f"{variant}-{accelerator}-{json.loads(files['bundle.json'])['id'][:12]}"
-    job = Job(root / "runs/bundles" / name, root, settings, tuple(options.host), options.follow)
-    return Sending(engine, job, files, original)
+
+
+def is_kubectls(text: str) -> bool:
+    """Whether --engine-arg is an option of kubectl, on each of its commands."""
+    return text.partition("=")[0] in ("namespace", "context", "cluster", "user", "kubeconfig")
 
 
 def find_topology(text: str, accelerator: str | None) -> Topology | None:
@@ -130,6 +125,17 @@ def find_topology(text: str, accelerator: str | None) -> Topology | None:
         except ToolError as caught:
             error = caught
     raise error or AssertionError
+
+
+def check(sending: Sending, how: str, plan: checks.Plan) -> None:
+    """Raises ToolError for a run that would end at its start, or that does not fit."""
+    settings = sending.job.settings
+    if how == "none":
+        return
+    tell(f"checking the flags on {settings.topology} ...")
+    checks.check_plan(settings.args, settings.topology, plan)
+    if how == "compile" and settings.topology.accelerator != "cpu":
+        checks.check_compiled(settings.args, settings.topology, plan)
 
 
 def show(sending: Sending) -> None:
@@ -147,37 +153,115 @@ def send(sending: Sending) -> int:
     engine, job, own = sending.engine, sending.job, own_environment()
     if not shutil.which(engine.program, path=own.get("PATH")):
         raise ToolError(f"no {engine.program} on PATH: {REMEDIES[engine.program]}")
-    bundles.keep(sending.files, job.bundle, sending.original)
+    if absent := [name for name in job.settings.secrets if name not in own]:
+        raise ToolError(f"--secret {absent[0]}: this shell has no such variable; export it")
+    bundles.keep(sending.files, job.bundle, sending.original, archive=engine.archive)
+    try:
+        for command in engine.asks(job) if engine.asks else ():
+            run(command, own)
+        record = record_of(sending)
+        if not engine.follow:  # the engine's program takes this one's place
+            record.write(job.here)
+            tell_ways(record)
+        printed = start(engine.commands(job), own, become=not engine.follow)
+    except ToolError:
+        bundles.remove(job.bundle)
+        raise
+    record = replace(record, number=printed.strip().partition(";")[0] if engine.shared else "")
+    record.write(job.here)
+    if not engine.follow or not job.follow:
+        return 0
+    try:
+        return engine.follow(job, printed)
+    except KeyboardInterrupt:
+        tell("no longer followed; the job goes on")
+        tell_ways(record)
+        return 130
+
+
+def record_of(sending: Sending) -> Record:
+    """What --jobs will ask the engine by."""
+    job, settings = sending.job, sending.job.settings
+    options = job.flags if sending.name in ("k8s", "ray") else ()
+    return Record(settings.name, sending.name, settings.variant, settings.run_dir, options=options)
+
+
+def tell_ways(record: Record) -> None:
+    """Says how to see, follow and stop a job."""
+    for how, way in record.ways.items():
+        tell(f"{how} it: {way}")
+
+
+def start(commands: Sequence[Command], own: Mapping[str, str], become: bool) -> str:
+    """What the last command printed; with `become`, that takes this process's place.
+
+    Raises:
+        ToolError: one failed. What those before it did is undone.
+    """
     printed = ""
-    for command in engine.commands(job):
-        env = {**own, **command.env}
-        if not engine.follow:  # its signals and its exit code are the job's
+    for number, command in enumerate(commands):
+        if become:  # its signals and its exit code are the job's
             os.chdir(command.cwd)
-            os.execvpe(command.words[0], command.words, env)
-        done = subprocess.run(command.words, cwd=command.cwd, env=env, stdout=PIPE, text=True)
-        printed = done.stdout
+            if command.form:
+                feed(command.input(own))
+            os.execvpe(command.words[0], command.words, {**own, **command.env})
+        try:
+            printed = run(command, own)
+        except ToolError:
+            for done in reversed(commands[:number]):
+                if done.undo:
+                    subprocess.run(done.undo, env=dict(own), stdout=PIPE, check=False)
+            raise
         print(printed, end="", flush=True)
-        if done.returncode:
-            raise ToolError(f"it was not sent: {command}")
-    return engine.follow(job, printed) if engine.follow and job.follow else 0
+    return printed
+
+
+def run(command: Command, own: Mapping[str, str]) -> str:
+    """What it printed. Raises ToolError with its own words where it failed."""
+    done = subprocess.run(
+        command.words,
+        cwd=command.cwd,
+        env={**own, **command.env},
+        input=command.input(own),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+        raise ToolError(f"it was not sent: {said or done.returncode}: {shlex.join(command.words)}")
+    return done.stdout
+
+
+def feed(text: str) -> None:
+    """Makes `text` the input of this process, through memory and no file."""
+    file = os.memfd_create("input")
+    os.write(file, text.encode())
+    os.lseek(file, 0, os.SEEK_SET)
+    os.dup2(file, 0)
 
 
 def own_environment() -> dict[str, str]:
     """The user's: Slurm takes it along, and there `python3` must not be the launcher's own."""
-    env = dict(os.environ)
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT or not name.startswith(("SLURM_", "SBATCH_"))
+    }
     if env.pop("PEX", "") and (venv := env.pop("VIRTUAL_ENV", "")):  # set by ./pants run
         path = env.get("PATH", "").split(os.pathsep)
         env["PATH"] = os.pathsep.join(each for each in path if each != f"{venv}/bin")
     return env
 
 
-def main(variant: str, arguments: Sequence[str]) -> int:
+def main(variant: str, arguments: Sequence[str], plan: checks.Plan) -> int:
     """Exit codes: 0 sent, or done; 1 not sent, in one line; 130 no longer followed; the job's."""
-    options = parse(variant, arguments)
     try:
+        options = parse(variant, arguments, Path.cwd())
         sending = prepare(Path.cwd(), variant, options)
         if not options.data:
             tell("no --data: the job tries out the small sample in the bundle")
+        check(sending, options.check, plan)
         if options.dry_run:
             show(sending)
             return 0
@@ -186,5 +270,5 @@ def main(variant: str, arguments: Sequence[str]) -> int:
         tell(str(error))
         return 1
     except KeyboardInterrupt:
-        tell("no longer followed; the job goes on")
+        tell("interrupted before the job was sent")
         return 130

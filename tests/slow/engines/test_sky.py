@@ -10,10 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.slow.engines.bundles import PYTHON, program
-from tools.bundle.specs import Settings, render
+from tools.bundle.settings import Settings
+from tools.bundle.specs import render
 from tools.bundle.topology import Topology
 
-HOSTILE = ("--name", 'it\'s "$HOME" `id` $(id)', "a: b # c", "--x=\\")
+HOSTILE = (
+    "--name",
+    'it\'s "$HOME" `id` $(id)',
+    "a: b # c",
+    "--x=\\",
+    "\U0001f600",
+    "\u2028",
+    "a\r\nb",
+)
 TOPOLOGIES = {
     "cpu": ("cpu", "3"),
     "gpu": ("gpu", "2x8xh100"),
@@ -23,11 +32,13 @@ TOPOLOGIES = {
 }
 READ = """
 import json, sys
-import sky
+import sky, yaml
 
 def told(path):
     try:
-        task = sky.Task.from_yaml(path)
+        with open(path) as file:
+            config = yaml.safe_load(file)
+        task = sky.Task.from_yaml_config(config, secrets_overrides=[("TOKEN", "s3cret")])
     except Exception as error:
         return {"error": str(error)}
     (resources,) = task.resources
@@ -47,7 +58,16 @@ def tasks(tmp_path_factory) -> dict[str, dict]:
     """What SkyPilot understands, by topology; and of a file with a field that there is not."""
     directory = tmp_path_factory.mktemp("sky")
     for name, topology in TOPOLOGIES.items():
-        asked = Settings("moe", Topology.parse(*topology), HOSTILE, run_dir="gs://b/it's", cpus=6)
+        asked = Settings(
+            "moe",
+            Topology.parse(*topology),
+            HOSTILE,
+            run_dir="gs://b/it's",
+            cpus=6,
+            env={"GIVEN": "$HOME \U0001f600"},
+            secrets=("TOKEN",),
+            spot=False if name == "host" else None,
+        )
         (directory / f"{name}.yaml").write_bytes(render(asked)["sky.yaml"])
     text = (directory / "cpu.yaml").read_text()
     (directory / "wrong.yaml").write_text(text.replace("use_spot", "use_spots"))
@@ -83,8 +103,8 @@ def test_the_task_is_what_we_meant(tasks, name, nodes, accelerators, more):
         "name": f"moe-{accelerator}",
         "num_nodes": nodes,
         "accelerators": accelerators,
-        "use_spot": True,
-        "envs": {"RUN_DIR": "gs://b/it's"},
+        "use_spot": name != "host",
+        "envs": {"GIVEN": "$HOME \U0001f600", "RUN_DIR": "gs://b/it's"},
         "workdir": ".",
         **more,
     }
@@ -101,6 +121,10 @@ def test_the_parser_refuses_what_is_no_field(tasks):
     assert "use_spots" in tasks["wrong"]["error"]
 
 
+# As uv, which finds a Python if one is there.
+UV = """#!/bin/sh
+[ "$1 $2" = "python find" ] && [ "$3" = ">=3.12,<3.15" ] && [ -z "$NONE" ] && command -v python3
+"""
 PROGRAM = """#!/usr/bin/env python3
 import json, os, sys
 own = {name: value for name, value in os.environ.items() if name.startswith("MEGASCALE_")}
@@ -112,7 +136,9 @@ def run(task: dict, directory: Path, **variables: str) -> subprocess.CompletedPr
     """The task's command on one node, with a python3 that tells how it was called."""
     (directory / "bin").mkdir(exist_ok=True)
     (directory / "bin/python3").write_text(PROGRAM.replace("/usr/bin/env python3", PYTHON))
-    (directory / "bin/python3").chmod(0o755)
+    (directory / "bin/uv").write_text(UV)
+    for name in ("python3", "uv"):
+        (directory / "bin" / name).chmod(0o755)
     path = {"PATH": f"{directory}/bin:{os.environ['PATH']}"}
     return subprocess.run(
         ["bash", "-c", task["run"]],
@@ -131,6 +157,12 @@ def test_the_command_gets_its_flags_whole(tasks, tmp_path, name):
     assert argv == ["run.py", *HOSTILE, "--run-dir", "gs://b/it's", "--resume"]
     done = run(tasks[name], tmp_path, **node)
     assert done.returncode != 0 and "RUN_DIR: set it to a URL" in done.stderr
+    done = run(tasks[name], tmp_path, NONE="1", **node, **tasks[name]["envs"])
+    assert done.returncode == 78
+    assert (
+        done.stderr
+        == "no Python >=3.12,<3.15 here: name an image that has it, resources.image_id\n"
+    )
 
 
 def test_slices_are_told_of_each_other(tasks, tmp_path):

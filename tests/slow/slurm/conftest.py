@@ -64,6 +64,7 @@ class Launched:
     process: subprocess.Popen
     output: Path
     run: str  # URL
+    here: Path  # the workspace
 
     def text(self) -> str:
         return self.output.read_text()
@@ -112,7 +113,7 @@ def launch(slurm, s3, workspace, tmp_path_factory) -> Iterator[Callable[..., Lau
                 stderr=subprocess.STDOUT,
             )
         started.append(process)
-        return Launched(process, output, f"{BUCKET}/{name}")
+        return Launched(process, output, f"{BUCKET}/{name}", workspace)
 
     yield begin
     for process in started:

@@ -110,17 +110,46 @@ def test_a_cancelled_job_saves_and_is_not_started_again(slurm, launch):
 
 
 def test_killed_processes_are_started_again_only_so_often(slurm, launch):
-    killed = launch("killed", *ENDLESS, "--max-restarts", "1")
+    """Sent from within an allocation, of which nothing reaches the job."""
+    given = ["--env", "GIVEN=it's $HOME\n", "--secret", "TOKEN", "--max-restarts", "1"]
+    allocation = {"SLURM_JOB_ID": "1", "SBATCH_JOB_NAME": "other", "SBATCH_TIMELIMIT": "1"}
+    killed = launch("killed", *ENDLESS, *given, TOKEN="a s3cret", **allocation)
     for attempt in (1, 2):
         wait_until(killed, "the run", lambda text, n=attempt: text.count("run in s3:") == n)
+        environment = Path(f"/proc/{workers(killed)[-1]}/environ").read_bytes().split(b"\0")
+        assert {b"GIVEN=it's $HOME\n", b"TOKEN=a s3cret"} <= set(environment)
         os.kill(workers(killed)[-1], signal.SIGKILL)
     assert killed.process.wait(WITHIN) == 137, killed.text()
-    assert ends(slurm.home, job_of(killed)) == ["PENDING", "FAILED"]
+    job = job_of(killed)
+    assert ends(slurm.home, job) == ["PENDING", "FAILED"]
+    facts = slurm.show(job)
+    assert facts["JobName"].startswith("base-cpu-killed-") and facts["TimeLimit"] == "1-00:00:00"
+    assert "a s3cret" not in killed.text()
+    files = [path for path in (killed.here / "runs").rglob("*") if path.is_file()]
+    assert files and not any(b"a s3cret" in path.read_bytes() for path in files)
+    assert b"a s3cret" not in killed.read("run.json").encode()
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--no-such-flag"], "start no run on 2: see above"),
+        (["--batch-size", "7"], "batch_size"),
+        (["--engine-arg", "partition=nowhere"], "invalid partition specified: nowhere"),
+        (["--engine-arg", "gpus-per-node=h100:8"], "it was not sent: "),
+    ],
+)
+def test_what_could_not_run_never_waits_in_the_queue(slurm, launch, flags, said):
+    refused = launch("early", *FLAGS, *flags)
+    assert refused.process.wait(WITHIN) == 1
+    assert said in refused.text().splitlines()[-1]
+    assert not slurm.tell("squeue", "-h", "-o%i")
+    assert not list((refused.here / "runs/bundles").glob("base-cpu-early-*"))
 
 
 @pytest.mark.parametrize("flags, code", [(["--no-such-flag"], 2), (["--batch-size", "7"], 1)])
 def test_what_is_wrong_stops_the_job_with_its_exit_code(slurm, launch, flags, code):
-    refused = launch(f"refused{code}", *FLAGS, *flags)
+    refused = launch(f"refused{code}", *FLAGS, *flags, "--check", "none")
     assert refused.process.wait(WITHIN) == code, refused.text()
     assert ends(slurm.home, job_of(refused)) == ["FAILED"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tools.common.paths import local_path, local_text, location
 from tools.corpus.cli import main as corpus
-from tools.launch import remote
+from tools.launch import options
 from tools.reference.programs import TEMPLATE, Program, find
 
 PLACES = {local_path, local_text, location}
@@ -25,9 +25,11 @@ OTHERS = {
     ("tools.bundle", "entry"): "a module",
     ("tools.bundle", "requirement"): "a distribution",
     ("tools.variants", "against"): "a variant, or COMMIT:DIRECTORY",
-    ("tools.launch.remote", "accelerator"): "cpu, gpu or tpu",
-    ("tools.launch.remote", "topology"): "devices",
-    ("tools.launch.remote", "on"): "an engine",
+    ("tools.launch.options", "accelerator"): "cpu, gpu or tpu",
+    ("tools.launch.options", "topology"): "devices",
+    ("tools.launch.options", "on"): "an engine",
+    ("tools.launch.options", "secret"): "a variable",
+    ("tools.launch.options", "engine_arg"): "a setting of the engine's",
     ("tools.site.links", "url"): "an address in the pages, which nothing opens",
     ("tools.site.splice", "url"): "the same",
 }
@@ -35,7 +37,7 @@ OTHERS = {
 NO_PARSER = {"tools.common.checkout", "tools.ledger.sizes", "tools.launch.main", "tools.corpus"}
 
 
-PARSES = {"tools.launch.remote": lambda arguments: remote.parse("base", arguments)}
+PARSES = {"tools.launch.options": lambda arguments: options.parse("base", arguments, Path())}
 
 
 class Captured(Exception):
@@ -50,9 +52,9 @@ def parser_of(program: Program, monkeypatch: pytest.MonkeyPatch) -> argparse.Arg
         patched.setattr(argparse.ArgumentParser, "parse_args", capture)
         patched.setattr(argparse.ArgumentParser, "parse_known_args", capture)
         file = program.path.removesuffix(".py").replace("/", ".")
-        main = importlib.import_module(file).main
+        module = importlib.import_module(file)
         with pytest.raises(Captured) as captured:
-            PARSES.get(program.module, main)([])
+            (PARSES.get(program.module) or module.main)([])
     return captured.value.args[0]
 
 
@@ -71,7 +73,7 @@ def takes_text(action: argparse.Action) -> bool:
 
 def programs() -> list[Program]:
     all_programs = [p for p in find(Path()) if p.path != TEMPLATE and p.module not in NO_PARSER]
-    return [*all_programs, Program("tools/launch/remote.py", ())]
+    return [*all_programs, Program("tools/launch/options.py", ())]
 
 
 def test_no_argument_that_names_a_place_lacks_the_type(monkeypatch):

@@ -8,6 +8,7 @@ set -u
 bundle=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 count=${1:?how many processes?}
 shift
+@EXPORTS@
 set -- @ARGS@ "$@"
 python=${PYTHON:-python3}
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

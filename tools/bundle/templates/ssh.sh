@@ -18,13 +18,30 @@ done
 (($#)) && shift
 ((${#hosts[@]})) || { echo "usage: launch/ssh.sh HOST... -- [FLAGS]" >&2; exit 2; }
 set -- @ARGS@ "$@"
-flags=$( (($#)) && printf ' %q' "$@")
+
+# What any Bourne shell reads as one word; bash's %q is for bash.
+quoted() {
+  local quote="'\\''"
+  printf "'%s'" "${1//\'/$quote}"
+}
+# Whatever the login shell there is, sh reads the text. Its input is ours.
+remote() { "${ssh[@]}" "$1" "exec sh -c $(quoted "$2")"; }
+
+flags=$(for flag in "$@"; do printf ' ' && quoted "$flag"; done)
+exports=@EXPORTS_WORD@
+# Secrets take another way than the command, which every user of the host can read.
+names="@SECRETS@"
+secrets=
+for name in $names; do
+  [[ ${!name+set} ]] || { echo "ssh.sh: no variable $name here, which the run needs" >&2; exit 2; }
+  secrets+="export $name=$(quoted "${!name}");"
+done
 
 id=$(sha256sum "$bundle/bundle.json" | cut -c1-16)
 there=.cache/grug/bundles/$id
 run=$$-$RANDOM
 for host in "${hosts[@]}"; do
-  tar -C "$bundle" -cf - . | "${ssh[@]}" "$host" "mkdir -p $there && tar -C $there -xf -" || {
+  tar -C "$bundle" -cf - . | remote "$host" "mkdir -p $there && tar -C $there -xf -" || {
     echo "ssh.sh: the bundle could not be copied to $host" >&2
     exit 1
   }
@@ -38,7 +55,7 @@ stop() {
   local i
   for i in "${!pids[@]}"; do
     # A host that has only begun has not written its process id yet.
-    "${ssh[@]}" "${hosts[i]}" "for _ in 1 2 3 4 5 6 7 8 9; do [ -s $there/$run.$i.pid ] && break; \
+    remote "${hosts[i]}" "for _ in 1 2 3 4 5 6 7 8 9; do [ -s $there/$run.$i.pid ] && break; \
       sleep 1; done; kill -TERM \$(cat $there/$run.$i.pid) 2>/dev/null" </dev/null &
   done
 }
@@ -46,9 +63,9 @@ trap stop TERM INT
 coordinator=${COORDINATOR:-${hosts[0]##*@}}:${PORT:-@PORT@}
 for i in "${!hosts[@]}"; do
   # The shell becomes run.py and that the program: one process id from here to the end.
-  "${ssh[@]}" "${hosts[i]}" "echo \$\$ >$there/$run.$i.pid; export LAUNCH_COORDINATOR=$coordinator \
-    LAUNCH_NUM_PROCESSES=${#hosts[@]} LAUNCH_PROCESS_ID=$i; \
-    exec ${PYTHON:-python3} $there/run.py$flags" </dev/null \
+  remote "${hosts[i]}" "echo \$\$ >$there/$run.$i.pid; export LAUNCH_COORDINATOR=$coordinator \
+    LAUNCH_NUM_PROCESSES=${#hosts[@]} LAUNCH_PROCESS_ID=$i; eval \"\$(cat)\"; $exports \
+    exec ${PYTHON:-python3} $there/run.py$flags </dev/null" < <(printf %s "$secrets") \
     > >(prefix "$i") 2> >(prefix "$i" >&2) &
   pids+=($!)
 done
@@ -74,6 +91,6 @@ while ((${#pids[@]})); do
   sleep 0.2
 done
 for i in "${!hosts[@]}"; do
-  "${ssh[@]}" "${hosts[i]}" "rm -f $there/$run.$i.pid" </dev/null
+  remote "${hosts[i]}" "rm -f $there/$run.$i.pid" </dev/null
 done
 exit "$worst"

@@ -66,7 +66,7 @@ logger = logging.getLogger(__name__)
 # Fields of files that Python code reads.
 DATA_FIELDS = (FileSourceField, ResourceSourceField)
 # Third-party packages that tools/bundle/ and tools/corpus/ import.
-REQUIREMENTS = ("packaging",)
+REQUIREMENTS = ("packaging", "pyyaml")
 CORPUS_REQUIREMENTS = ("numpy", "tensorstore", "tokenizers", "tyro")
 # Hold out enough of the small text to evaluate on, and use only ids of the smallest preset.
 SAMPLE = ("--heldout-fraction=0.2", "--vocab-size=1024")
