@@ -24,8 +24,8 @@ quoted() {
   local quote="'\\''"
   printf "'%s'" "${1//\'/$quote}"
 }
-# Whatever the login shell there is, sh reads the text. Its input is ours.
-remote() { "${ssh[@]}" "$1" "exec sh -c $(quoted "$2")"; }
+# Whatever the login shell of a host is, sh reads the text.
+in_sh() { printf 'exec sh -c ' && quoted "$1"; }
 
 flags=$(for flag in "$@"; do printf ' ' && quoted "$flag"; done)
 exports=@EXPORTS_WORD@
@@ -41,7 +41,7 @@ id=$(sha256sum "$bundle/bundle.json" | cut -c1-16)
 there=.cache/grug/bundles/$id
 run=$$-$RANDOM
 for host in "${hosts[@]}"; do
-  tar -C "$bundle" -cf - . | remote "$host" "mkdir -p $there && tar -C $there -xf -" || {
+  tar -C "$bundle" -cf - . | "${ssh[@]}" "$host" "$(in_sh "mkdir -p $there && tar -C $there -xf -")" || {
     echo "ssh.sh: the bundle could not be copied to $host" >&2
     exit 1
   }
@@ -55,17 +55,19 @@ stop() {
   local i
   for i in "${!pids[@]}"; do
     # A host that has only begun has not written its process id yet.
-    remote "${hosts[i]}" "for _ in 1 2 3 4 5 6 7 8 9; do [ -s $there/$run.$i.pid ] && break; \
-      sleep 1; done; kill -TERM \$(cat $there/$run.$i.pid) 2>/dev/null" </dev/null &
+    "${ssh[@]}" "${hosts[i]}" "$(in_sh "for _ in 1 2 3 4 5 6 7 8 9; do \
+      [ -s $there/$run.$i.pid ] && break; sleep 1; done; \
+      kill -TERM \$(cat $there/$run.$i.pid) 2>/dev/null")" </dev/null &
   done
 }
 trap stop TERM INT
 coordinator=${COORDINATOR:-${hosts[0]##*@}}:${PORT:-@PORT@}
 for i in "${!hosts[@]}"; do
-  # The shell becomes run.py and that the program: one process id from here to the end.
-  remote "${hosts[i]}" "echo \$\$ >$there/$run.$i.pid; export LAUNCH_COORDINATOR=$coordinator \
+  # The shell becomes run.py and that the program: one process id from here to the end. ssh is not
+  # called by a function: in the background it would hear Ctrl-C then.
+  "${ssh[@]}" "${hosts[i]}" "$(in_sh "echo \$\$ >$there/$run.$i.pid; export LAUNCH_COORDINATOR=$coordinator \
     LAUNCH_NUM_PROCESSES=${#hosts[@]} LAUNCH_PROCESS_ID=$i; eval \"\$(cat)\"; $exports \
-    exec ${PYTHON:-python3} $there/run.py$flags </dev/null" < <(printf %s "$secrets") \
+    exec ${PYTHON:-python3} $there/run.py$flags </dev/null")" < <(printf %s "$secrets") \
     > >(prefix "$i") 2> >(prefix "$i" >&2) &
   pids+=($!)
 done
@@ -91,6 +93,6 @@ while ((${#pids[@]})); do
   sleep 0.2
 done
 for i in "${!hosts[@]}"; do
-  remote "${hosts[i]}" "rm -f $there/$run.$i.pid" </dev/null
+  "${ssh[@]}" "${hosts[i]}" "rm -f $there/$run.$i.pid" </dev/null
 done
 exit "$worst"
