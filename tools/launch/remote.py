@@ -19,6 +19,7 @@ from tools.bundle.settings import Settings, job_name
 from tools.bundle.topology import Topology
 from tools.common.errors import ToolError
 from tools.common.files import MIB, read_text
+from tools.common.paths import is_url
 from tools.launch import bundles, checks
 from tools.launch.engines import ENGINES, REMEDIES, Command, Engine, Job, check_place, tell
 from tools.launch.jobs import Record
@@ -127,11 +128,17 @@ def find_topology(text: str, accelerator: str | None) -> Topology | None:
     raise error or AssertionError
 
 
-def check(sending: Sending, how: str, plan: checks.Plan) -> None:
+def check(sending: Sending, options: argparse.Namespace, plan: checks.Plan) -> None:
     """Raises ToolError for a run that would end at its start, or that does not fit."""
-    settings = sending.job.settings
+    settings, how = sending.job.settings, options.check
     if how == "none":
         return
+    shared = sending.engine.shared and options.data and not is_url(options.data)
+    if shared and not (sending.job.here / options.data).exists():
+        raise ToolError(
+            f"--data {options.data}: there is nothing here, and the nodes share this disk: name a "
+            "token store, or send it all the same with --check none"
+        )
     tell(f"checking the flags on {settings.topology} ...")
     checks.check_plan(settings.args, settings.topology, plan)
     if how == "compile" and settings.topology.accelerator != "cpu":
@@ -261,7 +268,7 @@ def main(variant: str, arguments: Sequence[str], plan: checks.Plan) -> int:
         sending = prepare(Path.cwd(), variant, options)
         if not options.data:
             tell("no --data: the job tries out the small sample in the bundle")
-        check(sending, options.check, plan)
+        check(sending, options, plan)
         if options.dry_run:
             show(sending)
             return 0

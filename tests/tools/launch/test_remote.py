@@ -254,6 +254,14 @@ def test_workers_must_reach_what_a_branch_begins_with(workspace, capsys):
     assert "gs://bucket/run@800" in capsys.readouterr().out
 
 
+def test_data_that_is_not_there_never_waits_in_a_queue(workspace, record, capsys):
+    flags = ["--on", "slurm", "--no-follow", "--data", "text"]
+    assert "--data text: there is nothing here" in refusal(capsys, *flags)
+    assert main(["base", *flags, "--check", "none"]) == 0
+    Path("text").mkdir()
+    assert main(["base", *flags]) == 0
+
+
 @pytest.mark.parametrize("engine", ["k8s", "sky", "ray"])
 def test_a_run_must_be_kept_somewhere(workspace, capsys, engine):
     assert "--run-dir is missing" in refusal(capsys, "--on", engine)
