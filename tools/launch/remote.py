@@ -26,6 +26,8 @@ from tools.launch.jobs import Record
 from tools.launch.options import ACCELERATORS, parse, variables
 
 DEFAULT_ACCELERATOR = "gpu"
+YAML = ("k8s", "sky")  # engines whose specs are
+KUBECTL = ("namespace", "context", "cluster", "user", "kubeconfig")  # options of all its commands
 # Of an allocation in which the launcher itself runs: for the new job they would be wrong. What
 # says where a user's jobs go stays.
 KEPT = {f"SBATCH_{name}" for name in ("ACCOUNT", "PARTITION", "QOS", "RESERVATION", "CONSTRAINT")}
@@ -62,9 +64,7 @@ def prepare(root: Path, variant: str, options: argparse.Namespace) -> Sending:
     checks.check_engine(options.on, topology, options.spot, str(options.spec or ""))
     settings = settings_of(variant, topology, Pythons(**manifest["python"]), options)
     files = bundles.adapted(original, settings)
-    own = () if settings.changes else tuple(options.engine_arg)
-    if options.on == "k8s":
-        own = tuple(text for text in options.engine_arg if is_kubectls(text))
+    own = tuple(text for text in options.engine_arg if not in_spec(options.on, text))
     bundle = root / "runs/bundles" / settings.name
     if bundle.exists():
         place = bundle.relative_to(root)
@@ -84,13 +84,13 @@ def settings_of(
     data = ("--data", options.data) if options.data else ()
     branch = ("--branch-from", options.branch_from) if options.branch_from else ()
     kept = ("--run-dir", run_dir, "--resume") if ENGINES[options.on].flags else ()
-    in_yaml = options.on in ("k8s", "sky")
-    changes = [text for text in options.engine_arg if in_yaml and not is_kubectls(text)]
+    changes = [text for text in options.engine_arg if in_spec(options.on, text)]
     if wrong := [text for text in changes if "=" not in text]:
         raise ToolError(f"--engine-arg {wrong[0]}: write KEY=VALUE")
     spec = read_text(options.spec, MIB) if options.spec else ""
-    template = (yaml_text.parse(spec, str(options.spec)) or {}) if spec and in_yaml else {}
-    if not isinstance(template, Mapping):
+    in_yaml = options.on in YAML
+    template = (yaml_text.parse(spec, str(options.spec)) or {}) if in_yaml else {}
+    if not isinstance(template, dict):
         raise ToolError(f"{options.spec}: write a mapping, as {ENGINES[options.on].spec} is")
     return Settings(
         variant,
@@ -112,9 +112,9 @@ def settings_of(
     )
 
 
-def is_kubectls(text: str) -> bool:
-    """Whether --engine-arg is an option of kubectl, on each of its commands."""
-    return text.partition("=")[0] in ("namespace", "context", "cluster", "user", "kubeconfig")
+def in_spec(engine: str, text: str) -> bool:
+    """Whether an --engine-arg has its place in the spec; all others are the program's options."""
+    return engine in YAML and (engine != "k8s" or text.partition("=")[0] not in KUBECTL)
 
 
 def find_topology(text: str, accelerator: str | None) -> Topology | None:
