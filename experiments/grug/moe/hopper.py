@@ -37,12 +37,13 @@ def grouped_matmul(
         ValueError: a shape or type that the kernels cannot multiply.
     """
     check(rows, weights)
-    return product(varying(rows), varying(weights), blocks, owner)
+    rows, weights = (varying(x, rows, weights) for x in (rows, weights))
+    return product(rows, weights, blocks, owner)
 
 
 @jax.custom_vjp
 def product(rows: Array, weights: Array, blocks: Array, owner: Array) -> Array:
-    """`grouped_matmul` of arrays that vary along all axes of the mesh."""
+    """`grouped_matmul` of arrays that vary along the same axes of the mesh."""
     return multiply(rows, weights, owner, is_transposed=False)
 
 
@@ -61,14 +62,15 @@ def _backward(residuals: tuple[Array, ...], d_out: Array) -> tuple[Array, Array,
 product.defvjp(_forward, _backward)
 
 
-def varying(x: Array) -> Array:
-    """x as an array that varies along all axes that shard_map maps: so does what a kernel returns.
+def varying(x: Array, *others: Array) -> Array:
+    """x as an array that varies along all axes of the mesh along which one of the others does.
 
-    Here JAX cannot tell. The gradient of what did not vary is a sum over these axes, as elsewhere.
+    Of what a kernel returns, JAX cannot tell. The gradient of what did not vary is a sum over these
+    axes, as elsewhere.
     """
-    axes = jax.sharding.get_abstract_mesh().manual_axes
-    more = tuple(axis for axis in axes if axis not in jax.typeof(x).manual_axis_type.varying)
-    return jax.lax.pcast(x, more, to="varying") if more else x
+    axes = [axis for other in others for axis in jax.typeof(other).manual_axis_type.varying]
+    more = sorted(set(axes) - set(jax.typeof(x).manual_axis_type.varying))
+    return jax.lax.pcast(x, tuple(more), to="varying") if more else x
 
 
 def check(rows: Array, weights: Array) -> None:
@@ -193,4 +195,4 @@ def launch(kernel: Any, shape: tuple[int, ...], grid: dict[str, int], *args: Arr
         grid_names=tuple(grid),
         compiler_params=gpu.CompilerParams(lowering_semantics=gpu.LoweringSemantics.Warpgroup),
     )(*args)
-    return varying(out)
+    return varying(out, *args)

@@ -15,7 +15,10 @@ from jax.sharding import PartitionSpec as P
 
 from . import dispatch, hopper
 from .dispatch import expert_mlps
-from .model import MESH_AXES
+from .hopper import DEPTH
+from .model import BATCH, ModelConfig, MoE, by_token
+
+H100 = "NVIDIA H100 80GB HBM3"
 
 # More steps of loads than are on their way at a time; tiles of both widths.
 INNER, OUTER = 5 * hopper.DEPTH, 128
@@ -86,7 +89,7 @@ def test_the_mlps_of_experts(interpreted, monkeypatch):
         return [np.asarray(x, np.float32) for x in (load, out, *pull_back(d_out.astype(dtype)))]
 
     in_float32 = results(jnp.float32)
-    monkeypatch.setattr(dispatch, "hardware", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(dispatch, "hardware", lambda: H100)
     for ours, expected in zip(results(jnp.bfloat16), in_float32, strict=True):
         assert np.abs(ours - expected).max() < 0.02 * np.abs(expected).max()
     assert in_float32[0].tolist() == np.bincount(expert, minlength=5)[:4].tolist()
@@ -109,7 +112,7 @@ def test_devices_share_an_experts_columns(monkeypatch, mesh):
     def total(rows: jax.Array, weights: jax.Array) -> jax.Array:
         def local(rows: jax.Array, weights: jax.Array) -> jax.Array:
             out = hopper.grouped_matmul(rows, weights, blocks, owner).astype(jnp.float32)
-            return jax.lax.psum(jnp.sum(out), MESH_AXES)
+            return jax.lax.psum(jnp.sum(out), "model")
 
         return jax.shard_map(local, out_specs=P())(rows, weights)
 
@@ -117,6 +120,26 @@ def test_devices_share_an_experts_columns(monkeypatch, mesh):
         split = jax.device_put(weights, P(None, None, "model"))
         d_rows = jax.grad(total)(jax.device_put(rows, P(None, None)), split)
     close(d_rows, np.broadcast_to(np.asarray(weights, np.float32)[0].sum(axis=1), rows.shape))
+
+
+@pytest.mark.parametrize(
+    "sizes, context",
+    [((1, 1, 1, 1), 1), ((1, 2, 1, 1), 1), ((1, 1, 2, 2), 1), ((2, 1, 2, 1), 1), ((1, 1, 1, 1), 2)],
+)
+def test_a_layer_has_its_types_on_every_mesh(monkeypatch, mesh, sizes, context):
+    """What a kernel returns varies along no more axes of the mesh than its operands."""
+    monkeypatch.setattr(dispatch, "hardware", lambda: H100)
+    cfg = ModelConfig(d_model=DEPTH, d_expert=2 * DEPTH, n_experts=4, compute_dtype="bfloat16")
+    with jax.set_mesh(mesh(*sizes, context=context)):
+        layer = jax.jit(lambda: MoE.init(cfg, key=jax.random.PRNGKey(0)))()
+        x = jax.device_put(jnp.ones((4, 256, DEPTH), jnp.bfloat16), by_token(None))
+        real = jax.device_put(np.ones((4, 256), bool), P(BATCH, None))
+
+        def total(layer: MoE, x: jax.Array) -> jax.Array:
+            return jnp.sum(layer(x, real)[0].astype(jnp.float32))
+
+        d_layer, d_x = jax.eval_shape(jax.grad(total, argnums=(0, 1), allow_int=True), layer, x)
+    assert (d_x.shape, d_layer.w_up.shape) == (x.shape, layer.w_up.shape)
 
 
 @pytest.mark.parametrize(
