@@ -1,4 +1,5 @@
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,21 @@ def test_sources_and_locks_are_what_a_plan_depends_on(tmp_path):
     assert plans.of_files("v", tmp_path) == first
     (tmp_path / "v/model.py").write_text("A = 2\n")
     assert plans.of_files("v", tmp_path) != first
+
+
+def documented() -> list[tuple[str, str]]:
+    """Pairs of a preset and the hardware that its default batch fits on, as the docs have them."""
+    text = (plans.ROOT / "docs/reference/run.md").read_text()
+    table = text.partition("### What fits")[2].partition("### ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)
+    return [(preset, each) for preset, cell in rows for each in re.findall(r"`([^`]+)`", cell)]
+
+
+@pytest.mark.parametrize("preset, topology", documented())
+def test_what_the_docs_call_fitting_was_seen_to_fit(preset, topology):
+    report = Report.read(plans.ROOT / "tests/benchmarks/results/plans.json")
+    rows = {one.case: one for table in report.tables for one in table.series}
+    facts = rows[f"base {preset}, {topology}"].facts
+    assert facts["fits"] == "yes"
+    low, high = (0.94, 1.06) if ":" in topology else (0.78, 0.95)
+    assert low <= round(facts["estimate / peak"], 2) <= high

@@ -145,13 +145,17 @@ def check_target(target: str, command: str) -> None:
     assert (ROOT / path).exists(), f"{command}: there is no {target}"
 
 
+# What the launcher answers itself.
+OWN = (["--list"], ["--version"], ["--jobs"], ["--environments"])
+
+
 def check_flags(target: str, flags: list[str], command: str) -> None:
     code: object = 0
     try:
         if target == "launch" and "--on" in flags:
             asked = options.parse(*choose(flags, find_variants(ROOT)), ROOT)
             launch.parse(asked.flags)
-        elif target == "launch" and flags not in (["--list"], ["--version"], ["--jobs"]):
+        elif target == "launch" and flags[:1] not in OWN:
             other, own = take_flag("--against", flags)
             assert not other or other in find_variants(ROOT), command
             launch.parse(choose(own, find_variants(ROOT))[1])

@@ -11,7 +11,7 @@ from typing import NoReturn
 from tools.bundle.worker.start import FOREIGN
 from tools.common.errors import ToolError
 from tools.corpus.default import ELSEWHERE, default_cache_dir, is_prepared, prepare_default
-from tools.launch import jobs, plans, remote
+from tools.launch import environments, jobs, plans, remote
 from tools.launch.checks import Plan
 from tools.launch.hardware import check_imports, python_for
 from tools.launch.version import version
@@ -31,6 +31,8 @@ first launch prepares the default corpus; later ones find it.
   ./pants run launch -- VARIANT --plan --against base   both plans in one table
   ./pants run launch -- --list                the variants
   ./pants run launch -- --jobs                what --on sent, and how it is going
+  ./pants run launch -- --environments        what is installed here, with sizes
+  ./pants run launch -- --environments --remove NAME
   ./pants run launch -- --version             the workspace's commit and the locked JAX
   ./pants run launch -- VARIANT --help        the variant's flags
   ./pants run launch -- VARIANT --on slurm    sends its bundle to slurm, k8s, sky, ray or ssh
@@ -119,17 +121,8 @@ def start(arguments: list[str], root: Path) -> int:
         OSError: the directory of caches cannot be used.
     """
     variants = find_variants(root)
-    if arguments[:1] in (["--help"], ["-h"]):
-        print(USAGE)
-        return 0
-    if arguments[:1] == ["--list"]:
-        print("\n".join(variants))
-        return 0
-    if arguments[:1] == ["--jobs"]:
-        print(jobs.table(Path.cwd()))
-        return 0
-    if arguments[:1] == ["--version"]:
-        print(version(Path.cwd()))  # `root` is a copy of the sources, without git and locks
+    if text := answer(arguments, variants):
+        print(text)
         return 0
     variant, flags = choose(arguments, variants)
     other, flags = plans.take_flag("--against", flags)
@@ -143,6 +136,23 @@ def start(arguments: list[str], root: Path) -> int:
             return code
         flags = [*flags, "--data", str(prepare_default())]
     become(module_of(variant), flags, python_of(variant, flags, root), root)
+
+
+def answer(arguments: list[str], variants: list[str]) -> str:
+    """What the launcher itself is asked for; empty if a variant is to start. Raises ToolError."""
+    if arguments[:2] == ["--environments", "--remove"] and len(arguments) == 3:
+        return environments.remove(arguments[2])
+    answers = {
+        "--help": lambda: USAGE,
+        "-h": lambda: USAGE,
+        "--list": lambda: "\n".join(variants),
+        # `root` is a copy of the sources, without git and locks.
+        "--version": lambda: version(Path.cwd()),
+        "--jobs": lambda: jobs.table(Path.cwd()),
+        "--environments": environments.table,
+    }
+    asked = answers.get(arguments[0]) if arguments else None
+    return asked() if asked else ""
 
 
 def python_of(variant: str, flags: Sequence[str], root: Path) -> Path:

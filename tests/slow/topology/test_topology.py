@@ -86,6 +86,20 @@ def test_a_step_that_must_not_fit(python, tmp_path):
     assert values["compiled"]["fits"] is False and "15.75G" in values["compiled"]["error"]
 
 
+def test_a_preset_fits_where_the_docs_say(python, tmp_path):
+    """As docs/reference/run.md has it; tests/benchmarks:plans compiles the other pairs."""
+    flags = ("--preset", "130m", "--topology", "v5e:4x4", "--json")
+    done = plan(python, tmp_path, "base", *flags)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    compiled = values["compiled"]
+    assert compiled["fits"] is True
+    assert sum(values["memory"].values()) == pytest.approx(
+        max(compiled["peaks"].values()), rel=0.15
+    )
+    assert compiled["step"]["ratio"] < 1.2
+
+
 def test_slices_exchange_gradients_alone(python, tmp_path):
     flags = "--topology 2xv6e:2x2 --mesh 2 -1 1 --model.n-layers 2 --price 3".split()
     done = plan(python, tmp_path, "base", *flags)
