@@ -1,7 +1,5 @@
 """`--on ENGINE` up to the engines' own programs, which write down here what they are told."""
 
-import hashlib
-import json
 import os
 import re
 import runpy
@@ -13,19 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools.bundle.lock import Lock
-from tools.bundle.manifest import Pythons
-from tools.bundle.pack import Contents, bundle, write
-from tools.bundle.topology import DEFAULTS, Topology
+from tests.tools.launch.conftest import LOCK, VARIANT
+from tools.bundle.topology import Topology
 from tools.launch import bundles, engines
-from tools.launch import main as launcher
 from tools.launch.engines import ENGINES, REMEDIES, Job, check_place
 from tools.launch.main import main
 from tools.launch.options import parse
 from tools.launch.remote import find_topology, own_environment
 
-VARIANT = "experiments/grug/base"
-LOCK = "tools/locks/small.lock"
 PACK = "./pants package experiments/grug/base::"
 URL, DATA = "gs://bucket/run", "s3://bucket/text"
 NEEDS = {  # what each engine cannot do without
@@ -48,65 +41,8 @@ case $* in *--test-only*|*--dry-run=server*) exit "${ASKED:-0}" ;; esac
 [ "$1" != get ] || echo Completed
 exit "${CODE:-0}"
 """
+pytestmark = pytest.mark.usefixtures("planned")
 every_engine = pytest.mark.parametrize("engine", sorted(ENGINES))
-
-
-@pytest.fixture
-def workspace(tmp_path, monkeypatch) -> Path:
-    """A variant, its lock and its packed bundles; the working directory."""
-    sources = {f"{VARIANT}/launch.py": b"print('launch')\n", f"{VARIANT}/model.py": b"WIDTH = 8\n"}
-    sources |= {f"{VARIANT}/plumbing/record.py": b"", f"{VARIANT}/table.json": b"[1]"}
-    digest = hashlib.sha256(b"").hexdigest()
-    names = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin")
-    entries = [
-        {
-            "project_name": name,
-            "version": "0.12.0.1",
-            "requires_dists": [],
-            "artifacts": [
-                {
-                    "algorithm": "sha256",
-                    "hash": digest,
-                    "url": f"https://example.org/{wheel}-0.12.0.1-py3-none-any.whl",
-                }
-            ],
-        }
-        for name, wheel in ((name, name.replace("-", "_")) for name in names)
-    ]
-    text = json.dumps({"locked_resolves": [{"locked_requirements": entries}]})
-    for name, data in {**sources, LOCK: text.encode()}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    for accelerator, topology in DEFAULTS.items():
-        contents = Contents(
-            variant="base",
-            accelerator=accelerator,
-            entry="experiments.grug.base.launch",
-            sources=sources,
-            lock=Lock.parse(text, LOCK),
-            requirements=("jax",),
-            pythons=Pythons("3.12", "3.15"),
-            topology=Topology.parse(accelerator, topology),
-            env={},
-        )
-        write(bundle(contents), tmp_path / f"dist/bundles/base-{accelerator}")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def planned(monkeypatch) -> list[list[str]]:
-    """What variants were asked to plan. The sources here are no variant; test_checks plans one."""
-    asked = []
-
-    def plan(flags, variables):
-        asked.append([*flags, variables.get("XLA_FLAGS", "")])
-        values = {"mesh": {"replica": 1}, "memory": {"weights": 1.0}}
-        return subprocess.CompletedProcess([], 0, json.dumps(values), "")
-
-    monkeypatch.setattr(launcher, "planner", lambda *_: plan)
-    return asked
 
 
 @pytest.fixture
