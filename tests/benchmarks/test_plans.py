@@ -120,4 +120,4 @@ def test_what_the_docs_call_fitting_was_seen_to_fit(preset, topology):
     facts = rows[f"base {preset}, {topology}"].facts
     assert facts["fits"] == "yes"
     low, high = (0.9, 1.1) if ":" in topology else (0.78, 0.95)
-    assert low <= round(facts["estimate / peak"], 2) <= high
+    assert low <= round(float(facts["estimate / peak"]), 2) <= high

@@ -22,6 +22,10 @@ from tests.slow.engines.bundles import (
     steps,
 )
 from tests.slow.engines.ray_cluster import RayCluster, ray_cluster
+from tools.bundle.settings import Settings
+from tools.bundle.topology import Topology
+from tools.launch import engines
+from tools.launch.engines import Job
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +40,14 @@ def submit(cluster: RayCluster, bundle: Path, tmp_path: Path):
     """`submit(name, *flags)`: `ray job submit`, which follows the job and ends with its state."""
     started: list[Worker] = []
 
-    def run(name: str, *flags: str) -> Worker:
-        job = ["job", "submit", "--submission-id", name, "--working-dir", str(bundle), "--"]
+    def run(name: str, *flags: str, fed: str = "{}") -> Worker:
+        job = ["job", "submit", "--submission-id", name, "--working-dir", str(bundle)]
+        job += ["--runtime-env=/dev/stdin", "--"]
         driver = ["python", "launch/ray_driver.py", "--nodes", "2", "--", *flags]
         command = [*cluster.cli, *job, *driver, "--run-dir", str(tmp_path / "run")]
-        started.append(start(command, tmp_path / "log", cluster.env))
+        # As the launcher gives it the secrets: by its input, and no file.
+        shell = ["bash", "-c", 'exec "$@" < <(printf %s "$FED")', "bash"]
+        started.append(start([*shell, *command], tmp_path / "log", {**cluster.env, "FED": fed}))
         return started[-1]
 
     yield run
@@ -51,8 +58,13 @@ def submit(cluster: RayCluster, bundle: Path, tmp_path: Path):
 
 def test_a_job_trains_on_two_nodes_and_outlives_a_killed_process(submit, tmp_path):
     plan = ["--steps", "60", "--checkpoint-every", "20", "--eval-every", "0", "--resume"]
-    worker = submit("trains", *SMALL, *plan)
+    secret = 'it\'s a "s3cret"\nin two lines \U0001f600'
+    job = Job(tmp_path, tmp_path, Settings("base", Topology.parse("cpu", "2"), secrets=("TOKEN",)))
+    (command,) = engines.ray(job)
+    worker = submit("trains", *SMALL, *plan, fed=command.input({"TOKEN": secret}))
     wait_for_step([worker], tmp_path / "run", 2)
+    assert processes_of(tmp_path / "run")["0"].environ()["TOKEN"] == secret
+    assert "s3cret" not in worker.text()
     processes_of(tmp_path / "run")["1"].kill()
     assert finish([worker], within=RUN_S) == [0], worker.text()
     assert "process 1 ended with 137" in worker.text()

@@ -98,7 +98,8 @@ def test_a_preempted_job_resumes_and_ends_like_one_that_was_not(slurm, launch):
     assert commit["step"] == int(at)
 
 
-def test_a_cancelled_job_saves_and_is_not_started_again(slurm, launch):
+def test_a_cancelled_job_saves_and_goes_on_with_another_number_of_nodes(slurm, launch):
+    """It is not started again by itself."""
     cancelled = launch("cancelled", *ENDLESS)
     wait_for_step(cancelled, 1)
     job = job_of(cancelled)
@@ -107,6 +108,14 @@ def test_a_cancelled_job_saves_and_is_not_started_again(slurm, launch):
     assert "preempted at step" in cancelled.text()
     assert ends(slurm.home, job) == ["CANCELLED"]
     assert slurm.show(job)["JobState"] == "CANCELLED" and slurm.show(job)["Restarts"] == "0"
+    (at,) = set(re.findall(r"^\d: .*preempted at step (\d+)", cancelled.text(), re.M))
+    alone = launch("cancelled", *ENDLESS, "--topology", "1")
+    wait_for_step(alone, int(at) + 1)
+    slurm.run("scancel", job_of(alone))
+    assert alone.process.wait(WITHIN) > 0, alone.text()
+    attempts = json.loads(alone.read("run.json"))["attempts"]
+    assert [each["from_step"] for each in attempts] == [0, int(at)]
+    assert [each["devices"]["processes"] for each in attempts] == [2, 1]
 
 
 def test_killed_processes_are_started_again_only_so_often(slurm, launch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,22 @@ from tools.launch import main as launcher
 
 VARIANT = "experiments/grug/base"
 LOCK = "tools/locks/small.lock"
+HOW_TO = (Path(__file__).parents[3] / "docs/how-to/send-a-run.md").absolute()
+TITLES = {
+    "slurm": "Slurm",
+    "k8s": "Kubernetes",
+    "sky": "SkyPilot",
+    "ray": "Ray",
+    "ssh": "Hosts by ssh",
+}
+
+
+def how_to(engine: str) -> list[str]:
+    """The words behind `launch -- base` of the command that the how-to has for an engine."""
+    text = HOW_TO.read_text().replace("\\\n", " ")
+    section = text.partition(f"\n## {TITLES[engine]}\n")[2].partition("\n## ")[0]
+    (line,) = [line for line in section.splitlines() if "launch -- base" in line]
+    return shlex.split(line.partition("launch -- base ")[2])
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.launch.conftest import how_to
 from tests.tools.launch.kubernetes_api import Cluster, api
 from tools.launch import engines
 from tools.launch.jobs import read
@@ -73,6 +74,13 @@ def test_two_sendings_are_two_jobs_with_a_bundle_each(cluster):
         variables = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
         assert variables["RUN_DIR"] == f"gs://bucket/runs/{name}"
     assert pod["containers"][0]["command"][4:6] == ["--note", "\U0001f600"]
+
+
+def test_the_how_to_can_be_followed(cluster):
+    assert main(["base", *how_to("k8s"), "--no-follow"]) == 0
+    (name,) = names(cluster, "JobSet", "team")
+    labels = cluster.objects["team", "JobSet", name]["metadata"]["labels"]
+    assert labels == {"kueue.x-k8s.io/queue-name": "gpus"}
 
 
 def test_a_cluster_is_asked_first(cluster, capsys):

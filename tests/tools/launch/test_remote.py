@@ -6,12 +6,13 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.tools.launch.conftest import LOCK, VARIANT
+from tests.tools.launch.conftest import LOCK, VARIANT, how_to
 from tools.bundle.topology import Topology
 from tools.launch import bundles, engines
 from tools.launch.engines import ENGINES, REMEDIES, Job, check_place
@@ -520,3 +521,28 @@ def test_an_allocation_does_not_reach_into_a_job(monkeypatch):
     assert {name for name in env if name.startswith(("SLURM", "SBATCH"))} == {
         name for name in os.environ if os.environ[name] == "kept"
     }
+
+
+def test_who_follows_no_longer_is_told_how_to_go_on(workspace, record, capsys, monkeypatch):
+    def interrupted(job: Job, printed: str) -> int:
+        raise KeyboardInterrupt
+
+    followed = replace(ENGINES["slurm"], follow=interrupted)
+    monkeypatch.setitem(ENGINES, "slurm", followed)
+    assert main(["base", "--on", "slurm", "--name", "mine"]) == 130
+    *_, said, see, follow, stop = capsys.readouterr().err.splitlines()
+    assert said == "launch: no longer followed; the job goes on"
+    assert see == "launch: see it: scontrol show job 17"
+    assert follow == "launch: follow it: tail -F runs/mine-17.log"
+    assert stop == "launch: stop it: scancel 17"
+
+
+@every_engine
+def test_the_how_to_can_be_followed(workspace, record, engine):
+    """Word by word, with another place for what all hosts share."""
+    (workspace / "shared/text").mkdir(parents=True)
+    words = [word.replace("/shared", f"{workspace}/shared") for word in how_to(engine)]
+    done = start(*words, *(["--no-follow"] if engine in ("slurm", "k8s") else []))
+    assert done.returncode == 0, done.stderr
+    told = record.read_text()
+    assert ENGINES[engine].program in told
