@@ -289,6 +289,13 @@ def read_programs(data: bytes) -> dict[str, Program]:
     Raises:
         ValueError: it is damaged.
     """
+    try:
+        return _programs(data)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError("a field is missing, or of another kind") from error
+
+
+def _programs(data: bytes) -> dict[str, Program]:
     found: dict[str, Program] = {}
     for plane in map(_fields, _fields(data).get(1, [])):
         if plane.get(2, [b""])[0] != b"/host:metadata":

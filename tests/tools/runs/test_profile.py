@@ -294,6 +294,22 @@ def test_a_damaged_trace_is_read_or_refused(run_dir, monkeypatch):
     assert outcomes == {"read", "refused"}
 
 
+def test_damaged_programs_are_read_or_refused():
+    """Whatever field of theirs is gone or of another kind."""
+    draw, data = random.Random(1), whole()
+    outcomes = set()
+    for _ in range(3000):
+        changed = bytearray(data)
+        for _ in range(draw.randint(1, 4)):
+            changed[draw.randrange(len(data))] = draw.randrange(256)
+        try:
+            trace.read_programs(bytes(changed))
+            outcomes.add("read")
+        except ValueError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
 def test_which_trace_is_read(run_dir):
     data = whole()
     directory = run_dir(data)
