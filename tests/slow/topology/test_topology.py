@@ -206,7 +206,7 @@ from experiments.grug.base import launch
 from experiments.grug.base.planning import hlo, topology
 topology.leave_hardware_alone(["--topology"])
 flags = "--plan --topology v5e:2x2 --model.n-layers 2 --model.loss-chunk 256"
-flags += " --model.scan-unroll {unroll}"
+flags += " --model.attention chunks --model.scan-unroll {unroll}"
 cfg = launch.parse(flags.split()).train
 devices = topology.Topology.named("v5e:2x2").devices
 _, program = next(topology.compile_programs(cfg, devices, launch.make_sampler))
