@@ -30,8 +30,8 @@ BEFORE = "_before"
 # Its tables are many, and the search loads its whole index before it answers.
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 WARNING = (
-    f"{UNSEARCHED}<!-- Written by `./pants run tests/benchmarks:page` from tests/benchmarks/page.md and "
-    "tests/benchmarks/results: edits are lost. -->\n\n"
+    f"{UNSEARCHED}<!-- Written by `./pants run tests/benchmarks:page` from "
+    "tests/benchmarks/page.md and tests/benchmarks/results: edits are lost. -->\n\n"
 )
 
 
