@@ -200,9 +200,14 @@ SLURM_ENDS = {
 }
 
 
+def slurm_number(printed: str) -> str:
+    """The job's number in what `sbatch --parsable` prints: NUMBER, or NUMBER;CLUSTER."""
+    return printed.strip().partition(";")[0]
+
+
 def follow_slurm(job: Job, printed: str) -> int:
     """Shows the log as it grows, and each change of the job's state, across requeues too."""
-    number = printed.strip().partition(";")[0]
+    number = slurm_number(printed)
     log = job.here / f"runs/{job.settings.name}-{number}.log"
     tell(f"job {number}, log {log.relative_to(job.here)}; it goes on without this command")
     shown, position = "", 0

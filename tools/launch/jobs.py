@@ -35,6 +35,11 @@ class Record:
     options: tuple[str, ...] = ()
 
     @property
+    def address(self) -> tuple[str, ...]:
+        """What names the Ray cluster to each of its commands; empty where the environment does."""
+        return tuple(option for option in self.options if option.startswith("--address"))
+
+    @property
     def ways(self) -> dict[str, str]:
         """The commands that see, follow and stop the job; none for one that ends with its own."""
         name, own = self.name, "".join(f" {option}" for option in self.options)
@@ -52,7 +57,7 @@ class Record:
                 "stop": f"kubectl{own} delete jobset,configmap,secret {name} --ignore-not-found",
             }
         if self.engine == "ray":
-            address = "".join(f" {each}" for each in self.options if "--address" in each)
+            address = "".join(f" {option}" for option in self.address)
             return {
                 "see": f"ray job status{address} {name}",
                 "follow": f"ray job logs --follow{address} {name}",
@@ -125,10 +130,9 @@ def state_of(record: Record) -> str:
         ended = [each["type"] for each in status.get("conditions", []) if each["status"] == "True"]
         return ended[-1] if ended else "Running"
     if record.engine == "ray":
-        address = [option for option in record.options if option.startswith("--address")]
         found = re.search(
             r"\b(PENDING|RUNNING|STOPPED|SUCCEEDED|FAILED)\b",
-            _ask("ray", "job", "status", *address, record.name),
+            _ask("ray", "job", "status", *record.address, record.name),
             re.IGNORECASE,
         )
         return found[1].upper() if found else UNKNOWN

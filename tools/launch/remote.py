@@ -21,12 +21,21 @@ from tools.common.errors import ToolError
 from tools.common.files import MIB, read_text
 from tools.common.paths import is_url
 from tools.launch import bundles, checks
-from tools.launch.engines import ENGINES, REMEDIES, Command, Engine, Job, check_place, tell
+from tools.launch.engines import (
+    ENGINES,
+    REMEDIES,
+    Command,
+    Engine,
+    Job,
+    check_place,
+    slurm_number,
+    tell,
+)
 from tools.launch.jobs import Record
 from tools.launch.options import ACCELERATORS, parse, variables
 
 DEFAULT_ACCELERATOR = "gpu"
-YAML = ("k8s", "sky")  # engines whose specs are
+YAML = {name for name, engine in ENGINES.items() if engine.spec.endswith(".yaml")}
 KUBECTL = ("namespace", "context", "cluster", "user", "kubeconfig")  # options of all its commands
 # Of an allocation in which the launcher itself runs: for the new job they would be wrong. What
 # says where a user's jobs go stays.
@@ -174,7 +183,7 @@ def send(sending: Sending) -> int:
     except ToolError:
         bundles.remove(job.bundle)
         raise
-    record = replace(record, number=printed.strip().partition(";")[0] if engine.shared else "")
+    record = replace(record, number=slurm_number(printed) if engine.shared else "")
     record.write(job.here)
     if not engine.follow or not job.follow:
         return 0

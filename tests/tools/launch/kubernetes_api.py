@@ -83,12 +83,12 @@ def _fixed(path: str) -> dict[str, Any] | None:
             }
         },
     }
-    for place, version, kinds, name in (
-        ("api/v1", {"group": "", "version": "v1"}, CORE, "namespaces"),
-        (f"apis/{GROUP}/{VERSION}", {"group": GROUP, "version": VERSION}, JOBSETS, "namespaces"),
+    for place, version, kinds in (
+        ("api/v1", {"group": "", "version": "v1"}, CORE),
+        (f"apis/{GROUP}/{VERSION}", {"group": GROUP, "version": VERSION}, JOBSETS),
     ):
         paths = {
-            f"/{place}/{name}/{{namespace}}/{plural}/{{name}}": {
+            f"/{place}/namespaces/{{namespace}}/{plural}/{{name}}": {
                 "patch": {
                     "parameters": validated,
                     "x-kubernetes-group-version-kind": {**version, "kind": kind},
